@@ -1,0 +1,202 @@
+"""What a target is: the compile side of one vendor's framework.
+
+A target says what it can run (`refuses`), what that would cost (`op_cost`, `estimate`) and how it is made (`prepare`,
+`emit`). Everything vendor-specific lives behind this class and in the hardware files; nothing else names a vendor.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from xdsl.context import Context
+from xdsl.ir import Operation
+
+from gimlet.dialects.placement import SegmentOp
+
+
+@dataclass(frozen=True)
+class MemoryLevel:
+    """One level of a device's memory: `capacity_bytes`, and `bandwidth` in bytes per second."""
+
+    name: str
+    capacity_bytes: int
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class HardwareKind:
+    """A kind of device as its TOML file describes it.
+
+    `peak` maps a number format (`fp32`, `tf32`, `bf16`, `fp16`, `fp8`, `int8`, `mxint8`, `fp4`) to dense operations
+    per second, a multiply-add counted as two. `memory` goes from the fastest level to the largest. A figure that the
+    file leaves out is None, and an objective that needs it is refused by its name. `options` are the target's own
+    (for example a compute capability or a grid of cores); `sources` maps each figure's TOML path to where it is from.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    peak: Mapping[str, float]
+    memory: tuple[MemoryLevel, ...]
+    idle_w: float | None = None
+    load_w: float | None = None
+    price_usd: float | None = None
+    usd_per_hour: float | None = None
+    segment_overhead_s: float = 0.0
+    kernel_overhead_s: float = 0.0
+    compute_fraction: float = 1.0
+    memory_fraction: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sources: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of a topology: its name there, and its kind."""
+
+    name: str
+    kind: HardwareKind
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link between two devices, the same in both directions. `bandwidth` is bytes per second one way."""
+
+    name: str
+    kind: str
+    between: tuple[str, str]
+    latency_s: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The hardware at hand: devices, links, and the device that inputs come from and outputs go to."""
+
+    name: str
+    devices: tuple[Device, ...]
+    links: tuple[Link, ...]
+    host: str
+
+    def device(self, name: str) -> Device:
+        """The device called `name`. KeyError if there is none."""
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something was refused: the op (or segment) it is tied to, and a sentence."""
+
+    op: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.op}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What running something once costs: seconds, joules (None where power is unknown), and bytes that stay resident."""
+
+    seconds: float
+    joules: float | None = None
+    weight_bytes: int = 0
+    activation_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class DimBound:
+    """The range of one symbolic dimension: minimum, the value that costs are taken at, and maximum."""
+
+    minimum: int
+    optimum: int
+    maximum: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a target made of one segment.
+
+    `files` are paths relative to the folder that `emit` was given; those in `undigested` (engines, whose bytes differ
+    from build to build) stay outside the bundle's digest and are identified by `key`, the hash of what they are built
+    from. `deferred` means that `gimlet-compile finish` completes it on the device's own host. `options` goes to the
+    executor as it is. `facts` is for people: engine size, layers, cycles, tool versions.
+    """
+
+    executor: str
+    format: str
+    files: tuple[str, ...]
+    undigested: tuple[str, ...] = ()
+    key: str = ""
+    deferred: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class SegmentContext:
+    """A segment on its way to a target: the op, the IR context (its weights), opsets and bounds of dimensions.
+
+    `opsets` maps a domain to the version in force; `bounds` maps each symbolic dimension to its range. `cache` is a
+    folder that outlives the compile, for engines and probes.
+    """
+
+    op: SegmentOp
+    ctx: Context
+    opsets: Mapping[str, int]
+    bounds: Mapping[str, DimBound]
+    cache: Path
+    allow_tf32: bool = False
+
+
+class Target(ABC):
+    """The compile side of one framework. Stateless but for caches: one instance serves a whole compile."""
+
+    name: ClassVar[str]
+    executor: ClassVar[str]
+
+    @abstractmethod
+    def formats(self, device: Device) -> tuple[str, ...]:
+        """The number formats that `device` computes in under this target, the default one first."""
+
+    @abstractmethod
+    def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
+        """Why `op` cannot run on `device` in `fmt`, or None where it can."""
+
+    def refuses_all(self, ops: Sequence[Operation], device: Device, fmt: str) -> list[Reason | None]:
+        """`refuses` for many ops at once, where a target can answer them together."""
+        return [self.refuses(op, device, fmt) for op in ops]
+
+    def fusable(self, producer: Operation, consumer: Operation) -> bool:
+        """Whether the framework runs `consumer` in the same kernel as `producer`, without a pass over memory."""
+        del producer, consumer
+        return False
+
+    @abstractmethod
+    def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        """What `op` alone costs on `device`, with symbolic dimensions at `sizes`. Launch of a segment not included."""
+
+    def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        """What the ops cost as one segment: by default their sum and one segment launch."""
+        costs = [self.op_cost(op, device, fmt, sizes) for op in ops]
+        joules = [cost.joules for cost in costs]
+        return Cost(
+            seconds=device.kind.segment_overhead_s + sum(cost.seconds for cost in costs),
+            joules=None if None in joules else sum(j for j in joules if j is not None),
+            weight_bytes=sum(cost.weight_bytes for cost in costs),
+            activation_bytes=max((cost.activation_bytes for cost in costs), default=0),
+        )
+
+    def prepare(self, segment: SegmentContext) -> None:
+        """Rewrites the segment in place with the target's own passes, before `emit`."""
+        del segment
+
+    @abstractmethod
+    def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
+        """Writes the segment's artifact into `folder`, or says why it could not be built."""
