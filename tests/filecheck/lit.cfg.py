@@ -1,0 +1,16 @@
+"""lit's configuration: every .mlir file here has RUN lines, run with the environment's own tools first on PATH."""
+
+import os
+import sys
+from pathlib import Path
+
+import lit.formats
+
+config = globals()["config"]
+config.name = "gimlet"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".mlir"]
+config.test_source_root = str(Path(__file__).parent)
+config.test_exec_root = str(Path(__file__).parents[2] / "build" / "lit")
+config.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+config.environment["OMP_NUM_THREADS"] = "1"
