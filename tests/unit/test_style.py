@@ -1,0 +1,161 @@
+"""The rules of CONTRIBUTING.md that a program can check, over every file of the package."""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("compiler", "dialects", "passes", "runtime", "targets", "tools")
+EVERYWHERE = (*PACKAGES, "benchmarks", "examples", "tests")
+LONGEST_FILE = 600
+
+# Turns what is left over into a bug report, or hands a worker's failure to whoever waits for it.
+MAY_CATCH_EVERYTHING = {"tools/cli.py"}
+
+VENDORS = re.compile(
+    r"(?i)nvidia|tensorrt|trtexec|cuda|corsair|d-?matrix|migraphx|rocm|openvino|\bamd\b|\bintel\b|\b(a100|h100|h200|b200|l40s|mi300x)\b"
+)
+# Where vendors are the subject: their own folders, the hardware's description, and the two tables that find them.
+MAY_NAME_VENDORS = re.compile(r"targets/[^/]+/|compiler/hardware/|runtime/executors/|targets/registry\.py$")
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), path.name)
+
+
+def docstrings(path: Path) -> set[int]:
+    """The lines on which the file's docstrings start."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        node.body[0].lineno
+        for node in ast.walk(syntax(path))
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
+    }
+
+
+def pass_classes(path: Path) -> list[ast.ClassDef]:
+    return [
+        node
+        for node in syntax(path).body
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Pass") for base in node.bases)
+    ]
+
+
+PASSES = [path for path in files("passes") if pass_classes(path)]
+
+
+@pytest.mark.parametrize("path", files(*EVERYWHERE), ids=name_of)
+def test_no_file_is_too_long(path: Path):
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+@pytest.mark.parametrize("path", files(*PACKAGES), ids=name_of)
+def test_every_module_says_what_it_is(path: Path):
+    assert path.stat().st_size == 0 or ast.get_docstring(syntax(path))
+
+
+def blind_handlers(path: Path) -> Iterator[int]:
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = "" if node.type is None else ast.unparse(node.type)
+            if node.type is None or re.search(r"\b(Base)?Exception\b", caught):
+                yield node.lineno
+
+
+def blind_raises(path: Path) -> Iterator[int]:
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            if ast.unparse(raised) in {"Exception", "BaseException", "NotImplementedError"}:
+                yield node.lineno
+
+
+@pytest.mark.parametrize("path", files(*PACKAGES), ids=name_of)
+def test_errors_are_caught_and_raised_by_name(path: Path):
+    assert list(blind_raises(path)) == []
+    if name_of(path) not in MAY_CATCH_EVERYTHING:
+        assert list(blind_handlers(path)) == []
+
+
+@pytest.mark.parametrize("path", files(*PACKAGES), ids=name_of)
+def test_nothing_is_left_for_later(path: Path):
+    comments = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    found = [t.line for t in comments if t.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", t.string)]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", files(*PACKAGES), ids=name_of)
+def test_vendors_are_named_in_their_own_folders_only(path: Path):
+    if MAY_NAME_VENDORS.match(name_of(path)):
+        pytest.skip("about vendors")
+    skipped = docstrings(path)
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    code = (t for t in tokens if t.type in {tokenize.NAME, tokenize.STRING} and t.start[0] not in skipped)
+    assert [f"{t.start[0]}: {t.string}" for t in code if VENDORS.search(t.string)] == []
+
+
+@pytest.mark.parametrize("path", PASSES, ids=name_of)
+def test_a_pass_has_one_spelling(path: Path):
+    (definition,) = pass_classes(path)
+    assert definition.name == "".join(word.capitalize() for word in path.stem.split("_")) + "Pass"
+    names = [
+        node.value.value
+        for node in definition.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and isinstance(node.value, ast.Constant)
+        and ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) == "name"
+    ]
+    spelled = path.stem.replace("_", "-")
+    assert names == [spelled]
+    assert (ROOT / "tests" / "filecheck" / "passes" / f"{spelled}.mlir").is_file()
+
+
+@pytest.mark.parametrize("path", PASSES, ids=name_of)
+def test_a_pass_is_documented_by_example(path: Path):
+    text = ast.get_docstring(pass_classes(path)[0]) or ""
+    sentence = text.split("\n\n")[0].rstrip()
+    assert sentence.endswith(".")
+    assert len(re.findall(r"^```mlir$", text, re.MULTILINE)) == 2, "one fence before, one after"
+
+
+def test_the_registry_lists_every_pass():
+    table = (ROOT / "passes" / "registry.py").read_text()
+    listed = set(re.findall(r'"gimlet\.passes\.(\w+):(\w+)"', table))
+    assert listed == {(path.stem, pass_classes(path)[0].name) for path in PASSES}
+
+
+def modules_after(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after `code`."""
+    program = f"import sys\n{code}\nsys.stderr.write(' '.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_the_runtime_starts_without_the_compiler():
+    loaded = modules_after("import gimlet.runtime")
+    assert "numpy" in loaded
+    assert loaded & {"torch", "xdsl", "onnx", "onnx_ir", "onnxscript", "ortools", "pydantic", "rich", "sympy"} == set()
+
+
+@pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("gimlet_*.py")))
+def test_help_is_quick(tool: str):
+    """No tool loads torch, the solver or a vendor's library to say how it is called."""
+    program = f"from gimlet.tools.{tool} import main\ntry:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code in (0, None)"
+    assert modules_after(program) & {"torch", "transformers", "ortools", "tensorrt_rtx", "onnxscript"} == set()
