@@ -1,1 +1,1 @@
-
+"""The IR: onnx (generated from the schemas), placement and sram."""

@@ -1,1 +1,1 @@
-
+"""The commands: thin mains over the compiler and the runtime."""
