@@ -1,0 +1,27 @@
+"""Every pass by its name. A line names the pass's class and costs nothing until it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+
+from xdsl.passes import ModulePass
+
+PASSES: dict[str, str] = {
+    "outline-segments": "gimlet.passes.outline_segments:OutlineSegmentsPass",
+    "insert-transfers": "gimlet.passes.insert_transfers:InsertTransfersPass",
+    "assign-buffers": "gimlet.passes.assign_buffers:AssignBuffersPass",
+}
+
+
+def load(name: str) -> type[ModulePass]:
+    """The class of the pass called `name`. KeyError if there is none."""
+    module, _, attribute = PASSES[name].partition(":")
+    found: type[ModulePass] = getattr(import_module(module), attribute)
+    return found
+
+
+def factories() -> dict[str, Callable[[], type[ModulePass]]]:
+    """For each name a function that loads the class, as xDSL's pipelines and universes take them."""
+    return {name: partial(load, name) for name in PASSES}
