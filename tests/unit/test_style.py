@@ -97,7 +97,9 @@ def test_errors_are_caught_and_raised_by_name(path: Path):
 @pytest.mark.parametrize("path", files(*PACKAGES), ids=name_of)
 def test_nothing_is_left_for_later(path: Path):
     comments = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
-    found = [t.line for t in comments if t.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", t.string)]
+    found = [
+        t.line for t in comments if t.type == tokenize.COMMENT and re.search(r"\b(TODO|FIXME|XXX|HACK)\b", t.string)
+    ]
     assert found == []
 
 
@@ -157,5 +159,11 @@ def test_the_runtime_starts_without_the_compiler():
 @pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("gimlet_*.py")))
 def test_help_is_quick(tool: str):
     """No tool loads torch, the solver or a vendor's library to say how it is called."""
-    program = f"from gimlet.tools.{tool} import main\ntry:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code in (0, None)"
-    assert modules_after(program) & {"torch", "transformers", "ortools", "tensorrt_rtx", "onnxscript"} == set()
+    code = f"""
+from gimlet.tools.{tool} import main
+try:
+    main(["--help"])
+except SystemExit as stop:
+    assert stop.code in (0, None)
+"""
+    assert modules_after(code) & {"torch", "transformers", "ortools", "tensorrt_rtx", "onnxscript"} == set()
