@@ -1,0 +1,103 @@
+"""Ranges of symbolic dimensions: what `--bind` says, what the model says, and what remains open.
+
+`batch=1` fixes a dimension: it becomes a constant of the IR. `width=32:320:2048` keeps it symbolic between a minimum
+and a maximum, with costs and engine profiles taken at the optimum in the middle.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
+
+from gimlet.runtime.errors import InputError, UsageError
+from gimlet.targets.api import DimBound
+
+_ATTRIBUTE = "onnx.dim_bounds"
+
+
+def parse_bindings(texts: Iterable[str]) -> dict[str, DimBound]:
+    """Bindings from command-line texts such as `batch=1,width=32:320:2048`. UsageError where one is not of that form."""
+    bindings: dict[str, DimBound] = {}
+    for item in (item.strip() for text in texts for item in text.split(",")):
+        name, equals, value = item.rpartition("=")
+        numbers = value.split(":")
+        if not equals or not name or len(numbers) not in (1, 3) or not all(n.strip().isdigit() for n in numbers):
+            raise UsageError(
+                f"cannot read the binding {item!r}",
+                where="--bind",
+                hint="write NAME=SIZE or NAME=MINIMUM:OPTIMUM:MAXIMUM",
+            )
+        if name in bindings:
+            raise UsageError(f"dimension {name!r} is bound twice", where="--bind")
+        sizes = [int(n) for n in numbers]
+        bindings[name] = _checked(name, DimBound(*(sizes * 3 if len(sizes) == 1 else sizes)))
+    return bindings
+
+
+def read_bounds(module: ModuleOp) -> dict[str, DimBound]:
+    """The ranges that the module records for its dimensions."""
+    attribute = module.attributes.get(_ATTRIBUTE)
+    if not isinstance(attribute, DictionaryAttr):
+        return {}
+    bounds: dict[str, DimBound] = {}
+    for name, value in attribute.data.items():
+        if not isinstance(value, DenseArrayBase) or len(value.get_values()) != 3:
+            raise InputError(
+                f"the bound of dimension {name!r} must be three integers, not {value}",
+                where=_ATTRIBUTE,
+                hint="write array<i64: MINIMUM, OPTIMUM, MAXIMUM>",
+            )
+        bounds[name] = _checked(name, DimBound(*(int(size) for size in value.get_values())))
+    return bounds
+
+
+def write_bounds(module: ModuleOp, bounds: Mapping[str, DimBound]) -> None:
+    """Records the ranges in the module, in the order of the names."""
+    if not bounds:
+        module.attributes.pop(_ATTRIBUTE, None)
+        return
+    module.attributes[_ATTRIBUTE] = DictionaryAttr(
+        {
+            name: DenseArrayBase.from_list(i64, [bound.minimum, bound.optimum, bound.maximum])
+            for name, bound in sorted(bounds.items())
+        }
+    )
+
+
+def merge_bounds(
+    symbols: Iterable[str], model: Mapping[str, DimBound], bindings: Mapping[str, DimBound]
+) -> dict[str, DimBound]:
+    """The range of every dimension in `symbols`: the binding, else the model's own.
+
+    UsageError for a binding of a dimension that the model lacks, and for a dimension that nobody bounds.
+    """
+    known = sorted(symbols)
+    for name in bindings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"the model has no dimension {name!r}",
+                where="--bind",
+                hint=f"did you mean {close[0]!r}?" if close else f"its dimensions are: {', '.join(known) or 'none'}",
+            )
+    bounds = {name: bindings.get(name) or model.get(name) for name in known}
+    unbound = [name for name, bound in bounds.items() if bound is None]
+    if unbound:
+        example = ",".join(f"{name}=1:1:8" for name in unbound)
+        raise UsageError(
+            f"nothing bounds the dynamic dimension{'s' if len(unbound) > 1 else ''} {', '.join(unbound)}",
+            hint=f"bind with minimum:optimum:maximum, for example --bind '{example}'",
+        )
+    return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _checked(name: str, bound: DimBound) -> DimBound:
+    if not 1 <= bound.minimum <= bound.optimum <= bound.maximum:
+        raise UsageError(
+            f"dimension {name!r} has the range {bound.minimum}:{bound.optimum}:{bound.maximum}",
+            where="--bind",
+            hint="a range needs 1 ≤ minimum ≤ optimum ≤ maximum",
+        )
+    return bound

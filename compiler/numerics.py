@@ -1,0 +1,74 @@
+"""How far two tensors are apart, and how far they may be in each number format.
+
+Integers and booleans must be equal. A float32 tensor is held to its maximum absolute error over the reference's range
+(maximum minus minimum); lower precisions to the relative L2 error ‖a − b‖ / ‖b‖.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Tolerances of a whole model's outputs, by the lowest precision in it. fp32: what reordered float32 sums give. bf16
+# and fp16: their unit roundoff (2^-9, 2^-12) over some ten layers. mxint8: 7 bits of mantissa shared by 32 elements.
+RANGE_TOLERANCE = 1e-4
+L2_TOLERANCE: Mapping[str, float] = {"bf16": 1e-2, "fp16": 5e-3, "mxint8": 3e-2, "int8": 5e-2, "fp8": 5e-2}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Distance of a tensor from its reference: maximum absolute error over the range, and relative L2 error."""
+
+    of_range: float
+    relative_l2: float
+    equal: bool
+
+    def within(self, fmt: str) -> bool:
+        """Whether the distance is acceptable for a computation in number format `fmt`."""
+        if self.equal:
+            return True
+        if fmt in L2_TOLERANCE:
+            return self.relative_l2 <= L2_TOLERANCE[fmt]
+        return self.of_range <= RANGE_TOLERANCE
+
+    def limit(self, fmt: str) -> str:
+        """The tolerance that `within` applies, as text."""
+        if fmt in L2_TOLERANCE:
+            return f"relative L2 ≤ {L2_TOLERANCE[fmt]:g} ({fmt})"
+        return f"max error ≤ {RANGE_TOLERANCE:g} of range (fp32)"
+
+
+def deviation(value: Array, reference: Array) -> Deviation:
+    """How far `value` is from `reference`. Tensors of different shape or a NaN in only one of them are infinitely far."""
+    if value.shape != reference.shape:
+        return Deviation(float("inf"), float("inf"), equal=False)
+    if value.size == 0 or np.array_equal(value, reference):
+        return Deviation(0.0, 0.0, equal=True)
+    if value.dtype.kind in "OSU" or reference.dtype.kind in "OSU":
+        return Deviation(float("inf"), float("inf"), equal=False)
+    a, b = value.astype(np.float64), reference.astype(np.float64)
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return Deviation(float("inf"), float("inf"), equal=False)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return Deviation(float("inf"), float("inf"), equal=False)
+    a, b = a[finite], b[finite]
+    difference = np.abs(a - b)
+    if not difference.size:
+        return Deviation(0.0, 0.0, equal=True)
+    spread = float(b.max() - b.min()) or float(np.abs(b).max()) or 1.0
+    norm = float(np.linalg.norm(b))
+    distance = float(np.linalg.norm(difference))
+    relative = distance / norm if norm else float("inf") if distance else 0.0
+    return Deviation(float(difference.max()) / spread, relative, equal=not distance)
+
+
+def coarsest(formats: set[str]) -> str:
+    """The format among `formats` with the loosest tolerance: the one a mixed model is held to."""
+    return max(formats, key=lambda fmt: (L2_TOLERANCE.get(fmt, 0.0), fmt), default="fp32")

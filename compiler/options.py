@@ -1,0 +1,39 @@
+"""What a compile is asked to do: the flags of `gimlet-compile`, as one value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gimlet.targets.api import DimBound, Topology
+
+Objective = Literal["latency", "throughput", "energy", "cost"]
+PHASES = ("import", "normalize", "quantize", "annotate", "place", "split", "lower", "emit")
+
+
+def default_cache() -> Path:
+    """The folder for engines and probes that outlives a compile: `$GIMLET_CACHE`, else `gimlet` in the user's cache."""
+    if "GIMLET_CACHE" in os.environ:
+        return Path(os.environ["GIMLET_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gimlet"
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Options of one compile. `pins` are `(regular expression, device)` in the order given; later ones win."""
+
+    topology: Topology
+    objective: Objective = "latency"
+    bindings: Mapping[str, DimBound] = field(default_factory=dict[str, DimBound])
+    pins: tuple[tuple[str, str], ...] = ()
+    formats: tuple[tuple[str, str], ...] = ()
+    min_shares: tuple[tuple[str, float], ...] = ()
+    placement: Path | None = None
+    costs: Path | None = None
+    allow_tf32: bool = False
+    time_limit_s: float | None = None
+    seed: int = 0
+    cache: Path = field(default_factory=default_cache)
