@@ -129,27 +129,6 @@ def test_long_examples(page: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
-def test_examples(page: Path, long: bool, tmp_path: Path):
-    found = list(fences(page.read_text()))
-    has_long = any("full" in fence.options for fence in found)
-    if long and not has_long:
-        pytest.skip("no long examples")
-    names: dict[str, Any] = {"__name__": "__docs__"}
-    for fence in found:
-        where = f"{page.relative_to(ROOT)}:{fence.line}"
-        if "file" in fence.options:
-            (tmp_path / fence.options["file"]).write_text(fence.text)
-        elif "run" not in fence.options or ("full" in fence.options and not long):
-            continue
-        elif fence.language == "console":
-            run_console(fence, tmp_path, where)
-        elif fence.language == "python":
-            run_python(fence, tmp_path, names, where)
-        else:
-            pytest.fail(f"{where}: nothing runs {fence.language}")
-
-
-@pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_links_lead_somewhere(page: Path):
     targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
     assert [target for target in targets if not (page.parent / target).exists()] == []
