@@ -52,8 +52,8 @@ test-full: $(STAMP) ## test, and the long suites
 	$(PYTEST) -m 'not gpu'
 	$(LIT)
 
-fuzz: $(STAMP) ## random programs and files until something breaks, or until interrupted
-	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz $(PYTEST_ARGS)
+fuzz: $(STAMP) ## the property tests on new random examples, round after round, until one fails or you interrupt
+	while $(PYTEST) -m 'hypothesis and not gpu' --hypothesis-profile=fuzz; do :; done; exit 1
 
 gpu-test: $(STAMP) ## on a machine with a GPU: the tests that need one, with a transcript to check in
 	@mkdir -p artifacts

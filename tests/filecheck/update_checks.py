@@ -1,9 +1,9 @@
 """Brings CHECK lines up to date with what the commands print now: `make update-checks`, then review the diff.
 
-Each RUN line of the form `COMMAND | filecheck %s` is run. A CHECK line that still matches, in order, stays as it was written,
-with its regular expressions and variables. One that matches nothing any more is replaced by the line of the output
-that is most like it, between the lines that its neighbours match. A CHECK-NOT is never touched, and a line whose subject
-is gone from the output is reported and left, to be judged by a person.
+Each RUN line of the form `COMMAND | filecheck %s` is run. A CHECK line that still matches, in order, stays as it was
+written, with its regular expressions and variables. One that matches nothing any more is replaced by the line of the
+output that is most like it, between the lines that its neighbours match. A CHECK-NOT is never touched, and a line whose
+subject is gone from the output is reported and left, to be judged by a person.
 """
 
 import difflib
