@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+ROOT = Path(__file__).resolve().parents[1]
+
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Engines and probes of the tests: not the user's own, and gone with `make clean`.
+os.environ["GIMLET_CACHE"] = str(ROOT / "build" / "test-cache")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples on every run and machine, and no verdict by the clock.
@@ -20,4 +24,4 @@ settings.load_profile("default")
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root folder."""
-    return Path(__file__).resolve().parents[1]
+    return ROOT

@@ -14,3 +14,4 @@ config.test_source_root = str(Path(__file__).parent)
 config.test_exec_root = str(Path(__file__).parents[2] / "build" / "lit")
 config.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 config.environment["OMP_NUM_THREADS"] = "1"
+config.environment["GIMLET_CACHE"] = str(Path(__file__).parents[2] / "build" / "test-cache")
