@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from xdsl.context import Context
 from xdsl.ir import Operation
 
+from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import SegmentOp
 
 
@@ -32,7 +33,9 @@ class HardwareKind:
     """A kind of device as its TOML file describes it.
 
     `peak` maps a number format (`fp32`, `tf32`, `bf16`, `fp16`, `fp8`, `int8`, `mxint8`, `fp4`) to dense operations
-    per second, a multiply-add counted as two. `memory` goes from the fastest level to the largest. A figure that the
+    per second, a multiply-add counted as two; its key `vector` is the rate of the units that do everything but matrix
+    products. `compute_fraction` and `memory_fraction` are what real kernels reach of the peaks; `fractions` has the
+    compute fractions that differ, by class of op (`conv`, `vector`) or by format. `memory` goes from the fastest level to the largest. A figure that the
     file leaves out is None, and an objective that needs it is refused by its name. `options` are the target's own
     (for example a compute capability or a grid of cores); `sources` maps each figure's TOML path to where it is from.
     """
@@ -49,6 +52,7 @@ class HardwareKind:
     kernel_overhead_s: float = 0.0
     compute_fraction: float = 1.0
     memory_fraction: float = 1.0
+    fractions: Mapping[str, float] = field(default_factory=dict[str, float])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -102,7 +106,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Cost:
-    """What running something once costs: seconds, joules (None where power is unknown), and bytes that stay resident."""
+    """What running something once costs: seconds, joules (None where power is unknown), bytes that stay resident."""
 
     seconds: float
     joules: float | None = None
@@ -140,11 +144,36 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class WeightReference:
+    """Where a weight's bytes are: `location` relative to the writer's root, with forward slashes, and a range of it."""
+
+    location: str
+    offset: int
+    length: int
+
+
+class WeightsWriter(Protocol):
+    """Puts weights into the files that all segments of a bundle share, the same bytes once.
+
+    `root` is the bundle's folder as it is being written. ONNX libraries refuse external data above the model's own
+    folder, so a location is relative to `root`, and whoever loads the model names `root` as the place of its data.
+    """
+
+    @property
+    def root(self) -> Path: ...
+
+    def place(self, weight: Weight) -> WeightReference:
+        """Writes the weight unless its bytes are there already. They can be read from the file when this returns."""
+        ...
+
+
+@dataclass(frozen=True)
 class SegmentContext:
     """A segment on its way to a target: the op, the IR context (its weights), opsets and bounds of dimensions.
 
     `opsets` maps a domain to the version in force; `bounds` maps each symbolic dimension to its range. `cache` is a
-    folder that outlives the compile, for engines and probes.
+    folder that outlives the compile, for engines and probes. `weights` is where an artifact's weights go; None puts
+    them into a file beside it, and locations are relative to the segment's own folder.
     """
 
     op: SegmentOp
@@ -153,6 +182,7 @@ class SegmentContext:
     bounds: Mapping[str, DimBound]
     cache: Path
     allow_tf32: bool = False
+    weights: WeightsWriter | None = None
 
 
 class Target(ABC):
@@ -200,3 +230,11 @@ class Target(ABC):
     @abstractmethod
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
         """Writes the segment's artifact into `folder`, or says why it could not be built."""
+
+    def finish(self, artifact: Artifact, folder: Path, root: Path) -> Reason | None:
+        """Completes a deferred artifact on its device's own host, by writing the files in its `undigested`.
+
+        `folder` is where `emit` wrote, `root` the bundle. MissingError where the host lacks the device or a package.
+        """
+        del artifact, root
+        return Reason(folder.name, f"target {self.name} defers nothing")

@@ -1,0 +1,106 @@
+"""The process that TensorRT runs in: `python -m gimlet.targets.tensorrt.worker MODULE`.
+
+TensorRT prints on standard output and error what cannot be turned off, a failed assertion of its own ends the process,
+and a build peaks at several times the weights. So it has a process of its own, which the compiler asks over a pipe.
+
+A request is a line of JSON, `{"call": NAME, "arguments": {…}, "sizes": [n, …]}`, followed by as many payloads of those
+sizes in bytes; an answer is a line of JSON, `{"result": …}` or `{"error": "…"}`. The process ends with its input.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gimlet.targets.tensorrt import engine
+
+Payloads = Sequence[bytes]
+
+
+def hello(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> dict[str, str]:
+    """The library's version; answers as soon as it is loaded."""
+    del arguments, payloads
+    return {"version": str(trt.__version__)}
+
+
+def operators(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> list[str]:
+    """Those of the operators in `names` that the parser has an importer for."""
+    del payloads
+    network = engine.builder(trt).create_network(0)
+    parser = trt.OnnxParser(network, engine.messages(trt).logger)
+    return [name for name in arguments["names"] if parser.supports_operator(name)]
+
+
+def supports(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> list[list[str]]:
+    """For each model what the parser has against it; empty where nothing."""
+    del arguments
+    return [_objections(trt, model) for model in payloads]
+
+
+def _objections(trt: Any, model: bytes) -> list[str]:
+    log = engine.messages(trt)
+    log.take()
+    network = engine.builder(trt).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log.logger)
+    if parser.supports_model_v2(model):
+        return []
+    return engine.parser_errors(parser) or log.take()[0] or ["the parser does not support it"]
+
+
+def probe(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> list[list[str]]:
+    """For each model why its engine does not build; empty where it does. `profiles` holds one profile a model."""
+    found: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for profile, model in zip(arguments["profiles"], payloads, strict=True):
+            path = Path(folder) / "probe.onnx"
+            path.write_bytes(model)
+            job = engine.BuildJob(
+                str(path), folder, str(path.with_suffix(".trt")), profile, arguments["compute_capability"]
+            )
+            found.append(engine.build(trt, job).errors)
+    return found
+
+
+def build(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> dict[str, Any]:
+    """The report of one build job."""
+    del payloads
+    return engine.build(trt, engine.BuildJob(**arguments)).to_json()
+
+
+CALLS: dict[str, Callable[[Any, dict[str, Any], Payloads], Any]] = {
+    "hello": hello,
+    "operators": operators,
+    "supports": supports,
+    "probe": probe,
+    "build": build,
+}
+
+
+def serve(trt: Any, requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answers requests until there are no more."""
+    for line in requests:
+        request = json.loads(line)
+        payloads = [requests.read(size) for size in request["sizes"]]
+        try:
+            answer = {"result": CALLS[request["call"]](trt, request["arguments"], payloads)}
+        except (RuntimeError, ValueError, TypeError, AttributeError, OSError, MemoryError) as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Serves standard input; what is printed goes to standard error, which the parent keeps in a file."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(importlib.import_module(sys.argv[1]), sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()
