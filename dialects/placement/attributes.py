@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import DYNAMIC_INDEX, ArrayAttr, IntAttr, SymbolRefAttr, TensorType
+from xdsl.dialects.builtin import ArrayAttr, IntAttr, SymbolRefAttr, TensorType
 from xdsl.ir import Attribute, Data, ParametrizedAttribute, TypeAttribute
 from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
@@ -162,7 +162,7 @@ class StateType(ParametrizedAttribute, TypeAttribute):
         for axis, (size, limit) in enumerate(zip(shape, capacity, strict=True)):
             if limit <= 0:
                 raise VerifyException(f"the capacity of a state must be positive, dimension {axis} is {limit}")
-            if size not in (DYNAMIC_INDEX, limit):
+            if size >= 0 and size != limit:
                 raise VerifyException(f"dimension {axis} of a state is always {size}, but its capacity is {limit}")
 
     @classmethod
