@@ -1,0 +1,205 @@
+"""What must hold between the parts of a manifest, checked when one is written and again when one is read.
+
+Every name refers to something that exists and is listed once; a path stays inside the bundle; the steps are in an
+order in which every value is made before it is read, by steps that the reader waits for; a launch fits its segment.
+Each violation is an `InputError` that names the place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.manifest import Launch, Manifest, Segment, Step, Transfer, Value, Variant
+from gimlet.runtime.tensors import TensorSpec, is_element_type
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_path(path: str, where: str) -> None:
+    """InputError for a path that could leave the bundle's folder, or that two systems would read differently."""
+    parts = PurePosixPath(path).parts
+    clean = "/".join(parts) == path and "\\" not in path and "\0" not in path and ":" not in path
+    if not parts or not clean or path.startswith("/") or ".." in parts:
+        raise InputError(f"the path {path!r} leaves the bundle's folder or is not in its normal form", where=where)
+
+
+def check_manifest(manifest: Manifest, where: str = "manifest.json") -> None:
+    """InputError for the first rule that `manifest` breaks."""
+    _Checker(manifest, where).run()
+
+
+class _Checker:
+    """The tables of names that the rules look into."""
+
+    def __init__(self, manifest: Manifest, where: str) -> None:
+        self.manifest = manifest
+        self.where = where
+        self.devices = self.unique("topology.devices", (device.name for device in manifest.topology.devices))
+        self.links = self.unique("topology.links", (link.name for link in manifest.topology.links))
+        self.buffers = {buffer.id: buffer for buffer in manifest.buffers}
+        self.values = {value.id: value for value in manifest.values}
+        self.segments = {segment.id: segment for segment in manifest.segments}
+
+    def fail(self, place: str, message: str) -> InputError:
+        return InputError(message, where=f"{self.where}: {place}")
+
+    def unique(self, place: str, names: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        for index, name in enumerate(names):
+            if not name or name in found:
+                raise self.fail(f"{place}[{index}]", f"the name {name!r} is empty or taken")
+            found.add(name)
+        return found
+
+    def known(self, place: str, what: str, name: str, names: Iterable[str]) -> None:
+        if name not in names:
+            raise self.fail(place, f"there is no {what} {name!r}")
+
+    def run(self) -> None:
+        manifest = self.manifest
+        self.unique("values", (value.id for value in manifest.values))
+        self.unique("buffers", (buffer.id for buffer in manifest.buffers))
+        self.unique("segments", (segment.id for segment in manifest.segments))
+        self.unique("steps", (step.id for step in manifest.steps))
+        self.unique("inputs", (port.name for port in manifest.inputs))
+        self.unique("outputs", (port.name for port in manifest.outputs))
+        self.check_topology()
+        self.check_files()
+        self.check_values()
+        for index, segment in enumerate(manifest.segments):
+            self.check_segment(f"segments[{index}]", segment)
+        self.check_steps()
+        if manifest.states:
+            raise self.fail("states", "states are reserved: this version does not run them")
+
+    def check_topology(self) -> None:
+        topology = self.manifest.topology
+        self.known("topology.host", "device", topology.host, self.devices)
+        for index, link in enumerate(topology.links):
+            for end in link.between:
+                self.known(f"topology.links[{index}].between", "device", end, self.devices)
+        for index, buffer in enumerate(self.manifest.buffers):
+            self.known(f"buffers[{index}].device", "device", buffer.device, self.devices)
+
+    def check_files(self) -> None:
+        for path, entry in self.manifest.files.items():
+            check_path(path, f"{self.where}: files")
+            if not _SHA256.fullmatch(entry.sha256):
+                raise self.fail(f"files.{path}", f"{entry.sha256!r} is not a sha256 in hexadecimal")
+
+    def check_values(self) -> None:
+        for index, value in enumerate(self.manifest.values):
+            place = f"values[{index}]"
+            self.known(f"{place}.device", "device", value.device, self.devices)
+            self.check_dtype(place, value.dtype)
+            if value.buffer is None:
+                continue
+            self.known(f"{place}.buffer", "buffer", value.buffer, self.buffers)
+            if self.buffers[value.buffer].device != value.device:
+                raise self.fail(f"{place}.buffer", f"buffer {value.buffer!r} is on another device")
+
+    def check_dtype(self, place: str, dtype: str) -> None:
+        if not is_element_type(dtype):
+            raise self.fail(f"{place}.dtype", f"{dtype!r} is not an element type")
+
+    def check_segment(self, place: str, segment: Segment) -> None:
+        check_path(segment.id, f"{self.where}: {place}.id")
+        self.known(f"{place}.device", "device", segment.device, self.devices)
+        for kind, specs in (("inputs", segment.inputs), ("outputs", segment.outputs)):
+            self.unique(f"{place}.{kind}", (spec.name for spec in specs))
+            for index, spec in enumerate(specs):
+                self.check_dtype(f"{place}.{kind}[{index}]", spec.dtype)
+        if not segment.variants:
+            raise self.fail(f"{place}.variants", "a segment needs at least one artifact")
+        for index, variant in enumerate(segment.variants):
+            self.check_variant(f"{place}.variants[{index}]", variant)
+        if segment.portable is not None:
+            self.check_variant(f"{place}.portable", segment.portable)
+
+    def check_variant(self, place: str, variant: Variant) -> None:
+        for path in variant.files:
+            check_path(path, f"{self.where}: {place}.files")
+            if path not in variant.undigested:
+                self.known(f"{place}.files", "entry in files for", path, self.manifest.files)
+        for path in variant.undigested:
+            self.known(f"{place}.undigested", "file of this variant", path, variant.files)
+            if path in self.manifest.files:
+                raise self.fail(f"{place}.undigested", f"{path!r} is listed among the hashed files too")
+
+    def check_steps(self) -> None:
+        manifest = self.manifest
+        made: dict[str, str | None] = {}
+        for index, port in enumerate(manifest.inputs):
+            place = f"inputs[{index}].value"
+            self.known(place, "value", port.value, self.values)
+            if port.value in made or self.values[port.value].device != manifest.topology.host:
+                raise self.fail(place, f"{port.value!r} is another input's value, or not on the host")
+            made[port.value] = None
+        before: dict[str, set[str]] = {}
+        for index, step in enumerate(manifest.steps):
+            self.check_step(f"steps[{index}]", step, made, before)
+        for index, port in enumerate(manifest.outputs):
+            self.known(f"outputs[{index}].value", "value that is made", port.value, made)
+            if self.values[port.value].device != manifest.topology.host:
+                raise self.fail(f"outputs[{index}].value", f"{port.value!r} is not on the host")
+
+    def check_step(self, place: str, step: Step, made: dict[str, str | None], before: dict[str, set[str]]) -> None:
+        """Checks one step against what the steps before it `made`; `before` maps each to all that precede it."""
+        waited: set[str] = set()
+        for name in step.after:
+            self.known(f"{place}.after", "earlier step", name, before)
+            waited |= before[name] | {name}
+        before[step.id] = waited
+        if isinstance(step, Launch):
+            self.check_launch(place, step)
+            reads, writes = step.inputs, step.outputs
+        else:
+            self.check_transfer(place, step)
+            reads, writes = (step.source,), (step.target,)
+        for name in reads:
+            self.known(place, "value made before this step", name, made)
+            maker = made[name]
+            if maker is not None and maker not in waited:
+                raise self.fail(f"{place}.after", f"the step reads {name!r} and does not wait for {maker!r}")
+        for name in writes:
+            self.known(place, "value", name, self.values)
+            if name in made:
+                raise self.fail(place, f"the value {name!r} is made twice")
+            made[name] = step.id
+
+    def check_launch(self, place: str, step: Launch) -> None:
+        self.known(f"{place}.segment", "segment", step.segment, self.segments)
+        segment = self.segments[step.segment]
+        self.check_ports(f"{place}.inputs", segment, step.inputs, segment.inputs)
+        self.check_ports(f"{place}.outputs", segment, step.outputs, segment.outputs)
+
+    def check_ports(self, place: str, segment: Segment, names: Sequence[str], specs: Sequence[TensorSpec]) -> None:
+        if len(names) != len(specs):
+            raise self.fail(place, f"segment {segment.id!r} has {len(specs)} of them, not {len(names)}")
+        for name, spec in zip(names, specs, strict=True):
+            self.known(place, "value", name, self.values)
+            value = self.values[name]
+            if value.device != segment.device:
+                raise self.fail(place, f"{name!r} lives on {value.device!r}, the segment runs on {segment.device!r}")
+            if not _same_form(value, spec):
+                raise self.fail(place, f"{name!r} is {value.spec}, the segment has {spec}")
+
+    def check_transfer(self, place: str, step: Transfer) -> None:
+        for name in (step.source, step.target):
+            self.known(place, "value", name, self.values)
+        source, target = self.values[step.source], self.values[step.target]
+        if source.device == target.device:
+            raise self.fail(place, f"{step.source!r} and {step.target!r} are on the same device")
+        if not _same_form(source, target.spec):
+            raise self.fail(place, f"{source.spec} cannot become {target.spec}")
+        for link in step.route:
+            self.known(f"{place}.route", "link", link, self.links)
+
+
+def _same_form(value: Value, spec: TensorSpec) -> bool:
+    """Whether type and rank agree. Shapes may be written over other dimensions inside a segment."""
+    ranks_agree = value.shape is None or spec.shape is None or len(value.shape) == len(spec.shape)
+    return value.dtype == spec.dtype and ranks_agree
