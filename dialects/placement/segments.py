@@ -276,7 +276,8 @@ class TransferOp(IRDLOperation):
 
     traits = traits_def(Pure())
     assembly_format = (
-        "`async` $value (`[` $tokens^ `]`)? `from` $source `to` $destination `route` $route attr-dict `:` type($value)"
+        "`async` $value (` ` `[` $tokens^ `]`)? `from` $source `to` $destination `route` $route attr-dict"
+        "`:` type($value)"
     )
 
     def __init__(
