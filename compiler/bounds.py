@@ -18,7 +18,7 @@ _ATTRIBUTE = "onnx.dim_bounds"
 
 
 def parse_bindings(texts: Iterable[str]) -> dict[str, DimBound]:
-    """Bindings from command-line texts such as `batch=1,width=32:320:2048`. UsageError where one is not of that form."""
+    """Bindings from texts such as `batch=1,width=32:320:2048`. UsageError where one is not of that form."""
     bindings: dict[str, DimBound] = {}
     for item in (item.strip() for text in texts for item in text.split(",")):
         name, equals, value = item.rpartition("=")

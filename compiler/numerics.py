@@ -45,7 +45,7 @@ class Deviation:
 
 
 def deviation(value: Array, reference: Array) -> Deviation:
-    """How far `value` is from `reference`. Tensors of different shape or a NaN in only one of them are infinitely far."""
+    """How far `value` is from `reference`: infinitely, for another shape or a NaN in only one of them."""
     if value.shape != reference.shape:
         return Deviation(float("inf"), float("inf"), equal=False)
     if value.size == 0 or np.array_equal(value, reference):

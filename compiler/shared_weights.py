@@ -89,7 +89,7 @@ class SharedWeights:
     def _write(self, data: bytes | memoryview) -> None:
         if self._file is None:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._target.open("xb")
+            self._file = self._target.open("xb", buffering=0)
         self._file.write(data)
         self._hash.update(data)
         self._end += len(data)

@@ -1,0 +1,200 @@
+"""Lower and emit: each segment goes to its device's target, which writes an artifact into the bundle.
+
+A target may find that a segment cannot be built although it takes every op of it. That is not an error yet: the reason
+goes back to placement as a refusal, and the compile tries another split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
+from xdsl.ir import Operation
+
+from gimlet.compiler.bundle import BundleWriter
+from gimlet.compiler.manifest_ir import segment_specs
+from gimlet.compiler.options import CompileOptions
+from gimlet.compiler.progress import Progress
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OPSETS, InitializerOp, node_name
+from gimlet.dialects.onnx.weights import Weight
+from gimlet.dialects.onnx.work import work_of
+from gimlet.dialects.placement import SegmentOp, YieldOp
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.expr import ZERO, Expr
+from gimlet.runtime.manifest import Segment, Variant
+from gimlet.targets import registry
+from gimlet.targets.api import (
+    Artifact,
+    Device,
+    DimBound,
+    Reason,
+    SegmentContext,
+    Target,
+    WeightReference,
+)
+from gimlet.targets.portable import write_portable
+
+PORTABLE_EXECUTOR = "onnxruntime"
+
+
+@dataclass
+class BundleWeights:
+    """The bundle's shared weights as targets write to them; notes which files were used since `used` was cleared."""
+
+    writer: BundleWriter
+    used: set[str] = field(default_factory=set[str])
+
+    @property
+    def root(self) -> Path:
+        """The bundle's folder as it is being written."""
+        return self.writer.root
+
+    def place(self, weight: Weight) -> WeightReference:
+        """Writes the weight unless its bytes are there already."""
+        place = self.writer.weights.add(weight.array(), weight.digest())
+        self.used.add(place.path)
+        return WeightReference(place.path, place.offset, place.length)
+
+
+@dataclass(frozen=True)
+class BuildFailure:
+    """A segment that its target could not build: the ops concerned, the device, and why."""
+
+    ops: tuple[Operation, ...]
+    device: str
+    reason: Reason
+
+
+def target_of(device: Device, fmt: str) -> Target:
+    """The target that compiles for a device in a number format: the first of its kind's targets that has the format."""
+    targets = [registry.load(name) for name in device.kind.targets]
+    for target in targets:
+        if fmt in target.formats(device):
+            return target
+    known = sorted({name for target in targets for name in target.formats(device)})
+    raise InputError(
+        f"device {device.name} ({device.kind.name}) does not compute in {fmt!r}",
+        hint=f"its formats are: {', '.join(known)}",
+    )
+
+
+def segments_of(module: ModuleOp) -> list[SegmentOp]:
+    """The segments of a module, in the order they stand in."""
+    return [op for op in module.body.block.ops if isinstance(op, SegmentOp)]
+
+
+def real_ops(segment: SegmentOp) -> list[Operation]:
+    """The ops that a segment computes with: neither its weights nor its yield."""
+    return [op for op in segment.body.block.ops if not isinstance(op, InitializerOp | YieldOp)]
+
+
+def opsets_of(module: ModuleOp) -> dict[str, int]:
+    """The version of each domain that the module imports."""
+    opsets = module.attributes.get(OPSETS)
+    if not isinstance(opsets, DictionaryAttr):
+        return {}
+    return {name: value.value.data for name, value in opsets.data.items() if isinstance(value, IntegerAttr)}
+
+
+@dataclass
+class Lowering:
+    """Emits the segments of one module into one bundle."""
+
+    module: ModuleOp
+    ctx: GimletContext
+    options: CompileOptions
+    bounds: Mapping[str, DimBound]
+    writer: BundleWriter
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.weights = BundleWeights(self.writer)
+
+    def run(self) -> tuple[list[Segment], list[BuildFailure]]:
+        """Every segment that could be built, as the manifest describes it, and every one that could not."""
+        opsets = opsets_of(self.module)
+        built: list[Segment] = []
+        failed: list[BuildFailure] = []
+        for op in segments_of(self.module):
+            device = self.options.topology.device(op.device_name)
+            context = SegmentContext(
+                op, self.ctx, opsets, self.bounds, self.options.cache, self.options.allow_tf32, self.weights
+            )
+            with self.progress.phase("emit", f"{op.sym_name.data} for {device.name} ({device.kind.name})"):
+                found = self.emit(context, device)
+            if isinstance(found, Reason):
+                failed.append(BuildFailure(_ops_of_reason(op, found), device.name, found))
+            else:
+                built.append(found)
+        return built, failed
+
+    def emit(self, context: SegmentContext, device: Device) -> Segment | Reason:
+        """One segment: its portable form, then what its target makes of it."""
+        op = context.op
+        name = op.sym_name.data
+        target = target_of(device, op.format)
+        folder = self.writer.segment_folder(name)
+        inputs, outputs = segment_specs(op)
+        ops = real_ops(op)
+        cost = target.estimate(ops, device, op.format, {dim: bound.optimum for dim, bound in self.bounds.items()})
+        self.weights.used.clear()
+        portable = write_portable(context, folder)
+        if isinstance(portable, Reason):
+            return portable
+        portable_files = self.paths(folder, portable)
+        self.weights.used.clear()
+        target.prepare(context)
+        artifact = target.emit(context, device, op.format, folder)
+        if isinstance(artifact, Reason):
+            return artifact
+        return Segment(
+            id=name,
+            device=device.name,
+            format=op.format,
+            inputs=inputs,
+            outputs=outputs,
+            variants=(self.variant(artifact, folder, device),),
+            portable=Variant(PORTABLE_EXECUTOR, "fp32", portable_files, device_kind="host"),
+            ops=len(ops),
+            flops=_total_flops(ops),
+            weight_bytes=cost.weight_bytes,
+            seconds=cost.seconds,
+            joules=cost.joules,
+        )
+
+    def variant(self, artifact: Artifact, folder: Path, device: Device) -> Variant:
+        """An artifact as the manifest describes it, its paths relative to the bundle."""
+        return Variant(
+            executor=artifact.executor,
+            format=artifact.format,
+            files=self.paths(folder, artifact.files),
+            undigested=self.paths(folder, artifact.undigested, shared=False),
+            key=artifact.key,
+            deferred=artifact.deferred,
+            device_kind=device.kind.name,
+            options=artifact.options,
+            facts=artifact.facts,
+        )
+
+    def paths(self, folder: Path, files: Iterable[str], *, shared: bool = True) -> tuple[str, ...]:
+        """Files in `folder` as paths in the bundle, with the shared weights that were written since the last clear."""
+        prefix = folder.relative_to(self.writer.root).as_posix()
+        own = [f"{prefix}/{file}" for file in files]
+        return tuple([*own, *sorted(self.weights.used)] if shared else own)
+
+
+def _total_flops(ops: Iterable[Operation]) -> Expr:
+    total = ZERO
+    for op in ops:
+        total = total + work_of(op).flops
+    return total
+
+
+def _ops_of_reason(segment: SegmentOp, reason: Reason) -> tuple[Operation, ...]:
+    """The op that a reason names, if it is one of the segment's; else all of them."""
+    ops = real_ops(segment)
+    named = [op for op in ops if node_name(op) and node_name(op) == reason.op]
+    return tuple(named or ops)

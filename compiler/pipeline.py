@@ -1,0 +1,80 @@
+"""The named phases, and the passes of each.
+
+    import → normalize → quantize → annotate → place → split → lower → emit
+
+A module says in `gimlet.phase` which phase it has been through, so that IR read from a file goes on from there. The
+phases from `normalize` to `split` are passes over IR; `lower` and `emit` are the targets' and are in `lowering.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import DiagnosticException, PassFailedException, VerifyException
+
+from gimlet.compiler.diagnostics import CompilerBug, write_reproducer
+from gimlet.compiler.options import PHASES
+from gimlet.dialects.context import GimletContext
+from gimlet.passes import registry
+from gimlet.runtime.errors import GimletError, InputError
+
+_PHASE_ATTR: Final = "gimlet.phase"
+
+NORMALIZE: Final = ("infer-shapes", "fold-constants", "canonicalize-onnx", "cse", "dce", "infer-shapes")
+SPLIT: Final = ("outline-segments", "insert-transfers", "assign-buffers")
+
+
+def phase_of(module: ModuleOp) -> str:
+    """The last phase that the module has been through. InputError where it names one that does not exist."""
+    attribute = module.attributes.get(_PHASE_ATTR)
+    phase = attribute.data if isinstance(attribute, StringAttr) else "import"
+    if phase not in PHASES:
+        raise InputError(f"the module is in an unknown phase {phase!r}", hint=f"the phases are: {', '.join(PHASES)}")
+    return phase
+
+
+def set_phase(module: ModuleOp, phase: str) -> None:
+    """Records that the module has been through `phase`."""
+    module.attributes[_PHASE_ATTR] = StringAttr(phase)
+
+
+def load_pass(name: str) -> type[ModulePass]:
+    """The pass called `name`: ours, else one of xDSL's."""
+    if name in registry.PASSES:
+        return registry.load(name)
+    from xdsl.transforms import get_all_passes
+
+    return get_all_passes()[name]()
+
+
+def run_passes(module: ModuleOp, ctx: GimletContext, passes: Sequence[str | ModulePass]) -> None:
+    """Runs passes in order and verifies the module after each.
+
+    A user's mistake is raised as a GimletError; anything else that a pass raises is a bug of ours, and is raised as
+    CompilerBug with the IR from before that pass written to a file.
+    """
+    for item in passes:
+        found = load_pass(item)() if isinstance(item, str) else item
+        before = module.clone()
+        try:
+            found.apply(ctx, module)
+            module.verify()
+        except GimletError:
+            raise
+        except PassFailedException as error:
+            raise InputError(str(error), where=f"pass {found.name}") from error
+        except (
+            VerifyException,
+            DiagnosticException,
+            ArithmeticError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
+            pipeline = str(found.spec())
+            raise CompilerBug(pipeline, error, write_reproducer(before, pipeline)) from error
