@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.ir import Operation
 
-from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import SegmentOp
 
 
@@ -35,9 +35,10 @@ class HardwareKind:
     `peak` maps a number format (`fp32`, `tf32`, `bf16`, `fp16`, `fp8`, `int8`, `mxint8`, `fp4`) to dense operations
     per second, a multiply-add counted as two; its key `vector` is the rate of the units that do everything but matrix
     products. `compute_fraction` and `memory_fraction` are what real kernels reach of the peaks; `fractions` has the
-    compute fractions that differ, by class of op (`conv`, `vector`) or by format. `memory` goes from the fastest level to the largest. A figure that the
-    file leaves out is None, and an objective that needs it is refused by its name. `options` are the target's own
-    (for example a compute capability or a grid of cores); `sources` maps each figure's TOML path to where it is from.
+    compute fractions that differ, by class of op (`conv`, `vector`) or by format. `memory` goes from the fastest level
+    to the largest. A figure that the file leaves out is None, and an objective that needs it is refused by its name.
+    `options` are the target's own (for example a compute capability or a grid of cores); `sources` maps each figure's
+    TOML path to where it is from.
     """
 
     name: str
@@ -143,27 +144,26 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True)
-class WeightReference:
-    """Where a weight's bytes are: `location` relative to the writer's root, with forward slashes, and a range of it."""
+class WeightReference(Protocol):
+    """Where a weight's bytes are: a file relative to the bundle's folder, an offset and a length in bytes."""
 
-    location: str
-    offset: int
-    length: int
+    @property
+    def path(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def length(self) -> int: ...
 
 
 class WeightsWriter(Protocol):
-    """Puts weights into the files that all segments of a bundle share, the same bytes once.
+    """Puts weights into the file that all segments of a bundle share, equal ones once.
 
-    `root` is the bundle's folder as it is being written. ONNX libraries refuse external data above the model's own
-    folder, so a location is relative to `root`, and whoever loads the model names `root` as the place of its data.
+    ONNX libraries refuse external data above the model's own folder. So locations are relative to the bundle, and
+    whoever loads a model names the bundle's folder as the place of its data.
     """
 
-    @property
-    def root(self) -> Path: ...
-
-    def place(self, weight: Weight) -> WeightReference:
-        """Writes the weight unless its bytes are there already. They can be read from the file when this returns."""
+    def add(self, array: np.ndarray[Any, Any], digest: str = "") -> WeightReference:
+        """Stores an array whose values have the hash `digest`. The bytes can be read when this returns."""
         ...
 
 
@@ -172,8 +172,8 @@ class SegmentContext:
     """A segment on its way to a target: the op, the IR context (its weights), opsets and bounds of dimensions.
 
     `opsets` maps a domain to the version in force; `bounds` maps each symbolic dimension to its range. `cache` is a
-    folder that outlives the compile, for engines and probes. `weights` is where an artifact's weights go; None puts
-    them into a file beside it, and locations are relative to the segment's own folder.
+    folder that outlives the compile, for engines and probes. `root` is the bundle's folder as it is being written and
+    `weights` its shared weights file; without them a segment's own folder is both.
     """
 
     op: SegmentOp
@@ -182,6 +182,7 @@ class SegmentContext:
     bounds: Mapping[str, DimBound]
     cache: Path
     allow_tf32: bool = False
+    root: Path | None = None
     weights: WeightsWriter | None = None
 
 

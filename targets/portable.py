@@ -1,0 +1,140 @@
+"""The portable form of a segment: ONNX that any CPU can run, beside whatever its target makes of it.
+
+Number formats that the reference runtime has no CPU kernel for (bfloat16, the 8-bit floats) are computed in float32
+with a round trip at each op's edge (`gimlet.targets.widen`). Types at the edge of the segment stay what they are.
+
+Weights are external data, in the file that the whole bundle shares. Their locations are relative to the bundle's
+folder, and whoever reads the model names that folder (the libraries refuse `../`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx import ModelProto
+from xdsl.ir import SSAValue
+
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import InitializerOp, value_name
+from gimlet.dialects.onnx.exporter import export_block
+from gimlet.dialects.onnx.types import element_by_dtype
+from gimlet.dialects.onnx.weights import Weight
+from gimlet.dialects.placement import StateType
+from gimlet.targets.api import Reason, SegmentContext, WeightReference, WeightsWriter
+from gimlet.targets.widen import widen_missing_formats
+
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "model.weights"
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class SegmentModel:
+    """A segment as an ONNX model, and the weights of the store among its initializers, by the initializer's name."""
+
+    segment: str
+    model: ir.Model
+    weights: Mapping[str, Weight]
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(weight.nbytes for weight in {weight.key: weight for weight in self.weights.values()}.values())
+
+
+@dataclass(frozen=True)
+class _Place:
+    path: str
+    offset: int
+    length: int
+
+
+class FolderWeights:
+    """A weights file of a segment's own, where there is no bundle to share one with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._places: dict[str, _Place] = {}
+
+    def add(self, array: np.ndarray[Any, Any], digest: str = "") -> WeightReference:
+        """Appends an array to the file, aligned for memory mapping."""
+        place = self._places.get(digest)
+        if place is None:
+            data = ir.Tensor(np.ascontiguousarray(array)).tobytes()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / WEIGHTS_FILE).open("ab") as file:
+                file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+                place = _Place(WEIGHTS_FILE, file.tell(), len(data))
+                file.write(data)
+            if digest:
+                self._places[digest] = place
+        return place
+
+
+def segment_model(segment: SegmentContext) -> SegmentModel | Reason:
+    """The segment as it is, in its own number formats."""
+    op, ctx = segment.op, segment.ctx
+    name = op.sym_name.data
+    if any(isinstance(value.type, StateType) for value in op.body.block.args):
+        return Reason(name, "a state that is updated in place has no form in ONNX yet")
+    if not isinstance(ctx, GimletContext):
+        raise TypeError("a segment is emitted with the context that holds its weights")
+    inputs = _named((item.data for item in op.arg_names), op.body.block.args)
+    outputs = _named((item.data for item in op.res_names), op.results_yielded)
+    model = export_block(op.body.block, inputs, outputs, segment.opsets, ctx, name)
+    weights = {
+        value_name(item.results[0]): ctx.weights[item.key]
+        for item in op.body.walk()
+        if isinstance(item, InitializerOp) and item.key is not None
+    }
+    return SegmentModel(name, model, weights)
+
+
+def _named(names: Iterable[str], values: Sequence[SSAValue]) -> list[tuple[str, SSAValue]]:
+    return list(zip(names, values, strict=True))
+
+
+def write_model(segment: SegmentModel, weights: WeightsWriter, path: Path) -> ModelProto:
+    """Writes the model with its weights in the writer's file, and returns what was written."""
+    for name, weight in segment.weights.items():
+        value = segment.model.graph.initializers.get(name)
+        if value is None:
+            continue
+        place = weights.add(weight.array(), weight.digest())
+        dtype = ir.DataType(element_by_dtype(weight.dtype).code)
+        value.const_value = ir.ExternalTensor(
+            place.path, place.offset, place.length, dtype, shape=ir.Shape(weight.shape), name=name
+        )
+    proto = ir.to_proto(segment.model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    return proto
+
+
+def identity_of(proto: ModelProto, weights: Mapping[str, Weight]) -> bytes:
+    """The bytes that tell whether two segments compute the same: the model with digests in place of locations."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in copy.graph.initializer:
+        if tensor.name in weights and tensor.external_data:
+            del tensor.external_data[:]
+            tensor.external_data.add(key="location", value=f"sha256:{weights[tensor.name].digest()}")
+    return copy.SerializeToString(deterministic=True)
+
+
+def write_portable(segment: SegmentContext, folder: Path) -> tuple[str, ...] | Reason:
+    """Writes the portable form into `folder`. Returns the names of its files there, or why there is no such form."""
+    found = segment_model(segment)
+    if isinstance(found, Reason):
+        return found
+    reasons = widen_missing_formats(found.model)
+    if reasons:
+        return reasons[0]
+    write_model(found, segment.weights or FolderWeights(folder), folder / MODEL_FILE)
+    own_weights = segment.weights is None and bool(found.weights)
+    return (MODEL_FILE, WEIGHTS_FILE) if own_weights else (MODEL_FILE,)
