@@ -6,7 +6,7 @@ same target removes what a killed one left.
 
     with BundleWriter(Path("m.gimlet"), force=False) as writer:
         folder = writer.segment_folder("s0")         # targets emit into it
-        place = writer.weights.place(weight)         # the WeightsWriter that targets are given
+        place = writer.weights.add(array, digest)    # the WeightsWriter that targets are given
         writer.write_text("module.mlir", text)
         bundle_id = writer.commit(manifest)
 """

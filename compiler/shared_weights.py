@@ -1,7 +1,7 @@
 """The weights of all segments in one file of the bundle, written from file to file.
 
 A tensor starts at a multiple of 64 bytes, a large one at a multiple of a page, so that a runtime can use it where it
-is mapped. Equal tensors are stored once, and no more than a chunk of one is held in memory.
+is mapped. Equal tensors are stored once. Nothing is held in memory but one chunk.
 
 A model refers to its weights by ONNX's external data, with a location relative to the *bundle's* folder
 (`weights/weights.bin`): libraries refuse a location that leaves the model's own folder by `..`, so an executor reads
@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 from gimlet.dialects.onnx.types import element_by_dtype
-from gimlet.dialects.onnx.weights import Weight
-from gimlet.targets.api import WeightReference
 
 WEIGHTS = "weights/weights.bin"
 ALIGNMENT = 64
@@ -30,26 +29,29 @@ CHUNK = 8 << 20
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-class SharedWeights:
-    """The writer of one weights file, `path` under the folder `root`. The file exists once a tensor was placed.
+@dataclass(frozen=True)
+class WeightRef:
+    """Where a tensor lies: a path relative to the bundle, an offset and a length in bytes."""
 
-    This is the `WeightsWriter` that targets are given. `uses` counts the calls of `place`: where it grew while a
-    target emitted, the artifact needs this file.
+    path: str
+    offset: int
+    length: int
+
+
+class SharedWeights:
+    """The writer of one weights file, `path` under the folder `root`. The file exists once a tensor was added.
+
+    `uses` counts the calls of `add`: where it grew while a target emitted, the artifact needs this file.
     """
 
     def __init__(self, root: Path, path: str = WEIGHTS) -> None:
         self.path = path
         self.uses = 0
-        self._root = root
+        self._target = root / path
         self._file: BinaryIO | None = None
         self._end = 0
         self._hash = hashlib.sha256()
-        self._places: dict[tuple[str, int], WeightReference] = {}
-
-    @property
-    def root(self) -> Path:
-        """The bundle's folder as it is being written."""
-        return self._root
+        self._places: dict[tuple[str, int], WeightRef] = {}
 
     @property
     def sha256(self) -> str:
@@ -61,18 +63,24 @@ class SharedWeights:
         """The size of the file so far."""
         return self._end
 
-    def place(self, weight: Weight) -> WeightReference:
-        """Stores a weight as ONNX does (little-endian, C order, elements under a byte packed) and says where."""
+    def add(self, array: Array, digest: str = "") -> WeightRef:
+        """Stores a tensor as ONNX does (little-endian, C order, elements under a byte packed) and says where.
+
+        `digest` is any hash of the values that the caller has; equal tensors are found by it. Without one the tensor
+        is read twice. The bytes are in the file when this returns.
+        """
         self.uses += 1
-        key = (weight.digest(), weight.nbytes)
+        bits = element_by_dtype(array.dtype).bits
+        length = (array.size * bits + 7) // 8
+        key = (digest or _digest(array, bits), length)
         place = self._places.get(key)
         if place is None:
-            offset = self._pad(PAGE if weight.nbytes >= LARGE else ALIGNMENT)
-            for chunk in _chunks(weight.array()):
+            place = WeightRef(self.path, self._pad(PAGE if length >= LARGE else ALIGNMENT), length)
+            for chunk in _chunks(array, bits):
                 self._write(chunk)
             if self._file is not None:
                 self._file.flush()
-            place = self._places[key] = WeightReference(self.path, offset, weight.nbytes)
+            self._places[key] = place
         return place
 
     def close(self) -> None:
@@ -88,15 +96,21 @@ class SharedWeights:
     def _write(self, data: bytes | memoryview) -> None:
         if self._file is None:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._target.open("xb", buffering=0)
+            self._file = self._target.open("xb")
         self._file.write(data)
         self._hash.update(data)
         self._end += len(data)
 
 
-def _chunks(array: Array) -> Iterator[memoryview]:
+def _digest(array: Array, bits: int) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(array, bits):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(array: Array, bits: int) -> Iterator[memoryview]:
     """The bytes that ONNX stores for `array`, a chunk at a time; only a chunk of a strided array is copied."""
-    bits = element_by_dtype(array.dtype).bits
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
     step = CHUNK // max(array.dtype.itemsize, 1)
     for start in range(0, array.size, step):
