@@ -1,0 +1,302 @@
+"""From operations of the onnx dialect to a model of `onnx_ir`.
+
+Weights become tensors that are read only when the model is written. Values keep their names where these are unique;
+dimensions keep their symbols. A model is made from a whole module, or from any block: a segment, a single operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
+from xdsl.traits import IsTerminator
+
+from gimlet.dialects.onnx.attributes import WeightAttr, python_value, tensor_value, texts_of
+from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp
+from gimlet.dialects.onnx.importer import FUNCTION, IR_VERSION, MODEL, QUANTIZATION, QUANTIZATION_META
+from gimlet.dialects.onnx.ir_types import attribute_to_ir, type_to_ir
+from gimlet.dialects.onnx.ir_weights import inline_tensor, tensor_of
+from gimlet.dialects.onnx.names import declared_name, value_name
+from gimlet.dialects.onnx.op import OnnxOp
+from gimlet.dialects.onnx.provenance import METADATA, SCOPE_KEY, scope_of
+from gimlet.dialects.onnx.verify import OPSETS
+from gimlet.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from gimlet.dialects.context import GimletContext
+
+DEFAULT_IR_VERSION = 10
+NamedValues = Sequence[tuple[str, SSAValue]]
+
+
+def export_block(
+    block: Block | FuncOp,
+    inputs: NamedValues,
+    outputs: NamedValues,
+    opsets: Mapping[str, int],
+    ctx: GimletContext,
+    name: str,
+    *,
+    ir_version: int = DEFAULT_IR_VERSION,
+) -> ir.Model:
+    """A model of the ONNX operations of a block, with the given names for its inputs and outputs.
+
+    `inputs` and `outputs` are (name, value) pairs. A weight that the block reads and that is defined outside it is
+    taken along. InputError if the block reads any other value that is not an input, or holds a foreign operation.
+    """
+    if isinstance(block, FuncOp):
+        block = block.body.block
+    return _Exporter(ctx, opsets).model(block, inputs, outputs, name, ir_version)
+
+
+def export_module(module: ModuleOp, ctx: GimletContext) -> ir.Model:
+    """The model of a module of ONNX operations. InputError if there is no `@main`."""
+    functions = {op.sym_name.data: op for op in module.body.block.ops if isinstance(op, FuncOp)}
+    if "main" not in functions:
+        raise InputError("the module has no function @main", hint="is this a model that was imported?")
+    main = functions.pop("main")
+    opsets = read_opsets(module)
+    version = module.attributes.get(IR_VERSION)
+    exporter = _Exporter(ctx, opsets)
+    model = exporter.model(
+        main.body.block,
+        function_inputs(main),
+        function_outputs(main),
+        texts_of(module.attributes.get(MODEL)).get("graph_name", "main"),
+        version.value.data if isinstance(version, IntegerAttr) else DEFAULT_IR_VERSION,
+    )
+    for function in functions.values():
+        exported = exporter.function(function)
+        model.functions[exported.identifier()] = exported
+    _add_facts(model, module, exporter.by_name)
+    return model
+
+
+def read_opsets(op: Operation) -> dict[str, int]:
+    """The opset versions that a module or function declares."""
+    opsets = op.attributes.get(OPSETS)
+    if not isinstance(opsets, DictionaryAttr):
+        return {}
+    return {domain: python_value(version) for domain, version in opsets.data.items()}
+
+
+def function_inputs(function: FuncOp) -> list[tuple[str, SSAValue]]:
+    """The arguments of a function with their declared names."""
+    attributes = list(function.arg_attrs or ())
+    names = [declared_name(attributes[i]) if i < len(attributes) else "" for i in range(len(function.args))]
+    return [(name or value_name(value), value) for name, value in zip(names, function.args, strict=True)]
+
+
+def function_outputs(function: FuncOp) -> list[tuple[str, SSAValue]]:
+    """The results of a function with their declared names. InputError if the function does not return."""
+    terminator = function.body.block.last_op
+    if not isinstance(terminator, ReturnOp):
+        raise InputError(f"function @{function.sym_name.data} does not end with func.return")
+    attributes = list(function.res_attrs or ())
+    values = list(terminator.operands)
+    names = [declared_name(attributes[i]) if i < len(attributes) else "" for i in range(len(values))]
+    return [(name or value_name(value), value) for name, value in zip(names, values, strict=True)]
+
+
+def _add_facts(model: ir.Model, module: ModuleOp, values: Mapping[str, ir.Value]) -> None:
+    facts = texts_of(module.attributes.get(MODEL))
+    model.producer_name = facts.get("producer_name")
+    model.producer_version = facts.get("producer_version")
+    model.domain = facts.get("domain")
+    model.doc_string = facts.get("doc")
+    model.graph.doc_string = facts.get("graph_doc")
+    version = module.attributes.get("onnx.model_version")
+    model.model_version = python_value(version) if version is not None else None
+    model.metadata_props.update(texts_of(module.attributes.get(METADATA)))
+    annotations = module.attributes.get(QUANTIZATION)
+    for name, annotation in annotations.data.items() if isinstance(annotations, DictionaryAttr) else ():
+        if name in values:
+            values[name].meta[QUANTIZATION_META] = texts_of(annotation)
+
+
+class _Exporter:
+    def __init__(self, ctx: GimletContext, opsets: Mapping[str, int]) -> None:
+        self.ctx = ctx
+        self.opsets = dict(opsets)
+        self.values: dict[SSAValue, ir.Value] = {}
+        self.by_name: dict[str, ir.Value] = {}
+        self.initializers: list[ir.Value] = []
+        self.by_key: dict[str, ir.Value] = {}
+        self.in_function = False
+
+    def model(self, block: Block, inputs: NamedValues, outputs: NamedValues, name: str, ir_version: int) -> ir.Model:
+        for input_name, value in inputs:
+            self._define(value, input_name)
+        for output_name, _ in outputs:
+            self.by_name.setdefault(output_name, ir.Value(name=output_name))
+        graph_inputs = [self.values[value] for _, value in inputs]
+        nodes = self._nodes(block.ops)
+        results = self._outputs(outputs, nodes, {id(node) for node in nodes})
+        graph = ir.Graph(
+            graph_inputs, results, nodes=nodes, initializers=self.initializers, opset_imports=self.opsets, name=name
+        )
+        return ir.Model(graph, ir_version=ir_version, functions=())
+
+    def function(self, function: FuncOp) -> ir.Function:
+        """One of the model's own functions."""
+        facts = function.attributes.get(FUNCTION)
+        if not isinstance(facts, DictionaryAttr):
+            raise InputError(f"@{function.sym_name.data} is not a function of an ONNX model", hint="inline it")
+        exporter = _Exporter(self.ctx, read_opsets(function))
+        exporter.in_function = True
+        for name, value in function_inputs(function):
+            exporter._define(value, name)
+        inputs = [exporter.values[value] for value in function.args]
+        nodes = exporter._nodes(function.body.block.ops)
+        outputs = exporter._outputs(function_outputs(function), nodes, {id(node) for node in nodes})
+        texts = texts_of(facts)
+        defaults = facts.data["defaults"]
+        names = python_value(facts.data["attributes"])
+        attributes = [ir.Attr(name, ir.AttributeType.UNDEFINED, None) for name in names]
+        if isinstance(defaults, DictionaryAttr):
+            attributes += [attribute_to_ir(name, value) for name, value in defaults.data.items()]
+        graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=exporter.opsets, name=function.sym_name.data)
+        overload = texts.get("overload", "")
+        return ir.Function(texts["domain"], texts["name"], overload, graph=graph, attributes=attributes)
+
+    def _define(self, value: SSAValue, name: str = "") -> ir.Value:
+        """The `onnx_ir` value for one that is defined here, under a name that no other has."""
+        base = name = name or value_name(value)
+        suffix = 0
+        while name in self.by_name:
+            suffix += 1
+            name = f"{base}_{suffix}"
+        type_, shape = type_to_ir(value.type)
+        exported = ir.Value(name=name, type=type_, shape=shape)
+        self.values[value] = self.by_name[name] = exported
+        return exported
+
+    def _use(self, value: SSAValue, reader: str) -> ir.Value:
+        found = self.values.get(value)
+        if found is not None:
+            return found
+        if isinstance(value, OpResult) and isinstance(value.op, InitializerOp):
+            return self._initializer(value.op)
+        raise InputError(
+            f"value %{value_name(value)} is not among the model's inputs", where=reader, hint="pass it as an input"
+        )
+
+    def _initializer(self, op: InitializerOp) -> ir.Value:
+        result = op.results[0]
+        if op.key is not None and op.key in self.by_key:
+            self.values[result] = self.by_key[op.key]
+            return self.by_key[op.key]
+        exported = self._define(result)
+        name = exported.name or ""
+        if op.key is None:
+            exported.const_value = inline_tensor(name, tensor_value(op.properties["value"]))
+        else:
+            exported.const_value = tensor_of(name, self.ctx.weights[op.key])
+            self.by_key[op.key] = exported
+        self.initializers.append(exported)
+        return exported
+
+    def _nodes(self, ops: Iterable[Operation]) -> list[ir.Node]:
+        nodes: list[ir.Node] = []
+        for op in ops:
+            if op.has_trait(IsTerminator):
+                continue
+            if isinstance(op, InitializerOp) and not self.in_function:
+                self._use(op.results[0], op.name)
+            elif isinstance(op, OnnxOp):
+                nodes.append(self._node(op))
+            else:
+                raise InputError(f"{op.name} is not an ONNX operation", hint="export before or after it")
+        return nodes
+
+    def _node(self, op: OnnxOp) -> ir.Node:
+        inputs = [None if value is None else self._use(value, op.name) for value in op.inputs]
+        attributes = self._attributes(op)
+        outputs = [ir.Value(name="") if value is None else self._define(value) for value in op.outputs]
+        metadata = texts_of(op.attributes.get(METADATA))
+        if scope := scope_of(op):
+            metadata[SCOPE_KEY] = scope
+        return ir.Node(
+            op.domain,
+            "Constant" if isinstance(op, InitializerOp) else op.op_type,
+            inputs,
+            attributes,
+            overload=op.overload if isinstance(op, CustomOp) else "",
+            outputs=outputs,
+            name=op.node_name,
+            metadata_props=metadata or None,
+        )
+
+    def _attributes(self, op: OnnxOp) -> list[ir.Attr]:
+        if isinstance(op, InitializerOp):
+            return [ir.AttrTensor("value", self._constant(op))]
+        attributes = [self._attribute(name, value) for name, value in op.onnx_attributes().items()]
+        graphs: dict[str, list[ir.Graph]] = {}
+        for name, region in op.subgraphs.items():
+            graphs.setdefault(name.partition("[")[0], []).append(self._subgraph(name, region))
+        for name, members in graphs.items():
+            single = name in op.subgraphs
+            attributes.append(ir.AttrGraph(name, members[0]) if single else ir.AttrGraphs(name, members))
+        return attributes
+
+    def _constant(self, op: InitializerOp) -> ir.TensorProtocol:
+        if op.key is None:
+            return inline_tensor("", tensor_value(op.properties["value"]))
+        return tensor_of(op.key, self.ctx.weights[op.key])
+
+    def _attribute(self, name: str, value: Attribute) -> ir.Attr:
+        if isinstance(value, WeightAttr):
+            return ir.AttrTensor(name, tensor_of(value.key.data, self.ctx.weights[value.key.data]))
+        return attribute_to_ir(name, value)
+
+    def _subgraph(self, name: str, region: Region) -> ir.Graph:
+        block = region.block
+        inputs = [self._define(argument) for argument in block.args]
+        nodes = self._nodes(block.ops)
+        terminator = block.last_op
+        operands = terminator.operands if terminator is not None else ()
+        outputs = self._outputs([("", value) for value in operands], nodes, {id(node) for node in nodes})
+        return ir.Graph(inputs, outputs, nodes=nodes, name=name)
+
+    def _outputs(self, outputs: NamedValues, nodes: list[ir.Node], own: set[int]) -> list[ir.Value]:
+        """The outputs of a graph. What is not made by one of its own nodes, or is an output already, is copied."""
+        results: list[ir.Value] = []
+        used: set[ir.Value] = set()
+        for name, value in outputs:
+            exported = self._use(value, f"output {name!r}")
+            if exported in used or not self._may_be_output(exported, name, own):
+                exported = self._copy(name, value, nodes)
+            elif name and exported.name != name:
+                self._rename(exported, name)
+            used.add(exported)
+            results.append(exported)
+        return results
+
+    @staticmethod
+    def _may_be_output(exported: ir.Value, name: str, own: set[int]) -> bool:
+        producer = exported.producer()
+        return exported.name == name if producer is None else id(producer) in own
+
+    def _rename(self, exported: ir.Value, name: str) -> None:
+        self.by_name.pop(exported.name or "", None)
+        exported.name = name
+        self.by_name[name] = exported
+
+    def _copy(self, name: str, value: SSAValue, nodes: list[ir.Node]) -> ir.Value:
+        source = self._use(value, f"output {name!r}")
+        type_, shape = type_to_ir(value.type)
+        copy = ir.Value(name=name or self._free(f"{source.name}_copy"), type=type_, shape=shape)
+        self.by_name[copy.name or ""] = copy
+        nodes.append(ir.Node("", "Identity", [source], outputs=[copy], name=f"{copy.name}_identity"))
+        return copy
+
+    def _free(self, base: str) -> str:
+        name, suffix = base, 0
+        while name in self.by_name:
+            suffix += 1
+            name = f"{base}_{suffix}"
+        return name
