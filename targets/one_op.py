@@ -1,0 +1,159 @@
+"""A model of one operation, as targets probe their frameworks with: does this op, with these types, parse and build?
+
+Names and symbols are canonical (`x0`, `y0`, `d0`), so that two operations that differ only there give one model, and
+values of large weights are not the model's own: ones for floats, so that scales are positive, zeros for the rest. What
+a framework must know when it compiles (shapes, axes, quantisation scales) is constant in the model too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from xdsl.ir import Block, Operation, OpResult, SSAValue
+
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, set_value_name
+from gimlet.dialects.onnx.exporter import export_block
+from gimlet.dialects.onnx.verify import opset_in_force
+from gimlet.dialects.onnx.types import dtype_of, shape_of
+from gimlet.runtime.expr import Expr
+
+LARGEST_CONSTANT = 16 << 20
+"""Weights above this size (bytes) are inputs of the model, which frameworks accept for all ops that have such weights."""
+
+
+@dataclass(frozen=True)
+class OneOpModel:
+    """The model, and the dimensions of each of its inputs, None where unknown."""
+
+    data: bytes
+    inputs: dict[str, tuple[Expr | None, ...] | None]
+
+
+def read_from_outside(op: Operation) -> Iterator[SSAValue]:
+    """The values that an operation and the operations nested in it read and do not make, each once, in order."""
+    seen: set[SSAValue] = set()
+    inside = {value for nested in op.walk() for value in _made_by(nested)}
+    for nested in op.walk():
+        for operand in nested.operands:
+            if operand not in inside and operand not in seen:
+                seen.add(operand)
+                yield operand
+
+
+def _made_by(op: Operation) -> Iterator[SSAValue]:
+    yield from op.results
+    for region in op.regions:
+        for block in region.blocks:
+            yield from block.args
+
+
+def signature_of(op: OnnxOp) -> Hashable:
+    """What decides an operation's one-op model: operations with equal signatures have equal models."""
+    if op.regions:
+        return id(op)
+    operands = tuple((value.type, _constant_of(value)) for value in op.operands)
+    opset = opset_in_force(op, op.domain)
+    return (op.name, opset, frozenset(op.properties.items()), operands, tuple(result.type for result in op.results))
+
+
+def _constant_of(value: SSAValue) -> Hashable:
+    """An inline constant itself, whether a value is a weight, or None for what is known when running only."""
+    if not isinstance(value, OpResult) or not isinstance(value.op, OnnxOp):
+        return None
+    if isinstance(value.op, InitializerOp):
+        return value.op.properties.get("value", "weight")
+    if value.op.op_type == "Constant" and not value.op.domain:
+        return frozenset(value.op.properties.items())
+    return None
+
+
+def one_op_model(op: OnnxOp) -> OneOpModel:
+    """The model of one operation. InputError where it has values that no ONNX model can hold."""
+    ctx = GimletContext()
+    block = Block()
+    mapped: dict[SSAValue, SSAValue] = {}
+    inputs: list[tuple[str, SSAValue]] = []
+    for value in read_from_outside(op):
+        constant = _clone_constant(value, ctx)
+        if constant is not None:
+            block.add_op(constant)
+            mapped[value] = constant.results[0]
+            set_value_name(constant.results[0], f"v{len(mapped)}")
+        else:
+            argument = block.insert_arg(value.type, len(block.args))
+            mapped[value] = argument
+            set_value_name(argument, f"x{len(inputs)}")
+            inputs.append((f"x{len(inputs)}", argument))
+    clone = op.clone(value_mapper=mapped)
+    block.add_op(clone)
+    outputs = [(f"y{index}", result) for index, result in enumerate(clone.results)]
+    for name, result in outputs:
+        set_value_name(result, name)
+    opsets = _opsets(op)
+    model = export_block(block, inputs, outputs, opsets, ctx, "probe")
+    _canonical(model)
+    data = ir.to_proto(model).SerializeToString(deterministic=True)
+    return OneOpModel(data, {name: shape_of(value) for name, value in inputs})
+
+
+def _opsets(op: OnnxOp) -> dict[str, int]:
+    domains = {nested.domain for nested in op.walk() if isinstance(nested, OnnxOp)} | {""}
+    found: dict[str, int] = {}
+    for domain in domains:
+        version = opset_in_force(op, domain)
+        found[domain] = version if version is not None else op.since_version if domain == op.domain else 21
+    return found
+
+
+def _clone_constant(value: SSAValue, ctx: GimletContext) -> OnnxOp | None:
+    if not isinstance(value, OpResult) or not isinstance(value.op, OnnxOp):
+        return None
+    source = value.op
+    if not isinstance(source, InitializerOp):
+        return source.clone() if source.op_type == "Constant" and not source.domain else None
+    if source.key is None:
+        return source.clone()
+    shape = [dim.as_int() for dim in shape_of(value) or () if dim is not None]
+    dtype = dtype_of(value.type)
+    if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > LARGEST_CONSTANT or dtype.hasobject:
+        return None
+    fill = np.ones if dtype.kind in "fV" and "int" not in dtype.name else np.zeros
+    return InitializerOp.from_key(ctx.weights.add(source.key, fill(shape, dtype)), value.type)
+
+
+def _canonical(model: ir.Model) -> None:
+    """Gives inner values, nodes and symbolic dimensions names that depend only on their order."""
+    graph = model.graph
+    named = {*graph.inputs, *graph.outputs, *graph.initializers.values()}
+    symbols: dict[str, str] = {}
+    inner = 0
+    for value in (*graph.inputs, *graph.initializers.values(), *_inner_values(graph), *graph.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape([_canonical_dim(dim, symbols) for dim in value.shape])
+        if value not in named and value.name:
+            value.name = f"z{inner}"
+            inner += 1
+    for node in graph.all_nodes():
+        node.name = ""
+        node.metadata_props.clear()
+
+
+def _canonical_dim(dim: int | ir.SymbolicDim, symbols: dict[str, str]) -> int | str | None:
+    if isinstance(dim, int):
+        return dim
+    return None if dim.value is None else symbols.setdefault(dim.value, f"d{len(symbols)}")
+
+
+def _inner_values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The results of nodes and the arguments of subgraphs."""
+    for node in graph:
+        for attribute in node.attributes.values():
+            graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
+            for inner in graphs:
+                yield from inner.inputs
+                yield from _inner_values(inner)
+        yield from node.outputs
