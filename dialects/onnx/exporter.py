@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from gimlet.dialects.context import GimletContext
 
 DEFAULT_IR_VERSION = 10
+WEIGHT_KEY = "gimlet.weight"
+"""In `meta` of an exported initializer: its key in the weight store."""
+
 NamedValues = Sequence[tuple[str, SSAValue]]
 
 
@@ -196,6 +199,7 @@ class _Exporter:
             exported.const_value = inline_tensor(name, tensor_value(op.properties["value"]))
         else:
             exported.const_value = tensor_of(name, self.ctx.weights[op.key])
+            exported.meta[WEIGHT_KEY] = op.key
             self.by_key[op.key] = exported
         self.initializers.append(exported)
         return exported

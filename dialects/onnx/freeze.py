@@ -19,9 +19,11 @@ import onnx
 import onnx.defs
 import onnx.numpy_helper
 
-from gimlet.dialects.onnx.schema import DATA_FILE, PARAMETER_OPTIONS
+from gimlet.dialects.onnx.schema import DATA_FILE, PARAMETER_OPTIONS, SchemaTable
+from gimlet.dialects.onnx.stubs import stub_text
 
 MICROSOFT = "com.microsoft"
+STUB_FILE = DATA_FILE.with_name("ops.pyi")
 
 
 class _TypeTable:
@@ -136,8 +138,10 @@ def _deterministic(schema: Any) -> bool:
 
 def freeze(folder: Path) -> None:
     """Writes the data file and the stubs into `folder`."""
-    text = json.dumps(collect(), separators=(",", ":"), ensure_ascii=True)
+    data = collect()
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
     (folder / DATA_FILE.name).write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+    (folder / STUB_FILE.name).write_text(stub_text(SchemaTable(data)))
 
 
 @click.command()
@@ -145,7 +149,8 @@ def freeze(folder: Path) -> None:
 def main(output: Path) -> None:
     """Freeze the schemas of the installed libraries."""
     freeze(output)
-    click.echo(f"{output / DATA_FILE.name}: {(output / DATA_FILE.name).stat().st_size:,} bytes")
+    for name in (DATA_FILE.name, STUB_FILE.name):
+        click.echo(f"{output / name}: {(output / name).stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class OnnxOp(Operation):
         """All outputs in the order of the schema, None for an absent one."""
         return _with_absent(self.results, self.properties.get(ABSENT_OUTPUTS))
 
-    def input(self, index: int) -> SSAValue | None:
+    def input_at(self, index: int) -> SSAValue | None:
         """The input at `index`, None if it is absent."""
         inputs = self.inputs
         return inputs[index] if index < len(inputs) else None

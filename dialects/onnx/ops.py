@@ -29,7 +29,7 @@ class _InputProperty:
         self.index = index
 
     def __get__(self, op: OnnxOp | None, owner: type[OnnxOp]) -> Any:
-        return self if op is None else op.input(self.index)
+        return self if op is None else op.input_at(self.index)
 
 
 class _AttributeProperty:
