@@ -1,0 +1,220 @@
+"""The shortest time in which one block can be done, given the places of the joints at its two ends.
+
+Used by `latency_bound`. Times count from the end of the first joint to the end of the last. Index -1 as an end is the
+host itself, where inputs come from and outputs go to: it has no launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from gimlet.compiler.placement.problem import Problem
+
+_INFINITE = float("inf")
+_BUDGET = 4000
+_LARGEST = 24
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The places of the first and the last joint; -1 is the host."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes between two joints, and bytes along edges. None where there is no edge.
+
+    `sources[i]` is from the first joint to inner node `i`, `sinks[i]` from it to the last joint, `edges[i]` lists
+    (inner predecessor, bytes), `direct` is from joint to joint.
+    """
+
+    inner: tuple[int, ...]
+    last: int
+    sources: tuple[int | None, ...]
+    sinks: tuple[int | None, ...]
+    edges: tuple[tuple[tuple[int, int], ...], ...]
+    direct: int | None
+
+
+@dataclass
+class BlockTable:
+    """Seconds of node by place, transfers, and the blocks solved so far: equal layers are solved once."""
+
+    seconds: list[list[float]]
+    problem: Problem
+    solved: dict[object, tuple[float, tuple[int, ...]]] = field(
+        default_factory=dict[object, tuple[float, tuple[int, ...]]]
+    )
+
+    def device(self, place: int) -> int:
+        return self.problem.host if place < 0 else self.problem.device_of[place]
+
+    def hop(self, source: int, destination: int, size_bytes: int | None) -> float:
+        """Seconds from the end of a node on one place to the start of a follower on another. None: only an order."""
+        if source == destination:
+            return 0.0
+        left, right = self.device(source), self.device(destination)
+        launch = 0.0 if destination < 0 else self.problem.devices[right].segment_overhead_s
+        return launch + (0.0 if size_bytes is None else self.problem.transfer_s(left, right, size_bytes))
+
+
+def solve_block(table: BlockTable, block: Block, ends: Ends) -> tuple[float, tuple[int, ...]]:
+    """A lower bound on the block's seconds, the last joint included, and places of the inner nodes that suggest it."""
+    own = 0.0 if block.last < 0 else table.seconds[block.last][ends.last]
+    if not block.inner:
+        if block.direct is None:
+            # An order without a value (through nodes that were left out): the second joint is launched after the first.
+            return own + (table.hop(ends.first, ends.last, None) if block.last >= 0 else 0.0), ()
+        return own + table.hop(ends.first, ends.last, block.direct), ()
+    rows = tuple(tuple(table.seconds[node]) for node in block.inner)
+    key = rows, block.sources, block.sinks, block.edges, block.direct, ends
+    found = table.solved.get(key)
+    if found is None:
+        found = table.solved[key] = _Search(table, block, ends).run()
+    return own + found[0], found[1]
+
+
+class _Search:
+    """Branch and bound over the places of a block's inner nodes."""
+
+    def __init__(self, table: BlockTable, block: Block, ends: Ends) -> None:
+        self.table, self.block, self.ends = table, block, ends
+        self.rows = [table.seconds[node] for node in block.inner]
+        self.places = [[p for p, s in enumerate(row) if s < _INFINITE] for row in self.rows]
+        self.count = len(block.inner)
+        self.floor = 0.0 if block.direct is None else table.hop(ends.first, ends.last, block.direct)
+        self.tail = self._tails()
+        self.best = _INFINITE
+        self.best_places: tuple[int, ...] = ()
+        self.budget = _BUDGET
+
+    def run(self) -> tuple[float, tuple[int, ...]]:
+        for place in sorted({place for places in self.places for place in places}):
+            self._offer([place if place in places else self._fastest(i) for i, places in enumerate(self.places)])
+        self._offer([self._fastest(i) for i in range(self.count)])
+        if self.count > _LARGEST:
+            return self._coarse(), self.best_places
+        self._descend([], [], {})
+        return (self.best if self.budget > 0 else self._coarse()), self.best_places
+
+    def _fastest(self, index: int) -> int:
+        return min(self.places[index], key=lambda place: self.rows[index][place])
+
+    def _tails(self) -> list[dict[int, float]]:
+        """From the end of an inner node on a place to the start of the last joint, along the cheapest longest path."""
+        tails: list[dict[int, float]] = [{} for _ in range(self.count)]
+        followers: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
+        for index, sources in enumerate(self.block.edges):
+            for source, size in sources:
+                followers[source].append((index, size))
+        for index in reversed(range(self.count)):
+            sink = self.block.sinks[index]
+            for place in self.places[index]:
+                longest = self.table.hop(place, self.ends.last, sink)
+                for following, size in followers[index]:
+                    longest = max(
+                        longest,
+                        min(
+                            self.table.hop(place, p, size) + self.rows[following][p] + tails[following][p]
+                            for p in self.places[following]
+                        ),
+                    )
+                tails[index][place] = longest
+        return tails
+
+    def _finish(self, index: int, place: int, places: Sequence[int], finish: Sequence[float]) -> float:
+        """When inner node `index` on `place` can have ended, given its predecessors' places and ends."""
+        source = self.block.sources[index]
+        start = self.table.hop(self.ends.first, place, source)
+        for before, size in self.block.edges[index]:
+            start = max(start, finish[before] + self.table.hop(places[before], place, size))
+        return start + self.rows[index][place]
+
+    def _lead(self, place: int) -> float:
+        """Time at the block's edges in which `place` cannot work: the launch after the first joint's own."""
+        return self.table.hop(self.ends.first, place, None)
+
+    def _offer(self, places: list[int]) -> None:
+        """Makes `places` the incumbent where it is better."""
+        finish: list[float] = []
+        loads: dict[int, float] = {}
+        value = self.floor
+        for index, place in enumerate(places):
+            finish.append(self._finish(index, place, places, finish))
+            value = max(value, finish[index] + self.tail[index][place])
+            device = self.table.device(place)
+            loads[device] = loads.get(device, self._lead(place)) + self.rows[index][place]
+        value = max([value, *loads.values()])
+        if value < self.best:
+            self.best, self.best_places = value, tuple(places)
+
+    def _descend(self, places: list[int], finish: list[float], loads: dict[int, float]) -> None:
+        index = len(places)
+        if index == self.count:
+            self._offer(places)
+            return
+        if self.budget <= 0:
+            return
+        self.budget -= 1
+        choices: list[tuple[float, int, float, dict[int, float]]] = []
+        for place in self.places[index]:
+            end = self._finish(index, place, places, finish)
+            device = self.table.device(place)
+            before = loads.get(device)
+            load = (self._lead(place) if before is None else before) + self.rows[index][place]
+            reach = max(end + self.tail[index][place], load, self.floor)
+            if reach < self.best * (1 - 1e-9):
+                choices.append((reach, place, end, {**loads, device: load}))
+        for reach, place, end, after in sorted(choices, key=lambda choice: choice[:2]):
+            if reach < self.best * (1 - 1e-9):
+                self._descend([*places, place], [*finish, end], after)
+
+    def _coarse(self) -> float:
+        """Where the search was too long: the longest path, and the work spread over all devices at their best."""
+        finish: list[dict[int, float]] = []
+        longest = self.floor
+        for index in range(self.count):
+            ends: dict[int, float] = {}
+            for place in self.places[index]:
+                start = self.table.hop(self.ends.first, place, self.block.sources[index])
+                for before, size in self.block.edges[index]:
+                    start = max(
+                        start, min(end + self.table.hop(p, place, size) for p, end in finish[before].items())
+                    )
+                ends[place] = start + self.rows[index][place]
+            finish.append(ends)
+            longest = max(longest, min(end + self.tail[index][place] for place, end in ends.items()))
+        every = sorted({place for places in self.places for place in places})
+        return max([longest, *(self._spread(place, every) for place in every)])
+
+    def _spread(self, reference: int, every: Sequence[int]) -> float:
+        """The least T with sum over devices of (T - lead) / ratio at least the work, in the seconds of `reference`.
+
+        Only nodes that the reference takes are counted; a device's ratio is its best over those nodes.
+        """
+        counted = [i for i in range(self.count) if reference in self.places[i] and self.rows[i][reference] > 0]
+        work = sum(self.rows[i][reference] for i in counted)
+        if not work:
+            return 0.0
+        rates: dict[int, tuple[float, float]] = {}
+        for place in every:
+            ratios = [self.rows[i][place] / self.rows[i][reference] for i in counted if place in self.places[i]]
+            if not ratios:
+                continue
+            device = self.table.device(place)
+            lead, rate = self._lead(place), 1 / max(min(ratios), 1e-12)
+            before = rates.get(device, (lead, rate))
+            rates[device] = min(before[0], lead), max(before[1], rate)
+        steps = sorted(rates.values())
+        speed = done = 0.0
+        for (lead, rate), (following, _) in pairwise([*steps, (_INFINITE, 0.0)]):
+            speed += rate
+            if done + speed * (following - lead) >= work:
+                return lead + (work - done) / speed
+            done += speed * (following - lead)
+        return 0.0

@@ -1,0 +1,298 @@
+"""The placement problem as data: what may run where, what it costs, what moves, and what is asked. No IR.
+
+Terms: a *place* is a (device, target, number format) triple; a *node* is an op, or a group of ops that stay together;
+a *value* goes from one producer (or from the host, as an input of the model) to its consumers and is sent at most once
+to each device; a *segment* is a set of nodes on one place that is launched atomically: all inputs before, all outputs
+after. Nodes are numbered in a topological order, and indices stand for nodes, places, devices, links and values.
+
+All times are in seconds, sizes in bytes, energies in joules, money in US dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gimlet.runtime.errors import InputError
+
+Objective = Literal["latency", "throughput", "energy", "cost"]
+OBJECTIVES: Final[tuple[Objective, ...]] = ("latency", "throughput", "energy", "cost")
+UNITS: Final[Mapping[Objective, str]] = {"latency": "s", "throughput": "s", "energy": "J", "cost": "USD"}
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A device as placement sees it. `memory_bytes` None means unlimited; an unknown figure is None."""
+
+    name: str
+    memory_bytes: int | None = None
+    segment_overhead_s: float = 0.0
+    idle_w: float | None = None
+    load_w: float | None = None
+    usd_per_hour: float | None = None
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node can be: a device's index, the target that runs it there, and the number format it is computed in."""
+
+    device: int
+    target: str = ""
+    format: str = "fp32"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a node costs on one place, a segment's launch not included. `joules` is None where power is unknown."""
+
+    seconds: float
+    joules: float | None = None
+    activation_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Node:
+    """An op or a group of ops. `options` and `refusals` are by place; a place in neither has no target that was asked.
+
+    `flops` only serves shares between devices. `detail` is for people (for a group: what is in it).
+    """
+
+    name: str
+    op_type: str = ""
+    options: Mapping[int, Option] = field(default_factory=dict[int, Option])
+    refusals: Mapping[int, str] = field(default_factory=dict[int, str])
+    flops: float = 0.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of `size_bytes` from a node, or from the host where `producer` is None.
+
+    `is_output` says that the host needs it.
+    """
+
+    name: str
+    size_bytes: int
+    producer: int | None
+    consumers: tuple[int, ...]
+    is_output: bool = False
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Resident bytes that are counted once on each place where a user of them is: a weight, later a cache."""
+
+    key: str
+    users: tuple[int, ...]
+    size_bytes: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Two nodes that one kernel runs where both are in the same segment, and what that saves, by place."""
+
+    producer: int
+    consumer: int
+    seconds: Mapping[int, float]
+    joules: Mapping[int, float] = field(default_factory=dict[int, float])
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way from one device to another: latency, seconds a byte, and (link, seconds a byte on it) for each hop.
+
+    A link's name carries its direction (`pcie0>`, `pcie0<`): the two directions do not contend.
+    """
+
+    latency_s: float
+    seconds_per_byte: float
+    links: tuple[tuple[str, float], ...] = ()
+
+    def seconds(self, size_bytes: float) -> float:
+        """Time for `size_bytes` sent as one batch."""
+        return self.latency_s + size_bytes * self.seconds_per_byte
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked of a placement.
+
+    `bounds` limit figures that are not the objective; `min_share` asks that a device gets at least a fraction of all
+    FLOPs; `pins` limits a node to places; `together` are nodes that share a device; `max_segments` caps the launches.
+    """
+
+    objective: Objective = "latency"
+    bounds: Mapping[Objective, float] = field(default_factory=dict[Objective, float])
+    pins: Mapping[int, frozenset[int]] = field(default_factory=dict[int, frozenset[int]])
+    together: tuple[tuple[int, ...], ...] = ()
+    min_share: Mapping[int, float] = field(default_factory=dict[int, float])
+    max_segments: int | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A placement problem. `host` is the index of the device that inputs come from and outputs go to.
+
+    Raises InputError where indices do not fit together, where nodes are not in topological order, where a figure is
+    negative, or where two devices have no route between them.
+    """
+
+    devices: tuple[DeviceSpec, ...]
+    places: tuple[Place, ...]
+    nodes: tuple[Node, ...]
+    values: tuple[Value, ...]
+    routes: Mapping[tuple[int, int], Route]
+    weights: tuple[Weight, ...] = ()
+    fusions: tuple[Fusion, ...] = ()
+    host: int = 0
+    rules: Rules = field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def with_rules(self, rules: Rules) -> Problem:
+        """The same problem with other rules."""
+        return replace(self, rules=rules)
+
+    @cached_property
+    def allowed(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the places that take it and that no pin excludes."""
+        pins = self.rules.pins
+        return tuple(
+            tuple(place for place in sorted(node.options) if index not in pins or place in pins[index])
+            for index, node in enumerate(self.nodes)
+        )
+
+    @cached_property
+    def device_of(self) -> tuple[int, ...]:
+        """The device of each place."""
+        return tuple(place.device for place in self.places)
+
+    @cached_property
+    def seconds(self) -> NDArray[np.float64]:
+        """Seconds of node by place, infinite where not allowed."""
+        table = np.full((len(self.nodes), len(self.places)), np.inf)
+        for index, places in enumerate(self.allowed):
+            for place in places:
+                table[index, place] = self.nodes[index].options[place].seconds
+        return table
+
+    @cached_property
+    def inputs_of(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the values it consumes."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for index, value in enumerate(self.values):
+            for consumer in value.consumers:
+                found[consumer].append(index)
+        return tuple(tuple(values) for values in found)
+
+    @cached_property
+    def outputs_of(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the values it produces."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for index, value in enumerate(self.values):
+            if value.producer is not None:
+                found[value.producer].append(index)
+        return tuple(tuple(values) for values in found)
+
+    @cached_property
+    def predecessors(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes whose values it consumes, each once."""
+        return tuple(
+            tuple(sorted({p for value in values if (p := self.values[value].producer) is not None}))
+            for values in self.inputs_of
+        )
+
+    @cached_property
+    def successors(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the nodes that consume its values, each once."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for index, sources in enumerate(self.predecessors):
+            for source in sources:
+                found[source].append(index)
+        return tuple(tuple(nodes) for nodes in found)
+
+    @cached_property
+    def total_flops(self) -> float:
+        """FLOPs of all nodes."""
+        return sum(node.flops for node in self.nodes)
+
+    def transfer_s(self, source: int, destination: int, size_bytes: float) -> float:
+        """Seconds to move `size_bytes` between two devices; zero within one."""
+        return 0.0 if source == destination else self.routes[source, destination].seconds(size_bytes)
+
+    def place_name(self, place: int) -> str:
+        """A place for people: `gpu0 (fp32)`."""
+        found = self.places[place]
+        return f"{self.devices[found.device].name} ({found.format})"
+
+
+def check(problem: Problem) -> None:
+    """Raises InputError where `problem` is not well formed."""
+    nodes, places, devices = len(problem.nodes), len(problem.places), len(problem.devices)
+    if not 0 <= problem.host < devices:
+        raise InputError(f"the host is device {problem.host}, but there are {devices} devices")
+    for place in problem.places:
+        if not 0 <= place.device < devices:
+            raise InputError(f"a place names device {place.device}, but there are {devices} devices")
+    for device in problem.devices:
+        figures = (device.memory_bytes, device.segment_overhead_s, device.idle_w, device.load_w, device.usd_per_hour)
+        if any(figure is not None and not figure >= 0 for figure in figures):
+            raise InputError("a figure is negative", where=f"device {device.name}")
+    for node in problem.nodes:
+        for place, option in node.options.items():
+            if not 0 <= place < places:
+                raise InputError(f"an option names place {place}, but there are {places} places", where=node.name)
+            if not (option.seconds >= 0 and option.activation_bytes >= 0 and (option.joules or 0.0) >= 0):
+                raise InputError(f"a cost on {problem.place_name(place)} is negative", where=node.name)
+    for value in problem.values:
+        first = -1 if value.producer is None else value.producer
+        if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
+            raise InputError("nodes are not in topological order", where=value.name)
+    saved: dict[tuple[int, int], float] = {}
+    for fusion in problem.fusions:
+        for place, seconds in fusion.seconds.items():
+            key = fusion.consumer, place
+            saved[key] = saved.get(key, 0.0) + seconds
+            option = problem.nodes[fusion.consumer].options.get(place)
+            if seconds < 0 or option is None or saved[key] > option.seconds * (1 + 1e-9):
+                raise InputError("fusion saves more than the op costs", where=problem.nodes[fusion.consumer].name)
+    used = {place.device for place in problem.places} | {problem.host}
+    for source in used:
+        for destination in used - {source}:
+            if (source, destination) not in problem.routes:
+                ends = f"{devices_named(problem, (source, destination))}"
+                raise InputError(f"no link leads from one to the other of {ends}", hint="add a link to the topology")
+
+
+def devices_named(problem: Problem, devices: Sequence[int]) -> str:
+    """Names of devices, for a message."""
+    return ", ".join(problem.devices[device].name for device in devices)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """An answer: the place of each node, and its segment. Segments are numbered in an order in which they can run."""
+
+    place: tuple[int, ...]
+    segment: tuple[int, ...]
+
+
+def require_figures(problem: Problem, objective: Objective) -> None:
+    """Raises InputError where `objective` needs a figure that a device lacks, by the figure's name."""
+    needed = {"energy": ("idle_w", "load_w"), "cost": ("usd_per_hour",)}.get(objective, ())
+    for index in sorted({place.device for place in problem.places} | {problem.host}):
+        device = problem.devices[index]
+        missing = [name for name in needed if getattr(device, name) is None]
+        if missing:
+            raise InputError(
+                f"the objective {objective!r} needs {' and '.join(missing)}, which its hardware file leaves out",
+                where=f"device {device.name}" + (f" ({device.kind})" if device.kind else ""),
+                hint="add the figure to the hardware file, or choose another objective",
+            )

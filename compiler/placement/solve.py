@@ -1,0 +1,209 @@
+"""Solves a placement problem: bound, quick placements, coarsening, CP-SAT, refinement; the answer says how good it is.
+
+The steps: a lower bound on the nodes; quick placements, and the end if one of them meets the bound (one device best for
+everything is the common case, and ends here); groups; CP-SAT on the groups, started from the best so far; moves of
+nodes at the borders. What is returned is the best of everything that was seen, its schedule recomputed by
+`schedule.simulate`, and the bound on the nodes, so that the gap also holds what coarsening and the limit on segments
+may have lost.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from gimlet.compiler.placement.bounds import lower_bound
+from gimlet.compiler.placement.coarsen import Coarse, coarsen, identity
+from gimlet.compiler.placement.cpsat import Answer, Limits, solve_slots
+from gimlet.compiler.placement.diagnose import check_feasible, explain_infeasible
+from gimlet.compiler.placement.heuristics import (
+    best_cuts,
+    best_of,
+    climb,
+    fastest_places,
+    refine,
+    share_cuts,
+    single_places,
+)
+from gimlet.compiler.placement.latency_bound import latency_bound
+from gimlet.compiler.placement.problem import (
+    OBJECTIVES,
+    UNITS,
+    Objective,
+    Placement,
+    Problem,
+    require_figures,
+)
+from gimlet.compiler.placement.schedule import Schedule
+from gimlet.compiler.placement.segments import Found, carve, judge
+from gimlet.runtime.errors import InfeasibleError
+
+GAP = 1e-4
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer to a problem.
+
+    `objective` is recomputed from the schedule; `bound` holds for every placement of the nodes, and `gap` is
+    (objective - bound) / objective. `status` is `optimal` where the gap is at most 1e-4, `optimal-for-groups` where
+    that was proven for the groups and at most `slots` segments, else `feasible`. `group_bound` is that proof's bound.
+    """
+
+    placement: Placement
+    schedule: Schedule
+    objective: float
+    bound: float
+    status: str
+    wall_s: float
+    groups: int
+    slots: int = 0
+    group_bound: float | None = None
+    steps: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def gap(self) -> float:
+        return max(self.objective - self.bound, 0.0) / self.objective if self.objective > 0 else 0.0
+
+
+def solve(problem: Problem, limits: Limits | None = None, group_limit: int = 40, rounds: int | None = None) -> Solution:
+    """The best placement that is found within `limits`. InputError or InfeasibleError where there is none."""
+    return _Solve(problem, limits or Limits(), group_limit, rounds).run()
+
+
+class _Solve:
+    """One solve, with the clock and what was found on the way (`steps`: the best objective after each step)."""
+
+    def __init__(self, problem: Problem, limits: Limits, group_limit: int, rounds: int | None) -> None:
+        self.problem, self.limits, self.group_limit = problem, limits, group_limit
+        self.rounds = rounds
+        self.objective: Objective = problem.rules.objective
+        self.began = time.perf_counter()
+        self.steps: dict[str, float] = {}
+
+    def run(self) -> Solution:
+        problem = self.problem
+        asked: set[Objective] = {self.objective, *problem.rules.bounds}
+        for objective in sorted(asked):
+            require_figures(problem, objective)
+        check_feasible(problem)
+        if not problem.nodes:
+            return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
+        bound = lower_bound(problem)
+        self._check_bounds()
+        candidates = [*single_places(problem), bound.place, fastest_places(problem), *share_cuts(problem)]
+        best = best_of(problem, candidates)
+        self._note("quick", best)
+        if self._closed(best, bound.seconds):
+            return self._solution(best, bound.seconds, len(problem.nodes), None)
+        coarse = coarsen(problem, self.group_limit) if len(problem.nodes) > self.group_limit else identity(problem)
+        best, answer = self._solve_groups(coarse, best, bound.place)
+        best = min(best, refine(problem, best), key=self._rank)
+        self._note("refined", best)
+        if best.excess > 0:
+            raise self._none_found(coarse, answer)
+        return self._solution(best, bound.seconds, len(coarse.groups), answer)
+
+    def _check_bounds(self) -> None:
+        """InfeasibleError for a bound on a figure that no placement can keep."""
+        for objective, limit in self.problem.rules.bounds.items():
+            least = lower_bound(self.problem.with_rules(replace(self.problem.rules, objective=objective))).seconds
+            if least > limit * (1 + 1e-9):
+                unit = UNITS[objective]
+                raise InfeasibleError(
+                    f"{objective} cannot be below {least:.6g} {unit}, and at most {limit:.6g} {unit} is asked for",
+                    hint="allow more, or add faster devices or links",
+                )
+
+    def _rank(self, found: Found) -> tuple[float, float, int, float, float]:
+        return found.rank(self.objective)
+
+    def _note(self, step: str, found: Found) -> None:
+        if not found.excess:
+            self.steps[step] = found.schedule.figure(self.objective)
+
+    def _closed(self, found: Found, bound: float) -> bool:
+        figure = found.schedule.figure(self.objective)
+        return not found.excess and figure - bound <= GAP * figure
+
+    def _solve_groups(self, coarse: Coarse, best: Found, suggested: tuple[int, ...]) -> tuple[Found, Answer]:
+        """Groups: quick placements and moves, then CP-SAT from the best of them; back on the nodes."""
+        problem = coarse.problem
+        starts = [
+            *single_places(problem),
+            fastest_places(problem),
+            best_cuts(problem),
+            *share_cuts(problem),
+            _projected(coarse, best.placement.place),
+            _projected(coarse, suggested),
+        ]
+        start = climb(problem, best_of(problem, starts))
+        best = min(best, judge(self.problem, coarse.expand(start.placement)), key=self._rank)
+        self._note("groups", best)
+        places = len({place for allowed in problem.allowed for place in allowed})
+        rounds = self.rounds or max(2, min(len(problem.nodes), 12 // max(places, 1)))
+        answer = solve_slots(
+            problem,
+            None if start.excess else start.placement,
+            _scales(start.schedule, best.schedule),
+            latency_bound(problem).seconds,
+            rounds,
+            Limits(self.limits.work, self._seconds_left(), self.limits.seed, self.limits.gap),
+        )
+        if answer.placement is not None:
+            found = judge(self.problem, coarse.expand(answer.placement))
+            again = carve(self.problem, found.placement.place)
+            best = min(best, found, again, key=self._rank)
+        self._note("cp-sat", best)
+        return best, answer
+
+    def _seconds_left(self) -> float | None:
+        if self.limits.seconds is None:
+            return None
+        return max(self.limits.seconds - (time.perf_counter() - self.began), 0.01)
+
+    def _none_found(self, coarse: Coarse, answer: Answer) -> InfeasibleError:
+        if answer.status == "infeasible":
+            return explain_infeasible(self.problem, coarse)
+        return InfeasibleError(
+            "no placement that keeps all limits was found within the work limit",
+            hint="allow more time (--time-limit), or loosen a pin, a share or a bound",
+        )
+
+    def _solution(self, best: Found, bound: float, groups: int, answer: Answer | None) -> Solution:
+        figure = best.schedule.figure(self.objective)
+        status = "feasible"
+        if self._closed(best, bound):
+            status = "optimal"
+        elif answer is not None and figure <= answer.bound * (1 + 2 * GAP):
+            status = "optimal-for-groups"
+        return Solution(
+            best.placement,
+            best.schedule,
+            figure,
+            min(bound, figure),
+            status,
+            time.perf_counter() - self.began,
+            groups,
+            0 if answer is None else answer.slots,
+            None if answer is None else answer.bound,
+            self.steps,
+        )
+
+
+def _projected(coarse: Coarse, place: tuple[int, ...]) -> tuple[int, ...]:
+    """The place of most seconds in each group, among those that the group takes."""
+    chosen: list[int] = []
+    for group, allowed in zip(coarse.groups, coarse.problem.allowed, strict=True):
+        votes = {p: sum(1 for node in group if place[node] == p) for p in allowed}
+        chosen.append(max(sorted(votes), key=lambda p: votes[p]))
+    return tuple(chosen)
+
+
+def _scales(*schedules: Schedule) -> dict[Objective, float]:
+    """Values of each objective that set the resolution of the integers."""
+    scales: dict[Objective, float] = {}
+    for objective in OBJECTIVES:
+        known = [s.figure(objective) for s in schedules if 0 < s.figure(objective) < float("inf")]
+        scales[objective] = max(known, default=1.0)
+    return scales
