@@ -1,0 +1,249 @@
+"""What an ONNX op has to do, on any hardware: operations, bytes read and written, bytes of weights.
+
+`work_of(op)` gives expressions over the symbolic dimensions. The conventions:
+
+- A multiply-add counts as two operations. Elementwise functions count as `ELEMENT_FLOPS` says: additions, comparisons
+  and the like are one, functions that processors compute by a polynomial are its length, rounded.
+- `bytes_read` is everything that one run reads, weights too. What an op does not touch is not counted: Gather reads the
+  rows that it is asked for, Slice what it keeps, MoE the experts that tokens are sent to.
+- `weight_bytes` is what has to be resident: all of the constants that the op uses, read or not.
+- Attention is counted dense: a causal mask does not halve it, as in PyTorch's FlopCounterMode.
+- Views (Reshape, Squeeze, Shape, …) and constants cost nothing.
+- An operator without a formula counts one operation for each value that it writes, and reads all of its inputs.
+
+Where a shape or a trip count is not known, `known` is False and the figures are a lower bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+
+from xdsl.dialects.builtin import AnyFloat, ComplexType
+from xdsl.ir import Operation, OpResult, Region, SSAValue
+
+from gimlet.dialects.onnx.extra_ops import InitializerOp
+from gimlet.dialects.onnx.op import OnnxOp
+from gimlet.dialects.onnx.types import dims_of, element_of
+from gimlet.dialects.onnx.values import constant_value
+from gimlet.dialects.onnx.work_formulas import (
+    DATA,
+    ELEMENT_FLOPS,
+    PARTIAL,
+    VIEWS,
+    ZERO,
+    OpClass,
+    UnknownShapeError,
+    View,
+    formula_of,
+    known_dims,
+    product,
+)
+from gimlet.runtime.expr import Expr, maximum
+
+__all__ = ["ELEMENT_FLOPS", "NOTHING", "Amounts", "OpClass", "Volume", "Work", "is_weight", "work_of"]
+
+ENDLESS = 1 << 30
+"""A Loop with at least this trip count is a `while` whose end nobody wrote down."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Something that is read, written, resident as weights, and read from weights (a part of `read`)."""
+
+    read: Expr = ZERO
+    written: Expr = ZERO
+    weights: Expr = ZERO
+    weight_read: Expr = ZERO
+
+    def __add__(self, other: Volume) -> Volume:
+        return _combine(self, other, lambda a, b: a + b)
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Work in numbers: operations, and bytes as `Volume` has them."""
+
+    flops: float
+    bytes_read: float
+    bytes_written: float
+    weight_bytes: float
+    weight_read: float
+
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes read and written that are not weights."""
+        return self.bytes_read - self.weight_read + self.bytes_written
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an op has to do: operations and bytes as expressions over the symbolic dimensions (see the module).
+
+    The bytes are those of the IR's types. `values` counts the floating-point values among them and `fixed` has the
+    bytes of everything else, so that `at` can tell the bytes in another format; without them all bytes are float32.
+    """
+
+    flops: Expr
+    bytes_read: Expr
+    bytes_written: Expr
+    weight_bytes: Expr
+    op_class: OpClass = "vector"
+    known: bool = True
+    weight_read: Expr | None = None
+    values: Volume | None = None
+    fixed: Volume = Volume()
+
+    def at(self, sizes: Mapping[str, int], bits: float | None = None) -> Amounts:
+        """The numbers with dimensions at `sizes`, floating-point values taking `bits` each where that is given.
+
+        InputError names a dimension that `sizes` lacks.
+        """
+        weight_read = self.weight_bytes if self.weight_read is None else self.weight_read
+        own = Volume(self.bytes_read, self.bytes_written, self.weight_bytes, weight_read)
+        flops = float(self.flops.evaluate(sizes))
+        if bits is None:
+            return Amounts(flops, *(float(amount) for amount in _evaluated(own, sizes)))
+        if self.values is None:
+            return Amounts(flops, *(amount * bits / 32 for amount in _evaluated(own, sizes)))
+        counts, fixed = _evaluated(self.values, sizes), _evaluated(self.fixed, sizes)
+        return Amounts(flops, *(count * bits / 8 + rest for count, rest in zip(counts, fixed, strict=True)))
+
+    def __add__(self, other: Work) -> Work:
+        return _joined(self, other, lambda a, b: a + b)
+
+    def scaled(self, times: Expr) -> Work:
+        """The same work done `times` over. The weights are there once."""
+        repeated = _joined(self, self, lambda a, _: a * times)
+        return replace(
+            repeated,
+            weight_bytes=self.weight_bytes,
+            values=self.values and repeated.values and replace(repeated.values, weights=self.values.weights),
+            fixed=replace(repeated.fixed, weights=self.fixed.weights),
+        )
+
+
+NOTHING = Work(ZERO, ZERO, ZERO, ZERO, "view", values=Volume())
+"""The work of a view."""
+
+
+def work_of(op: Operation) -> Work:
+    """What `op` has to do. An op that is not ONNX's has nothing to do; see the module for the conventions."""
+    if not isinstance(op, OnnxOp) or isinstance(op, InitializerOp):
+        return NOTHING
+    try:
+        if op.subgraphs:
+            return _control_flow(op)
+        if op.op_type in VIEWS:
+            return NOTHING
+        return _leaf(View(op))
+    except UnknownShapeError:
+        return Work(ZERO, ZERO, ZERO, ZERO, "data" if op.op_type in DATA else "vector", known=False, values=Volume())
+
+
+def is_weight(value: SSAValue) -> bool:
+    """Whether the value is a constant of the model: an initializer's or a Constant's result."""
+    return isinstance(value, OpResult) and (
+        isinstance(value.op, InitializerOp) or (isinstance(value.op, OnnxOp) and value.op.op_type == "Constant")
+    )
+
+
+def _leaf(op: View) -> Work:
+    op_class, flops = formula_of(op)
+    values, fixed, total = Volume(), Volume(), Volume()
+    partial = PARTIAL[op.op.op_type](op) if op.op.op_type in PARTIAL else {}
+    for index, value in enumerate(op.inputs):
+        if value is None:
+            continue
+        count = product(known_dims(value))
+        read = partial.get(index, count)
+        weight = is_weight(value)
+        part = Volume(read, ZERO, count if weight else ZERO, read if weight else ZERO)
+        values, fixed, total = _counted(value, part, values, fixed, total)
+    for value in op.outputs:
+        if value is not None:
+            written = partial.get(-1, product(known_dims(value)))
+            values, fixed, total = _counted(value, Volume(written=written), values, fixed, total)
+    return Work(flops, total.read, total.written, total.weights, op_class, True, total.weight_read, values, fixed)
+
+
+def _counted(
+    value: SSAValue, part: Volume, values: Volume, fixed: Volume, total: Volume
+) -> tuple[Volume, Volume, Volume]:
+    element = element_of(value.type)
+    if element is None:
+        raise UnknownShapeError(f"the type of {value.type} is not known")
+    size = _combine(part, part, lambda count, _: _bytes(count, element.bits))
+    if isinstance(element.type, AnyFloat):
+        return values + part, fixed, total + size
+    if isinstance(element.type, ComplexType):
+        return values + part + part, fixed, total + size
+    return values, fixed + size, total + size
+
+
+def _bytes(count: Expr, bits: int) -> Expr:
+    return count * (bits // 8) if bits % 8 == 0 else (count * bits + 7) // 8
+
+
+def _control_flow(op: OnnxOp) -> Work:
+    bodies = [_region(region) for region in op.subgraphs.values()]
+    if op.op_type == "If":
+        return reduce(lambda a, b: _joined(a, b, maximum), bodies)
+    body = reduce(lambda a, b: a + b, bodies)
+    times = _trip_count(op)
+    scaled = body.scaled(Expr.const(1) if times is None else times)
+    return scaled if times is not None else _joined(scaled, _UNKNOWN, lambda a, _: a)
+
+
+_UNKNOWN = Work(ZERO, ZERO, ZERO, ZERO, "view", known=False, values=Volume())
+
+
+def _region(region: Region) -> Work:
+    return reduce(lambda a, b: a + b, (work_of(op) for block in region.blocks for op in block.ops), NOTHING)
+
+
+def _trip_count(op: OnnxOp) -> Expr | None:
+    """How often the body runs: what Loop is told, the length that Scan scans; None where that is not known."""
+    if op.op_type == "Loop":
+        limit = op.input_at(0)
+        value = None if limit is None else constant_value(limit, None, 1)
+        count = ENDLESS if value is None else int(value.reshape(-1)[0])
+        return None if count >= ENDLESS else Expr.const(max(count, 0))
+    if op.op_type == "Scan":
+        count = int(op.attr("num_scan_inputs", 1))
+        first = op.input_at(len(op.inputs) - count)
+        dims = None if first is None else dims_of(first)
+        axes = op.attr("scan_input_axes") or [0]
+        return None if dims is None else dims[int(axes[0])]
+    return None
+
+
+_ORDER = ("matrix", "conv", "depthwise", "vector", "data", "view")
+_Join = Callable[[Expr, Expr], Expr]
+
+
+def _combine(a: Volume, b: Volume, join: _Join) -> Volume:
+    return Volume(*(join(getattr(a, f.name), getattr(b, f.name)) for f in fields(Volume)))
+
+
+def _evaluated(volume: Volume, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(getattr(volume, f.name).evaluate(sizes) for f in fields(Volume))
+
+
+def _joined(a: Work, b: Work, join: _Join) -> Work:
+    """Two works as one, figure by figure. Its class is that of a part that uses the matrix unit, if there is one."""
+    values = None if a.values is None or b.values is None else _combine(a.values, b.values, join)
+    a_read = a.weight_bytes if a.weight_read is None else a.weight_read
+    b_read = b.weight_bytes if b.weight_read is None else b.weight_read
+    return Work(
+        flops=join(a.flops, b.flops),
+        bytes_read=join(a.bytes_read, b.bytes_read),
+        bytes_written=join(a.bytes_written, b.bytes_written),
+        weight_bytes=join(a.weight_bytes, b.weight_bytes),
+        op_class=a.op_class if _ORDER.index(a.op_class) <= _ORDER.index(b.op_class) else b.op_class,
+        known=a.known and b.known,
+        weight_read=join(a_read, b_read),
+        values=values,
+        fixed=_combine(a.fixed, b.fixed, join),
+    )
