@@ -17,12 +17,12 @@ from xdsl.ir import Block, Operation, OpResult, SSAValue
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, set_value_name
 from gimlet.dialects.onnx.exporter import export_block
-from gimlet.dialects.onnx.verify import opset_in_force
 from gimlet.dialects.onnx.types import dtype_of, shape_of
+from gimlet.dialects.onnx.verify import opset_in_force
 from gimlet.runtime.expr import Expr
 
 LARGEST_CONSTANT = 16 << 20
-"""Weights above this size (bytes) are inputs of the model, which frameworks accept for all ops that have such weights."""
+"""Weights of more bytes are inputs of the model, which frameworks accept where weights are that large."""
 
 
 @dataclass(frozen=True)

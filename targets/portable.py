@@ -20,8 +20,7 @@ from onnx import ModelProto
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import InitializerOp, value_name
-from gimlet.dialects.onnx.exporter import export_block
+from gimlet.dialects.onnx.exporter import WEIGHT_KEY, export_block
 from gimlet.dialects.onnx.types import element_by_dtype
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import StateType
@@ -88,9 +87,9 @@ def segment_model(segment: SegmentContext) -> SegmentModel | Reason:
     outputs = _named((item.data for item in op.res_names), op.results_yielded)
     model = export_block(op.body.block, inputs, outputs, segment.opsets, ctx, name)
     weights = {
-        value_name(item.results[0]): ctx.weights[item.key]
-        for item in op.body.walk()
-        if isinstance(item, InitializerOp) and item.key is not None
+        initializer: ctx.weights[value.meta[WEIGHT_KEY]]
+        for initializer, value in model.graph.initializers.items()
+        if WEIGHT_KEY in value.meta
     }
     return SegmentModel(name, model, weights)
 

@@ -16,8 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.executors.cuda import compute_capability as capability_at_hand
+
+from gimlet.runtime.errors import InputError, MissingError
 from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 

@@ -164,7 +164,9 @@ def configuration(trt: Any, job: BuildJob) -> Any:
         config.builder_optimization_level = job.optimization_level
     if job.compute_capability:
         config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, compute_capability_name(job.compute_capability)), 0)
+        config.set_compute_capability(
+            getattr(trt.ComputeCapability, compute_capability_name(job.compute_capability)), 0
+        )
     if any(shape["min"] != shape["max"] for shape in job.profile.values()):
         profile = builder(trt).create_optimization_profile()
         for name, shape in job.profile.items():

@@ -55,10 +55,14 @@ def profile_of(
                 return Reason(segment, f"dimension {axis} of input {name!r} is not known")
             unbound = sorted(symbol for symbol in dim.symbols if symbol not in bounds)
             if unbound:
-                return Reason(segment, f"dimension {axis} of input {name!r} depends on {unbound[0]!r}, which has no bound")
+                return Reason(
+                    segment, f"dimension {axis} of input {name!r} depends on {unbound[0]!r}, which has no bound"
+                )
             ranges.append(dim_range(dim, bounds))
         profile[name] = ShapeRange(
-            tuple(low for low, _, _ in ranges), tuple(best for _, best, _ in ranges), tuple(high for _, _, high in ranges)
+            tuple(low for low, _, _ in ranges),
+            tuple(best for _, best, _ in ranges),
+            tuple(high for _, _, high in ranges),
         )
     return profile
 
