@@ -9,6 +9,7 @@ from importlib import import_module
 from xdsl.passes import ModulePass
 
 PASSES: dict[str, str] = {
+    "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",
     "outline-segments": "gimlet.passes.outline_segments:OutlineSegmentsPass",
     "insert-transfers": "gimlet.passes.insert_transfers:InsertTransfersPass",
     "assign-buffers": "gimlet.passes.assign_buffers:AssignBuffersPass",

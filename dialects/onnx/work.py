@@ -23,7 +23,7 @@ from functools import reduce
 from xdsl.dialects.builtin import AnyFloat, ComplexType
 from xdsl.ir import Operation, OpResult, Region, SSAValue
 
-from gimlet.dialects.onnx.extra_ops import InitializerOp
+from gimlet.dialects.onnx.extra_ops import InitializerOp, YieldOp
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.onnx.values import constant_value
@@ -130,7 +130,7 @@ NOTHING = Work(ZERO, ZERO, ZERO, ZERO, "view", values=Volume())
 
 def work_of(op: Operation) -> Work:
     """What `op` has to do. An op that is not ONNX's has nothing to do; see the module for the conventions."""
-    if not isinstance(op, OnnxOp) or isinstance(op, InitializerOp):
+    if not isinstance(op, OnnxOp) or isinstance(op, InitializerOp | YieldOp):
         return NOTHING
     try:
         if op.subgraphs:

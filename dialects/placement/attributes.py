@@ -65,7 +65,8 @@ class ExprAttr(Data[Expr]):
 class CostAttr(ParametrizedAttribute):
     """What an op costs on any hardware, as polynomials over the symbolic dimensions.
 
-    `flops` counts a multiply-add as two; the bytes are those of the op's activations in and out, and of its weights.
+    `flops` counts a multiply-add as two. `bytes_read` is all that one run reads, the weights it reads included;
+    `weight_bytes` are the weights that have to be resident, read or not.
     """
 
     name = "placement.cost"
