@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 from xdsl.context import Context
 from xdsl.ir import Operation
 
+from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import SegmentOp
 
 
@@ -144,26 +144,28 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class WeightReference(Protocol):
+@dataclass(frozen=True)
+class WeightReference:
     """Where a weight's bytes are: a file relative to the bundle's folder, an offset and a length in bytes."""
 
-    @property
-    def path(self) -> str: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def length(self) -> int: ...
+    location: str
+    offset: int
+    length: int
 
 
 class WeightsWriter(Protocol):
     """Puts weights into the file that all segments of a bundle share, equal ones once.
 
-    ONNX libraries refuse external data above the model's own folder. So locations are relative to the bundle, and
-    whoever loads a model names the bundle's folder as the place of its data.
+    `root` is the bundle's folder as it is being written. ONNX libraries refuse external data above the model's own
+    folder. So locations are relative to the bundle, and whoever loads a model names the bundle's folder as the place of
+    its data.
     """
 
-    def add(self, array: np.ndarray[Any, Any], digest: str = "") -> WeightReference:
-        """Stores an array whose values have the hash `digest`. The bytes can be read when this returns."""
+    @property
+    def root(self) -> Path: ...
+
+    def place(self, weight: Weight) -> WeightReference:
+        """Writes the weight unless its bytes are there already. They can be read from the file when this returns."""
         ...
 
 
@@ -172,8 +174,8 @@ class SegmentContext:
     """A segment on its way to a target: the op, the IR context (its weights), opsets and bounds of dimensions.
 
     `opsets` maps a domain to the version in force; `bounds` maps each symbolic dimension to its range. `cache` is a
-    folder that outlives the compile, for engines and probes. `root` is the bundle's folder as it is being written and
-    `weights` its shared weights file; without them a segment's own folder is both.
+    folder that outlives the compile, for engines and probes. `weights` is where an artifact's weights go;
+    without it they go into a file beside the artifact, and locations are relative to the segment's own folder.
     """
 
     op: SegmentOp
@@ -182,7 +184,6 @@ class SegmentContext:
     bounds: Mapping[str, DimBound]
     cache: Path
     allow_tf32: bool = False
-    root: Path | None = None
     weights: WeightsWriter | None = None
 
 

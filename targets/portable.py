@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -46,32 +45,24 @@ class SegmentModel:
         return sum(weight.nbytes for weight in {weight.key: weight for weight in self.weights.values()}.values())
 
 
-@dataclass(frozen=True)
-class _Place:
-    path: str
-    offset: int
-    length: int
-
-
 class FolderWeights:
-    """A weights file of a segment's own, where there is no bundle to share one with."""
+    """A weights file of a folder's own, where there is no bundle to share one with."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._places: dict[str, _Place] = {}
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._places: dict[str, WeightReference] = {}
 
-    def add(self, array: np.ndarray[Any, Any], digest: str = "") -> WeightReference:
-        """Appends an array to the file, aligned for memory mapping."""
-        place = self._places.get(digest)
+    def place(self, weight: Weight) -> WeightReference:
+        """Appends the weight to the file, aligned for memory mapping."""
+        place = self._places.get(weight.digest())
         if place is None:
-            data = ir.Tensor(np.ascontiguousarray(array)).tobytes()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / WEIGHTS_FILE).open("ab") as file:
+            data = ir.Tensor(np.ascontiguousarray(weight.array())).tobytes()
+            self.root.mkdir(parents=True, exist_ok=True)
+            with (self.root / WEIGHTS_FILE).open("ab" if self._places else "wb") as file:
                 file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-                place = _Place(WEIGHTS_FILE, file.tell(), len(data))
+                place = WeightReference(WEIGHTS_FILE, file.tell(), len(data))
                 file.write(data)
-            if digest:
-                self._places[digest] = place
+            self._places[weight.digest()] = place
         return place
 
 
@@ -104,10 +95,10 @@ def write_model(segment: SegmentModel, weights: WeightsWriter, path: Path) -> Mo
         value = segment.model.graph.initializers.get(name)
         if value is None:
             continue
-        place = weights.add(weight.array(), weight.digest())
+        place = weights.place(weight)
         dtype = ir.DataType(element_by_dtype(weight.dtype).code)
         value.const_value = ir.ExternalTensor(
-            place.path, place.offset, place.length, dtype, shape=ir.Shape(weight.shape), name=name
+            place.location, place.offset, place.length, dtype, shape=ir.Shape(weight.shape), name=name
         )
     proto = ir.to_proto(segment.model)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def _widen(
         node.replace_input_with(index, cast_inputs[value])
     for index, value in enumerate(node.outputs):
         narrow = value.dtype
-        if narrow not in NARROW or not _may_be_float(schema and schema.outputs, index):
+        if narrow is None or narrow not in NARROW or not _may_be_float(schema and schema.outputs, index):
             continue
         if not _castable(value, opsets):
             return Reason(node.name or node.op_type, f"nothing on a CPU casts {_onnx_type(value)}")

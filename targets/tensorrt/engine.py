@@ -66,8 +66,8 @@ class BuildReport:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> BuildReport:
-        edges = {key: [Binding(**item) for item in data[key]] for key in ("inputs", "outputs")}
-        return BuildReport(**{**data, **edges})
+        edges: dict[str, Any] = {key: [Binding(**item) for item in data[key]] for key in ("inputs", "outputs")}
+        return BuildReport(**(dict(data) | edges))
 
 
 class Messages:

@@ -48,7 +48,6 @@ class Probes:
     builds: bool
     folder: Path
     _known: dict[Hashable, str | None] = field(default_factory=dict[Hashable, str | None])
-    _operators: dict[str, bool] = field(default_factory=dict[str, bool])
 
     def refusals(self, ops: Sequence[OnnxOp]) -> list[str | None]:
         """For each operation why it cannot run, or None."""
@@ -75,8 +74,9 @@ class Probes:
                     self._known[signature] = question
                 else:
                     asked[signature] = question
-        self._ask_by_name(by_name)
-        answers = self._answers(asked.values())
+        stored = AnswerFile(self.folder / f"{self.worker.module}-{self.version}.json")
+        self._ask_by_name(by_name, stored)
+        answers = self._answers(asked.values(), stored)
         for signature, question in asked.items():
             self._known[signature] = answers[question.key]
 
@@ -89,17 +89,17 @@ class Probes:
         key = hashlib.sha256(model.data + (self.compute_capability.encode() if build else b"")).hexdigest()
         return _Question(op, model, key, build)
 
-    def _ask_by_name(self, ops: Mapping[Hashable, OnnxOp]) -> None:
-        names = sorted({op.op_type for op in ops.values()} - self._operators.keys())
-        if names:
-            found = set(self.worker.call("operators", names=names))
-            self._operators.update({name: name in found for name in names})
+    def _ask_by_name(self, ops: Mapping[Hashable, OnnxOp], stored: AnswerFile) -> None:
+        names = sorted({op.op_type for op in ops.values()})
+        unknown = [name for name in names if stored.get(name) is None]
+        if unknown:
+            found = set(self.worker.call("operators", names=unknown))
+            stored.add({name: "" if name in found else f"TensorRT has no {name}" for name in unknown})
         for signature, op in ops.items():
-            self._known[signature] = None if self._operators[op.op_type] else f"TensorRT has no {op.op_type}"
+            self._known[signature] = stored.get(op.op_type) or None
 
-    def _answers(self, questions: Iterable[_Question]) -> dict[str, str | None]:
+    def _answers(self, questions: Iterable[_Question], stored: AnswerFile) -> dict[str, str | None]:
         distinct = {question.key: question for question in questions}
-        stored = AnswerFile(self.folder / f"{self.worker.module}-{self.version}.json")
         answers = {key: found for key in distinct if (found := stored.get(key)) is not None}
         parse = [question for key, question in distinct.items() if key not in answers]
         answers |= self._one_by_one(parse, self._parse)
@@ -155,7 +155,7 @@ def _size(dim: Expr | None) -> int:
 
 
 class AnswerFile:
-    """Answers on disk: a JSON object from a question's key to a refusal, empty where there is none."""
+    """Answers on disk: a JSON object from a question's key, or an operator's name, to a refusal, empty where there is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -169,7 +169,7 @@ class AnswerFile:
         """Adds answers to what is on disk now. A folder that cannot be written to only costs the next compile time."""
         if not answers:
             return
-        self._answers = self._read() | answers
+        self._answers = {**self._read(), **answers}
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
