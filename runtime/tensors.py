@@ -115,6 +115,14 @@ def onnx_type(name: str) -> int:
     return _ONNX_TYPES[name]
 
 
+def type_of_onnx(number: int) -> np.dtype:
+    """The numpy type of a number in ONNX's `TensorProto.DataType`. InputError for one that no tensor here has."""
+    for name, known in _ONNX_TYPES.items():
+        if known == number:
+            return numpy_type(name)
+    raise InputError(f"ONNX's element type {number} is unknown to this version")
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """A tensor: its name, element type, and one expression a dimension, or `shape` None where even the rank is open.

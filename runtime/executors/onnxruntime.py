@@ -1,0 +1,320 @@
+"""Runs a segment's ONNX model by ONNX Runtime, on the CPU or on what one of its execution providers serves.
+
+All segments share one environment with one thread pool, and segments of the same model share one session: the second
+use of a model's weights costs no second copy. A segment's buffers stay bound between runs; only what the scheduler
+exchanges is bound again.
+
+Artifact options: `provider`, the execution provider's name (`MIGraphX`, …) where it is not the CPU's, and
+`provider_options`, its settings as strings. A variant that needs a provider says so in `requires`, as
+`{"execution_provider": "MIGraphXExecutionProvider"}`. Providers but the CPU's were never run by this project.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from math import prod
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from gimlet.runtime.errors import InputError, MissingError
+from gimlet.runtime.executors.base import (
+    AVAILABLE,
+    DONE,
+    Availability,
+    Bindings,
+    Buffer,
+    DeviceSpec,
+    Event,
+    Executor,
+    SegmentArtifact,
+    wait_all,
+)
+from gimlet.runtime.executors.ort_library import STRING_TYPE, OrtError, OrtLibrary, ort_library
+from gimlet.runtime.tensors import TensorSpec, onnx_type, type_of_onnx
+
+EXTERNAL_DATA_FOLDER = b"session.model_external_initializers_file_folder_path"
+_PACKED = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn"})
+
+
+class OrtSession:
+    """A session, shared by every segment that runs the same model from the same folder."""
+
+    def __init__(self, model: bytes, artifact: SegmentArtifact) -> None:
+        self.library = library = ort_library()
+        options = library.new("CreateSessionOptions")
+        try:
+            library.call("DisablePerSessionThreads", options)
+            library.call("AddSessionConfigEntry", options, EXTERNAL_DATA_FOLDER, str(artifact.root).encode())
+            _append_provider(library, options, artifact.options)
+            self.handle = library.new("CreateSessionFromArray", library.environment, model, len(model), options)
+        finally:
+            library.release("ReleaseSessionOptions", options)
+        _release_with(self, library, "ReleaseSession", self.handle)
+        self.inputs = library.names(self.handle, "SessionGetInputCount", "SessionGetInputName")
+        self.outputs = library.names(self.handle, "SessionGetOutputCount", "SessionGetOutputName")
+
+
+def _append_provider(library: OrtLibrary, options: int, artifact_options: Mapping[str, Any]) -> None:
+    provider = str(artifact_options.get("provider", ""))
+    if provider in ("", "CPU", "CPUExecutionProvider"):
+        return
+    settings = {str(key): str(value) for key, value in artifact_options.get("provider_options", {}).items()}
+    texts = c_char_p * len(settings)
+    keys = texts(*(key.encode() for key in settings))
+    values = texts(*(value.encode() for value in settings.values()))
+    library.call("SessionOptionsAppendExecutionProvider", options, provider.encode(), keys, values, len(settings))
+
+
+_sessions: WeakValueDictionary[tuple[str, ...], OrtSession] = WeakValueDictionary()
+_sessions_lock = threading.Lock()
+
+
+def _session(artifact: SegmentArtifact) -> OrtSession:
+    model = artifact.file_ending(".onnx").read_bytes()
+    settings = (artifact.options.get("provider"), artifact.options.get("provider_options"))
+    key = (hashlib.sha256(model).hexdigest(), str(artifact.root), repr(settings))
+    with _sessions_lock:
+        session = _sessions.get(key)
+        if session is None:
+            session = _sessions[key] = OrtSession(model, artifact)
+    return session
+
+
+class _Port:
+    """An input or output of a session: what binding an array to it takes, kept for arrays of the same shape."""
+
+    __slots__ = ("array", "dims", "dtype", "name", "nbytes", "onnx_type", "rank", "shape", "size")
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.name = spec.name.encode()
+        self.dtype = spec.numpy_type
+        self.onnx_type = onnx_type(spec.dtype)
+        self.array: np.ndarray | None = None
+        self.set_shape(())
+
+    def set_shape(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.rank = len(shape)
+        self.dims = (c_int64 * self.rank)(*shape)
+        self.size = prod(shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+
+class OrtBindings(Bindings):
+    """An IoBinding and the arrays that it refers to."""
+
+    def __init__(self, executor: OnnxRuntimeExecutor) -> None:
+        self._library = library = executor.session.library
+        self._segment = executor.segment
+        self.handle = library.new("CreateIoBinding", executor.session.handle)
+        _release_with(self, library, "ReleaseIoBinding", self.handle)
+        self._session = executor.session
+        self._inputs = {spec.name: _Port(spec) for spec in executor.inputs}
+        self._outputs = {spec.name: _Port(spec) for spec in executor.outputs}
+        self._value = c_void_p()
+        self._value_place = byref(self._value)
+        self._order = list(self._outputs)
+        self.allocates: set[str] = set()
+
+    def set_input(self, name: str, buffer: Buffer) -> None:
+        port = self._inputs[name]
+        self._make_value(port, buffer)
+        self._bind(self._library.bind_input, port)
+
+    def set_output(self, name: str, buffer: Buffer | None) -> None:
+        port = self._outputs[name]
+        if buffer is None or port.onnx_type == STRING_TYPE:
+            self.allocates.add(name)
+            self._release_output(port)
+            return
+        self.allocates.discard(name)
+        self._make_value(port, buffer)
+        self._bind(self._library.bind_output, port)
+
+    def _release_output(self, port: _Port) -> None:
+        self._library.call("BindOutputToDevice", self.handle, port.name, self._library.cpu_memory)
+
+    def prepare(self) -> None:
+        """Lets go of what the last run allocated: ONNX Runtime would write the next outputs into it."""
+        for name in self.allocates:
+            self._release_output(self._outputs[name])
+
+    def _bind(self, function: Any, port: _Port) -> None:
+        status = function(self.handle, port.name, self._value)
+        self._library.release_value(self._value)
+        if status:
+            self._library.check(status)
+
+    def _make_value(self, port: _Port, buffer: Buffer) -> None:
+        """Makes an OrtValue over the array's own memory in `_value`, and keeps the array alive."""
+        if not isinstance(buffer, np.ndarray) or buffer.dtype != port.dtype or not buffer.flags.c_contiguous:
+            raise InputError(f"{port.name.decode()}: expected a C-contiguous {port.dtype} array", where=self._segment)
+        if buffer.shape != port.shape:
+            port.set_shape(buffer.shape)
+        if port.onnx_type == STRING_TYPE:
+            self._make_strings(port, buffer)
+            return
+        port.array = buffer
+        library = self._library
+        pointer = buffer.ctypes.data
+        status = library.create_value(
+            library.cpu_memory, pointer, port.nbytes, port.dims, port.rank, port.onnx_type, self._value_place
+        )
+        if status:
+            library.check(status)
+
+    def _make_strings(self, port: _Port, array: np.ndarray) -> None:
+        library = self._library
+        value = library.new("CreateTensorAsOrtValue", library.allocator, port.dims, port.rank, STRING_TYPE)
+        texts = [str(text).encode() for text in array.reshape(-1)]
+        library.call("FillStringTensor", value, (c_char_p * len(texts))(*texts), len(texts))
+        self._value.value = value
+
+    def output(self, name: str) -> Buffer:
+        array = self._outputs[name].array
+        if array is None:
+            raise InputError(f"output {name!r} was read before a run", where=self._segment)
+        return array
+
+    def collect(self) -> None:
+        """Takes over the outputs that the run allocated."""
+        library = self._library
+        values, count = ctypes.POINTER(c_void_p)(), c_size_t()
+        library.call("GetBoundOutputValues", self.handle, library.allocator, byref(values), byref(count))
+        handles = [values[index] or 0 for index in range(count.value)]
+        library.call("AllocatorFree", library.allocator, ctypes.cast(values, c_void_p))
+        kept: set[int] = set()
+        try:
+            for name, handle in zip(self._order, handles, strict=True):
+                if name in self.allocates:
+                    self._outputs[name].array, is_view = _array_of(library, handle)
+                    kept |= {handle} if is_view else set()
+        finally:
+            for handle in handles:
+                if handle not in kept:
+                    library.release_value(handle)
+
+
+def _release_with(owner: object, library: OrtLibrary, release: str, handle: int) -> None:
+    """Releases a handle when `owner` is collected; what is alive at exit goes with the process."""
+    weakref.finalize(owner, library.release, release, handle).atexit = False
+
+
+def _array_of(library: OrtLibrary, value: int) -> tuple[np.ndarray, bool]:
+    """The tensor of an OrtValue, and whether it is a view that keeps and finally releases the value.
+
+    OrtError for a value of another kind.
+    """
+    is_tensor = c_int()
+    library.call("IsTensor", value, byref(is_tensor))
+    if not is_tensor.value:
+        raise OrtError("the output is no tensor (a sequence, a map or an empty optional)")
+    info = library.new("GetTensorTypeAndShape", value)
+    rank, element = c_size_t(), c_int()
+    library.call("GetDimensionsCount", info, byref(rank))
+    library.call("GetTensorElementType", info, byref(element))
+    dims = (c_int64 * rank.value)()
+    library.call("GetDimensions", info, dims, rank.value)
+    library.release("ReleaseTensorTypeAndShapeInfo", info)
+    shape = tuple(dims)
+    if element.value == STRING_TYPE:
+        return _strings_of(library, value, prod(shape)).reshape(shape), False
+    dtype = type_of_onnx(element.value)
+    size = prod(shape) * dtype.itemsize
+    if not size:
+        return np.empty(shape, dtype), False
+    memory = (ctypes.c_char * size).from_address(library.new("GetTensorMutableData", value))
+    _release_with(memory, library, "ReleaseValue", value)
+    return np.frombuffer(memoryview(memory), dtype).reshape(shape), True
+
+
+def _strings_of(library: OrtLibrary, handle: int, count: int) -> np.ndarray:
+    length = c_size_t()
+    library.call("GetStringTensorDataLength", handle, byref(length))
+    text = ctypes.create_string_buffer(length.value)
+    offsets = (c_size_t * count)()
+    library.call("GetStringTensorContent", handle, text, length.value, offsets, count)
+    ends = [*offsets[1:], length.value]
+    found = [text.raw[start:end].decode("utf-8", "replace") for start, end in zip(offsets, ends, strict=True)]
+    return np.array(found, dtype=object)
+
+
+class OnnxRuntimeExecutor(Executor):
+    """A segment's model in a session. Synchronous: the caller's thread takes part in the computation."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(self, artifact: SegmentArtifact, session: OrtSession) -> None:
+        self.segment = artifact.segment
+        self.session = session
+        self.inputs = artifact.inputs
+        self.outputs = artifact.outputs
+
+    @classmethod
+    def available(cls, device: DeviceSpec) -> Availability:
+        try:
+            providers = ort_library().providers()
+        except MissingError as error:
+            return Availability(error.message, error.hint or "")
+        needed = device.requires.get("execution_provider", "CPUExecutionProvider")
+        if needed in providers:
+            return AVAILABLE
+        hint = f"install the build of onnxruntime that has {needed}, on the machine that has the device"
+        return Availability(f"ONNX Runtime here has no {needed} (it has {', '.join(providers)})", hint)
+
+    @classmethod
+    def load(cls, artifact: SegmentArtifact, device: DeviceSpec) -> OnnxRuntimeExecutor:
+        del device
+        for path in artifact.files:
+            artifact.open_file(path)
+        try:
+            session = _session(artifact)
+        except OrtError as error:
+            raise InputError(f"ONNX Runtime cannot load the model: {error}", where=artifact.segment) from None
+        for kind, specs, names in (
+            ("input", artifact.inputs, session.inputs),
+            ("output", artifact.outputs, session.outputs),
+        ):
+            for spec in specs:
+                if spec.name not in names:
+                    raise InputError(f"the model has no {kind} {spec.name!r}", where=artifact.segment)
+                if spec.dtype in _PACKED:
+                    message = f"{kind} {spec.name!r} has packed elements ({spec.dtype}), which cannot be passed"
+                    raise InputError(message, where=artifact.segment)
+        return cls(artifact, session)
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer | None]) -> OrtBindings:
+        bindings = OrtBindings(self)
+        try:
+            for name, buffer in inputs.items():
+                bindings.set_input(name, buffer)
+            for spec in self.outputs:
+                bindings.set_output(spec.name, outputs[spec.name])
+        except OrtError as error:
+            raise InputError(f"ONNX Runtime refused a buffer: {error}", where=self.segment) from None
+        return bindings
+
+    def submit(self, bindings: Bindings, wait: Sequence[Event] = ()) -> Event:
+        if not isinstance(bindings, OrtBindings):
+            raise TypeError(f"bindings of another executor: {type(bindings).__name__}")
+        if wait:
+            wait_all(wait)
+        library = self.session.library
+        try:
+            if bindings.allocates:
+                bindings.prepare()
+            status = library.run_with_binding(self.session.handle, None, bindings.handle)
+            if status:
+                library.check(status)
+            if bindings.allocates:
+                bindings.collect()
+        except OrtError as error:
+            raise InputError(f"ONNX Runtime refused the values: {error}", where=self.segment) from None
+        return DONE
