@@ -155,7 +155,7 @@ def _size(dim: Expr | None) -> int:
 
 
 class AnswerFile:
-    """Answers on disk: a JSON object from a question's key, or an operator's name, to a refusal, empty where there is none."""
+    """Answers on disk: a JSON object from a question's key, or an operator's name, to a refusal or nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
