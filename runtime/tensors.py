@@ -163,6 +163,14 @@ class TensorSpec:
         return f"{self.name}: {self.dtype}[{dims}]"
 
 
+def symbol_of(dim: Expr | None) -> str | None:
+    """The name of a dimension that is a symbol by itself, None for any other expression."""
+    if dim is None or len(dim.symbols) != 1:
+        return None
+    (name,) = dim.symbols
+    return name if dim == Expr.symbol(name) else None
+
+
 def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
     """Bytes of a dense tensor in numpy's layout."""
     return dtype.itemsize * prod(shape)

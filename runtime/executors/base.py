@@ -80,12 +80,14 @@ class DeviceSpec:
     """A device as the bundle's manifest describes it.
 
     `name` is its name in the topology ("gpu0"), `kind` the hardware kind it was compiled for, `requires` what the
-    artifacts need of the real one, for example `{"compute_capability": "12.0"}`.
+    artifacts need of the real one, for example `{"compute_capability": "12.0"}`. `settings` is what the caller of
+    `load` said about it, for example `{"index": 1}`.
     """
 
     name: str
     kind: str
     requires: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)

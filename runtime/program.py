@@ -1,0 +1,192 @@
+"""A loaded bundle that can be called.
+
+    program = gimlet.load("m.gimlet")
+    outputs = program(x=array)                 # {"y": array}
+    future = program.submit(x=array)           # several may be in flight
+
+A `Program` may be called from several threads. Inputs are read until the call returns (or the future is done);
+outputs are the caller's own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from gimlet.runtime.bundle import Bundle, open_bundle
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.executors.base import HOST_MEMORY
+from gimlet.runtime.frame import Frame, LoadedVariant, Machinery
+from gimlet.runtime.inputs import InputChecker
+from gimlet.runtime.lanes import Inline, Lanes
+from gimlet.runtime.loader import LoadedSegment, load_segments
+from gimlet.runtime.manifest import Manifest
+from gimlet.runtime.schedule import CopyStep, Schedule, build_schedule
+from gimlet.runtime.tensors import TensorSpec
+from gimlet.runtime.trace import PROGRAM_TRACK, Trace
+from gimlet.runtime.transports.base import Transport
+from gimlet.runtime.transports.registry import load_transport
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a segment really runs: its device, the executor, and whether that computes what the device would."""
+
+    segment: str
+    device: str
+    executor: str
+    format: str
+    emulated: bool
+
+
+class Program:
+    """A bundle with its segments loaded. Close it, or use it as a context manager, to free them early."""
+
+    def __init__(self, bundle: Bundle, segments: Mapping[str, LoadedSegment], inflight: int) -> None:
+        manifest = bundle.manifest
+        self._bundle = bundle
+        self._segments = segments
+        self.inputs: tuple[TensorSpec, ...] = tuple(manifest.spec(port) for port in manifest.inputs)
+        self.outputs: tuple[TensorSpec, ...] = tuple(manifest.spec(port) for port in manifest.outputs)
+        self.trace: Trace | None = None
+        memories = {segment.device: segment.variants[0].executor.memory for segment in segments.values()}
+        if memories.get(manifest.topology.host, HOST_MEMORY) != HOST_MEMORY:
+            raise InputError("inputs and outputs are not in host memory", where=manifest.topology.host)
+        schedule = build_schedule(manifest, memories)
+        self._checker = InputChecker(self.inputs, manifest.dims)
+        variants: dict[str, tuple[LoadedVariant, ...]] = {name: item.variants for name, item in segments.items()}
+        self._machinery = Machinery(
+            schedule=schedule,
+            variants=variants,
+            transports=_transports(manifest, schedule),
+            output_names=tuple(port.name for port in manifest.outputs),
+            sizes_of=self._checker.sizes,
+        )
+        executors = [variant.executor for loaded in variants.values() for variant in loaded]
+        asynchronous = any(executor.asynchronous for executor in executors)
+        self._runner = Lanes(schedule) if schedule.concurrent else Inline(schedule, asynchronous=asynchronous)
+        self._run_actions = self._runner.run
+        self._executors = executors
+        self._idle: list[Frame] = []
+        self._inflight = inflight
+        self._requests: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        """The bundle's id: the sha256 of its manifest."""
+        return self._bundle.id
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self._bundle.manifest
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        """Where each segment runs."""
+        return tuple(
+            Running(name, item.device, item.variants[0].executor.name, item.format, item.emulated)
+            for name, item in self._segments.items()
+        )
+
+    def __call__(self, /, **inputs: Any) -> dict[str, np.ndarray]:
+        """Runs the program once. An input whose name is no Python name is passed as `**{"input.1": array}`.
+
+        InputError for inputs of the wrong name, type or shape, or values that a segment's framework refuses.
+        """
+        arrays, signature = self._checker.arrays(inputs)
+        try:
+            frame = self._idle.pop()
+        except IndexError:
+            frame = self._new_frame()
+        trace = self.trace
+        start = perf_counter_ns() if trace else 0
+        try:
+            plan = frame.plan(signature)
+            plan.feed(arrays)
+            self._run_actions(plan.actions, trace)
+            outputs = plan.results(arrays)
+        finally:
+            self._idle.append(frame)
+        if trace:
+            trace.add(PROGRAM_TRACK, "run", start, perf_counter_ns())
+        return outputs
+
+    def submit(self, /, **inputs: Any) -> Future[dict[str, np.ndarray]]:
+        """Runs the program on another thread. At most `inflight` requests of `load` run at once; others wait."""
+        with self._lock:
+            self._check_open()
+            if self._requests is None:
+                self._requests = ThreadPoolExecutor(self._inflight, thread_name_prefix="gimlet-request")
+            return self._requests.submit(self, **inputs)
+
+    def _new_frame(self) -> Frame:
+        self._check_open()
+        return Frame(self._machinery)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("the program was closed", hint="load the bundle again")
+
+    def close(self) -> None:
+        """Waits for what is in flight and frees the segments. A second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            requests = self._requests
+        if requests is not None:
+            requests.shutdown(wait=True)
+        self._runner.close()
+        self._idle.clear()
+        for executor in self._executors:
+            executor.synchronize()
+            executor.close()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _transports(manifest: Manifest, schedule: Schedule) -> dict[int, Transport]:
+    kinds = {device.name: device.kind for device in manifest.topology.devices}
+    found: dict[int, Transport] = {}
+    for step in schedule.steps:
+        if isinstance(step, CopyStep):
+            source, target = schedule.places[step.source], schedule.places[step.target]
+            found[step.index] = load_transport(kinds[source.device], kinds[target.device], source.memory, target.memory)
+    return found
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    emulate_missing: bool = False,
+    verify_hashes: bool = False,
+    devices: Mapping[str, Mapping[str, Any]] | None = None,
+    inflight: int | None = None,
+) -> Program:
+    """Loads the bundle at `path`.
+
+    A device that is not here is an error, unless `emulate_missing`: its segments' portable forms then run on this CPU.
+    `verify_hashes` compares every file now instead of those that are used. `devices` says for a device of the
+    topology which real one is meant, as its executor understands it (`{"gpu0": {"index": 1}}`). `inflight` bounds how
+    many requests of `submit` run at once; by default one more than there are devices.
+
+    InputError for a bundle that cannot be read, CheckError for one that was changed, MissingError for a device or
+    package that is not here, UsageError for a name in `devices` that the topology lacks.
+    """
+    bundle = open_bundle(path, verify_hashes=verify_hashes)
+    segments = load_segments(bundle, emulate_missing=emulate_missing, devices=devices or {})
+    return Program(bundle, segments, inflight or len(bundle.manifest.topology.devices) + 1)
