@@ -10,6 +10,7 @@ from xdsl.passes import ModulePass
 
 PASSES: dict[str, str] = {
     "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",
+    "place-by-cost": "gimlet.passes.place_by_cost:PlaceByCostPass",
     "outline-segments": "gimlet.passes.outline_segments:OutlineSegmentsPass",
     "insert-transfers": "gimlet.passes.insert_transfers:InsertTransfersPass",
     "assign-buffers": "gimlet.passes.assign_buffers:AssignBuffersPass",

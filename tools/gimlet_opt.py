@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, Any, ClassVar
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
@@ -49,7 +49,7 @@ class GimletOptMain(xDSLOptMain):
 
     def setup_pipeline(self) -> None:
         super().setup_pipeline()
-        self.ctx = GimletContext(self.ctx.allow_unregistered)
+        self.ctx = GimletContext(self.ctx.allow_unregistered, services={"placement": _place})
         for name, factory in (Universe.get_multiverse().all_dialects | GIMLET_UNIVERSE.all_dialects).items():
             self.ctx.register_dialect(name, factory)
 
@@ -104,6 +104,13 @@ class GimletOptMain(xDSLOptMain):
 def _bug(before: ModuleOp | None, current: ModulePass, error: Exception) -> CompilerBug:
     pipeline = str(current.pipeline_pass_spec())
     return CompilerBug(pipeline, error, None if before is None else write_reproducer(before, pipeline))
+
+
+def _place(module: ModuleOp, ctx: GimletContext, **options: Any) -> None:
+    """The placement service, loaded when a pass asks for it: its solver takes longer to import than most runs take."""
+    from gimlet.compiler.placement.service import make_service
+
+    make_service()(module, ctx, **options)
 
 
 def _fail(message: str, code: int) -> int:

@@ -183,9 +183,7 @@ class _Search:
             for place in self.places[index]:
                 start = self.table.hop(self.ends.first, place, self.block.sources[index])
                 for before, size in self.block.edges[index]:
-                    start = max(
-                        start, min(end + self.table.hop(p, place, size) for p, end in finish[before].items())
-                    )
+                    start = max(start, min(end + self.table.hop(p, place, size) for p, end in finish[before].items()))
                 ends[place] = start + self.rows[index][place]
             finish.append(ends)
             longest = max(longest, min(end + self.tail[index][place] for place, end in ends.items()))

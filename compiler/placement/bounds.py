@@ -36,9 +36,7 @@ def lower_bound(problem: Problem) -> LatencyBound:
     return LatencyBound(*min(sets))
 
 
-def _sets(
-    problem: Problem, latency: LatencyBound
-) -> Iterable[tuple[frozenset[int], float, tuple[int, ...]]]:
+def _sets(problem: Problem, latency: LatencyBound) -> Iterable[tuple[frozenset[int], float, tuple[int, ...]]]:
     """Sets of devices in use (the host always is), the latency bound with only those, and its places."""
     others = sorted({place.device for place in problem.places} - {problem.host})
     if 2 ** len(others) > _MOST_SETS:
@@ -48,9 +46,7 @@ def _sets(
         for chosen in combinations(others, size):
             devices = frozenset({problem.host, *chosen})
             usable = frozenset(index for index, place in enumerate(problem.places) if place.device in devices)
-            pins = {
-                node: frozenset(allowed) & usable for node, allowed in enumerate(problem.allowed)
-            }
+            pins = {node: frozenset(allowed) & usable for node, allowed in enumerate(problem.allowed)}
             if all(pins.values()):
                 bound = latency_bound(problem.with_rules(replace(problem.rules, pins=pins)))
                 found.append((devices, bound.seconds, bound.place))
@@ -86,9 +82,7 @@ def period_bound(problem: Problem) -> float:
     solver: Any = pywraplp.Solver.CreateSolver("GLOP")
     scale = max((min(row) for row in problem.seconds.tolist()), default=0.0) or 1.0
     period = solver.NumVar(0, solver.infinity(), "period")
-    at = [
-        {place: solver.NumVar(0, 1, "") for place in allowed} for allowed in problem.allowed
-    ]
+    at = [{place: solver.NumVar(0, 1, "") for place in allowed} for allowed in problem.allowed]
     loads: dict[int, list[Any]] = {}
     saved: dict[tuple[int, int], float] = {}
     for fusion in problem.fusions:

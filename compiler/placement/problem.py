@@ -27,7 +27,10 @@ UNITS: Final[Mapping[Objective, str]] = {"latency": "s", "throughput": "s", "ene
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """A device as placement sees it. `memory_bytes` None means unlimited; an unknown figure is None."""
+    """A device as placement sees it. `memory_bytes` None means unlimited; an unknown figure is None.
+
+    Idle power that is not known counts as none.
+    """
 
     name: str
     memory_bytes: int | None = None
@@ -286,13 +289,13 @@ class Placement:
 
 def require_figures(problem: Problem, objective: Objective) -> None:
     """Raises InputError where `objective` needs a figure that a device lacks, by the figure's name."""
-    needed = {"energy": ("idle_w", "load_w"), "cost": ("usd_per_hour",)}.get(objective, ())
     for index in sorted({place.device for place in problem.places} | {problem.host}):
         device = problem.devices[index]
-        missing = [name for name in needed if getattr(device, name) is None]
-        if missing:
+        figures = {"energy": ("power.load_w", device.load_w), "cost": ("price.usd_per_hour", device.usd_per_hour)}
+        name, figure = figures.get(objective, ("", 0.0))
+        if figure is None:
             raise InputError(
-                f"the objective {objective!r} needs {' and '.join(missing)}, which its hardware file leaves out",
+                f"the objective {objective!r} needs {name}, which the device's hardware file leaves out",
                 where=f"device {device.name}" + (f" ({device.kind})" if device.kind else ""),
                 hint="add the figure to the hardware file, or choose another objective",
             )

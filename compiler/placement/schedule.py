@@ -91,9 +91,7 @@ def memory_of(problem: Problem, place: tuple[int, ...]) -> dict[int, int]:
 
 def flops_of(problem: Problem, place: tuple[int, ...], device: int) -> float:
     """FLOPs of the nodes on `device`."""
-    return sum(
-        node.flops for node, used in zip(problem.nodes, place, strict=True) if problem.device_of[used] == device
-    )
+    return sum(node.flops for node, used in zip(problem.nodes, place, strict=True) if problem.device_of[used] == device)
 
 
 def violations(problem: Problem, placement: Placement, schedule: Schedule) -> list[tuple[float, str]]:
@@ -175,9 +173,7 @@ def simulate(problem: Problem, placement: Placement) -> Schedule:
     return _figures(problem, placement, tuple(launches), tuple(transfers), last)
 
 
-def _batches(
-    problem: Problem, placement: Placement
-) -> tuple[dict[int, dict[int, list[int]]], dict[int, set[int]]]:
+def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int, list[int]]], dict[int, set[int]]]:
     """What each segment sends to each device (-1 is the model's inputs), and which segments' batches each waits for."""
     batches: dict[int, dict[int, list[int]]] = {}
     wanted: dict[int, set[int]] = {}
@@ -255,10 +251,7 @@ def _energy(problem: Problem, placement: Placement, active: Mapping[int, float],
         if placement.segment[fusion.producer] == placement.segment[fusion.consumer]:
             total -= fusion.joules.get(placement.place[fusion.producer], 0.0)
     for device, seconds in active.items():
-        idle = problem.devices[device].idle_w
-        if idle is None:
-            return None
-        total += idle * max(latency - seconds, 0.0)
+        total += (problem.devices[device].idle_w or 0.0) * max(latency - seconds, 0.0)
     return total
 
 

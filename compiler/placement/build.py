@@ -1,0 +1,251 @@
+"""From the IR to a placement problem: what each device's target takes, what each op costs there, what moves.
+
+Every (device, number format) is a place, served by the first of the device's targets that has the format. A format is
+the target's default unless others are asked for. Costs come from `Target.op_cost` with dimensions at their optimum;
+where the target says that it fuses an op into its producer, the pair saves the op's kernel launch and the trip of the
+value between them through memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gimlet.compiler.hardware import route
+from gimlet.compiler.placement.graph import Constant, ModuleGraph, Unit
+from gimlet.compiler.placement.problem import (
+    DeviceSpec,
+    Fusion,
+    Node,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+    Weight,
+)
+from gimlet.dialects.onnx import value_name
+from gimlet.dialects.onnx.work import work_of
+from gimlet.dialects.placement import StateType
+from gimlet.runtime.errors import UsageError
+from gimlet.targets.api import Cost, Device, Reason, Target, Topology
+from gimlet.targets.roofline import level_for
+
+Targets = Mapping[str, Sequence[Target]]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place with what serves it."""
+
+    place: Place
+    device: Device
+    target: Target
+
+
+def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequence[str]]) -> list[Site]:
+    """The places of a topology. `formats` lists number formats by device; without it a target's default is taken."""
+    known = [device.name for device in topology.devices]
+    for name in formats:
+        if name not in known:
+            raise UsageError(f"there is no device {name!r}", hint=f"the devices are: {', '.join(known)}")
+    sites: list[Site] = []
+    for index, device in enumerate(topology.devices):
+        offered: dict[str, Target] = {}
+        for target in targets[device.name]:
+            for fmt in target.formats(device):
+                offered.setdefault(fmt, target)
+        wanted = formats.get(device.name) or list(offered)[:1]
+        for fmt in wanted:
+            if fmt not in offered:
+                raise UsageError(
+                    f"device {device.name} ({device.kind.name}) does not compute in {fmt!r}",
+                    hint=f"its formats are: {', '.join(offered) or 'none'}",
+                )
+            sites.append(Site(Place(index, offered[fmt].name, fmt), device, offered[fmt]))
+    return sites
+
+
+def structure(graph: ModuleGraph, topology: Topology) -> Problem:
+    """The problem without places and costs: devices, ops and values."""
+    return Problem(
+        devices=tuple(_device_spec(device) for device in topology.devices),
+        places=(),
+        nodes=tuple(Node(unit.name, unit.op_type) for unit in graph.units),
+        values=tuple(_values(graph)),
+        routes={},
+        host=[device.name for device in topology.devices].index(topology.host),
+        rules=Rules(together=tuple(graph.states)),
+    )
+
+
+def build_problem(graph: ModuleGraph, topology: Topology, sites: Sequence[Site]) -> Problem:
+    """The problem of a module's graph on a topology, with what the targets say; no rules but those of the graph."""
+    options: list[dict[int, Option]] = [{} for _ in graph.units]
+    refusals: list[dict[int, str]] = [{} for _ in graph.units]
+    shares: dict[str, dict[int, int]] = {}
+    by_user: dict[int, list[Constant]] = {}
+    for constant in graph.constants:
+        for user in constant.users:
+            by_user.setdefault(user, []).append(constant)
+    for index, site in enumerate(sites):
+        reasons = _reasons(graph.units, site)
+        for number, unit in enumerate(graph.units):
+            reason = reasons[number]
+            if reason is not None:
+                refusals[number][index] = reason.message
+                continue
+            cost = _cost(unit, site, graph.sizes)
+            options[number][index] = Option(cost.seconds, cost.joules, cost.activation_bytes)
+            _share_weights(shares, by_user.get(number, ()), f"{unit.name} (inside)", index, cost.weight_bytes)
+    users: dict[str, tuple[int, ...]] = {c.key: tuple(sorted(c.users)) for c in graph.constants}
+    inner = {f"{unit.name} (inside)": (number,) for number, unit in enumerate(graph.units)}
+    weights = [Weight(key, (users | inner)[key], sizes) for key, sizes in shares.items()]
+    return replace(
+        structure(graph, topology),
+        places=tuple(site.place for site in sites),
+        nodes=tuple(
+            Node(unit.name, unit.op_type, options[number], refusals[number], _flops(unit, graph.sizes))
+            for number, unit in enumerate(graph.units)
+        ),
+        routes=_routes(topology),
+        weights=(*weights, *_states(graph, len(sites))),
+        fusions=tuple(_fusions(graph, sites, options)),
+    )
+
+
+def _device_spec(device: Device) -> DeviceSpec:
+    kind = device.kind
+    return DeviceSpec(
+        name=device.name,
+        memory_bytes=max((level.capacity_bytes for level in kind.memory), default=None),
+        segment_overhead_s=kind.segment_overhead_s,
+        idle_w=kind.idle_w,
+        load_w=kind.load_w,
+        usd_per_hour=kind.usd_per_hour,
+        kind=kind.name,
+    )
+
+
+def _reasons(units: Sequence[Unit], site: Site) -> list[Reason | None]:
+    """For each unit the first refusal among its ops."""
+    ops = [op for unit in units for op in unit.ops]
+    answers = iter(site.target.refuses_all(ops, site.device, site.place.format))
+    return [
+        next((reason for reason in [next(answers) for _ in unit.ops] if reason is not None), None) for unit in units
+    ]
+
+
+def _cost(unit: Unit, site: Site, sizes: Mapping[str, int]) -> Cost:
+    costs = [site.target.op_cost(op, site.device, site.place.format, sizes) for op in unit.ops]
+    if len(costs) == 1:
+        return costs[0]
+    joules = [cost.joules for cost in costs]
+    known = [j for j in joules if j is not None]
+    return Cost(
+        sum(cost.seconds for cost in costs),
+        sum(known) if len(known) == len(joules) else None,
+        sum(cost.weight_bytes for cost in costs),
+        max(cost.activation_bytes for cost in costs),
+    )
+
+
+def _flops(unit: Unit, sizes: Mapping[str, int]) -> float:
+    return float(sum(work_of(op).flops.evaluate(sizes) for op in unit.ops))
+
+
+def _share_weights(
+    shares: dict[str, dict[int, int]], constants: Sequence[Constant], own: str, place: int, size_bytes: int
+) -> None:
+    """Notes a unit's resident bytes on a place: spread over the constants it uses, else (in a subgraph) its own."""
+    if not size_bytes:
+        return
+    stored = sum(constant.size_bytes for constant in constants)
+    if not stored:
+        sizes = shares.setdefault(own, {})
+        sizes[place] = max(sizes.get(place, 0), size_bytes)
+        return
+    for constant in constants:
+        sizes = shares.setdefault(constant.key, {})
+        sizes[place] = max(sizes.get(place, 0), -(-size_bytes * constant.size_bytes // stored))
+
+
+def _states(graph: ModuleGraph, places: int) -> list[Weight]:
+    """States as resident bytes: the capacity of each, wherever its first user is."""
+    found: list[Weight] = []
+    for number, unit in enumerate(graph.units):
+        size = sum(
+            graph.size_bytes(value) for op in unit.ops for value in op.operands if isinstance(value.type, StateType)
+        )
+        if size and not any(number in chain[1:] for chain in graph.states):
+            found.append(Weight(f"state of {unit.name}", (number,), dict.fromkeys(range(places), size)))
+    return found
+
+
+def _values(graph: ModuleGraph) -> list[Value]:
+    found: list[Value] = []
+    for value in graph.values:
+        consumers, producer = tuple(graph.consumers[value]), graph.producer[value]
+        is_output = value in graph.outputs and producer is not None
+        if consumers or is_output:
+            found.append(Value(value_name(value), graph.size_bytes(value), producer, consumers, is_output))
+    return found
+
+
+def _routes(topology: Topology) -> dict[tuple[int, int], Route]:
+    """Routes between all devices; where a topology leaves two apart, `Problem` says so."""
+    routes: dict[tuple[int, int], Route] = {}
+    for source, first in enumerate(topology.devices):
+        for destination, second in enumerate(topology.devices):
+            if source == destination:
+                continue
+            links: list[tuple[str, float]] = []
+            position = first.name
+            path = route(topology, first.name, second.name)
+            for link in path:
+                forward = link.between[0] == position
+                position = link.between[1] if forward else link.between[0]
+                links.append((f"{link.name}{'>' if forward else '<'}", 1.0 / link.bandwidth))
+            latency = sum(link.latency_s for link in path)
+            routes[source, destination] = Route(latency, sum(seconds for _, seconds in links), tuple(links))
+    return routes
+
+
+def _fusions(graph: ModuleGraph, sites: Sequence[Site], options: Sequence[Mapping[int, Option]]) -> list[Fusion]:
+    """For each unit, the producer that most places fuse it into, with what that saves there."""
+    found: list[Fusion] = []
+    producers: list[dict[int, int]] = [{} for _ in graph.units]
+    for value in graph.values:
+        source = graph.producer[value]
+        if source is not None and value not in graph.outputs and len(graph.consumers[value]) == 1:
+            consumer = graph.consumers[value][0]
+            size = graph.size_bytes(value)
+            producers[consumer][source] = producers[consumer].get(source, 0) + size
+    for number, sources in enumerate(producers):
+        unit = graph.units[number]
+        candidates: list[Fusion] = []
+        for source, size in sources.items():
+            before = graph.units[source]
+            seconds: dict[int, float] = {}
+            joules: dict[int, float] = {}
+            for index, site in enumerate(sites):
+                own = options[number].get(index)
+                if own is None or index not in options[source] or not own.seconds:
+                    continue
+                if not site.target.fusable(before.ops[-1], unit.ops[0]):
+                    continue
+                seconds[index] = min(own.seconds, _saved(site.device, size))
+                joules[index] = (own.joules or 0.0) * seconds[index] / own.seconds
+            if seconds:
+                candidates.append(Fusion(source, number, seconds, joules))
+        if candidates:
+            found.append(max(candidates, key=lambda fusion: (sum(fusion.seconds.values()), -fusion.producer)))
+    return found
+
+
+def _saved(device: Device, size_bytes: int) -> float:
+    """A kernel's launch, and a value that is neither written nor read again."""
+    kind = device.kind
+    trip = 2 * size_bytes / (level_for(kind, 2 * size_bytes).bandwidth * kind.memory_fraction) if kind.memory else 0.0
+    return kind.kernel_overhead_s + trip

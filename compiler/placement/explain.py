@@ -1,0 +1,222 @@
+"""Why a placement is as it is: for every op its device and what each other one would cost, or why it refused.
+
+`explanation` gives one JSON object, `print_explanation` shows it as tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gimlet.compiler.placement.problem import UNITS, Problem
+from gimlet.compiler.placement.solve import Solution
+
+Json = dict[str, Any]
+_NOT_ASKED = "no target of this device was asked"
+
+
+def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ()) -> Json:
+    """What was decided, in numbers: `summary`, `devices`, `segments`, `transfers` and `ops`."""
+    schedule = solution.schedule
+    rules = problem.rules
+    names = [device.name for device in problem.devices]
+    return {
+        "schema": 1,
+        "summary": {
+            "objective": rules.objective,
+            "unit": UNITS[rules.objective],
+            "value": solution.objective,
+            "bound": solution.bound,
+            "gap": solution.gap,
+            "status": solution.status,
+            "wall_s": solution.wall_s,
+            "ops": len(problem.nodes),
+            "groups": solution.groups,
+            "group_bound": solution.group_bound,
+            "latency_s": schedule.latency_s,
+            "period_s": schedule.period_s,
+            "energy_j": schedule.energy_j,
+            "cost_usd": schedule.cost_usd,
+            "notes": list(notes),
+        },
+        "devices": [
+            {
+                "name": device.name,
+                "kind": device.kind,
+                "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
+                "flops_share": _share(problem, solution, index),
+                "busy_s": schedule.device_busy_s.get(index, 0.0),
+                "memory_bytes": schedule.memory_bytes.get(index, 0),
+                "capacity_bytes": device.memory_bytes,
+                "takes": sum(1 for node in problem.nodes if any(problem.device_of[p] == index for p in node.options)),
+            }
+            for index, device in enumerate(problem.devices)
+        ],
+        "segments": [
+            {
+                "segment": launch.segment,
+                "device": names[problem.device_of[launch.place]],
+                "format": problem.places[launch.place].format,
+                "ops": len(launch.nodes),
+                "start_s": launch.start_s,
+                "seconds": launch.seconds,
+            }
+            for launch in schedule.launches
+        ],
+        "transfers": [
+            {
+                "value": problem.values[transfer.value].name,
+                "from": names[transfer.source],
+                "to": names[transfer.destination],
+                "bytes": transfer.size_bytes,
+                "seconds": transfer.seconds,
+                "start_s": transfer.start_s,
+            }
+            for transfer in schedule.transfers
+        ],
+        "ops": [_op(problem, solution, index) for index in range(len(problem.nodes))],
+    }
+
+
+def _share(problem: Problem, solution: Solution, device: int) -> float:
+    places = solution.placement.place
+    flops = sum(n.flops for n, p in zip(problem.nodes, places, strict=True) if problem.device_of[p] == device)
+    return flops / problem.total_flops if problem.total_flops else 0.0
+
+
+def _op(problem: Problem, solution: Solution, index: int) -> Json:
+    node, place = problem.nodes[index], solution.placement.place[index]
+    own = node.options[place]
+    others: list[Json] = []
+    for other, data in enumerate(problem.places):
+        if other == place:
+            continue
+        entry: Json = {"device": problem.devices[data.device].name, "format": data.format}
+        option = node.options.get(other)
+        if option is None:
+            entry["refused"] = node.refusals.get(other, _NOT_ASKED)
+        else:
+            entry |= {"seconds": option.seconds, "joules": option.joules}
+            if other not in problem.allowed[index]:
+                entry["pinned_away"] = True
+        others.append(entry)
+    return {
+        "name": node.name,
+        "type": node.op_type,
+        "device": problem.devices[problem.device_of[place]].name,
+        "format": problem.places[place].format,
+        "segment": solution.placement.segment[index],
+        "seconds": own.seconds,
+        "joules": own.joules,
+        "flops": node.flops,
+        "pinned": index in problem.rules.pins,
+        "others": others,
+    }
+
+
+def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = True) -> None:
+    """The explanation as tables. `ops` adds the table of all ops."""
+    summary = data["summary"]
+    console.print(summary_line(data), highlight=False)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    console.print(_table("devices", ("device", "kind", "ops", "FLOPs", "busy", "memory", "of"), _device_rows(data)))
+    console.print(_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data)))
+    if data["transfers"]:
+        console.print(_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
+    if ops:
+        console.print(_table("ops", ("op", "type", "device", "time", "elsewhere"), _op_rows(data)))
+
+
+def summary_line(data: Mapping[str, Any]) -> str:
+    """One line: the objective, its bound, and how sure that is."""
+    summary = data["summary"]
+    figure = seconds_text if summary["unit"] == "s" else _plain
+    return (
+        f"{summary['objective']} {figure(summary['value'])}, at least {figure(summary['bound'])} for any placement "
+        f"(gap {summary['gap']:.2%}, {summary['status']}; {summary['ops']} ops as {summary['groups']} groups, "
+        f"{summary['wall_s']:.2f} s)"
+    )
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time for people: `1.25 ms`."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds / 1e-9:.4g} ns"
+
+
+def bytes_text(size: float | None) -> str:
+    """A size for people, in powers of ten: `1.5 MB`."""
+    if size is None:
+        return "∞"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _device_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for device in data["devices"]:
+        yield (
+            device["name"],
+            device["kind"],
+            f"{device['ops']} of {device['takes']}",
+            f"{device['flops_share']:.1%}",
+            seconds_text(device["busy_s"]),
+            bytes_text(device["memory_bytes"]),
+            bytes_text(device["capacity_bytes"]),
+        )
+
+
+def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for segment in data["segments"]:
+        yield (
+            f"s{segment['segment']}",
+            segment["device"],
+            segment["format"],
+            str(segment["ops"]),
+            seconds_text(segment["start_s"]),
+            seconds_text(segment["seconds"]),
+        )
+
+
+def _transfer_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for transfer in data["transfers"]:
+        yield (
+            transfer["value"],
+            transfer["from"],
+            transfer["to"],
+            bytes_text(transfer["bytes"]),
+            seconds_text(transfer["seconds"]),
+        )
+
+
+def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for op in data["ops"]:
+        elsewhere = "\n".join(f"{other['device']} ({other['format']}): {_elsewhere(other)}" for other in op["others"])
+        pinned = " (pinned)" if op["pinned"] else ""
+        yield op["name"], op["type"], f"{op['device']} ({op['format']}){pinned}", seconds_text(op["seconds"]), elsewhere
+
+
+def _elsewhere(other: Mapping[str, Any]) -> str:
+    if "refused" in other:
+        return f"not there: {other['refused']}"
+    return seconds_text(other["seconds"])

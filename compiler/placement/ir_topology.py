@@ -1,0 +1,33 @@
+"""The topology that a module holds, with the kinds of its devices and links looked up."""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+
+from gimlet.compiler.hardware import load_kind, load_link
+from gimlet.dialects.placement import topology_of
+from gimlet.runtime.errors import InputError
+from gimlet.targets.api import Device, Link, Topology
+
+
+def read_topology(module: ModuleOp) -> Topology:
+    """The module's `placement.topology`. InputError where it has none, UsageError for kinds that do not exist."""
+    op = topology_of(module)
+    if op is None:
+        raise InputError(
+            "the module says nothing about the hardware", hint="add a placement.topology op, or compile with --topology"
+        )
+    devices: list[Device] = []
+    for name, device in op.devices.items():
+        point = device.attributes.get("operating_point")
+        kind = load_kind(
+            device.kind.data,
+            operating_point=point.data if isinstance(point, StringAttr) else None,
+            where=f"placement.device @{name}",
+        )
+        devices.append(Device(name, kind))
+    links: list[Link] = []
+    for name, link in op.links.items():
+        described = load_link(link.kind.data, where=f"placement.link @{name}")
+        links.append(Link(name, link.kind.data, link.between, described.latency_s, described.bandwidth))
+    return Topology(op.sym_name.data, tuple(devices), tuple(links), op.host_name)

@@ -1,0 +1,262 @@
+"""Placement of a module: the problem is built from the IR, solved, and the answer written on the ops.
+
+    service = PlacementService(ctx, topology)
+    result = service.place(module, options, bounds, refusals)
+    result.objective, result.bound, result.gap, result.status
+
+Every op of @main but constants gets `placement.device`, `placement.format` and `placement.segment`; ops with the same
+number are one segment, and the numbers are an order in which the segments can run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, SymbolRefAttr, i64
+
+from gimlet.compiler.bounds import read_bounds
+from gimlet.compiler.placement.bounds import lower_bound
+from gimlet.compiler.placement.build import Targets, build_problem, sites_of, structure
+from gimlet.compiler.placement.costs_json import costs_to_json, load_costs, with_costs
+from gimlet.compiler.placement.cpsat import Limits
+from gimlet.compiler.placement.explain import explanation
+from gimlet.compiler.placement.graph import ASSUMED_SIZE, ModuleGraph, op_key, read_graph
+from gimlet.compiler.placement.ir_topology import read_topology
+from gimlet.compiler.placement.problem import Objective, Placement, Problem, Rules
+from gimlet.compiler.placement.rules import (
+    complete_placement,
+    file_pins,
+    load_placement,
+    pinned,
+    refused,
+    save_placement,
+    shares,
+)
+from gimlet.compiler.placement.schedule import Schedule, violations
+from gimlet.compiler.placement.segments import judge
+from gimlet.compiler.placement.solve import Solution, solve
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT
+from gimlet.runtime.errors import InfeasibleError
+from gimlet.runtime.manifest import PlacementSummary
+from gimlet.targets import registry
+from gimlet.targets.api import DimBound, Topology
+
+
+class Options(Protocol):
+    """What placement reads of the compile's options (`gimlet.compiler.options.CompileOptions` has it all)."""
+
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def pins(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def formats(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def min_shares(self) -> tuple[tuple[str, float], ...]: ...
+    @property
+    def placement(self) -> Path | None: ...
+    @property
+    def costs(self) -> Path | None: ...
+    @property
+    def time_limit_s(self) -> float | None: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class PlacementOptions:
+    """Options of placement alone. `bounds` limit other figures than the objective; `max_segments` caps launches.
+
+    `work` is the solver's deterministic work limit, about seconds on one idle core; it is not used where `time_limit_s`
+    says how long it may take by the clock.
+    """
+
+    objective: Objective = "latency"
+    pins: tuple[tuple[str, str], ...] = ()
+    formats: tuple[tuple[str, str], ...] = ()
+    min_shares: tuple[tuple[str, float], ...] = ()
+    placement: Path | None = None
+    costs: Path | None = None
+    time_limit_s: float | None = None
+    seed: int = 0
+    bounds: Mapping[Objective, float] = field(default_factory=dict[Objective, float])
+    max_segments: int | None = None
+    work: float = 4.0
+
+
+@dataclass(frozen=True)
+class PlacementResult:
+    """A module's placement: the problem that was solved, the answer, and what has to be said about it."""
+
+    problem: Problem
+    solution: Solution
+    notes: tuple[str, ...] = ()
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.solution.schedule
+
+    @property
+    def objective(self) -> float:
+        """The value of the objective, from the schedule: seconds, joules or US dollars."""
+        return self.solution.objective
+
+    @property
+    def bound(self) -> float:
+        """A lower bound on the objective of every placement of the ops."""
+        return self.solution.bound
+
+    @property
+    def gap(self) -> float:
+        return self.solution.gap
+
+    @property
+    def status(self) -> str:
+        return self.solution.status
+
+    @cached_property
+    def devices(self) -> dict[str, str]:
+        """The device of each op, by its name."""
+        problem = self.problem
+        return {
+            node.name: problem.devices[problem.device_of[place]].name
+            for node, place in zip(problem.nodes, self.solution.placement.place, strict=True)
+        }
+
+    def summary(self) -> PlacementSummary:
+        """What the bundle's manifest says of it."""
+        return PlacementSummary(self.problem.rules.objective, self.objective, self.bound, self.gap, self.status)
+
+    def costs(self) -> dict[str, Any]:
+        """The costs it was made from, as `--costs` reads them."""
+        return costs_to_json(self.problem)
+
+    def explain(self) -> dict[str, Any]:
+        """Every op's device and alternatives, segments and transfers, as `--explain --json` prints them."""
+        return explanation(self.problem, self.solution, self.notes)
+
+    def save(self, path: Path) -> None:
+        """Writes the placement for `--placement`."""
+        save_placement(path, self.problem, self.solution.placement)
+
+
+class PlacementService:
+    """Places modules on one topology. `targets` lists targets by device; by default those of the device's kind."""
+
+    def __init__(self, ctx: GimletContext, topology: Topology, targets: Targets | None = None) -> None:
+        self.ctx = ctx
+        self.topology = topology
+        self._targets = targets
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The targets of each device."""
+        if self._targets is not None:
+            return self._targets
+        return {device.name: [registry.load(name) for name in device.kind.targets] for device in self.topology.devices}
+
+    def place(
+        self,
+        module: ModuleOp,
+        options: Options,
+        bounds: Mapping[str, DimBound],
+        refusals: Mapping[tuple[str, str], str] | None = None,
+    ) -> PlacementResult:
+        """Places `module` and writes the answer on its ops.
+
+        `refusals` are reasons by (op, device) that builds have given, the op as `op_key` names it. InputError for an
+        op that no device takes, UsageError for a pin that matches nothing, InfeasibleError where limits cannot be met.
+        """
+        graph = read_graph(module, {name: bound.optimum for name, bound in bounds.items()})
+        problem = refused(self._problem(graph, options), refusals or {}, _by_key(graph))
+        limits = Limits(
+            work=float("inf") if options.time_limit_s is not None else getattr(options, "work", PlacementOptions.work),
+            seconds=options.time_limit_s,
+            seed=options.seed,
+        )
+        pins: dict[int, frozenset[int]] = {}
+        fixed: Placement | None = None
+        if options.placement is not None:
+            file = load_placement(options.placement)
+            pins = file_pins(problem, file, str(options.placement))
+            if not options.pins:
+                fixed = complete_placement(problem.with_rules(Rules(pins=pins)), file)
+        pins |= pinned(problem, options.pins)
+        free = replace(
+            problem.rules,
+            objective=options.objective,
+            bounds=getattr(options, "bounds", {}),
+            max_segments=getattr(options, "max_segments", None),
+            min_share=shares(problem, options.min_shares),
+        )
+        problem = problem.with_rules(replace(free, pins=pins))
+        solution = solve(problem, limits) if fixed is None else _forced(problem, fixed)
+        _write(graph, problem, solution.placement)
+        return PlacementResult(problem, solution, tuple(self._notes(graph, problem)))
+
+    def _problem(self, graph: ModuleGraph, options: Options) -> Problem:
+        if options.costs is not None:
+            data = load_costs(options.costs)
+            return with_costs(structure(graph, self.topology), graph, data, str(options.costs))
+        formats: dict[str, list[str]] = {}
+        for device, fmt in options.formats:
+            formats.setdefault(device, []).append(fmt)
+        return build_problem(graph, self.topology, sites_of(self.topology, self.targets, formats))
+
+    def _notes(self, graph: ModuleGraph, problem: Problem) -> Sequence[str]:
+        notes: list[str] = []
+        if graph.assumed:
+            notes.append(f"dimensions without bounds are taken as {ASSUMED_SIZE}: {', '.join(graph.assumed)}")
+        if problem.rules.objective == "energy":
+            unknown = [device.name for device in problem.devices if device.idle_w is None]
+            if unknown:
+                notes.append(f"idle power is not known and counts as none: {', '.join(unknown)}")
+        return notes
+
+
+def make_service() -> Callable[..., PlacementResult]:
+    """What `place-by-cost` calls: places a module on the topology that it holds itself.
+
+    The function takes the module, the context, and fields of `PlacementOptions` by name.
+    """
+
+    def place(module: ModuleOp, ctx: GimletContext, **options: Any) -> PlacementResult:
+        return PlacementService(ctx, read_topology(module)).place(module, PlacementOptions(**options), read_bounds(module))
+
+    return place
+
+
+def _by_key(graph: ModuleGraph) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for number, unit in enumerate(graph.units):
+        for op in unit.ops:
+            found.setdefault(op_key(op), []).append(number)
+    return found
+
+
+def _forced(problem: Problem, placement: Placement) -> Solution:
+    """The answer where a file leaves nothing open. Its bound is that of the free problem: what forcing costs."""
+    found = judge(problem, placement)
+    broken = violations(problem, placement, found.schedule)
+    if broken:
+        raise InfeasibleError("the placement that was given breaks limits: " + "; ".join(text for _, text in broken))
+    objective = found.schedule.figure(problem.rules.objective)
+    bound = lower_bound(problem.with_rules(replace(problem.rules, pins={}))).seconds
+    return Solution(
+        placement, found.schedule, objective, min(bound, objective), "forced", 0.0, groups=len(problem.nodes)
+    )
+
+
+def _write(graph: ModuleGraph, problem: Problem, placement: Placement) -> None:
+    """Writes device, format and segment on every op."""
+    for unit, place, segment in zip(graph.units, placement.place, placement.segment, strict=True):
+        found = problem.places[place]
+        for op in unit.ops:
+            op.attributes[DEVICE] = SymbolRefAttr(problem.devices[found.device].name)
+            op.attributes[FORMAT] = StringAttr(found.format)
+            op.attributes[SEGMENT_HINT] = IntegerAttr(segment, i64)
