@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 
 from gimlet.compiler.hardware.host import HOST, cores, processor
+from gimlet.compiler.progress import Progress
 from gimlet.dialects.onnx.work import ELEMENT_FLOPS
 
 Shape = tuple[int, ...]
-Step = Callable[[str], None]
 
 _SQUARES = (768, 1024, 1536)
 _PRODUCTS = ((64, 512, 512), (128, 768, 768), (128, 768, 3072), (197, 384, 1536), (32, 2048, 512))
@@ -54,41 +54,74 @@ class Calibration:
     fraction: dict[str, float] = field(default_factory=dict[str, float])
     given: dict[str, float] = field(default_factory=dict[str, float])
 
+    def net(self, seconds: float) -> float:
+        """The time of one op without its launch; at least half of what was measured."""
+        return max(seconds - self.overhead["kernel_s"], seconds / 2)
 
-def calibrate(step: Step, given: Mapping[str, float] | None = None) -> Calibration:
-    """Measures this machine. `step` is told what is about to be measured; `given` maps TOML paths to known figures."""
+
+def calibrate(progress: Progress, given: Mapping[str, float] | None = None) -> Calibration:
+    """Measures this machine, in a few seconds a step. `given` maps TOML paths to figures that are known already."""
     found = Calibration(given=dict(given or {}))
-    step("overhead of a kernel and of a segment")
-    kernel = _kernel_overhead()
-    found.overhead["kernel_s"] = kernel
-    found.overhead["segment_s"] = max(_segment_overhead() - kernel, 0.0)
-    step("matrix products in fp32")
-    squares = [2.0 * n**3 / _net(_product(n, n, n), kernel) for n in _SQUARES]
-    products = [2.0 * m * k * n / _net(_product(m, k, n), kernel) for m, k, n in _PRODUCTS]
-    peak = found.peak["fp32"] = max(squares + products)
-    found.fraction["compute"] = median(products) / peak
-    step("matrix products in int8")
-    found.peak["int8"] = max(2.0 * n**3 / _net(_integer_product(n), kernel) for n in _SQUARES[:2])
-    step("convolutions")
-    found.fraction["conv"] = _share(
-        2.0 * cin * cout * size**2 * k**2 / _net(_convolution(cin, cout, size, k, 1), kernel) / peak
-        for cin, cout, size, k in _CONVOLUTIONS
-    )
-    step("elementwise functions and depthwise convolutions")
-    vector = median(ELEMENT_FLOPS[name] * _MIB / _net(_elementwise(name, _MIB), kernel) for name in _FUNCTIONS)
+    for label, measure in _STEPS.items():
+        with progress.phase(label):
+            measure(found)
+    return found
+
+
+def _overheads(found: Calibration) -> None:
+    short, long = 20, 220
+    difference = _timed([("Abs", ("x",), {})] * long, (1,), {}) - _timed([("Abs", ("x",), {})] * short, (1,), {})
+    kernel = found.overhead["kernel_s"] = max(difference / (long - short), 1e-7)
+    found.overhead["segment_s"] = max(_timed([("Abs", ("x",), {})], (1,), {}) - kernel, 0.0)
+
+
+def _products(found: Calibration) -> None:
+    squares = [2.0 * n**3 / found.net(_product(n, n, n)) for n in _SQUARES]
+    real = [2.0 * m * k * n / found.net(_product(m, k, n)) for m, k, n in _PRODUCTS]
+    found.peak["fp32"] = max(squares + real)
+    found.fraction["compute"] = median(real) / found.peak["fp32"]
+
+
+def _integer_products(found: Calibration) -> None:
+    found.peak["int8"] = max(2.0 * n**3 / found.net(_integer_product(n)) for n in _SQUARES[:2])
+
+
+def _convolutions(found: Calibration) -> None:
+    rates = [
+        2.0 * channels * filters * size**2 * kernel**2 / found.net(_convolution(channels, filters, size, kernel, 1))
+        for channels, filters, size, kernel in _CONVOLUTIONS
+    ]
+    found.fraction["conv"] = min(median(rates) / found.peak["fp32"], 1.0)
+
+
+def _functions(found: Calibration) -> None:
+    vector = median(ELEMENT_FLOPS[name] * _MIB / found.net(_elementwise(name, _MIB)) for name in _FUNCTIONS)
+    rates = [
+        2.0 * channels * size**2 * kernel**2 / found.net(_convolution(channels, channels, size, kernel, channels))
+        for channels, size, kernel in _DEPTHWISE
+    ]
     found.peak["vector"] = vector
-    found.fraction["depthwise"] = _share(
-        2.0 * c * size**2 * k**2 / _net(_convolution(c, c, size, k, c), kernel) / vector for c, size, k in _DEPTHWISE
-    )
-    step("memory")
-    main = 3 * 64.0 * _MIB / _addition(16 * _MIB)
+    found.fraction["depthwise"] = min(median(rates) / vector, 1.0)
+
+
+def _memories(found: Calibration) -> None:
+    main = 3 * 64.0 * _MIB / found.net(_addition(16 * _MIB))
     cache = _last_cache()
     if cache is not None:
         elements = cache // (3 * 4 * 2)
-        found.memory.append(("cache", cache, max(3.0 * 4 * elements / _addition(elements), main)))
+        found.memory.append(("cache", cache, max(3.0 * 4 * elements / found.net(_addition(elements)), main)))
     found.memory.append(("dram", _main_memory(), main))
-    found.fraction["memory"] = _share([4.0 * 6144**2 / _net(_product(1, 6144, 6144), kernel) / main])
-    return found
+    found.fraction["memory"] = min(4.0 * 6144**2 / found.net(_product(1, 6144, 6144)) / main, 1.0)
+
+
+_STEPS: Mapping[str, Callable[[Calibration], None]] = {
+    "overhead of a kernel and of a segment": _overheads,
+    "matrix products, fp32": _products,
+    "matrix products, int8": _integer_products,
+    "convolutions": _convolutions,
+    "elementwise functions, depthwise convolutions": _functions,
+    "memory": _memories,
+}
 
 
 def render(found: Calibration, today: date | None = None) -> str:
@@ -127,16 +160,6 @@ def _text(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _share(values: Sequence[float] | Iterator[float]) -> float:
-    """The median of achieved fractions, at most 1: a shape that beats the peak says that the peak was measured low."""
-    return min(median(list(values)), 1.0)
-
-
-def _net(seconds: float, kernel: float) -> float:
-    """The time of one op without its launch; at least half of what was measured."""
-    return max(seconds - kernel, seconds / 2)
-
-
 def _product(m: int, k: int, n: int) -> float:
     return _timed([("MatMul", ("x", "w"), {})], (m, k), {"w": _values((k, n))})
 
@@ -158,16 +181,6 @@ def _elementwise(name: str, elements: int) -> float:
 
 def _addition(elements: int) -> float:
     return _timed([("Add", ("x", "w"), {})], (elements,), {"w": _values((elements,))})
-
-
-def _kernel_overhead() -> float:
-    short, long = 20, 220
-    difference = _timed([("Abs", ("x",), {})] * long, (1,), {}) - _timed([("Abs", ("x",), {})] * short, (1,), {})
-    return max(difference / (long - short), 1e-7)
-
-
-def _segment_overhead() -> float:
-    return _timed([("Abs", ("x",), {})], (1,), {})
 
 
 def _values(shape: Shape) -> np.ndarray[Any, Any]:
