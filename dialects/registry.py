@@ -9,6 +9,7 @@ from importlib import import_module
 from xdsl.ir import Dialect
 
 DIALECTS: dict[str, str] = {
+    "onnx": "gimlet.dialects.onnx:Onnx",
     "placement": "gimlet.dialects.placement:Placement",
 }
 

@@ -44,10 +44,10 @@ class AssignBuffersPass(ModulePass):
       placement.yield %y : tensor<4xf32>
     }
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
-      %a, %t0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
-      %b, %t1 = placement.launch async @s0(%a) [%t0] : (tensor<4xf32>) -> tensor<4xf32>
-      %c, %t2 = placement.launch async @s0(%b) [%t1] : (tensor<4xf32>) -> tensor<4xf32>
-      %d, %t3 = placement.launch async @s0(%c) [%t2] : (tensor<4xf32>) -> tensor<4xf32>
+      %a, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+      %b, %1 = placement.launch async @s0(%a) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+      %c, %2 = placement.launch async @s0(%b) [%1] : (tensor<4xf32>) -> tensor<4xf32>
+      %d, %3 = placement.launch async @s0(%c) [%2] : (tensor<4xf32>) -> tensor<4xf32>
       func.return %d : tensor<4xf32>
     }
     ```
@@ -62,12 +62,12 @@ class AssignBuffersPass(ModulePass):
         placement.buffers = [
           #placement.buffer<@cpu, "16">, #placement.buffer<@cpu, "16">, #placement.buffer<@cpu, "16">],
         placement.peak_bytes = {cpu = #placement.expr<"48">}} {
-      %a, %t0 = placement.launch async @s0(%x) {placement.buffers = array<i64: 0>} : (tensor<4xf32>) -> tensor<4xf32>
-      %b, %t1 = placement.launch async @s0(%a) [%t0] {placement.buffers = array<i64: 1>}
+      %a, %0 = placement.launch async @s0(%x) {placement.buffers = array<i64: 0>} : (tensor<4xf32>) -> tensor<4xf32>
+      %b, %1 = placement.launch async @s0(%a) [%0] {placement.buffers = array<i64: 1>}
           : (tensor<4xf32>) -> tensor<4xf32>
-      %c, %t2 = placement.launch async @s0(%b) [%t1] {placement.buffers = array<i64: 0>}
+      %c, %2 = placement.launch async @s0(%b) [%1] {placement.buffers = array<i64: 0>}
           : (tensor<4xf32>) -> tensor<4xf32>
-      %d, %t3 = placement.launch async @s0(%c) [%t2] {placement.buffers = array<i64: 2>}
+      %d, %3 = placement.launch async @s0(%c) [%2] {placement.buffers = array<i64: 2>}
           : (tensor<4xf32>) -> tensor<4xf32>
       func.return %d : tensor<4xf32>
     }

@@ -1,13 +1,14 @@
-"""What passes over a whole workload have in common: its function, its topology, and how a message names an op."""
+"""What passes over a whole workload share: its function, topology and constants, and how messages name ops."""
 
 from __future__ import annotations
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation
+from xdsl.traits import ConstantLike
 from xdsl.utils.exceptions import PassFailedException
 
-from gimlet.dialects.onnx.names import node_name
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, node_name
 from gimlet.dialects.placement import TopologyOp
 
 ENTRY = "main"
@@ -36,6 +37,13 @@ def only_topology(module: ModuleOp) -> TopologyOp | None:
         names = ", ".join(f"@{op.sym_name.data}" for op in found)
         raise PassFailedException(f"the module has several topologies ({names}): keep the one to compile for")
     return found[0] if found else None
+
+
+def is_constant(op: Operation) -> bool:
+    """Whether a copy of the op can stand wherever its value is used: weights are not sent between devices."""
+    if isinstance(op, OnnxOp):
+        return isinstance(op, InitializerOp) or (op.op_type == "Constant" and not op.domain)
+    return op.has_trait(ConstantLike) and not op.operands and not op.regions
 
 
 def describe(op: Operation) -> str:

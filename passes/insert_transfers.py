@@ -41,7 +41,7 @@ class InsertTransfersPass(ModulePass):
       placement.yield %y : tensor<4xf32>
     }
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
-      %y, %t0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+      %y, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
       func.return %y : tensor<4xf32>
     }
     ```
@@ -58,9 +58,9 @@ class InsertTransfersPass(ModulePass):
       placement.yield %y : tensor<4xf32>
     }
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
-      %x.gpu0, %t0 = placement.transfer async %x from @cpu to @gpu0 route [@pcie0] : tensor<4xf32>
-      %y, %t1 = placement.launch async @s0(%x.gpu0) [%t0] : (tensor<4xf32>) -> tensor<4xf32>
-      %y.cpu, %t2 = placement.transfer async %y [%t1] from @gpu0 to @cpu route [@pcie0] : tensor<4xf32>
+      %x.gpu0, %0 = placement.transfer async %x from @cpu to @gpu0 route [@pcie0] : tensor<4xf32>
+      %y, %1 = placement.launch async @s0(%x.gpu0) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+      %y.cpu, %2 = placement.transfer async %y [%1] from @gpu0 to @cpu route [@pcie0] : tensor<4xf32>
       func.return %y.cpu : tensor<4xf32>
     }
     ```

@@ -10,7 +10,6 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.traits import ConstantLike
 from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.dialects.onnx.names import assign_names, value_name
@@ -28,7 +27,7 @@ from gimlet.dialects.placement import (
     completion_of,
     state_end,
 )
-from gimlet.passes.entry import describe, entry_function, only_topology, return_of
+from gimlet.passes.entry import describe, entry_function, is_constant, only_topology, return_of
 from gimlet.passes.partition import frontier_colours, partition
 
 DEFAULT_FORMAT = "fp32"
@@ -59,8 +58,8 @@ class OutlineSegmentsPass(ModulePass):
       placement.yield %b : tensor<4xf32>
     }
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
-      %a, %t0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
-      %b, %t1 = placement.launch async @s1(%a) [%t0] : (tensor<4xf32>) -> tensor<4xf32>
+      %a, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+      %b, %1 = placement.launch async @s1(%a) [%0] : (tensor<4xf32>) -> tensor<4xf32>
       func.return %b : tensor<4xf32>
     }
     ```
@@ -107,7 +106,7 @@ class _Outliner:
         block = self.function.body.block
         last = return_of(block)
         self.ops = [
-            op for op in block.ops if op is not last and not _is_constant(op) and not isinstance(op, StateInitOp)
+            op for op in block.ops if op is not last and not is_constant(op) and not isinstance(op, StateInitOp)
         ]
         self.index_of = {op: index for index, op in enumerate(self.ops)}
         colours = [self._colour(op) for op in self.ops]
@@ -123,7 +122,7 @@ class _Outliner:
         for index, value in enumerate(last.operands):
             last.operands[index] = self.launched.get(value, value)
         for op in list(block.ops):
-            if _is_constant(op):
+            if is_constant(op):
                 block.erase_op(op)
 
     def _colour(self, op: Operation) -> tuple[str, str, object]:
@@ -211,7 +210,7 @@ class _Outliner:
         """Constants that the function returns as they are come from a segment on the host."""
         block = self.function.body.block
         operands = dict.fromkeys(return_of(block).operands)
-        constants = [value for value in operands if isinstance(value, OpResult) and _is_constant(value.op)]
+        constants = [value for value in operands if isinstance(value, OpResult) and is_constant(value.op)]
         if not constants:
             return
         host = DEFAULT_HOST if self.topology is None else self.topology.host_name
@@ -246,14 +245,9 @@ class _Outliner:
             self.launched[value] = output
 
 
-def _is_constant(op: Operation) -> bool:
-    """Whether a copy of the op can stand wherever its value is used: weights are not sent between devices."""
-    return op.has_trait(ConstantLike) and not op.operands and not op.regions
-
-
 def _enter(value: SSAValue, body: Block, arguments: list[SSAValue]) -> SSAValue:
     """What stands for `value` in a segment: a copy of the constant, or a new argument, noted in `arguments`."""
-    if isinstance(value, OpResult) and _is_constant(value.op):
+    if isinstance(value, OpResult) and is_constant(value.op):
         clone = value.op.clone()
         body.add_op(clone)
         return clone.results[value.index]

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
-from xdsl.traits import ConstantLike
 
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, node_name, value_name
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.placement import StateInitOp, StateType
-from gimlet.passes.entry import entry_function, return_of
+from gimlet.passes.entry import entry_function, is_constant, return_of
 
 ASSUMED_SIZE = 64
 """What a dimension counts that has no bounds because it depends on data (how many boxes were found, …)."""
@@ -67,11 +66,6 @@ class ModuleGraph:
     def size_bytes(self, value: SSAValue) -> int:
         """Bytes of a value at the optimum; 0 where its shape is not known."""
         return bytes_at(value.type, self.sizes)
-
-
-def is_constant(op: Operation) -> bool:
-    """Whether a copy of the op can stand wherever its value is used."""
-    return op.has_trait(ConstantLike) and not op.operands and not op.regions
 
 
 def bytes_at(type_: Attribute, sizes: Mapping[str, int]) -> int:
@@ -141,7 +135,7 @@ def outer_uses(op: Operation) -> Iterator[SSAValue]:
 
 def _can_move(type_: Attribute) -> bool:
     """Whether a value can cross between segments: a tensor, and a state only within its device (a rule of its own)."""
-    return isinstance(type_, TensorType | StateType) or dims_of(type_) is not None
+    return isinstance(type_, StateType) or element_of(type_) is not None
 
 
 def op_key(op: Operation) -> str:

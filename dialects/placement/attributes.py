@@ -190,12 +190,16 @@ class BufferAttr(ParametrizedAttribute):
     name = "placement.buffer"
 
     device: SymbolRefAttr
-    bytes: ExprAttr
+    size: ExprAttr
 
     @staticmethod
     def of(device: str, size: Expr | int | str) -> BufferAttr:
         """A buffer of `size` bytes on `device`."""
         return BufferAttr(SymbolRefAttr(device), ExprAttr(Expr.of(size)))
+
+    @property
+    def device_name(self) -> str:
+        return self.device.string_value()
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
@@ -207,6 +211,6 @@ class BufferAttr(ParametrizedAttribute):
 
     def print_parameters(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_symbol_name(self.device.string_value())
+            printer.print_symbol_name(self.device_name)
             printer.print_string(", ")
-            printer.print_string_literal(str(self.bytes.data))
+            printer.print_string_literal(str(self.size.data))
