@@ -233,10 +233,11 @@ class Target(ABC):
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
         """Writes the segment's artifact into `folder`, or says why it could not be built."""
 
-    def finish(self, artifact: Artifact, folder: Path, root: Path) -> Reason | None:
-        """Completes a deferred artifact on its device's own host, by writing the files in its `undigested`.
+    def finish(self, root: Path, files: Sequence[str], folder: Path) -> Mapping[str, Path] | Reason:
+        """Completes a deferred artifact on its device's own host.
 
-        `folder` is where `emit` wrote, `root` the bundle. MissingError where the host lacks the device or a package.
+        `root` is the bundle and `files` are the artifact's, relative to it. What was deferred is written into `folder`
+        and returned by its path in the bundle. MissingError where the host lacks the device or a package.
         """
-        del artifact, root
-        return Reason(folder.name, f"target {self.name} defers nothing")
+        del folder
+        return Reason(files[0] if files else root.name, f"target {self.name} defers nothing")

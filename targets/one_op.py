@@ -7,6 +7,7 @@ a framework must know when it compiles (shapes, axes, quantisation scales) is co
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
@@ -66,9 +67,22 @@ def _constant_of(value: SSAValue) -> Hashable:
         return None
     if isinstance(value.op, InitializerOp):
         return value.op.properties.get("value", "weight")
-    if value.op.op_type == "Constant" and not value.op.domain:
-        return frozenset(value.op.properties.items())
-    return None
+    return tuple(sorted(value.op.properties.items())) if is_constant(value.op) else None
+
+
+def signature_text(op: OnnxOp) -> str:
+    """The signature as a text that is the same in every process, to keep answers by on disk."""
+    if op.regions:
+        return hashlib.sha256(one_op_model(op).data).hexdigest()
+    opset = opset_in_force(op, op.domain)
+    properties = sorted(f"{name}={value}" for name, value in op.properties.items())
+    operands = [f"{value.type} {_constant_of(value)}" for value in op.operands]
+    return "\n".join([f"{op.name} {opset}", *properties, *operands, *(str(result.type) for result in op.results)])
+
+
+def is_constant(op: Operation) -> bool:
+    """Whether an operation is a constant, which goes wherever its reader goes."""
+    return isinstance(op, InitializerOp) or (isinstance(op, OnnxOp) and op.op_type == "Constant" and not op.domain)
 
 
 def one_op_model(op: OnnxOp) -> OneOpModel:
@@ -114,7 +128,7 @@ def _clone_constant(value: SSAValue, ctx: GimletContext) -> OnnxOp | None:
         return None
     source = value.op
     if not isinstance(source, InitializerOp):
-        return source.clone() if source.op_type == "Constant" and not source.domain else None
+        return source.clone() if is_constant(source) else None
     if source.key is None:
         return source.clone()
     shape = [dim.as_int() for dim in shape_of(value) or () if dim is not None]

@@ -16,9 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from gimlet.runtime.executors.cuda import compute_capability as capability_at_hand
-
 from gimlet.runtime.errors import InputError, MissingError
+from gimlet.runtime.executors.cuda import compute_capability as capability_at_hand
 from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 
@@ -93,8 +92,8 @@ def builds_here(compute_capability: str) -> bool:
     return installed_version() is not None and capability_at_hand() == compute_capability
 
 
-def finish(settings: BuildSettings, root: Path) -> BuildReport:
-    """Builds the engine of a deferred segment of the bundle `root`, on this machine.
+def finish(settings: BuildSettings, root: Path, engine: Path) -> BuildReport:
+    """Builds the engine of a deferred segment of the bundle `root` on this machine, and writes it to `engine`.
 
     MissingError where the library or a GPU of the right compute capability is not here. The report has the errors of
     a build that failed.
@@ -116,7 +115,7 @@ def finish(settings: BuildSettings, root: Path) -> BuildReport:
     job = BuildJob(
         model=str(root / settings.model),
         root=str(root),
-        engine=str(root / settings.engine),
+        engine=str(engine),
         profile=settings.profile,
         allow_tf32=settings.allow_tf32,
     )

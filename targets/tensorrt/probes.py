@@ -14,10 +14,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gimlet.dialects.onnx import InitializerOp, OnnxOp
+from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
-from gimlet.targets.one_op import OneOpModel, one_op_model, signature_of
+from gimlet.targets.one_op import OneOpModel, is_constant, one_op_model, signature_of, signature_text
 from gimlet.targets.tensorrt.client import Worker, WorkerError
 from gimlet.targets.tensorrt.rules import depends_on_its_place, must_be_built, static_refusal
 
@@ -30,7 +30,6 @@ _UNKNOWN_SIZE = 8
 @dataclass(frozen=True)
 class _Question:
     op: OnnxOp
-    model: OneOpModel
     key: str
     build: bool
 
@@ -51,7 +50,7 @@ class Probes:
 
     def refusals(self, ops: Sequence[OnnxOp]) -> list[str | None]:
         """For each operation why it cannot run, or None."""
-        signatures = [None if _is_free(op) else signature_of(op) for op in ops]
+        signatures = [None if is_constant(op) else signature_of(op) for op in ops]
         unknown: dict[Hashable, OnnxOp] = {}
         for op, signature in zip(ops, signatures, strict=True):
             if signature is not None and signature not in self._known:
@@ -69,25 +68,17 @@ class Probes:
             elif depends_on_its_place(op):
                 by_name[signature] = op
             else:
-                question = self._question(op)
-                if isinstance(question, str):
-                    self._known[signature] = question
-                else:
-                    asked[signature] = question
+                asked[signature] = self._question(op)
         stored = AnswerFile(self.folder / f"{self.worker.module}-{self.version}.json")
         self._ask_by_name(by_name, stored)
         answers = self._answers(asked.values(), stored)
         for signature, question in asked.items():
-            self._known[signature] = answers[question.key]
+            self._known[signature] = answers[question.key] or None
 
-    def _question(self, op: OnnxOp) -> _Question | str:
-        try:
-            model = one_op_model(op)
-        except InputError as error:
-            return error.message
+    def _question(self, op: OnnxOp) -> _Question:
         build = self.builds and must_be_built(op)
-        key = hashlib.sha256(model.data + (self.compute_capability.encode() if build else b"")).hexdigest()
-        return _Question(op, model, key, build)
+        about = f"{self.compute_capability}\n" if build else ""
+        return _Question(op, hashlib.sha256((about + signature_text(op)).encode()).hexdigest(), build)
 
     def _ask_by_name(self, ops: Mapping[Hashable, OnnxOp], stored: AnswerFile) -> None:
         names = sorted({op.op_type for op in ops.values()})
@@ -98,46 +89,50 @@ class Probes:
         for signature, op in ops.items():
             self._known[signature] = stored.get(op.op_type) or None
 
-    def _answers(self, questions: Iterable[_Question], stored: AnswerFile) -> dict[str, str | None]:
+    def _answers(self, questions: Iterable[_Question], stored: AnswerFile) -> dict[str, str]:
         distinct = {question.key: question for question in questions}
         answers = {key: found for key in distinct if (found := stored.get(key)) is not None}
-        parse = [question for key, question in distinct.items() if key not in answers]
-        answers |= self._one_by_one(parse, self._parse)
-        build = [question for question in parse if question.build and not answers[question.key]]
-        answers |= self._one_by_one(build, self._build)
-        stored.add({question.key: answers[question.key] for question in parse})
-        return {key: answer or None for key, answer in answers.items()}
+        models: dict[str, OneOpModel] = {}
+        new: dict[str, str] = {}
+        for key, question in distinct.items():
+            if key in answers:
+                continue
+            try:
+                models[key] = one_op_model(question.op)
+            except InputError as error:
+                new[key] = error.message
+        new |= self._halving(list(models.items()), self._parse)
+        new |= self._halving(
+            [item for item in models.items() if distinct[item[0]].build and not new[item[0]]], self._build
+        )
+        stored.add(new)
+        return answers | new
 
-    def _parse(self, questions: Sequence[_Question]) -> list[list[str]]:
-        return self.worker.call("supports", [question.model.data for question in questions])
+    def _parse(self, models: Sequence[OneOpModel]) -> list[list[str]]:
+        return self.worker.call("supports", [model.data for model in models])
 
-    def _build(self, questions: Sequence[_Question]) -> list[list[str]]:
+    def _build(self, models: Sequence[OneOpModel]) -> list[list[str]]:
         return self.worker.call(
             "probe",
-            [question.model.data for question in questions],
-            profiles=[_profile(question.model.inputs) for question in questions],
+            [model.data for model in models],
+            profiles=[_profile(model.inputs) for model in models],
             compute_capability=self.compute_capability,
         )
 
-    def _one_by_one(
-        self, questions: Sequence[_Question], ask: Callable[[Sequence[_Question]], list[list[str]]]
+    def _halving(
+        self, models: Sequence[tuple[str, OneOpModel]], ask: Callable[[Sequence[OneOpModel]], list[list[str]]]
     ) -> dict[str, str]:
-        """Asks all at once; where the worker dies of it, halves until the one that it dies of is found."""
-        if not questions:
+        """Asks about all at once; where the worker dies of it, halves until the one that it dies of is found."""
+        if not models:
             return {}
         try:
-            found = ask(questions)
+            found = ask([model for _, model in models])
         except WorkerError as error:
-            if len(questions) == 1:
-                return {questions[0].key: f"{questions[0].op.op_type}: {error}"}
-            middle = len(questions) // 2
-            return self._one_by_one(questions[:middle], ask) | self._one_by_one(questions[middle:], ask)
-        return {question.key: "; ".join(errors) for question, errors in zip(questions, found, strict=True)}
-
-
-def _is_free(op: OnnxOp) -> bool:
-    """Constants go wherever their reader goes."""
-    return isinstance(op, InitializerOp) or (op.op_type == "Constant" and not op.domain)
+            if len(models) == 1:
+                return {models[0][0]: str(error)}
+            middle = len(models) // 2
+            return self._halving(models[:middle], ask) | self._halving(models[middle:], ask)
+        return {key: "; ".join(errors) for (key, _), errors in zip(models, found, strict=True)}
 
 
 def _profile(inputs: Mapping[str, tuple[Expr | None, ...] | None]) -> dict[str, dict[str, list[int]]]:

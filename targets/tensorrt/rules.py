@@ -51,6 +51,17 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", 
 """Operators that are matrix products, which some compute capabilities have in few formats."""
 
 
+POINTWISE = frozenset(
+    {
+        "Abs", "Add", "BatchNormalization", "Cast", "Ceil", "Clip", "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Floor",
+        "Gelu", "Greater", "HardSigmoid", "HardSwish", "LeakyRelu", "Less", "Log", "Max", "Min", "Mish", "Mul", "Neg",
+        "Not", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Sqrt",
+        "Sub", "Swish", "Tanh", "Where",
+    }
+)  # fmt: skip
+"""Operators that give each element from the elements at its place: they fuse with what makes their input."""
+
+
 def static_refusal(op: OnnxOp, compute_capability: str) -> str | None:
     """Why an operation is refused whatever its framework's parser would say; None where it has to be asked."""
     if op.domain:

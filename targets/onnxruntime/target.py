@@ -1,0 +1,166 @@
+"""ONNX Runtime as a target: sub-models that keep their weights in the bundle's file.
+
+On the host it is the CPU provider. A device kind may name another execution provider in its options
+(`execution_provider = "migraphx"`): the same model is then emitted with that provider, and marked deferred, because
+such a provider compiles the model on its own machine when the session is made. None but the CPU's was ever run by this
+project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import onnx
+import onnx_ir as ir
+from onnxruntime import InferenceSession
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    NotImplemented,
+    SessionOptions,
+)
+from xdsl.ir import Operation
+
+from gimlet.dialects.onnx import OnnxOp, onnx_type, value_name
+from gimlet.dialects.onnx.types import AnyType
+from gimlet.dialects.onnx.work import work_of
+from gimlet.runtime.errors import InputError
+from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
+from gimlet.targets.one_op import is_constant, one_op_model, signature_of
+from gimlet.targets.onnxruntime.kernels import PROVIDER, has_kernel, value_types
+from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, segment_model, write_model, write_portable
+from gimlet.targets.roofline import roofline
+from gimlet.targets.widen import widen_missing_formats
+
+PROVIDERS: Mapping[str, str] = {"migraphx": "MIGraphX", "rocm": "ROCM", "cuda": "CUDA", "openvino": "OpenVINO"}
+"""Execution providers by the name that a device kind's options give: how ONNX Runtime's C interface spells them."""
+
+NATIVE_MODEL_FILE = "native.onnx"
+"""The model for a provider that is not the CPU's, in the number formats of the IR."""
+
+_REFUSALS = (Fail, InvalidArgument, InvalidGraph, NotImplemented)
+_FUSED_BEFORE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv"})
+_FUSED_AFTER = frozenset(
+    {"Add", "BatchNormalization", "Clip", "HardSigmoid", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Tanh"}
+)
+
+
+class OnnxRuntimeTarget(Target):
+    """Sub-models for ONNX Runtime."""
+
+    name: ClassVar[str] = "onnxruntime"
+    executor: ClassVar[str] = "onnxruntime"
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, str | None] = {}
+
+    def formats(self, device: Device) -> tuple[str, ...]:
+        """float32 alone: the provider computes what is float32 in the IR in float32, and the rest as imported."""
+        del device
+        return ("fp32",)
+
+    def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
+        del fmt
+        if not isinstance(op, OnnxOp):
+            return Reason(op.name, f"{op.name} is not an ONNX operation")
+        if is_constant(op) or provider_of(device) is not None:
+            return None
+        signature = signature_of(op)
+        if signature not in self._known:
+            self._known[signature] = _refusal(op)
+        refusal = self._known[signature]
+        return None if refusal is None else Reason(_label(op), refusal)
+
+    def fusable(self, producer: Operation, consumer: Operation) -> bool:
+        """What ONNX Runtime's optimiser folds into convolutions and matrix products."""
+        if not isinstance(producer, OnnxOp) or not isinstance(consumer, OnnxOp):
+            return False
+        return producer.op_type in _FUSED_BEFORE and consumer.op_type in _FUSED_AFTER
+
+    def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        return roofline(work_of(op), device, fmt, sizes)
+
+    def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
+        provider = provider_of(device)
+        if provider is None:
+            files = write_portable(segment, folder)
+            if isinstance(files, Reason):
+                return files
+            return Artifact(executor=self.executor, format=fmt, files=files)
+        found = segment_model(segment)
+        if isinstance(found, Reason):
+            return found
+        write_model(found, segment.weights or FolderWeights(folder), folder / NATIVE_MODEL_FILE)
+        own_weights = segment.weights is None and bool(found.weights)
+        return Artifact(
+            executor=self.executor,
+            format=fmt,
+            files=(NATIVE_MODEL_FILE, WEIGHTS_FILE) if own_weights else (NATIVE_MODEL_FILE,),
+            deferred=True,
+            options={"provider": provider},
+            facts={"deferred": f"{provider} compiles the model on the device's host, when the session is made"},
+        )
+
+    def finish(self, root: Path, files: Sequence[str], folder: Path) -> Mapping[str, Path] | Reason:
+        """Nothing to write: a provider compiles when the session is made."""
+        del root, files, folder
+        return {}
+
+
+def provider_of(device: Device) -> str | None:
+    """The execution provider that a device takes, None for the CPU's. InputError for one that is not known."""
+    name = device.kind.options.get("execution_provider")
+    if name is None or str(name).lower() == "cpu":
+        return None
+    if str(name).lower() not in PROVIDERS:
+        raise InputError(
+            f"unknown execution provider {name!r}",
+            where=f"device kind {device.kind.name}",
+            hint=f"known: cpu, {', '.join(PROVIDERS)}",
+        )
+    return PROVIDERS[str(name).lower()]
+
+
+def _label(op: OnnxOp) -> str:
+    return op.node_name or (value_name(op.results[0]) if op.results else op.name)
+
+
+def _refusal(op: OnnxOp) -> str | None:
+    """Why the CPU provider does not run an operation: by its list of kernels, by a session where that is unclear."""
+    if any(isinstance(value.type, AnyType) for value in (*op.operands, *op.results)):
+        return f"the types of {op.op_type} are not known"
+    schema = op.schema
+    if schema is not None and not op.regions:
+        types = value_types(
+            schema,
+            (None if value is None else onnx_type(value.type) for value in op.inputs),
+            (None if value is None else onnx_type(value.type) for value in op.outputs),
+        )
+        if has_kernel(op.domain, op.op_type, schema.since_version, types):
+            return None
+    return _session_refusal(op)
+
+
+def _session_refusal(op: OnnxOp) -> str | None:
+    options = SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        model = ir.from_proto(onnx.load_from_string(one_op_model(op).data))
+        reasons = widen_missing_formats(model)
+        if reasons:
+            return reasons[0].message
+        InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=[PROVIDER])
+    except InputError as error:
+        return error.message
+    except _REFUSALS as error:
+        return _tidy(str(error))
+    return None
+
+
+def _tidy(message: str) -> str:
+    """ONNX Runtime's message without its prefix of codes."""
+    return " ".join(message.rpartition("[ONNXRuntimeError]")[2].split(" : ", 3)[-1].split())[:300]
