@@ -1,20 +1,24 @@
 """Ranges of symbolic dimensions: what `--bind` says, what the model says, and what remains open.
 
 `batch=1` fixes a dimension: it becomes a constant of the IR. `width=32:320:2048` keeps it symbolic between a minimum
-and a maximum, with costs and engine profiles taken at the optimum in the middle.
+and a maximum, with costs and engine profiles taken at the optimum in the middle. Where a model gives its dimensions
+no useful names, `x[3]` means dimension 3 of the input `x`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
 
 from gimlet.runtime.errors import InputError, UsageError
+from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound
 
 _ATTRIBUTE = "onnx.dim_bounds"
+_AXIS = re.compile(r"(.+)\[(\d+)\]")
 
 
 def parse_bindings(texts: Iterable[str]) -> dict[str, DimBound]:
@@ -34,6 +38,27 @@ def parse_bindings(texts: Iterable[str]) -> dict[str, DimBound]:
         sizes = [int(n) for n in numbers]
         bindings[name] = _checked(name, DimBound(*(sizes * 3 if len(sizes) == 1 else sizes)))
     return bindings
+
+
+def resolve_axes(bindings: Mapping[str, DimBound], inputs: Mapping[str, Sequence[Expr | None]]) -> dict[str, DimBound]:
+    """Bindings with `x[3]`, the dimension 3 of input x, replaced by the name of that dimension.
+
+    `inputs` has the shape of every input of the model. UsageError for an axis that is not there, or not dynamic.
+    """
+    return {_resolve(name, inputs): bound for name, bound in bindings.items()}
+
+
+def _resolve(name: str, inputs: Mapping[str, Sequence[Expr | None]]) -> str:
+    match = _AXIS.fullmatch(name)
+    if match is None or match.group(1) not in inputs:
+        return name
+    shape = inputs[match.group(1)]
+    axis = int(match.group(2))
+    dim = shape[axis] if axis < len(shape) else None
+    if dim is None or len(dim.symbols) != 1 or dim != Expr.symbol(*dim.symbols):
+        text = ", ".join("?" if d is None else str(d) for d in shape)
+        raise UsageError(f"{name} is not a dynamic dimension: the input's shape is [{text}]", where="--bind")
+    return next(iter(dim.symbols))
 
 
 def read_bounds(module: ModuleOp) -> dict[str, DimBound]:

@@ -1,0 +1,104 @@
+"""`gimlet.compile`: from a model to a bundle, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gimlet.compiler.bounds import parse_bindings
+from gimlet.compiler.bundle import check_target
+from gimlet.compiler.compile import Compilation
+from gimlet.compiler.hardware import default_topology, load_topology
+from gimlet.compiler.options import CompileOptions, Objective, default_cache
+from gimlet.compiler.placement.service import PlacementResult
+from gimlet.compiler.progress import Progress
+from gimlet.compiler.sources import Source, open_source
+from gimlet.dialects.context import GimletContext
+from gimlet.runtime.manifest import Manifest
+from gimlet.targets.api import DimBound, Topology
+
+
+@dataclass(frozen=True)
+class CompiledBundle:
+    """A bundle that was written: where, its id, what its manifest says, and how its placement was found."""
+
+    path: Path
+    id: str
+    manifest: Manifest
+    placement: PlacementResult | None
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def compile(
+    model: Any,
+    args: Sequence[Any] | None = None,
+    *,
+    output: str | Path,
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    topology: str | Path | Topology | None = None,
+    objective: Objective = "latency",
+    bind: Mapping[str, int | str] | None = None,
+    pins: Mapping[str, str] | None = None,
+    formats: Mapping[str, str] | None = None,
+    min_shares: Mapping[str, float] | None = None,
+    placement: str | Path | None = None,
+    costs: str | Path | None = None,
+    allow_tf32: bool = False,
+    time_limit_s: float | None = None,
+    seed: int = 0,
+    force: bool = False,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CompiledBundle:
+    """Compiles a model into the bundle `output`.
+
+    `model` is an `nn.Module` (with example `args` and `kwargs`, and `dynamic_shapes` as `torch.export.export` takes
+    them), an `ExportedProgram`, an ONNX model, or the path of one, or `package.module:callable`. `topology` is a TOML
+    file, by default this machine alone. `bind` fixes dimensions (`{"batch": 1}`) or gives their range
+    (`{"width": "32:320:2048"}`). `pins` are regular expressions over op names and types, with the device of each;
+    `formats` are number formats by device; `min_shares` the least share of all FLOPs by device.
+
+    Raises UsageError, InputError, MissingError or InfeasibleError as the commands do.
+    """
+    options = CompileOptions(
+        topology=resolve_topology(topology),
+        objective=objective,
+        bindings=_bindings(bind or {}),
+        pins=tuple((pins or {}).items()),
+        formats=tuple((formats or {}).items()),
+        min_shares=tuple((min_shares or {}).items()),
+        placement=Path(placement) if placement else None,
+        costs=Path(costs) if costs else None,
+        allow_tf32=allow_tf32,
+        time_limit_s=time_limit_s,
+        seed=seed,
+        cache=Path(cache) if cache else default_cache(),
+    )
+    path = Path(output)
+    check_target(path, force=force)
+    progress = progress or Progress(quiet=True)
+    compilation = start(open_source(model, args, kwargs, dynamic_shapes), options, progress)
+    bundle_id, manifest = compilation.emit(path, force=force)
+    return CompiledBundle(path, bundle_id, manifest, compilation.placement, dict(progress.seconds))
+
+
+def start(source: Source, options: CompileOptions, progress: Progress) -> Compilation:
+    """Imports a source: the compilation in the phase `import`, or in that of the IR it was given."""
+    ctx = GimletContext()
+    with progress.phase("import", source.origin):
+        module = source.import_module(ctx)
+    return Compilation(module, ctx, options, source.info(module), progress)
+
+
+def resolve_topology(topology: str | Path | Topology | None) -> Topology:
+    """The topology that is meant: a value, a TOML file, or this machine alone."""
+    if topology is None:
+        return default_topology()
+    return topology if isinstance(topology, Topology) else load_topology(topology)
+
+
+def _bindings(bind: Mapping[str, int | str]) -> dict[str, DimBound]:
+    return parse_bindings(f"{name}={size}" for name, size in bind.items())

@@ -1,0 +1,106 @@
+"""How far a bundle's numbers are from the model's, segment by segment.
+
+Two distances are told apart. *Accumulated*: a segment's outputs in a run of the whole bundle, with all that earlier
+segments did to its inputs. *Alone*: its outputs when it is given the reference's own values, so that a segment that is
+wrong is told from one that only passes an error on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gimlet.compiler.numerics import Deviation, coarsest, deviation
+from gimlet.compiler.reference import Reference
+from gimlet.compiler.segment_runs import Arrays, SegmentRunner, segment_runner
+from gimlet.runtime.bundle import Bundle
+from gimlet.runtime.manifest import Manifest, Port, Segment, Value
+
+
+@dataclass(frozen=True)
+class SegmentComparison:
+    """A segment's distance from the reference, over the outputs that the reference could tell; None for none."""
+
+    segment: str
+    device: str
+    format: str
+    accumulated: Deviation | None
+    alone: Deviation | None
+    emulated: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether the segment by itself is within the tolerance of its format."""
+        return self.alone is None or self.alone.within(self.format)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A bundle against its reference: each output of the program, and each segment in the order of launches."""
+
+    reference: str
+    format: str
+    outputs: Mapping[str, Deviation]
+    segments: Sequence[SegmentComparison]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output of the program is within the tolerance of the coarsest format in it."""
+        return all(found.within(self.format) for found in self.outputs.values())
+
+    @property
+    def first_bad(self) -> SegmentComparison | None:
+        """The first segment that is out of tolerance by itself, or None."""
+        return next((segment for segment in self.segments if not segment.ok), None)
+
+
+def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
+    """Runs the bundle and the reference on `inputs` (by the program's input names) and compares them.
+
+    Errors as those of running the bundle. Segments of an absent device run in their portable form.
+    """
+    manifest = bundle.manifest
+    with segment_runner(bundle) as runner:
+        values = runner.run_all(inputs)
+        wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs})
+        names = [spec.name for segment in manifest.segments for spec in (*segment.inputs, *segment.outputs)]
+        known = dict(reference.values(inputs, names))
+        known |= {spec.name: inputs[port.name] for port, spec in _input_specs(manifest)}
+        outputs = {
+            port.name: deviation(values[name], array)
+            for port, name, array in zip(manifest.outputs, _output_names(manifest), wanted, strict=True)
+        }
+        known |= dict(zip(_output_names(manifest), wanted, strict=True))
+        segments = [_compare_segment(runner, segment, values, known) for segment in runner.launches()]
+    return Comparison(reference.name, coarsest({segment.format for segment in manifest.segments}), outputs, segments)
+
+
+def _compare_segment(runner: SegmentRunner, segment: Segment, values: Arrays, known: Arrays) -> SegmentComparison:
+    outputs = [spec.name for spec in segment.outputs if spec.name in known]
+    alone = None
+    if outputs and all(spec.name in known for spec in segment.inputs):
+        given = {spec.name: known[spec.name].astype(spec.numpy_type) for spec in segment.inputs}
+        found = runner.run(segment, given)
+        alone = _worst([deviation(found[name], known[name]) for name in outputs], segment.format)
+    return SegmentComparison(
+        segment.id,
+        segment.device,
+        segment.format,
+        _worst([deviation(values[name], known[name]) for name in outputs], segment.format),
+        alone,
+        runner.segments[segment.id].emulated,
+    )
+
+
+def _worst(found: Sequence[Deviation], fmt: str) -> Deviation | None:
+    return max(found, key=lambda d: (not d.within(fmt), d.of_range, d.relative_l2), default=None)
+
+
+def _input_specs(manifest: Manifest) -> list[tuple[Port, Value]]:
+    values = {value.id: value for value in manifest.values}
+    return [(port, values[port.value]) for port in manifest.inputs]
+
+
+def _output_names(manifest: Manifest) -> list[str]:
+    values = {value.id: value.name for value in manifest.values}
+    return [values[port.value] for port in manifest.outputs]

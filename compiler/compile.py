@@ -1,0 +1,195 @@
+"""The compile: from a source to a bundle, phase by phase.
+
+    source → module (import) → normalize → quantize → annotate → place → split → lower, emit → bundle
+
+A split that a target cannot build goes back to `place` with what was refused, at most `MAX_ROUNDS` times.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.printer import Printer
+
+from gimlet.compiler.bounds import merge_bounds, read_bounds, resolve_axes, write_bounds
+from gimlet.compiler.bundle import BundleWriter, check_target
+from gimlet.compiler.lowering import BuildFailure, Lowering
+from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
+from gimlet.compiler.options import PHASES, CompileOptions
+from gimlet.compiler.pipeline import NORMALIZE, SPLIT, phase_of, run_passes, set_phase
+from gimlet.compiler.placement.graph import op_key
+from gimlet.compiler.placement.service import PlacementResult, PlacementService
+from gimlet.compiler.progress import Progress
+from gimlet.compiler.topology_ir import set_topology
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx.types import shape_of
+from gimlet.passes.annotate_costs import AnnotateCostsPass
+from gimlet.passes.bind_dims import BindDimsPass
+from gimlet.passes.entry import entry_function
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.manifest import (
+    DeviceEntry,
+    LinkEntry,
+    Manifest,
+    ModelInfo,
+    PlacementSummary,
+    Segment,
+    TopologyEntry,
+)
+from gimlet.targets.api import DimBound, Topology
+
+MAX_ROUNDS: Final = 5
+_PRODUCERS: Final = ("gimlet-compiler", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "xdsl", "ortools", "torch")
+
+
+@dataclass
+class Compilation:
+    """One compile on its way: the module in its phase, and what was found out so far."""
+
+    module: ModuleOp
+    ctx: GimletContext
+    options: CompileOptions
+    model: ModelInfo
+    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    placement: PlacementResult | None = None
+    refusals: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+
+    @property
+    def bounds(self) -> dict[str, DimBound]:
+        """The ranges of the dimensions that are still symbolic."""
+        return read_bounds(self.module)
+
+    def run_to(self, phase: str) -> None:
+        """Goes on from the module's phase up to and including `phase`, which is at most `split`."""
+        done = PHASES.index(phase_of(self.module))
+        for name in PHASES[done + 1 : PHASES.index(phase) + 1]:
+            with self.progress.phase(name):
+                getattr(self, f"_{name}")()
+            set_phase(self.module, name)
+
+    def _normalize(self) -> None:
+        self.bind()
+        run_passes(self.module, self.ctx, NORMALIZE)
+
+    def _quantize(self) -> None:
+        """Number formats stay as they were imported."""
+
+    def _annotate(self) -> None:
+        run_passes(self.module, self.ctx, [AnnotateCostsPass()])
+
+    def _place(self) -> None:
+        set_topology(self.module, self.options.topology)
+        service = PlacementService(self.ctx, self.options.topology)
+        self.placement = service.place(self.module, self.options, self.bounds, self.refusals)
+
+    def _split(self) -> None:
+        run_passes(self.module, self.ctx, SPLIT)
+
+    def bind(self) -> None:
+        """Applies `--bind`: fixed dimensions become constants, the others get their ranges."""
+        function = entry_function(self.module)
+        shapes = {
+            value.name_hint or str(index): shape_of(value) or () for index, value in enumerate(function.body.block.args)
+        }
+        symbols = {name for shape in shapes.values() for dim in shape if dim is not None for name in dim.symbols}
+        bindings = resolve_axes(self.options.bindings, shapes)
+        bounds = merge_bounds(symbols, self.bounds, bindings)
+        fixed = {name: bound.minimum for name, bound in bounds.items() if bound.minimum == bound.maximum}
+        write_bounds(self.module, {name: bound for name, bound in bounds.items() if name not in fixed})
+        if fixed:
+            run_passes(self.module, self.ctx, [BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
+
+    def emit(self, output: Path, *, force: bool) -> tuple[str, Manifest]:
+        """Splits, lowers and writes the bundle; goes back to `place` where a target cannot build a segment.
+
+        Returns the bundle's id and its manifest. InputError with every reason after `MAX_ROUNDS` rounds.
+        """
+        check_target(output, force=force)
+        self.run_to("annotate")
+        annotated = self.module if phase_of(self.module) == "annotate" else None
+        failures: list[BuildFailure] = []
+        for _ in range(MAX_ROUNDS):
+            if annotated is not None:
+                self.module = annotated.clone()
+            self.run_to("split")
+            with BundleWriter(output, force=force) as writer:
+                lowering = Lowering(self.module, self.ctx, self.options, self.bounds, writer, self.progress)
+                segments, failed = lowering.run()
+                if not failed:
+                    writer.write_text("module.mlir", module_text(self.module))
+                    manifest = self.manifest(segments)
+                    return writer.commit(manifest), manifest
+            failures += failed
+            if annotated is None:
+                break
+            self.refuse(failed)
+        raise InputError(
+            "no split of the model could be built:\n" + "\n".join(f"  {f.device}: {f.reason}" for f in failures),
+            hint="pin the ops named to another device with --pin 'NAME=DEVICE'",
+        )
+
+    def refuse(self, failures: list[BuildFailure]) -> None:
+        """Remembers what could not be built, for the next placement."""
+        for failure in failures:
+            self.progress.say(f"cannot build {failure.reason}; placing again without it on {failure.device}")
+            for op in failure.ops:
+                self.refusals[op_key(op), failure.device] = failure.reason.message
+
+    def manifest(self, segments: list[Segment]) -> Manifest:
+        """The manifest of the module after `split`, with the artifacts of its segments."""
+        parts = manifest_parts(self.module, self.options.topology, self.bounds)
+        return Manifest(
+            producer=producers(),
+            model=self.model,
+            inputs=tuple(parts.inputs),
+            outputs=tuple(parts.outputs),
+            dims=dim_ranges(self.bounds),
+            topology=topology_entry(self.options.topology),
+            values=tuple(parts.values),
+            segments=tuple(segments),
+            steps=tuple(parts.steps),
+            buffers=tuple(parts.buffers),
+            placement=self.placement.summary() if self.placement else PlacementSummary(),
+            costs=self.placement.costs() if self.placement else {},
+        )
+
+
+def producers() -> dict[str, str]:
+    """The versions of what a bundle is made with, as far as it is installed."""
+    found: dict[str, str] = {}
+    for name in _PRODUCERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def topology_entry(topology: Topology) -> TopologyEntry:
+    """A topology as the manifest describes it, with what each target needs of the real device."""
+    return TopologyEntry(
+        topology.name,
+        topology.host,
+        tuple(
+            DeviceEntry(device.name, device.kind.name, requirements(device.kind.options)) for device in topology.devices
+        ),
+        tuple(LinkEntry(link.name, link.kind, link.between, link.latency_s, link.bandwidth) for link in topology.links),
+    )
+
+
+def requirements(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a real device must have to run what was built for its kind."""
+    return {key: options[key] for key in ("compute_capability", "execution_provider") if key in options}
+
+
+def module_text(module: ModuleOp) -> str:
+    """The IR as text, ending in a newline."""
+    stream = io.StringIO()
+    Printer(stream=stream).print_op(module)
+    return stream.getvalue() + "\n"
