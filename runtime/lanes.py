@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter_ns
+from typing import TYPE_CHECKING
 
 from gimlet.runtime.executors.base import DONE, Event
 from gimlet.runtime.frame import Action
 from gimlet.runtime.schedule import Schedule, ScheduleStep
 from gimlet.runtime.trace import Trace
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class Inline:
@@ -61,6 +64,8 @@ class Lanes:
     """Runs the steps of each device on a thread of its own."""
 
     def __init__(self, schedule: Schedule) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         self._schedule = schedule
         by_device: dict[str, list[int]] = {}
         for step in schedule.steps:
@@ -77,6 +82,8 @@ class Lanes:
 
     def run(self, actions: Sequence[Action], trace: Trace | None) -> None:
         """Runs a plan's actions. Everything is done when this returns, or raises what a step raised."""
+        from concurrent.futures import wait
+
         run = _Run(self._schedule, actions, self._signalled, trace)
         futures: list[Future[None]] = []
         with self._queueing:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +32,9 @@ from gimlet.runtime.tensors import TensorSpec
 from gimlet.runtime.trace import PROGRAM_TRACK, Trace
 from gimlet.runtime.transports.base import Transport
 from gimlet.runtime.transports.registry import load_transport
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Program:
         with self._lock:
             self._check_open()
             if self._requests is None:
+                from concurrent.futures import ThreadPoolExecutor
+
                 self._requests = ThreadPoolExecutor(self._inflight, thread_name_prefix="gimlet-request")
             return self._requests.submit(self, **inputs)
 
