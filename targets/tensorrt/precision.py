@@ -94,10 +94,10 @@ class _Conversion:
                 converted += 1
         for op in reversed(self.made):
             if not op.results[0].uses:
-                op.erase()
+                block.erase_op(op)
         for op in tuple(block.ops):
             if isinstance(op, InitializerOp) and not op.results[0].uses:
-                op.erase()
+                block.erase_op(op)
         return converted
 
     def converts(self, op: OnnxOp) -> bool:
@@ -152,7 +152,7 @@ class _Conversion:
             block.insert_op_before(back, op)
             self.halves[back.results[0]] = new
             old.replace_all_uses_with(back.results[0])
-        op.erase()
+        block.erase_op(op)
 
     def half_of(self, value: SSAValue, reader: Operation) -> SSAValue:
         """The value in 16 bits: a weight's copy, what it was cast back from, or a cast before its first reader."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,12 +167,13 @@ class AnswerFile:
             return
         self._answers = {**self._read(), **answers}
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        try:
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self._answers, indent=0, sort_keys=True))
-            partial.replace(self.path)
-        except OSError:
-            partial.unlink(missing_ok=True)
+            try:
+                partial.write_text(json.dumps(self._answers, indent=0, sort_keys=True))
+                partial.replace(self.path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, str]:
         try:

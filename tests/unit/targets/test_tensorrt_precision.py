@@ -1,0 +1,82 @@
+"""Casts that a 16-bit segment makes explicit."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from gimlet.dialects.onnx.types import element_of
+from gimlet.targets.portable import FolderWeights, segment_model, write_model
+from gimlet.targets.tensorrt.precision import insert_casts
+
+FLOAT = TensorProto.FLOAT
+
+
+def model_of(nodes, weights=(), shape=(4, 8), opset=17):
+    inputs = [helper.make_tensor_value_info("x", FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("y", FLOAT, None)]
+    tensors = [helper.make_tensor(name, FLOAT, a.shape, a.tobytes(), raw=True) for name, a in weights]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def converted(segment, fmt="fp16"):
+    count = insert_casts(segment.op.body.block, fmt, segment.ctx)
+    segment.op.verify()
+    return count
+
+
+def elements(segment, name):
+    return [element_of(op.results[0].type).onnx for op in segment.op.body.walk() if op.name == f"onnx.{name}"]
+
+
+def test_neighbours_exchange_sixteen_bits(make_segment):
+    segment = make_segment(model_of([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Neg", ["r"], ["y"])]))
+    assert converted(segment) == 2
+    assert elements(segment, "Cast") == ["float16", "float"]
+    assert elements(segment, "Relu") + elements(segment, "Neg") == ["float16", "float16"]
+
+
+@pytest.mark.parametrize("op_type", ["Softmax", "ReduceSum", "Exp"])
+def test_what_loses_too_much_stays_in_float32(make_segment, op_type):
+    segment = make_segment(model_of([helper.make_node(op_type, ["x"], ["r"]), helper.make_node("Relu", ["r"], ["y"])]))
+    assert converted(segment) == 1
+    assert elements(segment, op_type) == ["float"]
+
+
+def test_a_weight_that_float16_cannot_hold_keeps_its_op_in_float32(make_segment):
+    weights = [("w", np.full((8, 400), 1e30, np.float32))]
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], weights)
+    assert converted(make_segment(model), "fp16") == 0
+    assert converted(make_segment(model), "bf16") == 1
+
+
+def test_an_operator_without_the_type_stays(make_segment):
+    """BatchNormalization has no bfloat16 at opset 9."""
+    vectors = [(name, np.ones(8, np.float32)) for name in "sbmv"]
+    node = helper.make_node("BatchNormalization", ["x", *"sbmv"], ["y"])
+    segment = make_segment(model_of([node], vectors, opset=9))
+    assert converted(segment, "bf16") == 0
+
+
+def test_unused_weights_go(make_segment):
+    weights = [("w", np.ones((8, 400), np.float32))]
+    segment = make_segment(model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], weights))
+    converted(segment)
+    assert [op.key for op in segment.op.body.walk() if op.name == "onnx.initializer"] == ["w.fp16"]
+
+
+def test_the_numbers_are_those_of_sixteen_bits(make_segment, tmp_path):
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 400), np.float32)
+    segment = make_segment(model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], [("w", weight)]))
+    converted(segment)
+    write_model(segment_model(segment), FolderWeights(tmp_path), tmp_path / "m.onnx")
+    x = rng.standard_normal((4, 8), np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x})
+    assert y.dtype == np.float32
+    exact = x @ weight
+    assert 1e-5 < np.abs(y - exact).max() < 2e-2
+    assert onnx.load(tmp_path / "m.onnx").graph.initializer[0].data_type == TensorProto.FLOAT16
