@@ -7,6 +7,7 @@ import pytest
 from gimlet.compiler.hardware import kind_names, link_names, load_kind, load_link
 from gimlet.compiler.hardware.host import calibration_file
 from gimlet.runtime.errors import GimletError, InputError, UsageError
+from gimlet.runtime.sram.machine import Machine
 
 KIND = """
 schema = 1
@@ -126,21 +127,17 @@ def test_the_two_operating_points_of_the_sram_card():
     assert slow.sources.keys() == fast.sources.keys()
 
 
-def test_the_options_of_the_sram_card_agree_with_its_figures():
-    kind = load_kind("d-matrix/corsair")
-    option = kind.options
-    rate = option["cores"] * option["matrix_rows"] * option["matrix_cols"] * 2 * option["clock_hz"]
-    assert rate / option["matrix_cycles_mxint8"] == pytest.approx(kind.peak["mxint8"], rel=0.06)
-    assert rate / option["matrix_cycles_bf16"] == pytest.approx(kind.peak["bf16"], rel=0.06)
-    assert rate / option["matrix_cycles_fp32"] == pytest.approx(kind.peak["fp32"], rel=0.06)
-    vector = option["cores"] * option["vector_lanes"] * option["clock_hz"]
-    assert vector == pytest.approx(kind.peak["vector"], rel=0.01)
-    assert option["cores"] * option["sram_bytes_per_core"] == kind.memory[0].capacity_bytes
-    assert option["sram_bandwidth"] == kind.memory[0].bandwidth
-    assert (option["lpddr_bytes"], option["lpddr_bandwidth"]) == (
-        kind.memory[1].capacity_bytes,
-        kind.memory[1].bandwidth,
-    )
+@pytest.mark.parametrize("point", ["1.2GHz", "800MHz"])
+def test_the_options_of_the_sram_card_agree_with_its_figures(point: str):
+    kind = load_kind("d-matrix/corsair", operating_point=point)
+    machine = Machine.from_options(kind.options)
+    for fmt, dtype in (("mxint8", "mxint8"), ("int8", "i8"), ("bf16", "bf16"), ("fp32", "f32")):
+        assert machine.flops(dtype) == pytest.approx(kind.peak[fmt], rel=0.06)
+    assert machine.cores * machine.vector_lanes * machine.clock_hz == pytest.approx(kind.peak["vector"], rel=0.01)
+    sram, lpddr = kind.memory
+    assert machine.sram_bytes == sram.capacity_bytes
+    assert machine.cores * machine.sram_bytes_per_cycle * machine.clock_hz == pytest.approx(sram.bandwidth, rel=0.01)
+    assert (machine.lpddr_bytes, machine.lpddr_bytes_per_s) == (lpddr.capacity_bytes, lpddr.bandwidth)
 
 
 def test_a_kind_of_ones_own(tmp_path: Path):
