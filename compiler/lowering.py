@@ -17,6 +17,7 @@ from gimlet.compiler.bundle import BundleWriter
 from gimlet.compiler.manifest_ir import segment_specs
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
+from gimlet.compiler.weight_index import INDEX, index_text
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OPSETS, InitializerOp, node_name
 from gimlet.dialects.onnx.weights import Weight
@@ -46,6 +47,7 @@ class BundleWeights:
 
     writer: BundleWriter
     used: set[str] = field(default_factory=set[str])
+    places: dict[str, tuple[Weight, WeightReference]] = field(default_factory=dict[str, tuple[Weight, WeightReference]])
 
     @property
     def root(self) -> Path:
@@ -56,7 +58,9 @@ class BundleWeights:
         """Writes the weight unless its bytes are there already."""
         place = self.writer.weights.add(weight.array(), weight.digest())
         self.used.add(place.path)
-        return WeightReference(place.path, place.offset, place.length)
+        reference = WeightReference(place.path, place.offset, place.length)
+        self.places[weight.key] = (weight, reference)
+        return reference
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class Lowering:
                 failed.append(BuildFailure(_ops_of_reason(op, found), device.name, found))
             else:
                 built.append(found)
+        if self.weights.places and not failed:
+            self.writer.write_text(INDEX, index_text(self.weights.places))
         return built, failed
 
     def emit(self, context: SegmentContext, device: Device) -> Segment | Reason:

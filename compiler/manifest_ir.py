@@ -85,9 +85,8 @@ class _Reader:
 
     def read_buffers(self) -> None:
         buffers = self.function.attributes.get(BUFFERS)
-        for index, buffer in enumerate(buffers if isinstance(buffers, ArrayAttr) else ()):
-            if isinstance(buffer, BufferAttr):
-                self.parts.buffers.append(BufferEntry(f"b{index}", buffer.device_name, buffer.size.data))
+        for index, buffer in enumerate(_buffers(buffers)):
+            self.parts.buffers.append(BufferEntry(f"b{index}", buffer.device_name, buffer.size.data))
 
     def read_steps(self, block: Block) -> None:
         for op in block.ops:
@@ -140,6 +139,11 @@ class _Reader:
         self.names[value] = name
         shape = shape_of(value)
         self.parts.values.append(Value(value_name(value), name, element_name(value.type), shape, device, buffer))
+
+
+def _buffers(attribute: Attribute | None) -> list[BufferAttr]:
+    found = attribute.data if isinstance(attribute, ArrayAttr) else ()
+    return [item for item in found if isinstance(item, BufferAttr)]
 
 
 def _buffer_ids(op: Operation) -> list[str | None]:

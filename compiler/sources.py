@@ -15,6 +15,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 
 from gimlet.compiler.frontends import load
 from gimlet.compiler.frontends.python_callable import call_factory, looks_like_callable
+from gimlet.compiler.weight_index import add_bundle_weights
 from gimlet.dialects import registry
 from gimlet.dialects.context import GimletContext
 from gimlet.runtime.errors import InputError, UsageError
@@ -91,6 +92,7 @@ def _parse(path: Path, ctx: GimletContext) -> ModuleOp:
         module.verify()
     except (ParseError, VerifyException, UnicodeDecodeError) as error:
         raise InputError(str(error), where=str(path), hint="gimlet-opt checks IR by itself") from error
+    add_bundle_weights(path.parent, ctx)
     return module
 
 

@@ -89,7 +89,7 @@ class _Importer:
             attributes[METADATA] = _text_dict(metadata)
         if self.quantization:
             attributes[QUANTIZATION] = DictionaryAttr(self.quantization)
-        return attributes | {PHASE: StringAttr("imported"), DIALECT_VERSION: int_attr(1)}
+        return attributes | {PHASE: StringAttr("import"), DIALECT_VERSION: int_attr(1)}
 
     def _main(self, graph: ir.Graph) -> FuncOp:
         inputs = [value for value in graph.inputs if value.const_value is None]

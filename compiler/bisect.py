@@ -1,0 +1,141 @@
+"""The first op of a segment whose numbers part from the reference.
+
+The segment is built again with every value inside it as an output, by the same target, and runs beside its portable
+form in onnx's reference evaluator on the same inputs. A framework may fuse less when every value is an output: where
+the segment is wrong and this form of it is not, the fault is in what the framework fuses.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
+
+from gimlet.compiler.bounds import read_bounds
+from gimlet.compiler.lowering import opsets_of, real_ops, segments_of, target_of
+from gimlet.compiler.manifest_ir import segment_specs
+from gimlet.compiler.numerics import Deviation, deviation
+from gimlet.compiler.reference import OnnxReference
+from gimlet.compiler.segment_runs import Array, Arrays, run_once
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import InitializerOp, value_name
+from gimlet.dialects.onnx.types import element_of
+from gimlet.dialects.placement import SegmentOp
+from gimlet.passes.entry import describe
+from gimlet.runtime.errors import InputError, MissingError, UsageError
+from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
+from gimlet.runtime.executors.registry import load_executor
+from gimlet.runtime.manifest import Segment
+from gimlet.targets.api import Reason, SegmentContext, Topology
+from gimlet.targets.portable import MODEL_FILE, FolderWeights, write_portable
+
+
+@dataclass(frozen=True)
+class OpDeviation:
+    """An op, the name of its first result, and how far that is from the reference."""
+
+    op: str
+    value: str
+    deviation: Deviation
+    ok: bool
+
+
+def bisect(
+    module: ModuleOp, ctx: GimletContext, topology: Topology, name: str, inputs: Arrays, cache: Path
+) -> list[OpDeviation]:
+    """Every op of segment `name` of a module after `split`, in order, with its distance from the reference.
+
+    `inputs` are the segment's inputs by name. UsageError if there is no such segment; InputError where the form with
+    all values as outputs cannot be built or the device is not here.
+    """
+    found = next((op for op in segments_of(module) if op.sym_name.data == name), None)
+    if found is None:
+        raise UsageError(f"the module has no segment {name!r}")
+    opened = _with_all_outputs(found)
+    module.body.block.insert_op_before(opened, found)
+    found.detach()
+    module.verify()
+    context = SegmentContext(opened, ctx, opsets_of(module), read_bounds(module), cache)
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = _reference_values(context, Path(folder) / "portable", inputs)
+        values = _target_values(context, topology, Path(folder) / "target", inputs)
+    return [
+        _compare(op_name, value, values, wanted, opened.format)
+        for op_name, value in _named_values(opened)
+        if value in values and value in wanted
+    ]
+
+
+def _with_all_outputs(segment: SegmentOp) -> SegmentOp:
+    body = segment.body.clone()
+    names = {value_name(argument) for argument in body.block.args}
+    values: list[SSAValue] = []
+    for op in body.block.ops:
+        if isinstance(op, InitializerOp):
+            continue
+        for result in op.results:
+            if element_of(result.type) is not None and value_name(result) not in names:
+                values.append(result)
+                names.add(value_name(result))
+    last = body.block.last_op
+    if last is not None:
+        last.operands = values
+    res_names = [value_name(value) for value in values]
+    arg_names = [item.data for item in segment.arg_names]
+    return SegmentOp(segment.sym_name.data, segment.device_name, segment.format, body, arg_names, res_names)
+
+
+def _named_values(segment: SegmentOp) -> list[tuple[str, str]]:
+    """Each op of a segment, as messages name it, with the name of its first result."""
+    return [(describe(op), value_name(op.results[0])) for op in real_ops(segment) if op.results]
+
+
+def _reference_values(context: SegmentContext, folder: Path, inputs: Arrays) -> Mapping[str, Array]:
+    folder.mkdir()
+    files = write_portable(replace(context, weights=FolderWeights(folder)), folder)
+    if isinstance(files, Reason):
+        raise InputError(files.message, where=files.op)
+    reference = OnnxReference(folder / MODEL_FILE)
+    return reference.values(inputs, [item.data for item in context.op.res_names])
+
+
+def _target_values(context: SegmentContext, topology: Topology, folder: Path, inputs: Arrays) -> Mapping[str, Array]:
+    folder.mkdir()
+    op = context.op
+    device = topology.device(op.device_name)
+    target = target_of(device, op.format)
+    names, outputs = segment_specs(op)
+    opened = replace(context, weights=FolderWeights(folder))
+    target.prepare(opened)
+    artifact = target.emit(opened, device, op.format, folder)
+    if isinstance(artifact, Reason):
+        raise InputError(
+            f"cannot be built with every value as an output: {artifact.message}",
+            where=artifact.op,
+            hint="compare without --bisect",
+        )
+    segment = Segment(op.sym_name.data, device.name, op.format, names, outputs, ())
+    spec = DeviceSpec(device.name, device.kind.name)
+    found = load_executor(artifact.executor)
+    availability = found.available(spec)
+    if not availability:
+        raise MissingError(availability.reason, where=segment.id, hint=availability.hint or None)
+    executor = found.load(
+        SegmentArtifact(
+            segment.id, op.format, folder, artifact.files, names, outputs, lambda path: folder / path, artifact.options
+        ),
+        spec,
+    )
+    try:
+        return run_once(executor, segment, inputs)
+    finally:
+        executor.close()
+
+
+def _compare(op: str, value: str, values: Arrays, wanted: Arrays, fmt: str) -> OpDeviation:
+    found = deviation(values[value], wanted[value])
+    return OpDeviation(op, value, found, found.within(fmt))
