@@ -12,7 +12,7 @@ from gimlet.targets.api import Artifact, Reason
 from gimlet.targets.tensorrt import builder_rtx, builder_trt, target
 from gimlet.targets.tensorrt.target import TensorRTTarget
 
-pytest.importorskip("tensorrt_rtx")
+pytestmark = pytest.mark.skipif(builder_rtx.installed_version() is None, reason="tensorrt-rtx is not installed")
 
 BOUNDS = {"batch": (1, 2, 4), "width": (16, 64, 256)}
 
