@@ -7,9 +7,9 @@ Fitted so, the model is within 7 to 14% (median) of the published bf16 matrix pr
 
 - **Peak.** Matrix products and convolutions run at the format's peak, everything else at `peak.vector` (else at the
   format's). `fractions` may have one for the class of op or for the format, else `compute_fraction` holds.
-- **Bytes.** Floating-point values take as many bits as the format has, whatever the IR's type. Activations go to the
-  fastest level of memory that holds what the op reads and writes. Weights come from the fastest level that holds all
-  weights of the device together (`resident_bytes`), else of this op.
+- **Bytes.** Floating-point values take as many bits as the format has, or fewer where the IR has them in fewer.
+  Activations go to the fastest level of memory that holds what the op reads and writes. Weights come from the fastest
+  level that holds all weights of the device together (`resident_bytes`), else of this op.
 - **Energy.** `load_w` while the roof is busy, `idle_w` during the overhead (nothing, where it is not known): what a
   device draws while it has nothing to do is not this op's. Unknown, None, where the kind has no `load_w`.
 """

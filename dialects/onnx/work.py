@@ -57,9 +57,6 @@ class Volume:
     weights: Expr = ZERO
     weight_read: Expr = ZERO
 
-    def __add__(self, other: Volume) -> Volume:
-        return _combine(self, other, lambda a, b: a + b)
-
 
 @dataclass(frozen=True)
 class Amounts:
@@ -96,19 +93,19 @@ class Work:
     fixed: Volume = Volume()
 
     def at(self, sizes: Mapping[str, int], bits: float | None = None) -> Amounts:
-        """The numbers with dimensions at `sizes`, floating-point values taking `bits` each where that is given.
+        """The numbers with dimensions at `sizes`, no floating-point value taking more than `bits` where that is given.
 
-        InputError names a dimension that `sizes` lacks.
+        A value that the IR has in fewer bits keeps them. InputError names a dimension that `sizes` lacks.
         """
         weight_read = self.weight_bytes if self.weight_read is None else self.weight_read
-        own = Volume(self.bytes_read, self.bytes_written, self.weight_bytes, weight_read)
+        own = _evaluated(Volume(self.bytes_read, self.bytes_written, self.weight_bytes, weight_read), sizes)
         flops = float(self.flops.evaluate(sizes))
         if bits is None:
-            return Amounts(flops, *(float(amount) for amount in _evaluated(own, sizes)))
+            return Amounts(flops, *(float(amount) for amount in own))
         if self.values is None:
-            return Amounts(flops, *(amount * bits / 32 for amount in _evaluated(own, sizes)))
-        counts, fixed = _evaluated(self.values, sizes), _evaluated(self.fixed, sizes)
-        return Amounts(flops, *(count * bits / 8 + rest for count, rest in zip(counts, fixed, strict=True)))
+            return Amounts(flops, *(amount * min(bits, 32) / 32 for amount in own))
+        parts = zip(own, _evaluated(self.values, sizes), _evaluated(self.fixed, sizes), strict=True)
+        return Amounts(flops, *(rest + min(count * bits / 8, total - rest) for total, count, rest in parts))
 
     def __add__(self, other: Work) -> Work:
         return _joined(self, other, lambda a, b: a + b)
@@ -151,35 +148,44 @@ def is_weight(value: SSAValue) -> bool:
 
 def _leaf(op: View) -> Work:
     op_class, flops = formula_of(op)
-    values, fixed, total = Volume(), Volume(), Volume()
     partial = PARTIAL[op.op.op_type](op) if op.op.op_type in PARTIAL else {}
+    tally = _Tally()
     for index, value in enumerate(op.inputs):
         if value is None:
             continue
         count = product(known_dims(value))
         read = partial.get(index, count)
-        weight = is_weight(value)
-        part = Volume(read, ZERO, count if weight else ZERO, read if weight else ZERO)
-        values, fixed, total = _counted(value, part, values, fixed, total)
+        tally.add(value, {_READ: read, _WEIGHTS: count, _WEIGHT_READ: read} if is_weight(value) else {_READ: read})
     for value in op.outputs:
         if value is not None:
-            written = partial.get(-1, product(known_dims(value)))
-            values, fixed, total = _counted(value, Volume(written=written), values, fixed, total)
-    return Work(flops, total.read, total.written, total.weights, op_class, True, total.weight_read, values, fixed)
+            tally.add(value, {_WRITTEN: partial.get(-1, product(known_dims(value)))})
+    read, written, weights, weight_read = tally.bytes
+    values, fixed = Volume(*tally.values), Volume(*tally.fixed)
+    return Work(flops, read, written, weights, op_class, True, weight_read, values, fixed)
 
 
-def _counted(
-    value: SSAValue, part: Volume, values: Volume, fixed: Volume, total: Volume
-) -> tuple[Volume, Volume, Volume]:
-    element = element_of(value.type)
-    if element is None:
-        raise UnknownShapeError(f"the type of {value.type} is not known")
-    size = _combine(part, part, lambda count, _: _bytes(count, element.bits))
-    if isinstance(element.type, AnyFloat):
-        return values + part, fixed, total + size
-    if isinstance(element.type, ComplexType):
-        return values + part + part, fixed, total + size
-    return values, fixed + size, total + size
+_READ, _WRITTEN, _WEIGHTS, _WEIGHT_READ = range(len(fields(Volume)))
+
+
+class _Tally:
+    """Sums in the order of `Volume`'s fields: all bytes, floating-point values, and the bytes of everything else."""
+
+    def __init__(self) -> None:
+        self.bytes, self.values, self.fixed = ([ZERO] * len(fields(Volume)) for _ in range(3))
+
+    def add(self, value: SSAValue, counts: Mapping[int, Expr]) -> None:
+        element = element_of(value.type)
+        if element is None:
+            raise UnknownShapeError(f"the type of {value.type} is not known")
+        parts = 2 if isinstance(element.type, ComplexType) else 1
+        floating = parts == 2 or isinstance(element.type, AnyFloat)
+        for place, count in counts.items():
+            size = _bytes(count, element.bits)
+            self.bytes[place] = self.bytes[place] + size
+            if floating:
+                self.values[place] = self.values[place] + count * parts
+            else:
+                self.fixed[place] = self.fixed[place] + size
 
 
 def _bytes(count: Expr, bits: int) -> Expr:

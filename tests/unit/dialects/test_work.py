@@ -187,6 +187,12 @@ def test_another_format_scales_floating_point_values_only():
     assert gather.at({}, 8.25).bytes_written == 48 * 8.25 / 8
 
 
+def test_another_format_widens_nothing():
+    half = work("Relu", [tensor(100, dtype=np.float16)], tensor(100, dtype=np.float16))
+    assert half.at({}, 32) == half.at({})
+    assert half.at({}, 8).bytes_read == 100
+
+
 def test_weights_that_are_packed_keep_their_size():
     found = work(
         "MatMulNBits",
