@@ -104,11 +104,11 @@ func.func @main(%p: tensor<i1>, %x: tensor<4xf32>) -> tensor<4xf32> {
   } {placement.device = @cpu} : (tensor<i1>) -> tensor<4xf32>
   func.return %y : tensor<4xf32>
 }
-// CHECK:       placement.segment @s1 on @cpu as "fp32" (%p: tensor<i1>, %a: tensor<4xf32>, %x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["p", "a", "x"], res_names = ["y"]} {
+// CHECK:       placement.segment @s1 on @cpu as "fp32" (%p: tensor<i1>, %x: tensor<4xf32>, %a: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["p", "x", "a"], res_names = ["y"]} {
 // CHECK-NEXT:    %w = onnx.initializer
-// CHECK:         onnx.Mul(%a, %w)
 // CHECK:         onnx.yield %x
-// CHECK:       placement.launch async @s1(%p, %a, %x)
+// CHECK:         onnx.Mul(%a, %w)
+// CHECK:       placement.launch async @s1(%p, %x, %a)
 
 // -----
 

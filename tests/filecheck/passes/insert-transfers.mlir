@@ -1,0 +1,113 @@
+// RUN: gimlet-opt %s --split-input-file -p insert-transfers | filecheck %s
+// RUN: gimlet-opt %s --split-input-file -p insert-transfers,insert-transfers | filecheck %s
+
+// Inputs enter on the host, outputs leave there. A value goes once to each device, over as few links as there can be, and
+// of parallel links over the one that is written first.
+
+placement.topology @rack {
+  placement.device @cpu {kind = "host"}
+  placement.device @gpu0 {kind = "example/gpu"}
+  placement.device @gpu1 {kind = "example/gpu"}
+  placement.link @slow between @gpu0, @cpu {kind = "pcie4x16"}
+  placement.link @fast between @cpu, @gpu0 {kind = "pcie5x16"}
+  placement.link @other between @cpu, @gpu1 {kind = "pcie5x16"}
+}
+placement.segment @s0 on @gpu0 as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
+  %y = "test.op"(%x) : (tensor<4xf32>) -> (tensor<4xf32>)
+  placement.yield %y : tensor<4xf32>
+}
+placement.segment @s1 on @gpu1 as "fp32" (%x: tensor<4xf32>, %a: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x", "a"], res_names = ["y"]} {
+  %y = "test.op"(%x, %a) : (tensor<4xf32>, tensor<4xf32>) -> (tensor<4xf32>)
+  placement.yield %y : tensor<4xf32>
+}
+placement.segment @s2 on @gpu1 as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
+  %y = "test.op"(%x) : (tensor<4xf32>) -> (tensor<4xf32>)
+  placement.yield %y : tensor<4xf32>
+}
+func.func @main(%x: tensor<4xf32>, %unused: tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>, tensor<4xf32>) {
+  %a, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  %b, %1 = placement.launch async @s1(%x, %a) [%0] : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %c, %2 = placement.launch async @s2(%a) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %x, %b, %b : tensor<4xf32>, tensor<4xf32>, tensor<4xf32>
+}
+// CHECK:       func.func @main
+// CHECK-NEXT:    %x.gpu0, %0 = placement.transfer async %x from @cpu to @gpu0 route [@slow] : tensor<4xf32>
+// CHECK-NEXT:    %x.gpu1, %1 = placement.transfer async %x from @cpu to @gpu1 route [@other] : tensor<4xf32>
+// CHECK-NEXT:    %a, %2 = placement.launch async @s0(%x.gpu0) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    %a.gpu1, %3 = placement.transfer async %a [%2] from @gpu0 to @gpu1 route [@slow, @other] : tensor<4xf32>
+// CHECK-NEXT:    %b, %4 = placement.launch async @s1(%x.gpu1, %a.gpu1) [%1, %3] : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    %b.cpu, %5 = placement.transfer async %b [%4] from @gpu1 to @cpu route [@other] : tensor<4xf32>
+// CHECK-NEXT:    %c, %6 = placement.launch async @s2(%a.gpu1) [%3] : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    func.return %x, %b.cpu, %b.cpu : tensor<4xf32>, tensor<4xf32>, tensor<4xf32>
+
+// -----
+
+// Values stay on the device they are made on, and a token that orders two launches besides is kept.
+
+placement.topology @rack host @gpu0 {
+  placement.device @gpu0 {kind = "example/gpu"}
+}
+placement.segment @s0 on @gpu0 as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
+  %y = "test.op"(%x) : (tensor<4xf32>) -> (tensor<4xf32>)
+  placement.yield %y : tensor<4xf32>
+}
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %a, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  %b, %1 = placement.launch async @s0(%a) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+  %c, %2 = placement.launch async @s0(%a) [%0, %1] : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %c : tensor<4xf32>
+}
+// CHECK:       func.func @main
+// CHECK-NEXT:    %a, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    %b, %1 = placement.launch async @s0(%a) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    %c, %2 = placement.launch async @s0(%a) [%0, %1] : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    func.return %c : tensor<4xf32>
+
+// -----
+
+// The same beside a transfer: what is waited for besides stays.
+
+placement.topology @rack {
+  placement.device @cpu {kind = "host"}
+  placement.device @gpu0 {kind = "example/gpu"}
+  placement.device @gpu1 {kind = "example/gpu"}
+  placement.link @slow between @gpu0, @cpu {kind = "pcie4x16"}
+  placement.link @fast between @cpu, @gpu0 {kind = "pcie5x16"}
+  placement.link @other between @cpu, @gpu1 {kind = "pcie5x16"}
+}
+placement.segment @s0 on @gpu0 as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
+  %y = "test.op"(%x) : (tensor<4xf32>) -> (tensor<4xf32>)
+  placement.yield %y : tensor<4xf32>
+}
+func.func @main(%x: tensor<4xf32>, %z: tensor<4xf32>) -> tensor<4xf32> {
+  %a, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  %b, %1 = placement.launch async @s0(%z) [%0] : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %b : tensor<4xf32>
+}
+// CHECK:         %b, %{{[0-9]+}} = placement.launch async @s0(%z.gpu0) [%{{[0-9]+}}, %{{[0-9]+}}] : (tensor<4xf32>) -> tensor<4xf32>
+
+// -----
+
+// A state is not transferred: it enters where it is used first, stays there, and is returned as it is.
+
+placement.topology @rack {
+  placement.device @cpu {kind = "host"}
+  placement.device @gpu0 {kind = "example/gpu"}
+  placement.device @gpu1 {kind = "example/gpu"}
+  placement.link @slow between @gpu0, @cpu {kind = "pcie4x16"}
+  placement.link @fast between @cpu, @gpu0 {kind = "pcie5x16"}
+  placement.link @other between @cpu, @gpu1 {kind = "pcie5x16"}
+}
+placement.segment @s0 on @gpu0 as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> attributes {arg_names = ["s"], res_names = ["s"]} {
+  placement.yield %s : !placement.state<tensor<?xf32>, [8]>
+}
+func.func @main(%s: !placement.state<tensor<?xf32>, [8]>) -> (!placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>) {
+  %s1, %0 = placement.launch async @s0(%s) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
+  %s2, %1 = placement.launch async @s0(%s1) [%0] : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
+  %n = placement.state_init on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+  %n1, %2 = placement.launch async @s0(%n) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
+  func.return %s2, %n1 : !placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>
+}
+// CHECK:       func.func @main
+// CHECK-NOT:     placement.transfer
+// CHECK:         func.return %s2, %n1
