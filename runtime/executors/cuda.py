@@ -176,6 +176,7 @@ class CudaEvent(Event):
 
     def __del__(self) -> None:
         if self.handle.value:
+            self.gpu.enter()
             self.gpu.cuda.call("cuEventDestroy_v2", self.handle)
 
 

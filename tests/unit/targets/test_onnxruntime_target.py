@@ -1,0 +1,150 @@
+"""What ONNX Runtime runs, and the sub-models it gets."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from gimlet.runtime.errors import InputError, MissingError
+from gimlet.targets import registry
+from gimlet.targets.api import Target
+from gimlet.targets.onnxruntime import target as module_under_test
+from gimlet.targets.onnxruntime.kernels import has_kernel, kernels
+from gimlet.targets.onnxruntime.target import OnnxRuntimeTarget
+
+FLOAT, BF16 = TensorProto.FLOAT, TensorProto.BFLOAT16
+
+
+def node_model(op_type, kind=FLOAT, *, inputs=("x",), shape=(4, 4), domain="", opset=22, attributes=None):
+    node = helper.make_node(op_type, list(inputs), ["y"], name=f"/{op_type}", domain=domain, **(attributes or {}))
+    infos = [helper.make_tensor_value_info(name, kind, shape) for name in inputs]
+    outputs = [helper.make_tensor_value_info("y", kind, shape)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(domain or "com.microsoft", 1)]
+    return helper.make_model(helper.make_graph([node], "g", infos, outputs), opset_imports=opsets, ir_version=10)
+
+
+@pytest.fixture
+def only_op(import_onnx):
+    def run(model):
+        module, _ = import_onnx(model)
+        modules.append(module)
+        return next(op for op in module.body.block.first_op.body.block.ops if op.name.startswith("onnx."))
+
+    modules = []
+    return run
+
+
+@pytest.fixture
+def host(make_device):
+    return make_device("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        node_model("Relu"),
+        node_model("Relu", TensorProto.FLOAT16),  # no kernel: ONNX Runtime itself casts
+        node_model("Relu", BF16),  # no kernel: the portable form casts
+        node_model("HardSwish"),  # a function of other operators
+        node_model("FastGelu", domain="com.microsoft"),
+        node_model("Add", TensorProto.INT64, inputs=("a", "b")),
+    ],
+    ids=lambda model: model.graph.node[0].op_type,
+)
+def test_what_runs_on_the_cpu(only_op, host, model):
+    assert OnnxRuntimeTarget().refuses(only_op(model), host, "fp32") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (node_model("Relu", domain="com.example"), "com.example"),
+        (node_model("Softsign", TensorProto.DOUBLE), "Softsign"),
+        (node_model("Neg", TensorProto.FLOAT4E2M1, opset=23), "casts tensor(float4e2m1)"),
+    ],
+    ids=lambda model: model.graph.node[0].op_type if isinstance(model, onnx.ModelProto) else "",
+)
+def test_what_does_not(only_op, host, model, reason):
+    refusal = OnnxRuntimeTarget().refuses(only_op(model), host, "fp32")
+    assert refusal is not None
+    assert refusal.op == model.graph.node[0].name
+    assert reason in refusal.message
+
+
+def test_a_session_is_built_once_for_equal_operations(only_op, host, monkeypatch):
+    built = []
+    session = module_under_test.InferenceSession
+    monkeypatch.setattr(module_under_test, "InferenceSession", lambda *a, **k: built.append(1) or session(*a, **k))
+    target = OnnxRuntimeTarget()
+    for _ in range(3):
+        target.refuses(only_op(node_model("HardSwish")), host, "fp32")
+    target.refuses(only_op(node_model("Relu")), host, "fp32")
+    assert len(built) == 1
+
+
+def test_the_list_of_kernels_is_the_librarys():
+    assert len(kernels()) > 300
+    float_in, double_in = {"T": frozenset({"tensor(float)"})}, {"T": frozenset({"tensor(bfloat16)"})}
+    assert has_kernel("", "MatMul", 13, float_in)
+    assert not has_kernel("", "MatMul", 13, double_in)
+    assert not has_kernel("", "Attention", 22, {"T1": frozenset({"tensor(float)"})})
+
+
+def test_the_segment_computes_what_the_model_does(make_segment, host, conv_net, tmp_path):
+    artifact = OnnxRuntimeTarget().emit(make_segment(conv_net), host, "fp32", tmp_path)
+    assert (artifact.executor, artifact.files, artifact.deferred) == (
+        "onnxruntime",
+        ("model.onnx", "model.weights"),
+        False,
+    )
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 16), np.float32)
+    whole = onnxruntime.InferenceSession(conv_net.SerializeToString(), providers=["CPUExecutionProvider"])
+    part = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(part.run(["y"], {"x": x})[0], whole.run(["y"], {"x": x})[0])
+
+
+def test_another_provider_is_emitted_and_deferred(make_segment, make_device, conv_net, tmp_path):
+    device = make_device("onnxruntime", execution_provider="migraphx")
+    artifact = OnnxRuntimeTarget().emit(make_segment(conv_net), device, "fp32", tmp_path)
+    assert artifact.deferred
+    assert artifact.options == {"provider": "MIGraphX"}
+    assert artifact.files == ("native.onnx", "model.weights")
+    assert OnnxRuntimeTarget().finish(tmp_path, artifact.files, tmp_path) == {}
+
+
+def test_a_provider_that_is_not_known(make_device, make_segment, conv_net, tmp_path):
+    device = make_device("onnxruntime", execution_provider="abacus")
+    with pytest.raises(InputError, match="unknown execution provider 'abacus'"):
+        OnnxRuntimeTarget().emit(make_segment(conv_net), device, "fp32", tmp_path)
+
+
+def test_fusion_is_what_the_optimiser_folds(only_op, host):
+    conv = only_op(node_model("Conv", inputs=("x", "w"), shape=(1, 1, 4, 4)))
+    relu, softmax = only_op(node_model("Relu")), only_op(node_model("Softmax"))
+    target = OnnxRuntimeTarget()
+    assert target.fusable(conv, relu)
+    assert not target.fusable(relu, conv)
+    assert not target.fusable(conv, softmax)
+
+
+def test_every_target_of_the_table_loads_or_is_somebody_elses():
+    for name in ("onnxruntime", "tensorrt"):
+        loaded = registry.load(name)
+        assert isinstance(loaded, Target)
+        assert loaded.name == name
+        assert registry.load(name) is loaded
+
+
+def test_an_unknown_target_lists_the_known_ones():
+    with pytest.raises(MissingError, match=r"'abacus' \(known: onnxruntime, tensorrt, sram\)"):
+        registry.load("abacus")
+
+
+def test_a_target_of_another_distribution_is_found(monkeypatch):
+    class EntryPoint:
+        value = "gimlet.targets.onnxruntime.target:OnnxRuntimeTarget"
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **query: [EntryPoint()] if query else [])
+    assert isinstance(registry.load("another"), OnnxRuntimeTarget)
+    registry.load.cache_clear()
