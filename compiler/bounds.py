@@ -26,6 +26,7 @@ def parse_bindings(texts: Iterable[str]) -> dict[str, DimBound]:
     bindings: dict[str, DimBound] = {}
     for item in (item.strip() for text in texts for item in text.split(",")):
         name, equals, value = item.rpartition("=")
+        name = name.strip()
         numbers = value.split(":")
         if not equals or not name or len(numbers) not in (1, 3) or not all(n.strip().isdigit() for n in numbers):
             raise UsageError(

@@ -9,6 +9,7 @@ from importlib import import_module
 from xdsl.passes import ModulePass
 
 PASSES: dict[str, str] = {
+    "bind-dims": "gimlet.passes.bind_dims:BindDimsPass",
     "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",
     "place-by-cost": "gimlet.passes.place_by_cost:PlaceByCostPass",
     "outline-segments": "gimlet.passes.outline_segments:OutlineSegmentsPass",

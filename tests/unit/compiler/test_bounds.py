@@ -1,0 +1,74 @@
+"""Bindings of dimensions: their spelling, their meaning, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+
+from gimlet.compiler.bounds import merge_bounds, parse_bindings, read_bounds, resolve_axes, write_bounds
+from gimlet.runtime.errors import UsageError
+from gimlet.runtime.expr import Expr
+from gimlet.targets.api import DimBound
+
+
+def test_sizes_and_ranges_are_read() -> None:
+    assert parse_bindings(["batch=1,width=32:320:2048", "p2o.Dim.0 = 4"]) == {
+        "batch": DimBound(1, 1, 1),
+        "width": DimBound(32, 320, 2048),
+        "p2o.Dim.0": DimBound(4, 4, 4),
+    }
+
+
+@pytest.mark.parametrize("text", ["batch", "batch=", "=3", "batch=1:2", "batch=a", "batch=-1", "batch=1:2:3:4"])
+def test_what_is_no_binding_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="cannot read the binding"):
+        parse_bindings([text])
+
+
+def test_a_range_must_be_ordered() -> None:
+    with pytest.raises(UsageError, match="range 8:4:16"):
+        parse_bindings(["batch=8:4:16"])
+    with pytest.raises(UsageError, match="range 0:0:0"):
+        parse_bindings(["batch=0"])
+
+
+def test_a_dimension_is_bound_once() -> None:
+    with pytest.raises(UsageError, match="bound twice"):
+        parse_bindings(["batch=1", "batch=2"])
+
+
+def test_an_axis_stands_for_its_dimension() -> None:
+    shapes = {"x": [Expr.symbol("n"), Expr.const(3), Expr.parse("2*n")]}
+    assert resolve_axes({"x[0]": DimBound(1, 1, 1), "m": DimBound(2, 2, 2)}, shapes) == {
+        "n": DimBound(1, 1, 1),
+        "m": DimBound(2, 2, 2),
+    }
+    for axis in (1, 2, 7):
+        with pytest.raises(UsageError, match="is not a dynamic dimension"):
+            resolve_axes({f"x[{axis}]": DimBound(1, 1, 1)}, shapes)
+
+
+def test_a_binding_comes_before_the_models_own_range() -> None:
+    model = {"batch": DimBound(1, 2, 8), "width": DimBound(1, 1, 4)}
+    merged = merge_bounds({"batch", "width"}, model, {"batch": DimBound(3, 3, 3)})
+    assert merged == {"batch": DimBound(3, 3, 3), "width": DimBound(1, 1, 4)}
+
+
+def test_an_unknown_dimension_is_refused_with_the_closest_name() -> None:
+    with pytest.raises(UsageError, match="no dimension 'widht'") as caught:
+        merge_bounds({"batch", "width"}, {}, {"widht": DimBound(1, 1, 1)})
+    assert caught.value.hint == "did you mean 'width'?"
+
+
+def test_a_dimension_without_a_range_is_named_with_what_to_write() -> None:
+    with pytest.raises(UsageError, match="dynamic dimension width") as caught:
+        merge_bounds({"batch", "width"}, {}, {"batch": DimBound(1, 1, 1)})
+    assert "--bind 'width=1:1:8'" in (caught.value.hint or "")
+
+
+def test_a_module_remembers_its_ranges() -> None:
+    module = ModuleOp([])
+    write_bounds(module, {"width": DimBound(32, 320, 2048)})
+    assert read_bounds(module) == {"width": DimBound(32, 320, 2048)}
+    write_bounds(module, {})
+    assert read_bounds(module) == {}
