@@ -21,6 +21,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.gimlet-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install $(PIP_ARGS)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+BENCHMARKS ?= import_time runtime_overhead roofline_tables
 LIT := $(BIN)/lit -j $(JOBS) --timeout 120 tests/filecheck
 
 help: ## print this list
@@ -78,7 +79,8 @@ wheel: $(STAMP) ## build wheel and sdist, run the wheel in a bare environment
 	$(BIN)/python -m pytest tests/packaging $(PYTEST_ARGS)
 
 bench: $(STAMP) ## ratios against peers, measured in one run
-	$(BIN)/python benchmarks/run.py
+	@$(PIP) --no-deps -r requirements/benchmarks.txt
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 format: $(STAMP) ## rewrite the code in the one format
 	$(BIN)/ruff check --fix
@@ -89,7 +91,7 @@ update-checks: $(STAMP) ## regenerate the CHECK lines in tests/filecheck; review
 
 update-constraints: $(STAMP) ## pin in constraints.txt what is installed now
 	@{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
-	  | grep -vFf requirements/models.txt | sort -f; } > constraints.new
+	  | grep -vFf requirements/models.txt | grep -vFf requirements/benchmarks.txt | sort -f; } > constraints.new
 	@mv constraints.new constraints.txt
 
 clean: ## remove what was built, not the environment
