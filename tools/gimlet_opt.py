@@ -165,7 +165,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         tool = GimletOptMain("gimlet's IR: read it, run passes on it, print it", args)
     except (ArgSpecParseError, ValueError) as error:
-        sys.exit(_fail(f"error: {error}", _USAGE_ERROR))
+        sys.exit(_fail(f"error: {error}\n  hint: gimlet-opt --help lists the passes", _USAGE_ERROR))
     code = _run(tool)
     if code:
         with suppress(OSError):
