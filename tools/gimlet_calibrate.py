@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from gimlet.runtime.errors import GimletError, UsageError
+from gimlet.runtime.errors import UsageError
+from gimlet.tools.cli import print_json, run
 
 
 @click.command()
@@ -25,7 +26,7 @@ from gimlet.runtime.errors import GimletError, UsageError
 @click.option("--price-usd", type=click.FloatRange(min=0), help="What it costs to buy.")
 @click.option("--usd-per-hour", type=click.FloatRange(min=0), help="What it costs for an hour.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the file's name.")
-def main(
+def gimlet_calibrate(
     output: Path | None,
     idle_w: float | None,
     load_w: float | None,
@@ -44,14 +45,16 @@ def main(
         "price.usd": price_usd,
         "price.usd_per_hour": usd_per_hour,
     }
-    try:
-        path = _calibrate(output, {key: value for key, value in given.items() if value is not None})
-    except GimletError as error:
-        if as_json:
-            click.echo(json.dumps(error.to_json()))
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    click.echo(json.dumps({"kind": str(path)}) if as_json else str(path))
+    path = _calibrate(output, {key: value for key, value in given.items() if value is not None})
+    if as_json:
+        print_json({"kind": str(path)})
+    else:
+        click.echo(str(path))
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The command, with the exit codes that all commands have."""
+    run(gimlet_calibrate, args)
 
 
 def _calibrate(output: Path | None, given: dict[str, float]) -> Path:

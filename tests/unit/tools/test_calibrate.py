@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from gimlet.compiler.hardware import calibrate as module
 from gimlet.compiler.hardware import load_kind
@@ -13,6 +12,13 @@ from gimlet.compiler.hardware.calibrate import Calibration
 from gimlet.compiler.hardware.host import calibration_file
 from gimlet.compiler.progress import Progress
 from gimlet.tools.gimlet_calibrate import main
+
+
+def run(*arguments: str) -> int:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return int(stop.value.code or 0)
 
 
 @pytest.fixture(autouse=True)
@@ -35,20 +41,22 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, float]]:
     return calls
 
 
-def test_it_writes_the_file_that_it_is_told(tmp_path: Path):
+def test_it_writes_the_file_that_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "cpu.toml"
-    done = CliRunner().invoke(main, ["-o", str(path), "--load-w", "65", "--usd-per-hour", "0.1"])
-    assert (done.exit_code, done.stdout) == (0, f"{path}\n")
+    assert run("-o", str(path), "--load-w", "65", "--usd-per-hour", "0.1") == 0
+    assert capsys.readouterr().out == f"{path}\n"
     kind = load_kind(str(path))
     assert (kind.name, kind.load_w, kind.usd_per_hour) == ("host", 65, 0.1)
     assert [file.name for file in tmp_path.iterdir()] == ["cpu.toml"]
 
 
-def test_without_a_file_it_calibrates_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_file_it_calibrates_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setenv("GIMLET_CACHE", str(tmp_path / "cache"))
     assert load_kind("host").options.get("generic") is True
-    done = CliRunner().invoke(main, ["--json"])
-    assert json.loads(done.stdout) == {"kind": str(calibration_file())}
+    assert run("--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"kind": str(calibration_file())}
     assert load_kind("host").peak["fp32"] == 1e11
 
 
@@ -64,13 +72,13 @@ def test_without_a_file_it_calibrates_the_host(tmp_path: Path, monkeypatch: pyte
 def test_wrong_usage_is_said_before_anything_is_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     measured: list[Mapping[str, float]],
     arguments: list[str],
     message: str,
 ):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 2
-    assert message in done.stderr
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
     assert measured == []
     assert list(tmp_path.iterdir()) == []
