@@ -1,0 +1,322 @@
+"""The stored form of a program: one JSON object, `schema` 1, with positional lists where text would repeat itself.
+
+Sizes and positions are integers where they are constant and the text of an expression where not. Reading trusts
+nothing: whatever has the wrong form is an `InputError` that says where; what a program means is `verify`'s to check.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import (
+    SCHEMA,
+    Access,
+    Axis,
+    Binding,
+    Dim,
+    Fill,
+    Gather,
+    Iota,
+    Kernel,
+    Load,
+    Loop,
+    Map,
+    Matmul,
+    Operand,
+    Program,
+    Range,
+    Reduce,
+    Statement,
+    Store,
+    Tensor,
+    Tile,
+)
+
+Value = TypeVar("Value")
+
+
+def dumps(program: Program) -> str:
+    """The stored form. The same program gives the same text."""
+    return json.dumps(_program(program), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def loads(text: str) -> Program:
+    """The program that `dumps` stored. InputError, with the place, for anything else."""
+    try:
+        data: object = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"a program of the SRAM machine is JSON, this is not: {error}") from None
+    return _read_program(data)
+
+
+def _expr(expr: Expr) -> int | str:
+    return expr.as_int() if expr.is_constant else str(expr)
+
+
+def _exprs(exprs: tuple[Expr, ...]) -> list[int | str]:
+    return [_expr(expr) for expr in exprs]
+
+
+def _number(value: float) -> Any:
+    return value if math.isfinite(value) else {"f": str(value)}
+
+
+def _operand(operand: Operand) -> Any:
+    if isinstance(operand, Expr):
+        return {"e": str(operand)}
+    return operand if isinstance(operand, str) else _number(operand)
+
+
+def _access(access: Access) -> list[Any]:
+    axes = [[[axis.dim, axis.step, _expr(axis.size)] for axis in group] for group in access.axes]
+    head = [access.tensor, _exprs(access.shape), _exprs(access.start), axes]
+    return head if access.fill is None else [*head, _number(access.fill)]
+
+
+def _range(each: Range) -> list[Any]:
+    return [each.name, _expr(each.extent), each.step]
+
+
+def _statement(statement: Statement) -> list[Any]:
+    match statement:
+        case Loop(range=over, body=body):
+            return ["loop", _range(over), [_statement(each) for each in body]]
+        case Load(tile=tile, access=access):
+            return ["load", tile, _access(access)]
+        case Gather(tile=tile, access=access, indices=indices, axis=axis):
+            return ["gather", tile, _access(access), indices, axis]
+        case Store(access=access, tile=tile):
+            return ["store", _access(access), tile]
+        case Fill(tile=tile, sizes=sizes, value=value):
+            return ["fill", tile, _exprs(sizes), _operand(value)]
+        case Iota(tile=tile, sizes=sizes, axis=axis, start=start, step=step):
+            return ["iota", tile, _exprs(sizes), axis, _expr(start), step]
+        case Matmul(accumulator=accumulator, lhs=lhs, rhs=rhs, stationary=stationary):
+            return ["matmul", accumulator, lhs, rhs, stationary]
+        case Map(function=function, tile=tile, operands=operands, parameters=parameters):
+            return ["map", function, tile, [_operand(each) for each in operands], [_number(p) for p in parameters]]
+        case Reduce(function=function, tile=tile, source=source, axes=axes):
+            return ["reduce", function, tile, source, list(axes)]
+
+
+def _kernel(kernel: Kernel) -> dict[str, Any]:
+    return {
+        "name": kernel.name,
+        "sources": list(kernel.sources),
+        "grid": [_range(each) for each in kernel.grid],
+        "tiles": [[t.name, t.dtype, list(t.shape), t.depth, t.address] for t in kernel.tiles],
+        "body": [_statement(each) for each in kernel.body],
+    }
+
+
+def _program(program: Program) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "name": program.name,
+        "machine": program.machine.to_json(),
+        "format": program.format,
+        "cores": program.cores,
+        "page_bytes": program.page_bytes,
+        "local_bytes": program.local_bytes,
+        "dims": [[d.name, d.minimum, d.optimum, d.maximum] for d in program.dims],
+        "inputs": [[b.name, b.tensor] for b in program.inputs],
+        "outputs": [[b.name, b.tensor] for b in program.outputs],
+        "tensors": [
+            [t.name, t.dtype, _exprs(t.shape), t.space, t.address, t.capacity_bytes, t.role, t.offset]
+            for t in program.tensors
+        ],
+        "kernels": [_kernel(kernel) for kernel in program.kernels],
+    }
+
+
+def _wrong(what: str, value: object) -> InputError:
+    text = repr(value)
+    return InputError(f"a program of the SRAM machine has {text[:80]} where {what} belongs")
+
+
+def _read_int(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong("an integer", value)
+    return value
+
+
+def _read_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong("a name", value)
+    return value
+
+
+def _read_choice(value: object, *choices: str) -> Any:
+    if value not in choices:
+        raise _wrong(f"one of {', '.join(choices)}", value)
+    return value
+
+
+def _read_list(value: object, lengths: tuple[int, ...] = ()) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong("a list", value)
+    items = cast(list[Any], value)
+    if lengths and len(items) not in lengths:
+        raise _wrong(f"a list of {' or '.join(map(str, lengths))}", value)
+    return items
+
+
+def _read_all(value: object, read: Callable[[object], Value]) -> tuple[Value, ...]:
+    return tuple(read(each) for each in _read_list(value))
+
+
+def _read_object(value: object, keys: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or any(key not in value for key in keys):
+        raise _wrong(f"an object with {', '.join(keys)}", value)
+    return cast(dict[str, Any], value)
+
+
+def _read_expr(value: object) -> Expr:
+    if isinstance(value, str):
+        return Expr.parse(value)
+    return Expr.const(_read_int(value))
+
+
+def _read_number(value: object) -> int | float:
+    if isinstance(value, dict):
+        text = _read_object(cast(object, value), ("f",))["f"]
+        return float(_read_choice(text, "inf", "-inf", "nan"))
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _wrong("a number", value)
+    return value
+
+
+def _read_operand(value: object) -> Operand:
+    if isinstance(value, str):
+        return value
+    return _read_value(value)
+
+
+def _read_value(value: object) -> int | float | Expr:
+    if isinstance(value, dict) and "e" in value:
+        return Expr.parse(_read_text(cast(dict[str, object], value)["e"]))
+    return _read_number(value)
+
+
+def _read_axis(value: object) -> Axis:
+    dim, step, size = _read_list(value, (3,))
+    return Axis(_read_int(dim), _read_int(step), _read_expr(size))
+
+
+def _read_access(value: object) -> Access:
+    tensor, shape, start, axes, *fill = _read_list(value, (4, 5))
+    return Access(
+        tensor=_read_text(tensor),
+        shape=_read_all(shape, _read_expr),
+        start=_read_all(start, _read_expr),
+        axes=_read_all(axes, lambda group: _read_all(group, _read_axis)),
+        fill=float(_read_number(fill[0])) if fill else None,
+    )
+
+
+def _read_range(value: object) -> Range:
+    name, extent, step = _read_list(value, (3,))
+    return Range(_read_text(name), _read_expr(extent), _read_int(step))
+
+
+def _read_statement(value: object) -> Statement:
+    opcode, *fields = _read_list(value)
+    length = _FIELDS.get(opcode if isinstance(opcode, str) else "")
+    if length is None or len(fields) != length:
+        raise _wrong("an instruction", value)
+    match opcode:
+        case "loop":
+            return Loop(_read_range(fields[0]), _read_all(fields[1], _read_statement))
+        case "load":
+            return Load(_read_text(fields[0]), _read_access(fields[1]))
+        case "gather":
+            return Gather(_read_text(fields[0]), _read_access(fields[1]), _read_text(fields[2]), _read_int(fields[3]))
+        case "store":
+            return Store(_read_access(fields[0]), _read_text(fields[1]))
+        case "fill":
+            return Fill(_read_text(fields[0]), _read_all(fields[1], _read_expr), _read_value(fields[2]))
+        case "iota":
+            sizes = _read_all(fields[1], _read_expr)
+            return Iota(_read_text(fields[0]), sizes, _read_int(fields[2]), _read_expr(fields[3]), _read_int(fields[4]))
+        case "matmul":
+            accumulator, lhs, rhs = (_read_text(field) for field in fields[:3])
+            return Matmul(accumulator, lhs, rhs, _read_choice(fields[3], "lhs", "rhs"))
+        case "map":
+            parameters = tuple(float(number) for number in _read_all(fields[3], _read_number))
+            return Map(_read_text(fields[0]), _read_text(fields[1]), _read_all(fields[2], _read_operand), parameters)
+        case _:
+            function, tile, source = (_read_text(field) for field in fields[:3])
+            return Reduce(function, tile, source, _read_all(fields[3], _read_int))
+
+
+_FIELDS = {"loop": 2, "load": 2, "gather": 4, "store": 2, "fill": 3, "iota": 5, "matmul": 4, "map": 4, "reduce": 4}
+
+
+def _read_tile(value: object) -> Tile:
+    name, dtype, shape, depth, address = _read_list(value, (5,))
+    return Tile(_read_text(name), _read_text(dtype), _read_all(shape, _read_int), _read_int(depth), _read_int(address))
+
+
+def _read_kernel(value: object) -> Kernel:
+    data = _read_object(value, ("name", "sources", "grid", "tiles", "body"))
+    return Kernel(
+        name=_read_text(data["name"]),
+        grid=_read_all(data["grid"], _read_range),
+        tiles=_read_all(data["tiles"], _read_tile),
+        body=_read_all(data["body"], _read_statement),
+        sources=_read_all(data["sources"], _read_text),
+    )
+
+
+def _read_tensor(value: object) -> Tensor:
+    name, dtype, shape, space, address, capacity, role, offset = _read_list(value, (8,))
+    return Tensor(
+        name=_read_text(name),
+        dtype=_read_text(dtype),
+        shape=_read_all(shape, _read_expr),
+        space=_read_choice(space, "sram", "lpddr"),
+        address=_read_int(address),
+        capacity_bytes=_read_int(capacity),
+        role=_read_choice(role, "input", "output", "weight", "temporary"),
+        offset=_read_int(offset),
+    )
+
+
+def _read_dim(value: object) -> Dim:
+    name, *bounds = _read_list(value, (4,))
+    return Dim(_read_text(name), *(_read_int(bound) for bound in bounds))
+
+
+def _read_binding(value: object) -> Binding:
+    name, tensor = _read_list(value, (2,))
+    return Binding(_read_text(name), _read_text(tensor))
+
+
+def _read_program(value: object) -> Program:
+    data = _read_object(value, ("schema",))
+    if data["schema"] != SCHEMA:
+        raise InputError(
+            f"this program has schema {data['schema']!r}, this runtime reads {SCHEMA}",
+            hint="compile the bundle again, or install the gimlet that wrote it",
+        )
+    _read_object(data, ("name", "machine", "format", "cores", "page_bytes", "local_bytes", "dims"))
+    _read_object(data, ("inputs", "outputs", "tensors", "kernels"))
+    return Program(
+        name=_read_text(data["name"]),
+        machine=Machine.from_options(_read_object(data["machine"], ())),
+        format=_read_text(data["format"]),
+        cores=_read_int(data["cores"]),
+        page_bytes=_read_int(data["page_bytes"]),
+        local_bytes=_read_int(data["local_bytes"]),
+        dims=_read_all(data["dims"], _read_dim),
+        inputs=_read_all(data["inputs"], _read_binding),
+        outputs=_read_all(data["outputs"], _read_binding),
+        tensors=_read_all(data["tensors"], _read_tensor),
+        kernels=_read_all(data["kernels"], _read_kernel),
+    )

@@ -1,0 +1,34 @@
+"""What the machine does when a program is wrong: it stops, and says where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gimlet.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a program was when it stopped. The instruction is counted within its kernel, loops not counted."""
+
+    kernel: str
+    instruction: int
+    opcode: str
+    core: int = 0
+    address: int | None = None
+
+    def __str__(self) -> str:
+        text = f"kernel {self.kernel}, instruction {self.instruction} ({self.opcode}), core {self.core}"
+        return text if self.address is None else f"{text}, address {self.address:#x}"
+
+
+class MachineError(InputError):
+    """A program did something that the machine does not do. Never the user's fault: the compiler wrote the program."""
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        super().__init__(
+            message,
+            where=None if place is None else str(place),
+            hint="the program is wrong, not the input: report it with the bundle",
+        )
+        self.place = place

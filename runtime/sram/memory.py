@@ -1,0 +1,138 @@
+"""The memory of the machine while a program runs: values, which of them were ever written, and who lives where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from gimlet.runtime.sram.binding import BoundProgram
+from gimlet.runtime.sram.faults import MachineError, Place
+from gimlet.runtime.sram.formats import CARRIERS, decode, stored_bytes
+from gimlet.runtime.sram.program import Program, Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+class Weights:
+    """A program's weights, decoded from its weights file when they are first read, and kept."""
+
+    def __init__(self, program: Program, data: Array) -> None:
+        self.data = data
+        self.tensors = {tensor.name: tensor for tensor in program.tensors if tensor.role == "weight"}
+        self.decoded: dict[str, Array] = {}
+
+    def flat(self, name: str) -> Array:
+        """The elements of a weight in its carrier, one after the other."""
+        if name not in self.decoded:
+            tensor = self.tensors[name]
+            shape = tuple(dim.as_int() for dim in tensor.shape)
+            end = tensor.offset + stored_bytes(tensor.dtype, shape)
+            if not 0 <= tensor.offset <= end <= self.data.nbytes:
+                raise MachineError(f"weight {name} ends at byte {end} of a file of {self.data.nbytes}")
+            values = decode(tensor.dtype, self.data[tensor.offset : end], shape)
+            values.setflags(write=False)
+            self.decoded[name] = values.reshape(-1)
+        return self.decoded[name]
+
+
+def overlaps(program: Program) -> dict[str, tuple[str, ...]]:
+    """For each tensor those that share an address with it."""
+    found: dict[str, list[str]] = {tensor.name: [] for tensor in program.tensors}
+    for space in ("sram", "lpddr"):
+        open_until: list[Tensor] = []
+        inside = [tensor for tensor in program.tensors if tensor.space == space and tensor.capacity_bytes]
+        for tensor in sorted(inside, key=lambda each: each.address):
+            open_until = [each for each in open_until if each.address + each.capacity_bytes > tensor.address]
+            for other in open_until:
+                found[other.name].append(tensor.name)
+                found[tensor.name].append(other.name)
+            open_until.append(tensor)
+    return {name: tuple(names) for name, names in found.items()}
+
+
+class Memory:
+    """Tensors of one run. A tensor comes to life when it is first written, and dies when one in its place does."""
+
+    def __init__(self, bound: BoundProgram, weights: Weights, shared: Mapping[str, tuple[str, ...]]) -> None:
+        self.bound = bound
+        self.tensors = {tensor.name: tensor for tensor in bound.program.tensors}
+        self.weights = weights
+        self.shared = shared
+        self.values: dict[str, Array] = {}
+        self.valid: dict[str, Array] = {}
+        self.filled: dict[str, int] = {}
+        self.written: dict[str, int] = {}
+        self.overwritten: dict[str, str] = {}
+        self.padded: dict[tuple[object, ...], Array] = {}
+
+    def place_input(self, name: str, values: Array) -> None:
+        """Puts an input where the program expects it."""
+        self._bury(name)
+        tensor = self.tensors[name]
+        self.values[name] = np.ascontiguousarray(values).astype(CARRIERS[tensor.dtype], copy=False).reshape(-1)
+
+    def read(self, name: str, place: Place) -> Array:
+        """All elements of a tensor that is alive. Whether those that are used were written is `check_valid`'s."""
+        if name in self.values:
+            return self.values[name]
+        if self.tensors[name].role == "weight" and name not in self.overwritten:
+            self.values[name] = self.weights.flat(name)
+            return self.values[name]
+        killer = self.overwritten.get(name)
+        what = "was never written" if killer is None else f"was overwritten by {killer}, which shares its address"
+        raise MachineError(f"reads tensor {name}, which {what}", place)
+
+    def begin_kernel(self, stored: Sequence[str], place: Place) -> None:
+        """Brings the tensors that a kernel stores to life, and ends those whose place they take."""
+        self.padded.clear()
+        self.written = dict.fromkeys(stored, 0)
+        for tensor in stored:
+            if tensor in self.values and tensor not in self.valid:
+                raise MachineError(f"writes tensor {tensor}, which is complete, a second time", place)
+            if tensor in self.values:
+                continue
+            self._bury(tensor)
+            size = prod(self.bound.shapes[tensor])
+            self.values[tensor] = np.empty(size, CARRIERS[self.tensors[tensor].dtype])
+            self.valid[tensor] = np.zeros(size, np.bool_)
+            self.filled[tensor] = 0
+
+    def end_kernel(self, place: Place) -> None:
+        """Checks that no element was written twice, and marks what is complete."""
+        for name, count in self.written.items():
+            expected = self.filled[name] + count
+            valid = self.valid[name]
+            now = int(np.count_nonzero(valid))
+            if now != expected:
+                raise MachineError(f"{expected - now} elements of tensor {name} have two writers", place)
+            self.filled[name] = now
+            if now == valid.size:
+                del self.valid[name]
+
+    def pad(
+        self, name: str, flat: Array, shape: tuple[int, ...], padding: tuple[tuple[int, int], ...], fill: float | bool
+    ) -> Array:
+        """A tensor with a border of `fill`, made once a kernel. The machine's DMA makes the values without a copy."""
+        key = (name, flat.dtype, shape, padding, fill)
+        if key not in self.padded:
+            bordered = np.full([size + sum(p) for size, p in zip(shape, padding, strict=True)], fill, flat.dtype)
+            inside = tuple(slice(low, low + size) for size, (low, _) in zip(shape, padding, strict=True))
+            bordered[inside] = flat.reshape(shape)
+            self.padded[key] = bordered.reshape(-1)
+        return self.padded[key]
+
+    def address(self, name: str, element: int) -> int:
+        """The byte address of an element, in its tensor's space."""
+        tensor = self.tensors[name]
+        return tensor.address + stored_bytes(tensor.dtype, (max(0, element),))
+
+    def _bury(self, name: str) -> None:
+        for other in self.shared[name]:
+            if other in self.values or self.tensors[other].role in ("weight", "input"):
+                self.values.pop(other, None)
+                self.valid.pop(other, None)
+                self.overwritten[other] = name
+        self.overwritten.pop(name, None)

@@ -1,0 +1,307 @@
+"""What a program of the SRAM machine is. docs/sram.md has the machine, the semantics and the timing on one page.
+
+A program is a list of *kernels*, run one after the other with a barrier between them. A kernel is the instruction
+stream that every core of a group runs (one program, many data): its grid is a set of independent *items*, item `i`
+goes to core `i mod cores`, and a core takes its items in order. What differs between items, and between the iterations
+of the loops inside one, are *registers*: a range `m = 0 to seq step 64` defines `r.m` (the position: 0, 64, …),
+`r.m.size` (64, or what is left at the end) and `r.m.index` (0, 1, …). Positions in memory are affine in registers,
+sizes come from `r.*.size`, and both may use the segment's symbolic dimensions, so that one program serves every shape
+within its bounds.
+
+Memory: *tensors* live in the SRAM of all cores together (pages, dealt round-robin) or in LPDDR, at static addresses.
+*Tiles* live in the private part of a core's SRAM, at static addresses too, `depth` copies each so that one is filled
+while the other is used. Loads and stores move tiles between the two; matrix and vector instructions see tiles only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.machine import Machine
+
+SCHEMA = 1
+REGISTER_PREFIX = "r."
+
+Space = Literal["sram", "lpddr"]
+Role = Literal["input", "output", "weight", "temporary"]
+Operand = str | int | float | Expr
+"""What a vector instruction reads: a tile by name, a number, or an expression over the symbolic dimensions."""
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A symbolic dimension and the range that the program was compiled for, placed and timed at the optimum."""
+
+    name: str
+    minimum: int
+    optimum: int
+    maximum: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in shared SRAM or LPDDR, row-major, at byte `address` of its space.
+
+    `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
+    weight begin at `offset` of the program's weights file.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Expr, ...]
+    space: Space
+    address: int
+    capacity_bytes: int
+    role: Role = "temporary"
+    offset: int = -1
+
+
+@dataclass(frozen=True)
+class Range:
+    """`name` = 0 to `extent` in steps of `step`; see the module's docstring for the registers it defines."""
+
+    name: str
+    extent: Expr
+    step: int
+
+    @property
+    def start(self) -> Expr:
+        return Expr.symbol(f"{REGISTER_PREFIX}{self.name}")
+
+    @property
+    def size(self) -> Expr:
+        return Expr.symbol(f"{REGISTER_PREFIX}{self.name}.size")
+
+    @property
+    def index(self) -> Expr:
+        return Expr.symbol(f"{REGISTER_PREFIX}{self.name}.index")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A counter of a DMA transfer: `size` positions, `step` apart along dimension `dim`; −1 repeats one position."""
+
+    dim: int
+    step: int
+    size: Expr
+
+
+@dataclass(frozen=True)
+class Access:
+    """The elements of a tensor that a DMA transfer visits, and how they are laid out in the tile.
+
+    The tensor is seen row-major with `shape` (as many elements as it has). An element's position along dimension d is
+    `start[d]` plus step times counter for every axis of that dimension. `axes` has one entry per dimension of the
+    tile: its counters, the last one fastest. Positions outside the tensor are a fault, unless `fill` gives the value
+    that they read as (padding); nothing may be stored there.
+    """
+
+    tensor: str
+    shape: tuple[Expr, ...]
+    start: tuple[Expr, ...]
+    axes: tuple[tuple[Axis, ...], ...]
+    fill: float | None = None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A buffer in each core's private SRAM: at most `shape` elements, `depth` copies from byte `address`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    depth: int = 1
+    address: int = 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """DMA from a tensor into a tile of the same element type. Cores that load the same elements share one read."""
+
+    tile: str
+    access: Access
+
+
+@dataclass(frozen=True)
+class Gather:
+    """A load whose positions along dimension `axis` of the tile are multiplied out from a tile of indices.
+
+    That dimension must have one counter; it visits `start + step * indices[i]` instead of `start + step * i`.
+    """
+
+    tile: str
+    access: Access
+    indices: str
+    axis: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """DMA from a tile into a tensor of the same element type. No element may be written twice in one kernel."""
+
+    access: Access
+    tile: str
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Vector unit: every element of the tile becomes `value`."""
+
+    tile: str
+    sizes: tuple[Expr, ...]
+    value: int | float | Expr
+
+
+@dataclass(frozen=True)
+class Iota:
+    """Vector unit: element i along `axis` of the tile becomes `start + step * i`; the other dimensions repeat it."""
+
+    tile: str
+    sizes: tuple[Expr, ...]
+    axis: int
+    start: Expr
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """Matrix unit: `accumulator[I, J] += lhs[I, K] · rhs[K, J]`, accumulated in f32 (i32 for i8).
+
+    The `stationary` operand is held in the array: it is at most `matrix_rows` by `matrix_columns` along K and its
+    other dimension, and the other operand streams through, at most `matrix_stream` rows an instruction.
+    """
+
+    accumulator: str
+    lhs: str
+    rhs: str
+    stationary: Literal["lhs", "rhs"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Vector unit: the function of the operands, element by element, with operands of size 1 repeated.
+
+    Computed in f32 for floats, and rounded to the tile's element type when it is written. To `mxint8` only the
+    function `copy`, which shares exponents along the tile's last dimension.
+    """
+
+    function: str
+    tile: str
+    operands: tuple[Operand, ...]
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Vector unit: `sum`, `max`, `min` or `prod` over dimensions of a tile, which keep size 1."""
+
+    function: str
+    tile: str
+    source: str
+    axes: tuple[int, ...]
+
+
+Instruction = Load | Gather | Store | Fill | Iota | Matmul | Map | Reduce
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A hardware loop of one core: the body once for each step of the range."""
+
+    range: Range
+    body: tuple[Statement, ...]
+
+
+Statement = Instruction | Loop
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One instruction stream over a grid of items. `sources` are the ONNX nodes that it computes."""
+
+    name: str
+    grid: tuple[Range, ...]
+    tiles: tuple[Tile, ...]
+    body: tuple[Statement, ...]
+    sources: tuple[str, ...] = ()
+
+    def statements(self) -> Iterator[Statement]:
+        """Every loop and instruction in the order they are written, a loop before its body."""
+        return walk(self.body)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input or output of the segment, and the tensor that it is."""
+
+    name: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything the machine needs to run one segment. `local_bytes` of each core's SRAM are private, the rest shared.
+
+    Shared SRAM is dealt in pages of `page_bytes`: page p lies on core p mod `cores`. `cores` is how many cores, from
+    core 0, the program uses. `format` is the number format of its matrix products.
+    """
+
+    name: str
+    machine: Machine
+    format: str
+    cores: int
+    page_bytes: int
+    local_bytes: int
+    dims: tuple[Dim, ...]
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+    tensors: tuple[Tensor, ...]
+    kernels: tuple[Kernel, ...]
+
+    @property
+    def shared_bytes(self) -> int:
+        """The capacity of shared SRAM: whole pages in what the cores' private parts leave."""
+        pages = (self.machine.sram_bytes_per_core - self.local_bytes) // self.page_bytes
+        return self.cores * pages * self.page_bytes
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor called `name`. KeyError if there is none."""
+        for each in self.tensors:
+            if each.name == name:
+                return each
+        raise KeyError(name)
+
+
+def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
+    """Every loop and instruction of a body in order, a loop before what it repeats."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, Loop):
+            yield from walk(statement.body)
+
+
+def written_tile(instruction: Instruction) -> str | None:
+    """The tile that an instruction writes, None for a store."""
+    if isinstance(instruction, Store):
+        return None
+    return instruction.accumulator if isinstance(instruction, Matmul) else instruction.tile
+
+
+def read_tiles(instruction: Instruction) -> tuple[str, ...]:
+    """The tiles that an instruction reads, an accumulator included."""
+    match instruction:
+        case Store():
+            return (instruction.tile,)
+        case Gather():
+            return (instruction.indices,)
+        case Matmul():
+            return (instruction.lhs, instruction.rhs, instruction.accumulator)
+        case Map():
+            return tuple(operand for operand in instruction.operands if isinstance(operand, str))
+        case Reduce():
+            return (instruction.source,)
+        case _:
+            return ()
