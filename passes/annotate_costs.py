@@ -54,9 +54,7 @@ class AnnotateCostsPass(ModulePass):
         for inner in _outer_ops(op):
             work = work_of(inner)
             if work.known:
-                inner.attributes[COST] = CostAttr.of(
-                    work.flops, work.bytes_read, work.bytes_written, work.weight_bytes
-                )
+                inner.attributes[COST] = CostAttr.of(work.flops, work.bytes_read, work.bytes_written, work.weight_bytes)
             else:
                 inner.attributes.pop(COST, None)
 
