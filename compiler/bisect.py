@@ -19,19 +19,25 @@ from gimlet.compiler.bounds import read_bounds
 from gimlet.compiler.lowering import opsets_of, real_ops, segments_of, target_of
 from gimlet.compiler.manifest_ir import segment_specs
 from gimlet.compiler.numerics import Deviation, deviation
-from gimlet.compiler.reference import OnnxReference
-from gimlet.compiler.segment_runs import Array, Arrays, run_once
+from gimlet.compiler.options import default_cache
+from gimlet.compiler.placement.ir_topology import read_topology
+from gimlet.compiler.reference import OnnxReference, Reference
+from gimlet.compiler.segment_runs import Array, Arrays, run_once, segment_runner
+from gimlet.compiler.sources import Source
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, value_name
 from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.placement import SegmentOp
 from gimlet.passes.entry import describe
+from gimlet.runtime.bundle import Bundle
 from gimlet.runtime.errors import InputError, MissingError, UsageError
 from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.manifest import Segment
 from gimlet.targets.api import Reason, SegmentContext, Topology
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, write_portable
+
+MODULE = "module.mlir"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,23 @@ class OpDeviation:
     value: str
     deviation: Deviation
     ok: bool
+
+
+def bisect_bundle(bundle: Bundle, name: str, reference: Reference, inputs: Arrays) -> list[OpDeviation]:
+    """Every op of a bundle's segment, on the reference's values where it knows the segment's inputs, else the bundle's.
+
+    Errors as those of `bisect`; InputError where the bundle's hardware kinds are not known here.
+    """
+    ctx = GimletContext()
+    path = bundle.open_file(MODULE)
+    module = Source(path, bundle.manifest.model.name, MODULE).import_module(ctx)
+    segment = bundle.manifest.segment(name)
+    with segment_runner(bundle) as runner:
+        values: dict[str, Array] = runner.run_all(inputs)
+    names = [spec.name for spec in segment.inputs]
+    values.update(reference.values(inputs, names))
+    given = {spec.name: values[spec.name].astype(spec.numpy_type) for spec in segment.inputs}
+    return bisect(module, ctx, read_topology(module), name, given, default_cache())
 
 
 def bisect(

@@ -1,0 +1,28 @@
+"""`--verify`: a bundle that was just written, against the model it was compiled from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gimlet.compiler.compare import Comparison, compare
+from gimlet.compiler.reference import reference_of
+from gimlet.compiler.sources import Source
+from gimlet.runtime.bundle import open_bundle
+from gimlet.runtime.random_inputs import random_inputs
+
+
+def verify_bundle(path: Path, source: Source, seed: int = 0) -> list[Comparison]:
+    """Compares a bundle with its source at the optimum of every dimension and, where there are any, at a smaller size.
+
+    Errors as those of running the bundle and of running the source.
+    """
+    bundle = open_bundle(path)
+    reference = reference_of(source)
+    dims = bundle.manifest.dims
+    sizes: list[dict[str, int]] = [{}]
+    if dims:
+        sizes.append({name: (bound.minimum + bound.optimum) // 2 for name, bound in dims.items()})
+    return [
+        compare(bundle, reference, random_inputs(bundle.manifest, seed + index, each))
+        for index, each in enumerate(sizes)
+    ]

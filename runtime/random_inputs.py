@@ -1,0 +1,38 @@
+"""Inputs made up for a program, where nobody has real ones: `gimlet-run --random` and `gimlet-compile --verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.manifest import Manifest
+from gimlet.runtime.tensors import STRING, TensorSpec
+
+
+def random_inputs(manifest: Manifest, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+    """An array for each input, the same for the same seed; dimensions at `sizes`, else at their optimum.
+
+    Floats are normal with variance 1. Integers are 1 or 2: small enough to be an index into most tables, and never a
+    mask that hides everything. InputError for an input whose shape no range bounds.
+    """
+    generator = np.random.default_rng(seed)
+    known = {name: bound.optimum for name, bound in manifest.dims.items()} | dict(sizes or {})
+    specs = [manifest.spec(port) for port in manifest.inputs]
+    return {spec.name: _random(spec, known, generator) for spec in specs}
+
+
+def _random(spec: TensorSpec, sizes: Mapping[str, int], generator: np.random.Generator) -> np.ndarray:
+    shape = spec.resolve(sizes)
+    if shape is None:
+        raise InputError(f"the shape of {spec} is open", where=f"input {spec.name!r}", hint="give the input itself")
+    if spec.dtype == STRING:
+        return np.full(shape, "text", dtype=object)
+    dtype: np.dtype[Any] = spec.numpy_type
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "iu":
+        return generator.integers(1, 3, shape).astype(dtype)
+    return generator.standard_normal(shape).astype(dtype)

@@ -1,0 +1,318 @@
+"""gimlet-compile: a model in, a bundle out; and `gimlet-compile finish`, which completes one on its device's host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from gimlet.runtime.errors import CheckError, UsageError
+from gimlet.tools.cli import print_json, run
+
+if TYPE_CHECKING:
+    from gimlet.compiler.compile import Compilation
+    from gimlet.compiler.options import CompileOptions
+    from gimlet.compiler.progress import Progress
+    from gimlet.compiler.sources import Source
+    from gimlet.runtime.manifest import Manifest
+
+PHASES = ("import", "normalize", "quantize", "annotate", "place", "split", "lower", "emit")
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The flags of one call, as they were given."""
+
+    model: str
+    output: Path | None
+    topology: Path | None
+    objective: str
+    bind: tuple[str, ...]
+    pin: tuple[str, ...]
+    use_format: tuple[str, ...]
+    min_share: tuple[str, ...]
+    placement: Path | None
+    save_placement: Path | None
+    costs: Path | None
+    save_costs: Path | None
+    to: str | None
+    explain: bool
+    dry_run: bool
+    verify: bool
+    allow_tf32: bool
+    report: Path | None
+    time_limit: float | None
+    seed: int
+    force: bool
+    as_json: bool
+
+
+@click.command("gimlet-compile", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option("-o", "--output", type=PATH, help="The bundle to write, a folder NAME.gimlet.")
+@click.option("--topology", type=PATH, help="The hardware at hand, a TOML file. Default: this machine alone.")
+@click.option(
+    "--objective",
+    type=click.Choice(["latency", "throughput", "energy", "cost"]),
+    default="latency",
+    show_default=True,
+    help="What placement minimises.",
+)
+@click.option(
+    "--bind",
+    multiple=True,
+    metavar="DIM=N|DIM=MIN:OPT:MAX",
+    help="Fix a dimension or give its range; x[3] is dimension 3 of input x. Several with commas.",
+)
+@click.option("--pin", multiple=True, metavar="REGEX=DEVICE", help="Put ops whose name or type matches on a device.")
+@click.option("--format", "use_format", multiple=True, metavar="DEVICE=FORMAT", help="Compute in a format there.")
+@click.option("--min-share", multiple=True, metavar="DEVICE=SHARE", help="At least this share of all FLOPs there.")
+@click.option("--placement", type=PATH, help="A placement saved before, perhaps edited.")
+@click.option("--save-placement", type=PATH, help="Write the placement, for --placement.")
+@click.option("--costs", type=PATH, help="Costs saved before: the same costs give the same placement.")
+@click.option("--save-costs", type=PATH, help="Write the costs that placement used, for --costs.")
+@click.option("--to", type=click.Choice(PHASES[:-1]), help="Stop after a phase and print the IR.")
+@click.option("--explain", is_flag=True, help="Say for each op where it runs, and what it would cost elsewhere.")
+@click.option("--dry-run", is_flag=True, help="Place and split, print what would be built, write nothing.")
+@click.option("--verify", is_flag=True, help="Run the bundle and compare it with the source model.")
+@click.option("--allow-tf32", is_flag=True, help="Let float32 matrix products be computed in TF32 where a device can.")
+@click.option("--report", type=PATH, help="Write a page with the segments, the placement and the schedule.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds for placement.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of placement and of --verify's inputs.")
+@click.option("--force", is_flag=True, help="Replace a bundle that exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def gimlet_compile(**flags: Any) -> None:
+    """Compile MODEL, an .onnx, .pt2 or .mlir file or package.module:callable, into a bundle.
+
+    `gimlet-compile finish OUT.gimlet` builds, on the machine that has them, the parts for devices that were deferred.
+    """
+    request = Request(**flags)
+    if request.output is None and not (request.to or request.dry_run):
+        raise click.UsageError("say where the bundle goes: -o OUT.gimlet (or --to PHASE, or --dry-run)")
+    compile_request(request)
+
+
+@click.command("gimlet-compile finish", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("bundle", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def finish(bundle: Path, *, as_json: bool) -> None:
+    """Build the deferred parts of BUNDLE on this machine. The bundle's id stays what it is."""
+    from gimlet.compiler.finish import finish_bundle
+
+    built = finish_bundle(bundle)
+    if as_json:
+        print_json({"bundle": str(bundle), "built": built})
+        return
+    for path in built:
+        click.echo(f"built {path}")
+    if not built:
+        click.echo("nothing was deferred")
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The command's entry point."""
+    import sys
+
+    given = list(sys.argv[1:] if args is None else args)
+    if given[:1] == ["finish"]:
+        run(finish, given[1:])
+    run(gimlet_compile, given)
+
+
+def compile_request(request: Request) -> None:
+    """Does what the flags ask for and prints the outcome."""
+    from gimlet.compiler.api import start
+    from gimlet.compiler.bundle import check_target
+    from gimlet.compiler.progress import Progress
+    from gimlet.compiler.sources import open_source
+
+    options = options_of(request)
+    if request.output is not None and not (request.to or request.dry_run):
+        check_target(request.output, force=request.force)
+    progress = Progress(quiet=request.as_json or request.to is not None)
+    source = open_source(request.model)
+    compilation = start(source, options, progress)
+    if request.to:
+        print_phase(compilation, request)
+        return
+    if request.dry_run or request.output is None:
+        compilation.run_to("split")
+        save(compilation, request)
+        print_plan(compilation, request)
+        return
+    bundle_id, manifest = compilation.emit(request.output, force=request.force)
+    save(compilation, request)
+    checks = verify(request, source) if request.verify else None
+    print_outcome(compilation, request, bundle_id, manifest, progress, checks)
+
+
+def options_of(request: Request) -> CompileOptions:
+    """The options that the flags spell. UsageError for one that is spelled wrong."""
+    from gimlet.compiler.api import resolve_topology
+    from gimlet.compiler.bounds import parse_bindings
+    from gimlet.compiler.options import CompileOptions
+
+    return CompileOptions(
+        topology=resolve_topology(request.topology),
+        objective=request.objective,  # pyright: ignore[reportArgumentType]  (click checked the choice)
+        bindings=parse_bindings(request.bind),
+        pins=pairs(request.pin, "--pin", "REGEX=DEVICE"),
+        formats=pairs(request.use_format, "--format", "DEVICE=FORMAT"),
+        min_shares=tuple(
+            (device, _share(text)) for device, text in pairs(request.min_share, "--min-share", "DEVICE=0.2")
+        ),
+        placement=request.placement,
+        costs=request.costs,
+        allow_tf32=request.allow_tf32,
+        time_limit_s=request.time_limit,
+        seed=request.seed,
+    )
+
+
+def pairs(texts: Iterable[str], flag: str, form: str) -> tuple[tuple[str, str], ...]:
+    """Texts of the form KEY=VALUE, split at the last equals sign. UsageError for another form."""
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        key, _, value = text.rpartition("=")
+        if not key or not value:
+            raise UsageError(f"cannot read {text!r}", where=flag, hint=f"write {form}")
+        found.append((key, value))
+    return tuple(found)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"{text!r} is no share", where="--min-share", hint="write a number from 0 to 1")
+    return share
+
+
+def print_phase(compilation: Compilation, request: Request) -> None:
+    """The IR after a phase, on standard output or into the file that -o names."""
+    from gimlet.compiler.compile import module_text
+
+    # `lower` and `emit` leave the IR as it is after `split`.
+    compilation.run_to("split" if request.to == "lower" else request.to or "split")
+    text = module_text(compilation.module)
+    if request.output is None:
+        click.echo(text, nl=False)
+    else:
+        request.output.write_text(text)
+    save(compilation, request)
+
+
+def save(compilation: Compilation, request: Request) -> None:
+    """Writes the placement and the costs where they are asked for."""
+    placement = compilation.placement
+    if placement is None:
+        return
+    if request.save_placement:
+        placement.save(request.save_placement)
+    if request.save_costs:
+        request.save_costs.write_text(json.dumps(placement.costs(), indent=1, sort_keys=True) + "\n")
+    if request.report:
+        from gimlet.compiler.report import write_report
+
+        write_report(request.report, compilation)
+
+
+def verify(request: Request, source: Source) -> list[dict[str, Any]]:
+    """Compares the bundle with the source on random inputs. CheckError where an output is out of tolerance."""
+    from gimlet.compiler.verify import verify_bundle
+
+    if request.output is None:
+        return []
+    comparisons = verify_bundle(request.output, source, seed=request.seed)
+    for comparison in comparisons:
+        if not comparison.ok:
+            worst = "; ".join(
+                f"{name}: {found.of_range:.3g} of range, relative L2 {found.relative_l2:.3g}"
+                for name, found in comparison.outputs.items()
+                if not found.within(comparison.format)
+            )
+            raise CheckError(
+                f"the bundle's outputs are not the model's: {worst}",
+                where=str(request.output),
+                hint=f"gimlet-compare {request.output} --ref {request.model} --bisect finds the op",
+            )
+    return [
+        {"reference": item.reference, "outputs": {name: found.of_range for name, found in item.outputs.items()}}
+        for item in comparisons
+    ]
+
+
+def print_plan(compilation: Compilation, request: Request) -> None:
+    """What a dry run found: coverage, segments, and with --explain every op."""
+    from rich.console import Console
+
+    from gimlet.compiler.placement.explain import print_explanation
+
+    if compilation.placement is None:
+        raise UsageError("the IR is placed already", hint="give the model itself, or IR up to the phase annotate")
+    data = compilation.placement.explain()
+    if request.as_json:
+        print_json(data)
+        return
+    print_explanation(data, Console(), ops=request.explain)
+
+
+def print_outcome(
+    compilation: Compilation,
+    request: Request,
+    bundle_id: str,
+    manifest: Manifest,
+    progress: Progress,
+    checks: list[dict[str, Any]] | None,
+) -> None:
+    """The bundle that was written, and with --explain why it is as it is."""
+    placement = compilation.placement
+    if request.as_json:
+        summary = manifest.placement
+        data: dict[str, Any] = {
+            "bundle": str(request.output),
+            "id": bundle_id,
+            "objective": summary.objective,
+            "value": summary.value,
+            "bound": summary.bound,
+            "gap": summary.gap,
+            "status": summary.status,
+            "segments": [
+                {
+                    "id": segment.id,
+                    "device": segment.device,
+                    "format": segment.format,
+                    "ops": segment.ops,
+                    "seconds": segment.seconds,
+                    "deferred": any(variant.deferred for variant in segment.variants),
+                }
+                for segment in manifest.segments
+            ],
+            "seconds": progress.seconds,
+        }
+        if request.explain and placement is not None:
+            data["explain"] = placement.explain()
+        if checks is not None:
+            data["verify"] = checks
+        print_json(data)
+        return
+    if request.explain and placement is not None:
+        from rich.console import Console
+
+        from gimlet.compiler.placement.explain import print_explanation
+
+        print_explanation(placement.explain(), Console())
+    for item in checks or []:
+        errors = ", ".join(f"{name} {error:.2g} of range" for name, error in item["outputs"].items())
+        click.echo(f"verified against {item['reference']}: {errors}")
+    deferred = [segment.id for segment in manifest.segments if any(v.deferred for v in segment.variants)]
+    if deferred:
+        click.echo(f"deferred to the device's own host: {', '.join(deferred)} (gimlet-compile finish {request.output})")
+    click.echo(f"{request.output} {bundle_id}")
