@@ -43,10 +43,15 @@ class Block:
 
 @dataclass
 class BlockTable:
-    """Seconds of node by place, transfers, and the blocks solved so far: equal layers are solved once."""
+    """Seconds of node by place, transfers, and the blocks solved so far: equal layers are solved once.
+
+    `charge` is a price of node by place (of either sign) that is added to the seconds of a block once, whatever its
+    schedule: the multipliers of `relaxed_bound`.
+    """
 
     seconds: list[list[float]]
     problem: Problem
+    charge: list[list[float]]
     solved: dict[object, tuple[float, tuple[int, ...]]] = field(
         default_factory=dict[object, tuple[float, tuple[int, ...]]]
     )
@@ -65,14 +70,17 @@ class BlockTable:
 
 def solve_block(table: BlockTable, block: Block, ends: Ends) -> tuple[float, tuple[int, ...]]:
     """A lower bound on the block's seconds, the last joint included, and places of the inner nodes that suggest it."""
-    own = 0.0 if block.last < 0 else table.seconds[block.last][ends.last]
+    own = 0.0
+    if block.last >= 0:
+        own = table.seconds[block.last][ends.last] + table.charge[block.last][ends.last]
     if not block.inner:
         if block.direct is None:
             # An order without a value (through nodes that were left out): the second joint is launched after the first.
             return own + (table.hop(ends.first, ends.last, None) if block.last >= 0 else 0.0), ()
         return own + table.hop(ends.first, ends.last, block.direct), ()
     rows = tuple(tuple(table.seconds[node]) for node in block.inner)
-    key = rows, block.sources, block.sinks, block.edges, block.direct, ends
+    charges = tuple(tuple(table.charge[node]) for node in block.inner)
+    key = rows, charges, block.sources, block.sinks, block.edges, block.direct, ends
     found = table.solved.get(key)
     if found is None:
         found = table.solved[key] = _Search(table, block, ends).run()
@@ -85,8 +93,11 @@ class _Search:
     def __init__(self, table: BlockTable, block: Block, ends: Ends) -> None:
         self.table, self.block, self.ends = table, block, ends
         self.rows = [table.seconds[node] for node in block.inner]
+        self.charge = [table.charge[node] for node in block.inner]
         self.places = [[p for p, s in enumerate(row) if s < _INFINITE] for row in self.rows]
         self.count = len(block.inner)
+        least = [min(self.charge[i][p] for p in places) for i, places in enumerate(self.places)]
+        self.least_after = [sum(least[i:]) for i in range(self.count + 1)]
         self.floor = 0.0 if block.direct is None else table.hop(ends.first, ends.last, block.direct)
         self.tail = self._tails()
         self.best = _INFINITE
@@ -99,11 +110,11 @@ class _Search:
         self._offer([self._fastest(i) for i in range(self.count)])
         if self.count > _LARGEST:
             return self._coarse(), self.best_places
-        self._descend([], [], {})
+        self._descend([], [], {}, 0.0)
         return (self.best if self.budget > 0 else self._coarse()), self.best_places
 
     def _fastest(self, index: int) -> int:
-        return min(self.places[index], key=lambda place: self.rows[index][place])
+        return min(self.places[index], key=lambda place: self.rows[index][place] + self.charge[index][place])
 
     def _tails(self) -> list[dict[int, float]]:
         """From the end of an inner node on a place to the start of the last joint, along the cheapest longest path."""
@@ -149,11 +160,14 @@ class _Search:
             value = max(value, finish[index] + self.tail[index][place])
             device = self.table.device(place)
             loads[device] = loads.get(device, self._lead(place)) + self.rows[index][place]
-        value = max([value, *loads.values()])
+        value = max([value, *loads.values()]) + sum(self.charge[i][place] for i, place in enumerate(places))
         if value < self.best:
             self.best, self.best_places = value, tuple(places)
 
-    def _descend(self, places: list[int], finish: list[float], loads: dict[int, float]) -> None:
+    def _helps(self, value: float) -> bool:
+        return value < self.best - 1e-9 * abs(self.best)
+
+    def _descend(self, places: list[int], finish: list[float], loads: dict[int, float], charged: float) -> None:
         index = len(places)
         if index == self.count:
             self._offer(places)
@@ -167,12 +181,14 @@ class _Search:
             device = self.table.device(place)
             before = loads.get(device)
             load = (self._lead(place) if before is None else before) + self.rows[index][place]
-            reach = max(end + self.tail[index][place], load, self.floor)
-            if reach < self.best * (1 - 1e-9):
+            reach = max(end + self.tail[index][place], load, self.floor, *loads.values())
+            reach += charged + self.charge[index][place] + self.least_after[index + 1]
+            if self._helps(reach):
                 choices.append((reach, place, end, {**loads, device: load}))
         for reach, place, end, after in sorted(choices, key=lambda choice: choice[:2]):
-            if reach < self.best * (1 - 1e-9):
-                self._descend([*places, place], [*finish, end], after)
+            if self._helps(reach):
+                charge = self.charge[index][place]
+                self._descend([*places, place], [*finish, end], after, charged + charge)
 
     def _coarse(self) -> float:
         """Where the search was too long: the longest path, and the work spread over all devices at their best."""
@@ -188,7 +204,7 @@ class _Search:
             finish.append(ends)
             longest = max(longest, min(end + self.tail[index][place] for place, end in ends.items()))
         every = sorted({place for places in self.places for place in places})
-        return max([longest, *(self._spread(place, every) for place in every)])
+        return max([longest, *(self._spread(place, every) for place in every)]) + self.least_after[0]
 
     def _spread(self, reference: int, every: Sequence[int]) -> float:
         """The least T with sum over devices of (T - lead) / ratio at least the work, in the seconds of `reference`.

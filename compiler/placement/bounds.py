@@ -8,32 +8,45 @@ bound of that set; with many devices, only the host's idle power is counted.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 from ortools.linear_solver import pywraplp
 
-from gimlet.compiler.placement.latency_bound import LatencyBound, latency_bound
+from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.relaxed_bound import relaxed_bound
 from gimlet.runtime.errors import InfeasibleError
 
 _MOST_SETS = 16
 
 
-def lower_bound(problem: Problem) -> LatencyBound:
-    """A bound on the problem's objective, and places that the bound suggests."""
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound on the objective, and places that it suggests to start from."""
+
+    value: float
+    suggestions: tuple[tuple[int, ...], ...]
+
+
+def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
+    """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one."""
+    if problem.rules.objective == "latency":
+        relaxation = LatencyRelaxation(problem)
+        free = relaxation.bound()
+        held, seen = relaxed_bound(problem, relaxation, free, best_known)
+        return Bound(held.seconds, (free.place, *seen))
     latency = latency_bound(problem)
     match problem.rules.objective:
-        case "latency":
-            return latency
         case "throughput":
-            return LatencyBound(period_bound(problem), latency.place)
+            return Bound(period_bound(problem), (latency.place,))
         case "energy":
             sets = [(_energy(problem, devices, seconds), p) for devices, seconds, p in _sets(problem, latency)]
         case "cost":
             sets = [(_cost(problem, devices, seconds), p) for devices, seconds, p in _sets(problem, latency)]
-    return LatencyBound(*min(sets))
+    value, place = min(sets)
+    return Bound(value, (place,))
 
 
 def _sets(problem: Problem, latency: LatencyBound) -> Iterable[tuple[frozenset[int], float, tuple[int, ...]]]:

@@ -225,16 +225,17 @@ def _build(problem: Problem, members: Iterable[Sequence[int]]) -> Coarse:
     for fusion in problem.fusions:
         if group_of[fusion.producer] == group_of[fusion.consumer]:
             inside[group_of[fusion.producer]].append(fusion)
+    nodes = tuple(_group_node(problem, group, fused) for group, fused in zip(groups, inside, strict=True))
     coarse = Problem(
         devices=problem.devices,
         places=problem.places,
-        nodes=tuple(_group_node(problem, group, fused) for group, fused in zip(groups, inside, strict=True)),
+        nodes=nodes,
         values=_group_values(problem, group_of),
         routes=problem.routes,
         weights=tuple(
             Weight(w.key, tuple(sorted({group_of[user] for user in w.users})), w.size_bytes) for w in problem.weights
         ),
-        fusions=_group_fusions(problem, group_of),
+        fusions=_group_fusions(problem, group_of, nodes),
         host=problem.host,
         rules=replace(rules, pins={}, together=tuple(sorted(group for group in together if len(group) > 1))),
     )
@@ -291,7 +292,7 @@ def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...
     return tuple(Value(names[key], size, *key) for key, size in sizes.items())
 
 
-def _group_fusions(problem: Problem, group_of: Sequence[int]) -> tuple[Fusion, ...]:
+def _group_fusions(problem: Problem, group_of: Sequence[int], nodes: Sequence[Node]) -> tuple[Fusion, ...]:
     seconds: dict[tuple[int, int], dict[int, float]] = {}
     joules: dict[tuple[int, int], dict[int, float]] = {}
     for fusion in problem.fusions:
@@ -301,5 +302,6 @@ def _group_fusions(problem: Problem, group_of: Sequence[int]) -> tuple[Fusion, .
         for total, part in ((seconds, fusion.seconds), (joules, fusion.joules)):
             sums = total.setdefault(pair, {})
             for place, saved in part.items():
-                sums[place] = sums.get(place, 0.0) + saved
+                if all(place in nodes[group].options for group in pair):
+                    sums[place] = sums.get(place, 0.0) + saved
     return tuple(Fusion(*pair, seconds[pair], joules[pair]) for pair in sorted(seconds))

@@ -240,7 +240,9 @@ class SlotModel:
         end: list[Any] = []
         free: dict[int, Any] = {}
         for slot, device in enumerate(self.device):
-            end.append(start[slot] + self.busy(slot, tick))
+            ended = model.new_int_var(0, _HORIZON, f"end{slot}")
+            model.add(ended == start[slot] + self.busy(slot, tick))
+            end.append(ended)
             if device in free:
                 model.add(start[slot] >= free[device])
             free[device] = end[slot]
@@ -408,6 +410,7 @@ def solve_slots(
     solver.parameters.random_seed = limits.seed
     solver.parameters.max_deterministic_time = limits.work
     solver.parameters.relative_gap_limit = limits.gap
+    solver.parameters.cp_model_probing_level = 0
     if limits.seconds is not None:
         solver.parameters.max_time_in_seconds = max(limits.seconds, 0.01)
     status = solver.solve(model)

@@ -8,10 +8,10 @@ across the borders of segments, which takes back what coarsening lost there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gimlet.compiler.placement.problem import Placement, Problem
-from gimlet.compiler.placement.segments import Found, carve, judge, renumber
+from gimlet.compiler.placement.segments import POLICIES, Found, carve, judge, renumber
 
 
 def single_places(problem: Problem) -> list[tuple[int, ...]]:
@@ -118,29 +118,40 @@ def best_of(problem: Problem, candidates: Iterable[Sequence[int]]) -> Found:
     return min(found, key=lambda candidate: candidate.rank(problem.rules.objective))
 
 
-def climb(problem: Problem, start: Found, evaluations: int = 1500) -> Found:
-    """Moves one node, or two neighbours, to another place while that helps."""
-    objective = problem.rules.objective
+def climb(problem: Problem, start: Found, evaluations: int = 600) -> Found:
+    """Moves one node, or two neighbours, to another place while that helps; first to where a neighbour is."""
     best = start
-    improved = True
-    while improved and evaluations > 0:
-        improved = False
-        for node, allowed in enumerate(problem.allowed):
-            for place in allowed:
-                here = best.placement.place
-                groups = [(node,), *((node, n) for n in problem.successors[node] if here[n] == here[node])]
-                for moved in groups if place != here[node] else ():
-                    if any(place not in problem.allowed[n] for n in moved) or evaluations <= 0:
-                        continue
-                    evaluations -= 1
-                    chosen = list(here)
-                    for n in moved:
-                        chosen[n] = place
-                    candidate = carve(problem, chosen)
-                    if candidate.rank(objective) < best.rank(objective):
-                        best, improved = candidate, True
-                        break
-    return best
+    for near in (True, False):
+        improved = True
+        while improved and evaluations > 0:
+            improved = False
+            for moved, place in list(_moves(problem, best.placement.place, near)):
+                if evaluations <= 0:
+                    break
+                if best.placement.place[moved[0]] == place:
+                    continue
+                evaluations -= 1
+                chosen = list(best.placement.place)
+                for node in moved:
+                    chosen[node] = place
+                candidate = carve(problem, chosen, POLICIES[:1])
+                if candidate.rank(problem.rules.objective) < best.rank(problem.rules.objective):
+                    best, improved = candidate, True
+    return min(best, carve(problem, best.placement.place), key=lambda found: found.rank(problem.rules.objective))
+
+
+def _moves(problem: Problem, here: Sequence[int], near: bool) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Nodes to move together and where to; `near` only where a neighbour is."""
+    for node, allowed in enumerate(problem.allowed):
+        around = {here[n] for n in (*problem.predecessors[node], *problem.successors[node])}
+        pairs = [(node, n) for n in problem.successors[node] if here[n] == here[node]]
+        for place in allowed:
+            if place == here[node] or (near and place not in around):
+                continue
+            yield (node,), place
+            for pair in pairs:
+                if place in problem.allowed[pair[1]]:
+                    yield pair, place
 
 
 def refine(problem: Problem, start: Found, evaluations: int = 250) -> Found:

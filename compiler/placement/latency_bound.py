@@ -30,10 +30,14 @@ _SPANS = (10**9, 64, 16, 4, 0)
 
 @dataclass(frozen=True)
 class LatencyBound:
-    """`seconds` is a proven lower bound; `place` is a placement of all nodes that comes from it (feasible or not)."""
+    """`seconds` is a proven lower bound; `place` is a placement of all nodes that comes from it (feasible or not).
+
+    `choice` is the amount of leaving out that gave it.
+    """
 
     seconds: float
     place: tuple[int, ...]
+    choice: int = 0
 
 
 @dataclass
@@ -69,24 +73,109 @@ class Relaxation:
 
 def latency_bound(problem: Problem) -> LatencyBound:
     """The best bound over all amounts of leaving out. Rules other than pins are not used."""
-    if not problem.nodes:
-        return LatencyBound(0.0, ())
-    relaxation = Relaxation(problem)
-    ancestors, descendants = closures(problem)
-    spine = _spine(problem, relaxation)
-    spans = _spans(problem, spine, ancestors, descendants)
-    best = LatencyBound(0.0, ())
-    table = BlockTable(relaxation.seconds, problem)
-    tried: set[int] = set()
-    for limit in _SPANS:
-        kept = [node for node, span in enumerate(spans) if span <= limit]
-        if len(kept) in tried:
-            continue
-        tried.add(len(kept))
-        found = _bound(problem, relaxation, table, kept, ancestors, descendants)
-        if found.seconds > best.seconds * (1 + 1e-12) or not best.place:
-            best = found
-    return best
+    return LatencyRelaxation(problem).bound()
+
+
+class LatencyRelaxation:
+    """The bound of one problem, to be taken again with other charges."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.relaxation = Relaxation(problem)
+        self.ancestors, self.descendants = closures(problem)
+        spans = self._spans(self._spine()) if problem.nodes else []
+        kept = {limit: tuple(n for n, span in enumerate(spans) if span <= limit) for limit in _SPANS}
+        self.choices = list(dict.fromkeys(kept.values()))
+
+    def bound(self, charge: list[list[float]] | None = None, choice: int | None = None) -> LatencyBound:
+        """A lower bound on latency plus charges: `charge[node][place]` is paid where the node is on the place.
+
+        `choice` is one amount of leaving out; by default all are tried.
+        """
+        if not self.problem.nodes:
+            return LatencyBound(0.0, ())
+        charges = charge or [[0.0] * len(self.problem.places) for _ in self.problem.nodes]
+        table = BlockTable(self.relaxation.seconds, self.problem, charges)
+        best: LatencyBound | None = None
+        for number, kept in enumerate(self.choices):
+            if choice is not None and number != choice:
+                continue
+            found = self._bound(table, kept)
+            if best is None or found.seconds > best.seconds + 1e-12 * abs(best.seconds):
+                best = LatencyBound(found.seconds, found.place, number)
+        return best or LatencyBound(0.0, ())
+
+    def _spine(self) -> list[int]:
+        """The heaviest path, by each node's fastest place."""
+        weight = [min(row) for row in self.relaxation.seconds]
+        ends: list[float] = []
+        parents: list[int] = []
+        for node, sources in enumerate(self.problem.predecessors):
+            parent = max(sources, key=lambda source: (ends[source], -source), default=-1)
+            ends.append(weight[node] + (ends[parent] if parent >= 0 else 0.0))
+            parents.append(parent)
+        node = max(range(len(ends)), key=lambda n: (ends[n], -n))
+        path: list[int] = []
+        while node >= 0:
+            path.append(node)
+            node = parents[node]
+        return path[::-1]
+
+    def _spans(self, spine: Sequence[int]) -> list[int]:
+        """For each node, how many nodes of the spine it is not comparable with."""
+        mask = sum(1 << node for node in spine)
+        return [
+            (mask & ~(self.ancestors[node] | self.descendants[node] | 1 << node)).bit_count()
+            for node in range(len(self.problem.nodes))
+        ]
+
+    def _bound(self, table: BlockTable, kept: Sequence[int]) -> LatencyBound:
+        """The bound with only the nodes in `kept`; of the others only the least charge counts."""
+        problem, relaxation = self.problem, self.relaxation
+        joints, groups = self._blocks(kept)
+        reached: dict[int, float] = {-1: 0.0}
+        trail: list[dict[int, tuple[int, tuple[int, ...]]]] = []
+        for index, inner in enumerate(groups):
+            first = joints[index - 1] if index else -1
+            last = joints[index] if index < len(joints) else -1
+            block = _block(relaxation, first, tuple(inner), last)
+            ends = [p for p, s in enumerate(relaxation.seconds[last]) if s < float("inf")] if last >= 0 else [-1]
+            following: dict[int, float] = {}
+            steps: dict[int, tuple[int, tuple[int, ...]]] = {}
+            for end in ends:
+                for start, time in reached.items():
+                    seconds, places = solve_block(table, block, Ends(start, end))
+                    if time + seconds < following.get(end, float("inf")):
+                        following[end] = time + seconds
+                        steps[end] = start, places
+            reached = following
+            trail.append(steps)
+        place = [-1] * len(problem.nodes)
+        end = -1
+        for index in reversed(range(len(groups))):
+            start, places = trail[index][end]
+            for node, chosen in zip(groups[index], places, strict=True):
+                place[node] = chosen
+            if index:
+                place[joints[index - 1]] = start
+            end = start
+        inside = set(kept)
+        rest = sum(
+            min(table.charge[n][p] for p in allowed) for n, allowed in enumerate(problem.allowed) if n not in inside
+        )
+        return LatencyBound(reached[-1] + rest, _complete(problem, place))
+
+    def _blocks(self, kept: Sequence[int]) -> tuple[list[int], list[list[int]]]:
+        """The joints among `kept`, and the nodes before, between and after them."""
+        ancestors, descendants = self.ancestors, self.descendants
+        mask = sum(1 << node for node in kept)
+        joints = [n for n in kept if not mask & ~(ancestors[n] | descendants[n] | 1 << n)]
+        joint_mask = sum(1 << node for node in joints)
+        groups: list[list[int]] = [[] for _ in range(len(joints) + 1)]
+        for node in kept:
+            if not joint_mask >> node & 1:
+                groups[(ancestors[node] & joint_mask).bit_count()].append(node)
+        return joints, groups
 
 
 def closures(problem: Problem) -> tuple[list[int], list[int]]:
@@ -100,78 +189,6 @@ def closures(problem: Problem) -> tuple[list[int], list[int]]:
         for following in problem.successors[node]:
             descendants[node] |= descendants[following] | 1 << following
     return ancestors, descendants
-
-
-def _spine(problem: Problem, relaxation: Relaxation) -> list[int]:
-    """The heaviest path, by each node's fastest place."""
-    weight = [min(row) for row in relaxation.seconds]
-    ends: list[float] = []
-    parents: list[int] = []
-    for node, sources in enumerate(problem.predecessors):
-        parent = max(sources, key=lambda source: (ends[source], -source), default=-1)
-        ends.append(weight[node] + (ends[parent] if parent >= 0 else 0.0))
-        parents.append(parent)
-    node = max(range(len(ends)), key=lambda n: (ends[n], -n))
-    path: list[int] = []
-    while node >= 0:
-        path.append(node)
-        node = parents[node]
-    return path[::-1]
-
-
-def _spans(problem: Problem, spine: Sequence[int], ancestors: list[int], descendants: list[int]) -> list[int]:
-    """For each node, how many nodes of the spine it is not comparable with."""
-    mask = sum(1 << node for node in spine)
-    return [
-        (mask & ~(ancestors[node] | descendants[node] | 1 << node)).bit_count() for node in range(len(problem.nodes))
-    ]
-
-
-def _bound(
-    problem: Problem,
-    relaxation: Relaxation,
-    table: BlockTable,
-    kept: list[int],
-    ancestors: list[int],
-    descendants: list[int],
-) -> LatencyBound:
-    """The bound with only the nodes in `kept`."""
-    mask = sum(1 << node for node in kept)
-    joints = [n for n in kept if not mask & ~(ancestors[n] | descendants[n] | 1 << n)]
-    joint_mask = sum(1 << node for node in joints)
-    groups: list[list[int]] = [[] for _ in range(len(joints) + 1)]
-    for node in kept:
-        if not joint_mask >> node & 1:
-            groups[(ancestors[node] & joint_mask).bit_count()].append(node)
-
-    reached: dict[int, float] = {-1: 0.0}
-    trail: list[dict[int, tuple[int, tuple[int, ...]]]] = []
-    for index, inner in enumerate(groups):
-        first = joints[index - 1] if index else -1
-        last = joints[index] if index < len(joints) else -1
-        block = _block(relaxation, first, tuple(inner), last)
-        ends = [p for p, s in enumerate(relaxation.seconds[last]) if s < float("inf")] if last >= 0 else [-1]
-        following: dict[int, float] = {}
-        steps: dict[int, tuple[int, tuple[int, ...]]] = {}
-        for end in ends:
-            for start, time in reached.items():
-                seconds, places = solve_block(table, block, Ends(start, end))
-                if time + seconds < following.get(end, float("inf")):
-                    following[end] = time + seconds
-                    steps[end] = start, places
-        reached = following
-        trail.append(steps)
-
-    place = [-1] * len(problem.nodes)
-    end = -1
-    for index in reversed(range(len(groups))):
-        start, places = trail[index][end]
-        for node, chosen in zip(groups[index], places, strict=True):
-            place[node] = chosen
-        if index:
-            place[joints[index - 1]] = start
-        end = start
-    return LatencyBound(reached[-1], _complete(problem, place))
 
 
 def _block(relaxation: Relaxation, first: int, inner: tuple[int, ...], last: int) -> Block:

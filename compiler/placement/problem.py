@@ -222,6 +222,17 @@ class Problem:
         return tuple(tuple(nodes) for nodes in found)
 
     @cached_property
+    def memory_can_bind(self) -> bool:
+        """Whether some placement could need more memory than a device has."""
+        for device, spec in enumerate(self.devices):
+            places = [place for place, found in enumerate(self.device_of) if found == device]
+            most = sum(weight.size_bytes.get(place, 0) for weight in self.weights for place in places)
+            peaks = (option.activation_bytes for node in self.nodes for option in node.options.values())
+            if spec.memory_bytes is not None and places and most + max(peaks, default=0) > spec.memory_bytes:
+                return True
+        return False
+
+    @cached_property
     def total_flops(self) -> float:
         """FLOPs of all nodes."""
         return sum(node.flops for node in self.nodes)

@@ -125,8 +125,11 @@ def violations(problem: Problem, placement: Placement, schedule: Schedule) -> li
     return found
 
 
-def simulate(problem: Problem, placement: Placement) -> Schedule:
-    """Runs the placement on paper. InputError where segments are not atomic: a cycle, or two places in one segment."""
+def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True) -> Schedule:
+    """Runs the placement on paper. InputError where segments are not atomic: a cycle, or two places in one segment.
+
+    Without `with_memory`, `memory_bytes` is left empty.
+    """
     members: dict[int, list[int]] = {}
     for node, segment in enumerate(placement.segment):
         members.setdefault(segment, []).append(node)
@@ -170,7 +173,7 @@ def simulate(problem: Problem, placement: Placement) -> Schedule:
             transfers.append(Transfer(value, source, destination, size, alone, start, end))
             if destination == problem.host and problem.values[value].is_output:
                 last = max(last, end)
-    return _figures(problem, placement, tuple(launches), tuple(transfers), last)
+    return _figures(problem, placement, tuple(launches), tuple(transfers), last, with_memory)
 
 
 def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int, list[int]]], dict[int, set[int]]]:
@@ -215,6 +218,7 @@ def _figures(
     launches: tuple[Launch, ...],
     transfers: tuple[Transfer, ...],
     latency: float,
+    with_memory: bool,
 ) -> Schedule:
     busy: dict[int, float] = {}
     overhead: dict[int, float] = {}
@@ -236,7 +240,7 @@ def _figures(
         cost_usd=_cost(problem, in_use, latency),
         device_busy_s=dict(sorted(busy.items())),
         link_busy_s=dict(sorted(links.items())),
-        memory_bytes=memory_of(problem, placement.place),
+        memory_bytes=memory_of(problem, placement.place) if with_memory else {},
     )
 
 

@@ -88,14 +88,14 @@ class Found:
 
 
 def judge(problem: Problem, placement: Placement) -> Found:
-    """Simulates a placement and checks it against the rules."""
-    schedule = simulate(problem, placement)
+    """Simulates a placement and checks it against the rules. Memory is counted where it could be short."""
+    schedule = simulate(problem, placement, with_memory=problem.memory_can_bind)
     return Found(placement, schedule, sum(amount for amount, _ in violations(problem, placement, schedule)))
 
 
-def carve(problem: Problem, place: Sequence[int]) -> Found:
+def carve(problem: Problem, place: Sequence[int], policies: Sequence[Policy] = POLICIES) -> Found:
     """The best placement with these places that the sweeps find."""
-    segments = {sweep(problem, place, policy, late): None for late in (False, True) for policy in POLICIES}
+    segments = {sweep(problem, place, policy, late): None for late in (False, True) for policy in policies}
     found = [judge(problem, Placement(tuple(place), segment)) for segment in segments]
     return min(found, key=lambda candidate: candidate.rank(problem.rules.objective))
 

@@ -226,7 +226,8 @@ def make_service() -> Callable[..., PlacementResult]:
     """
 
     def place(module: ModuleOp, ctx: GimletContext, **options: Any) -> PlacementResult:
-        return PlacementService(ctx, read_topology(module)).place(module, PlacementOptions(**options), read_bounds(module))
+        service = PlacementService(ctx, read_topology(module))
+        return service.place(module, PlacementOptions(**options), read_bounds(module))
 
     return place
 
@@ -246,7 +247,7 @@ def _forced(problem: Problem, placement: Placement) -> Solution:
     if broken:
         raise InfeasibleError("the placement that was given breaks limits: " + "; ".join(text for _, text in broken))
     objective = found.schedule.figure(problem.rules.objective)
-    bound = lower_bound(problem.with_rules(replace(problem.rules, pins={}))).seconds
+    bound = lower_bound(problem.with_rules(replace(problem.rules, pins={}))).value
     return Solution(
         placement, found.schedule, objective, min(bound, objective), "forced", 0.0, groups=len(problem.nodes)
     )

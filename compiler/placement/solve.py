@@ -10,6 +10,7 @@ may have lost.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gimlet.compiler.placement.bounds import lower_bound
@@ -34,7 +35,8 @@ from gimlet.compiler.placement.problem import (
     Problem,
     require_figures,
 )
-from gimlet.compiler.placement.schedule import Schedule
+from gimlet.compiler.placement.repair import repair_shares
+from gimlet.compiler.placement.schedule import Schedule, simulate
 from gimlet.compiler.placement.segments import Found, carve, judge
 from gimlet.runtime.errors import InfeasibleError
 
@@ -89,25 +91,26 @@ class _Solve:
         check_feasible(problem)
         if not problem.nodes:
             return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
-        bound = lower_bound(problem)
         self._check_bounds()
-        candidates = [*single_places(problem), bound.place, fastest_places(problem), *share_cuts(problem)]
-        best = best_of(problem, candidates)
+        best = best_of(problem, [*single_places(problem), fastest_places(problem), *share_cuts(problem)])
+        known = float("inf") if best.excess else best.schedule.figure(self.objective)
+        bound = lower_bound(problem, known)
+        best = min(best, best_of(problem, bound.suggestions), key=self._rank)
         self._note("quick", best)
-        if self._closed(best, bound.seconds):
-            return self._solution(best, bound.seconds, len(problem.nodes), None)
+        if self._closed(best, bound.value):
+            return self._solution(best, bound.value, len(problem.nodes), None)
         coarse = coarsen(problem, self.group_limit) if len(problem.nodes) > self.group_limit else identity(problem)
-        best, answer = self._solve_groups(coarse, best, bound.place)
+        best, answer = self._solve_groups(coarse, best, bound.suggestions)
         best = min(best, refine(problem, best), key=self._rank)
         self._note("refined", best)
         if best.excess > 0:
             raise self._none_found(coarse, answer)
-        return self._solution(best, bound.seconds, len(coarse.groups), answer)
+        return self._solution(best, bound.value, len(coarse.groups), answer)
 
     def _check_bounds(self) -> None:
         """InfeasibleError for a bound on a figure that no placement can keep."""
         for objective, limit in self.problem.rules.bounds.items():
-            least = lower_bound(self.problem.with_rules(replace(self.problem.rules, objective=objective))).seconds
+            least = lower_bound(self.problem.with_rules(replace(self.problem.rules, objective=objective))).value
             if least > limit * (1 + 1e-9):
                 unit = UNITS[objective]
                 raise InfeasibleError(
@@ -126,7 +129,7 @@ class _Solve:
         figure = found.schedule.figure(self.objective)
         return not found.excess and figure - bound <= GAP * figure
 
-    def _solve_groups(self, coarse: Coarse, best: Found, suggested: tuple[int, ...]) -> tuple[Found, Answer]:
+    def _solve_groups(self, coarse: Coarse, best: Found, suggested: Sequence[tuple[int, ...]]) -> tuple[Found, Answer]:
         """Groups: quick placements and moves, then CP-SAT from the best of them; back on the nodes."""
         problem = coarse.problem
         starts = [
@@ -135,8 +138,10 @@ class _Solve:
             best_cuts(problem),
             *share_cuts(problem),
             _projected(coarse, best.placement.place),
-            _projected(coarse, suggested),
+            *(_projected(coarse, place) for place in suggested),
         ]
+        if problem.rules.min_share:
+            starts += [repair_shares(problem, place) for place in dict.fromkeys(starts)]
         start = climb(problem, best_of(problem, starts))
         best = min(best, judge(self.problem, coarse.expand(start.placement)), key=self._rank)
         self._note("groups", best)
@@ -179,7 +184,7 @@ class _Solve:
             status = "optimal-for-groups"
         return Solution(
             best.placement,
-            best.schedule,
+            simulate(self.problem, best.placement),
             figure,
             min(bound, figure),
             status,

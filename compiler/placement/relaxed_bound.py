@@ -1,0 +1,91 @@
+"""The latency bound with shares and capacities, by Lagrangian relaxation.
+
+A rule such as "20% of the FLOPs on cpu" is a sum over nodes that must reach an amount; so is a capacity, with the sign
+turned. Each gets a multiplier: what is missing costs, what is there pays. For any multipliers (none negative) the
+least latency plus these charges is a lower bound on the latency of every placement that keeps the rules. The
+multipliers climb by subgradient steps; the placements that come up on the way miss the rules by little and are good
+places to start from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation
+from gimlet.compiler.placement.problem import Problem
+
+_STEPS = 24
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A rule: the sum of `amount[node][place]` over all nodes must be at least `least`. Amounts are in parts of one."""
+
+    amount: list[list[float]]
+    least: float
+
+    def missing(self, place: Sequence[int]) -> float:
+        """What a placement lacks; negative where it has more than it must."""
+        return self.least - sum(self.amount[node][chosen] for node, chosen in enumerate(place))
+
+
+def resources(problem: Problem) -> list[Resource]:
+    """Shares of FLOPs, and capacities that not every placement keeps."""
+    places = range(len(problem.places))
+    found: list[Resource] = []
+    total = max(problem.total_flops, 1.0)
+    for device, share in sorted(problem.rules.min_share.items()):
+        on = [place for place in places if problem.device_of[place] == device]
+        found.append(
+            Resource([[node.flops / total if p in on else 0.0 for p in places] for node in problem.nodes], share)
+        )
+    for device, spec in enumerate(problem.devices):
+        capacity = spec.memory_bytes
+        on = [place for place in places if problem.device_of[place] == device]
+        if capacity is None or not on or not capacity:
+            continue
+        amount = [[0.0 for _ in places] for _ in problem.nodes]
+        for weight in problem.weights:
+            # Counted at its first user only: a weight that several use is there once.
+            for place in on:
+                amount[weight.users[0]][place] -= weight.size_bytes.get(place, 0) / capacity
+        if sum(min(row) for row in amount) < -1.0:
+            found.append(Resource(amount, -1.0))
+    return found
+
+
+def relaxed_bound(
+    problem: Problem, relaxation: LatencyRelaxation, start: LatencyBound, best_known: float
+) -> tuple[LatencyBound, list[tuple[int, ...]]]:
+    """The best bound over multipliers, and the placements seen. `best_known` sets the length of the steps."""
+    rules = resources(problem)
+    if not rules or not problem.nodes:
+        return start, []
+    multipliers = [0.0] * len(rules)
+    best, found = start, start
+    seen: dict[tuple[int, ...], None] = {}
+    pace, stalled = 1.0, 0
+    for _ in range(_STEPS):
+        missing = [rule.missing(found.place) for rule in rules]
+        norm = sum(m * m for m in missing)
+        if not norm or all(m <= 0 and not u for m, u in zip(missing, multipliers, strict=True)):
+            break
+        goal = best_known if best_known < float("inf") else 2 * best.seconds
+        step = pace * max(goal - found.seconds, 0.01 * abs(goal)) / norm
+        multipliers = [max(u + step * m, 0.0) for u, m in zip(multipliers, missing, strict=True)]
+        charge = [
+            [-sum(u * rule.amount[n][p] for u, rule in zip(multipliers, rules, strict=True)) for p in row]
+            for n, row in enumerate([range(len(problem.places))] * len(problem.nodes))
+        ]
+        plain = relaxation.bound(charge, start.choice)
+        constant = sum(u * rule.least for u, rule in zip(multipliers, rules, strict=True))
+        found = LatencyBound(plain.seconds + constant, plain.place, plain.choice)
+        seen[found.place] = None
+        if found.seconds > best.seconds * (1 + 1e-4):
+            best, stalled = found, 0
+        else:
+            stalled += 1
+            if stalled >= 3:
+                pace, stalled = pace / 2, 0
+    return LatencyBound(best.seconds, start.place, start.choice), list(seen)
