@@ -110,7 +110,7 @@ def build_problem(graph: ModuleGraph, topology: Topology, sites: Sequence[Site])
             for number, unit in enumerate(graph.units)
         ),
         routes=_routes(topology),
-        weights=(*weights, *_states(graph, len(sites))),
+        weights=tuple(sorted((*weights, *_states(graph, len(sites))), key=lambda weight: weight.key)),
         fusions=tuple(_fusions(graph, sites, options)),
     )
 

@@ -141,7 +141,7 @@ def _weights(graph: ModuleGraph, index: dict[str, int], data: dict[str, list[int
     """Weights by key; users come from the graph, and those that are not constants there belong to a single op."""
     users = {constant.key: tuple(sorted(constant.users)) for constant in graph.constants}
     found: list[Weight] = []
-    for key, sizes in data.items():
+    for key, sizes in sorted(data.items()):
         own = users.get(key) or (index[key.removesuffix(" (inside)").removeprefix("state of ")],)
         found.append(Weight(key, own, {place: size for place, size in enumerate(sizes) if size}))
     return tuple(found)
