@@ -1,0 +1,310 @@
+"""What must hold of a program before the machine runs it: names, addresses, unit sizes, element types.
+
+Everything here is static: it holds for all sizes within the program's bounds. What depends on values and on sizes (an
+access outside its tensor, a read before its write, two writers) is the emulator's to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from math import prod
+
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.binding import affine
+from gimlet.runtime.sram.faults import MachineError, Place
+from gimlet.runtime.sram.formats import CARRIERS, FLOATS, stored_bytes
+from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
+from gimlet.runtime.sram.program import (
+    REGISTER_PREFIX,
+    Access,
+    Fill,
+    Gather,
+    Instruction,
+    Iota,
+    Kernel,
+    Load,
+    Loop,
+    Map,
+    Matmul,
+    Program,
+    Range,
+    Reduce,
+    Statement,
+    Store,
+    Tensor,
+    Tile,
+    read_tiles,
+    written_tile,
+)
+
+
+def verify(program: Program) -> None:
+    """Raises MachineError, with the place, for the first rule that the program breaks."""
+    if not 0 < program.cores <= program.machine.cores:
+        raise MachineError(f"uses {program.cores} cores of a machine with {program.machine.cores}")
+    if program.page_bytes <= 0 or not 0 <= program.local_bytes <= program.machine.sram_bytes_per_core:
+        raise MachineError(
+            f"{program.local_bytes} private bytes and pages of {program.page_bytes} do not divide a core's "
+            f"{program.machine.sram_bytes_per_core} bytes of SRAM"
+        )
+    _unique("dimension", (dim.name for dim in program.dims))
+    for dim in program.dims:
+        if dim.name.startswith(REGISTER_PREFIX):
+            raise MachineError(f"dimension {dim.name} has a register's name")
+        if not 0 <= dim.minimum <= dim.optimum <= dim.maximum:
+            raise MachineError(f"dimension {dim.name} has bounds {dim.minimum}, {dim.optimum}, {dim.maximum}")
+    _unique("tensor", (tensor.name for tensor in program.tensors))
+    _unique("kernel", (kernel.name for kernel in program.kernels))
+    tensors = {tensor.name: tensor for tensor in program.tensors}
+    dims = frozenset(dim.name for dim in program.dims)
+    for tensor in program.tensors:
+        _verify_tensor(tensor, program, dims)
+    for binding in (*program.inputs, *program.outputs):
+        if binding.tensor not in tensors:
+            raise MachineError(f"{binding.name} is tensor {binding.tensor}, which does not exist")
+    for kernel in program.kernels:
+        _KernelCheck(kernel, program, tensors, dims).run()
+
+
+def _unique(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise MachineError(f"{what} {name} is there twice")
+        seen.add(name)
+
+
+def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
+    if tensor.dtype not in CARRIERS:
+        raise MachineError(f"tensor {tensor.name} has elements of {tensor.dtype}, which the machine does not know")
+    limit = program.shared_bytes if tensor.space == "sram" else program.machine.lpddr_bytes
+    end = tensor.address + tensor.capacity_bytes
+    if not 0 <= tensor.address <= end <= limit:
+        raise MachineError(f"tensor {tensor.name} ends at byte {end} of {limit} in {tensor.space}")
+    for dim in tensor.shape:
+        if not dim.symbols <= dims:
+            raise MachineError(f"tensor {tensor.name} has dimension {dim}, which the program does not declare")
+    if tensor.role == "weight":
+        if not all(dim.is_constant for dim in tensor.shape):
+            raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
+        if stored_bytes(tensor.dtype, tuple(dim.as_int() for dim in tensor.shape)) > tensor.capacity_bytes:
+            raise MachineError(f"weight {tensor.name} does not fit its {tensor.capacity_bytes} bytes")
+
+
+class _KernelCheck:
+    """The rules of one kernel."""
+
+    def __init__(self, kernel: Kernel, program: Program, tensors: dict[str, Tensor], dims: frozenset[str]) -> None:
+        self.kernel = kernel
+        self.program = program
+        self.machine = program.machine
+        self.tensors = tensors
+        self.dims = dims
+        self.tiles = {tile.name: tile for tile in kernel.tiles}
+        self.index = 0
+        self.opcode = "kernel"
+
+    def fail(self, message: str) -> MachineError:
+        return MachineError(message, Place(self.kernel.name, self.index, self.opcode))
+
+    def run(self) -> None:
+        _unique(f"kernel {self.kernel.name}: tile", (tile.name for tile in self.kernel.tiles))
+        self.check_tiles()
+        scope: dict[str, Range] = {}
+        for each in self.kernel.grid:
+            self.enter(each, scope)
+        loaded: set[str] = set()
+        stored: set[str] = set()
+        seen = set(scope)
+        self.check_body(self.kernel.body, scope, seen)
+        for statement in self.kernel.statements():
+            if isinstance(statement, Load | Gather):
+                loaded.add(statement.access.tensor)
+            elif isinstance(statement, Store):
+                stored.add(statement.access.tensor)
+        for name in sorted(loaded & stored):
+            raise self.fail(f"loads and stores tensor {name}: items of a kernel are not ordered")
+        for name in sorted(stored):
+            if self.tensors[name].role in ("input", "weight"):
+                raise self.fail(f"stores to tensor {name}, which is an {self.tensors[name].role}")
+
+    def check_tiles(self) -> None:
+        taken: list[tuple[int, int, str]] = []
+        for tile in self.kernel.tiles:
+            if tile.dtype not in CARRIERS or tile.depth < 1 or min(tile.shape, default=1) < 1:
+                raise self.fail(f"tile {tile.name} is {tile.depth} x {tile.dtype} {list(tile.shape)}")
+            end = tile.address + tile_bytes(tile)
+            if not 0 <= tile.address <= end <= self.program.local_bytes:
+                raise self.fail(f"tile {tile.name} ends at byte {end} of {self.program.local_bytes} private ones")
+            taken.append((tile.address, end, tile.name))
+        taken.sort()
+        for (_, end, first), (start, _, second) in pairwise(taken):
+            if start < end:
+                raise self.fail(f"tiles {first} and {second} overlap")
+
+    def enter(self, each: Range, scope: dict[str, Range]) -> None:
+        if each.step < 1:
+            raise self.fail(f"range {each.name} has step {each.step}")
+        self.check_size(each.extent, scope)
+        scope[each.name] = each
+
+    def check_body(self, body: Sequence[Statement], scope: dict[str, Range], seen: set[str]) -> None:
+        for statement in body:
+            if isinstance(statement, Loop):
+                if statement.range.name in seen:
+                    raise self.fail(f"range {statement.range.name} is there twice")
+                seen.add(statement.range.name)
+                inner = dict(scope)
+                self.enter(statement.range, inner)
+                self.check_body(statement.body, inner, seen)
+                continue
+            self.opcode = type(statement).__name__.lower()
+            self.check(statement, scope)
+            self.index += 1
+        self.opcode = "kernel"
+
+    def check_size(self, size: object, scope: dict[str, Range]) -> None:
+        """Checks an expression over symbolic dimensions and size registers; anything else has nothing to check."""
+        sizes = {f"{REGISTER_PREFIX}{name}.size" for name in scope}
+        unknown = size.symbols - self.dims - sizes if isinstance(size, Expr) else frozenset[str]()
+        if unknown:
+            raise self.fail(f"size {size} uses {', '.join(sorted(unknown))}")
+
+    def tile(self, name: str, rank: int | None = None) -> Tile:
+        if name not in self.tiles:
+            raise self.fail(f"tile {name} does not exist")
+        tile = self.tiles[name]
+        if rank is not None and len(tile.shape) != rank:
+            raise self.fail(f"tile {name} has rank {len(tile.shape)}, not {rank}")
+        return tile
+
+    def check(self, instruction: Instruction, scope: dict[str, Range]) -> None:
+        written = written_tile(instruction)
+        for name in (*read_tiles(instruction), *([written] if written else [])):
+            tile = self.tile(name)
+            limit = self.machine.vector_elements
+            if not isinstance(instruction, Load | Gather | Store | Matmul) and prod(tile.shape) > limit:
+                raise self.fail(f"tile {name} has {prod(tile.shape)} elements, the vector unit takes {limit}")
+        match instruction:
+            case Load(tile=name, access=access) | Store(tile=name, access=access):
+                self.check_access(access, self.tile(name, len(access.axes)), scope)
+                if isinstance(instruction, Store) and access.fill is not None:
+                    raise self.fail("a store has no fill")
+            case Gather():
+                self.check_gather(instruction, scope)
+            case Matmul():
+                self.check_matmul(instruction)
+            case Map():
+                self.check_map(instruction)
+            case Reduce(function=function, tile=name, source=source, axes=axes):
+                rank = len(self.tile(source).shape)
+                if function not in REDUCTIONS or not all(0 <= axis < rank for axis in axes):
+                    raise self.fail(f"there is no reduction {function} over {list(axes)} of {rank} dimensions")
+                if self.tile(name, rank).dtype == "mxint8":
+                    raise self.fail("the vector unit writes mxint8 by copy alone")
+            case Fill(tile=name, sizes=sizes, value=value):
+                self.tile(name, len(sizes))
+                self.check_size(value, {})
+                for size in sizes:
+                    self.check_size(size, scope)
+            case Iota(tile=name, sizes=sizes, axis=axis, start=start):
+                if not 0 <= axis < len(self.tile(name, len(sizes)).shape):
+                    raise self.fail(f"counts along dimension {axis} of {len(sizes)}")
+                for size in sizes:
+                    self.check_size(size, scope)
+                self.check_position(start, scope)
+
+    def check_position(self, position: Expr, scope: dict[str, Range]) -> None:
+        try:
+            parts = affine(position, scope)
+        except InputError as error:
+            raise self.fail(error.message) from None
+        for part in (parts[0], *parts[1].values()):
+            if not part.symbols <= self.dims:
+                raise self.fail(f"position {position} uses {', '.join(sorted(part.symbols - self.dims))}")
+
+    def check_access(self, access: Access, tile: Tile, scope: dict[str, Range]) -> None:
+        if access.tensor not in self.tensors:
+            raise self.fail(f"tensor {access.tensor} does not exist")
+        tensor = self.tensors[access.tensor]
+        if tensor.dtype != tile.dtype:
+            raise self.fail(f"moves {tensor.dtype} of tensor {tensor.name} to or from {tile.dtype} of tile {tile.name}")
+        if len(access.start) != len(access.shape) or len(access.axes) != len(tile.shape):
+            raise self.fail(f"the access to tensor {tensor.name} has not one start and one counter a dimension")
+        for start in access.start:
+            self.check_position(start, scope)
+        for dim in access.shape:
+            self.check_size(dim, {})
+        for axis in (axis for group in access.axes for axis in group):
+            if not -1 <= axis.dim < len(access.shape):
+                raise self.fail(f"dimension {axis.dim} of tensor {tensor.name} does not exist")
+            self.check_size(axis.size, scope)
+
+    def check_gather(self, gather: Gather, scope: dict[str, Range]) -> None:
+        self.check_access(gather.access, self.tile(gather.tile, len(gather.access.axes)), scope)
+        if not 0 <= gather.axis < len(gather.access.axes) or len(gather.access.axes[gather.axis]) != 1:
+            raise self.fail(f"gathers along dimension {gather.axis} of the tile, which has not one counter")
+        dim = gather.access.axes[gather.axis][0].dim
+        if sum(axis.dim == dim for group in gather.access.axes for axis in group) != 1 or dim < 0:
+            raise self.fail(f"gathers along dimension {dim}, which has not one counter")
+        if self.tile(gather.indices, 1).dtype not in ("i64", "i32"):
+            raise self.fail("gathers with indices that are not i32 or i64")
+
+    def check_matmul(self, matmul: Matmul) -> None:
+        lhs, rhs = self.tile(matmul.lhs, 2), self.tile(matmul.rhs, 2)
+        accumulator = self.tile(matmul.accumulator, 2)
+        if lhs.dtype != rhs.dtype or lhs.dtype not in self.machine.row_cycles:
+            raise self.fail(f"the matrix unit does not multiply {lhs.dtype} by {rhs.dtype}")
+        if accumulator.dtype != ("i32" if lhs.dtype == "i8" else "f32"):
+            raise self.fail(f"the matrix unit does not accumulate {lhs.dtype} in {accumulator.dtype}")
+        held, streamed = (lhs.shape[0], rhs.shape[1]) if matmul.stationary == "lhs" else (rhs.shape[1], lhs.shape[0])
+        depth = max(lhs.shape[1], rhs.shape[0])
+        rows, columns, stream = self.machine.matrix_rows, self.machine.matrix_columns, self.machine.matrix_stream
+        if depth > rows or held > columns or streamed > stream:
+            raise self.fail(
+                f"holds {depth} x {held} and streams {streamed} rows, the unit takes {rows} x {columns} and {stream}"
+            )
+
+    def check_map(self, instruction: Map) -> None:
+        function = FUNCTIONS.get(instruction.function)
+        if function is None:
+            raise self.fail(f"there is no function {instruction.function}")
+        operands, parameters = len(instruction.operands), len(instruction.parameters)
+        if operands != function.arity or parameters != function.parameters:
+            raise self.fail(f"{instruction.function} does not take {operands} operands and {parameters} parameters")
+        names = [operand for operand in instruction.operands if isinstance(operand, str)]
+        if not names:
+            raise self.fail(f"{instruction.function} reads no tile")
+        target = self.tile(instruction.tile)
+        tiles = [self.tile(name, len(target.shape)) for name in names]
+        for operand in instruction.operands:
+            self.check_size(operand, {})
+        if target.dtype == "mxint8" and function.kind != "copy":
+            raise self.fail("the vector unit writes mxint8 by copy alone")
+        if not _types_agree(function.kind, target.dtype, [tile.dtype for tile in tiles], instruction):
+            types = ", ".join(tile.dtype for tile in tiles)
+            raise self.fail(f"{instruction.function} does not take {types} to {target.dtype}")
+
+
+def _types_agree(kind: str, target: str, sources: list[str], instruction: Map) -> bool:
+    if kind == "copy":
+        return True
+    if kind == "logic":
+        return target == "i1" and all(source == "i1" for source in sources)
+    if kind == "test":
+        return target == "i1" and (len(set(sources)) == 1 or all(source in FLOATS for source in sources))
+    if kind == "select" and isinstance(instruction.operands[0], str):
+        condition, *sources = sources
+        if condition != "i1":
+            return False
+    everything = [target, *sources]
+    if all(dtype in FLOATS for dtype in everything):
+        return True
+    return kind != "float" and len(set(everything)) == 1
+
+
+def tile_bytes(tile: Tile) -> int:
+    """The private bytes that a tile takes, all copies together."""
+    return stored_bytes(tile.dtype, tile.shape) * tile.depth
