@@ -70,7 +70,7 @@ types: $(STAMP) ## pyright, strict
 	$(BIN)/pyright
 
 layers: $(STAMP) ## import-linter: which folder may import which
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo --no-cache
 
 docs: $(STAMP) ## run the examples in README.md and docs/
 	$(BIN)/python -m pytest tests/docs $(PYTEST_ARGS)
@@ -95,4 +95,4 @@ update-constraints: $(STAMP) ## pin in constraints.txt what is installed now
 	@mv constraints.new constraints.txt
 
 clean: ## remove what was built, not the environment
-	rm -rf artifacts build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf artifacts build dist .pytest_cache .ruff_cache .hypothesis
