@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,6 @@ class ShapePlan:
         schedule = machinery.schedule
         self._schedule = schedule
         self._sizes = sizes = machinery.sizes_of(signature)
-        self._names = machinery.output_names
         self._shapes = [place.spec.resolve(sizes) if _is_sized(place) else None for place in schedule.places]
         self._memory: list[Buffer | None] = [None] * len(schedule.places)
         self._setters: list[list[tuple[Setter, str]]] = [[] for _ in schedule.places]
@@ -87,7 +87,10 @@ class ShapePlan:
             self._launch(machinery, step) if isinstance(step, LaunchStep) else self._copy(machinery, step)
             for step in schedule.steps
         ]
-        self._results = [self._result(place) for place in schedule.outputs]
+        self._outputs = [
+            (name, place, self._is_copied(place))
+            for name, place in zip(machinery.output_names, schedule.outputs, strict=True)
+        ]
 
     def _own_memory(self, frame: Frame, signature: Signature) -> None:
         """Fills in the memory that stays the same from run to run."""
@@ -121,13 +124,12 @@ class ShapePlan:
         if waiting:
             return self._late_launch(executor, step, opened)
         bindings = self._bind(executor, step)
-        submit = executor.submit
+        submit = executor.launcher(bindings)
         if not opened:
-            return lambda wait: submit(bindings, wait)
+            return submit
 
         def launch(wait: Sequence[Event]) -> Event:
-            event = submit(bindings, wait)
-            event.wait()
+            submit(wait).wait()
             self._collect(bindings, opened)
             return DONE
 
@@ -193,29 +195,20 @@ class ShapePlan:
             raise RuntimeError(f"{self._schedule.places[place]} is read before it is made")
         return buffer
 
-    def _result(self, place: int) -> Callable[[list[np.ndarray]], np.ndarray]:
+    def _is_copied(self, place: int) -> bool:
+        """Whether an output is handed out as a copy: it lies in memory that the next run writes, or the caller's."""
         kind = self._schedule.places[place].kind
-        if kind is PlaceKind.INPUT:
-            position = self._schedule.inputs.index(place)
-            return lambda given: given[position].copy()
-        kept = self._memory[place]
-        is_copied = kept is not None and all(place != fresh for fresh, _, _ in self._fresh)
-        if isinstance(kept, np.ndarray) and (is_copied or self._schedule.outputs.count(place) > 1):
-            return lambda given: self._host_array(place).copy()
-        return lambda given: self._host_array(place)
-
-    def _host_array(self, place: int) -> np.ndarray:
-        buffer = self._buffer(place)
-        if not isinstance(buffer, np.ndarray):
-            raise RuntimeError(f"{self._schedule.places[place]} is not in host memory")
-        return buffer
+        is_fresh = kind is PlaceKind.OPEN or any(place == fresh for fresh, _, _ in self._fresh)
+        return not is_fresh or self._schedule.outputs.count(place) > 1
 
     def feed(self, arrays: list[np.ndarray]) -> None:
         """Takes over the inputs of a run, and makes the arrays that its outputs go to."""
         for kept, position in self._small_inputs:
             kept[...] = arrays[position]
+        memory = self._memory
         for place, position in self._large_inputs:
-            self._exchange(place, arrays[position])
+            if memory[place] is not arrays[position]:
+                self._exchange(place, arrays[position])
         for place, shape, dtype in self._fresh:
             self._exchange(place, np.empty(shape, dtype))
 
@@ -224,9 +217,14 @@ class ShapePlan:
         for setter, name in self._setters[place]:
             setter(name, array)
 
-    def results(self, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs by name."""
-        return {name: result(arrays) for name, result in zip(self._names, self._results, strict=True)}
+    def results(self) -> dict[str, np.ndarray]:
+        """The outputs of the run by name."""
+        memory = self._memory
+        outputs: dict[str, Any] = {}
+        for name, place, is_copied in self._outputs:
+            array: Any = memory[place]
+            outputs[name] = array.copy() if is_copied else array
+        return outputs
 
 
 def _is_sized(place: Place) -> bool:
@@ -239,6 +237,7 @@ class Frame:
     def __init__(self, machinery: Machinery) -> None:
         self.machinery = machinery
         self._plans: OrderedDict[Signature, ShapePlan] = OrderedDict()
+        self.known_plan = self._plans.get
         self._arenas: dict[str, np.ndarray] = {}
 
     def plan(self, signature: Signature) -> ShapePlan:

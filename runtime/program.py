@@ -113,10 +113,10 @@ class Program:
         trace = self.trace
         start = perf_counter_ns() if trace else 0
         try:
-            plan = frame.plan(signature)
+            plan = frame.known_plan(signature) or frame.plan(signature)
             plan.feed(arrays)
             self._run_actions(plan.actions, trace)
-            outputs = plan.results(arrays)
+            outputs = plan.results()
         finally:
             self._idle.append(frame)
         if trace:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -191,6 +192,13 @@ class Executor(ABC):
     @abstractmethod
     def submit(self, bindings: Bindings, wait: Sequence[Event] = ()) -> Event:
         """Runs the segment once after every event of `wait`; the event says when its outputs are there."""
+
+    def launcher(self, bindings: Bindings) -> Callable[[Sequence[Event]], Event]:
+        """What the scheduler calls in every run instead of `submit(bindings, wait)`, looked up once.
+
+        An executor overrides it where a shorter way is worth it; buffers of `bindings` may still be exchanged.
+        """
+        return partial(self.submit, bindings)
 
     def synchronize(self) -> None:
         """Returns when everything submitted is done. Nothing to do for a synchronous executor."""

@@ -15,7 +15,7 @@ import ctypes
 import hashlib
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from math import prod
 from typing import Any, ClassVar
@@ -107,6 +107,14 @@ class _Port:
         self.nbytes = self.size * self.dtype.itemsize
 
 
+def _address(array: np.ndarray) -> int:
+    """Where an array's data begins. The short way is for writable arrays of numpy's own types that are not empty."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    except (TypeError, ValueError, BufferError):
+        return array.ctypes.data
+
+
 class OrtBindings(Bindings):
     """An IoBinding and the arrays that it refers to."""
 
@@ -163,7 +171,7 @@ class OrtBindings(Bindings):
             return
         port.array = buffer
         library = self._library
-        pointer = buffer.ctypes.data
+        pointer = _address(buffer)
         status = library.create_value(
             library.cpu_memory, pointer, port.nbytes, port.dims, port.rank, port.onnx_type, self._value_place
         )
@@ -302,19 +310,43 @@ class OnnxRuntimeExecutor(Executor):
         return bindings
 
     def submit(self, bindings: Bindings, wait: Sequence[Event] = ()) -> Event:
-        if not isinstance(bindings, OrtBindings):
-            raise TypeError(f"bindings of another executor: {type(bindings).__name__}")
+        own = self._own(bindings)
         if wait:
             wait_all(wait)
-        library = self.session.library
         try:
-            if bindings.allocates:
-                bindings.prepare()
-            status = library.run_with_binding(self.session.handle, None, bindings.handle)
-            if status:
-                library.check(status)
-            if bindings.allocates:
-                bindings.collect()
+            if own.allocates:
+                own.prepare()
+            self.session.library.call("RunWithBinding", self.session.handle, None, own.handle)
+            if own.allocates:
+                own.collect()
         except OrtError as error:
-            raise InputError(f"ONNX Runtime refused the values: {error}", where=self.segment) from None
+            raise self._refusal(error) from None
         return DONE
+
+    def launcher(self, bindings: Bindings) -> Callable[[Sequence[Event]], Event]:
+        own = self._own(bindings)
+        if own.allocates:
+            return super().launcher(bindings)
+        library = self.session.library
+        run, session, handle = library.run_with_binding, self.session.handle, own.handle
+
+        def launch(wait: Sequence[Event]) -> Event:
+            if wait:
+                wait_all(wait)
+            status = run(session, None, handle)
+            if status:
+                try:
+                    library.check(status)
+                except OrtError as error:
+                    raise self._refusal(error) from None
+            return DONE
+
+        return launch
+
+    def _own(self, bindings: Bindings) -> OrtBindings:
+        if not isinstance(bindings, OrtBindings):
+            raise TypeError(f"bindings of another executor: {type(bindings).__name__}")
+        return bindings
+
+    def _refusal(self, error: OrtError) -> InputError:
+        return InputError(f"ONNX Runtime refused the values: {error}", where=self.segment)
