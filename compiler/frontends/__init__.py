@@ -1,0 +1,81 @@
+"""From what a user has to a module of the onnx dialect: ONNX files, PyTorch programs and modules, and functions.
+
+    load("model.onnx", ctx=ctx)
+    load("model.pt2", ctx=ctx)
+    load("examples.minilm:encoder", ctx=ctx)
+    load(module, args=(x,), dynamic_shapes={"x": {0: batch}}, ctx=ctx)
+
+PyTorch is imported only for what needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+from xdsl.dialects.builtin import ModuleOp
+
+from gimlet.compiler.frontends.onnx_model import from_proto, read_onnx, to_module
+from gimlet.compiler.frontends.python_callable import call_factory, looks_like_callable
+from gimlet.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from gimlet.dialects.context import GimletContext
+
+_ONNX_SUFFIXES = {".onnx", ".onnxtxt", ".textproto", ".json"}
+_SOURCES = "an .onnx or .pt2 file, or package.module:callable"
+
+
+def load(
+    source: Any,
+    *,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    ctx: GimletContext,
+) -> ModuleOp:
+    """The module of a model: a path, `package.module:callable`, `nn.Module`, `ExportedProgram` or ONNX model.
+
+    `args`, `kwargs` and `dynamic_shapes` are example inputs and shapes as `torch.export.export` takes them, for an
+    `nn.Module`. UsageError for a source that does not exist, InputError for one that cannot be compiled.
+    """
+    if isinstance(source, str | Path):
+        source = _open(source)
+        if isinstance(source, tuple):
+            source, args, kwargs, dynamic_shapes = source
+    if isinstance(source, Path):
+        model, roots = read_onnx(source)
+        return to_module(model, ctx, roots)
+    if isinstance(source, ModuleOp):
+        return source
+    if isinstance(source, ir.Model):
+        return to_module(source, ctx)
+    if type(source).__name__ == "ModelProto":
+        return to_module(from_proto(source, "the model"), ctx)
+    if "torch" not in sys.modules:
+        raise UsageError(f"a {type(source).__name__} is not a model", hint=f"give {_SOURCES}, or an nn.Module")
+    from gimlet.compiler.frontends.pytorch import export_program, import_program
+
+    program = export_program(source, args, kwargs, dynamic_shapes)
+    return import_program(program, dynamic_shapes, ctx)
+
+
+def _open(source: str | Path) -> Any:
+    """The path of an ONNX file, the program of a .pt2 file, or what a callable returns."""
+    if isinstance(source, str) and looks_like_callable(source):
+        return call_factory(source)
+    path = Path(source)
+    if not path.exists():
+        raise UsageError(f"there is no file {path}", hint=f"a model is {_SOURCES}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a model", hint=f"a model is {_SOURCES}")
+    if path.suffix == ".pt2":
+        from gimlet.compiler.frontends.pt2_file import read_pt2
+
+        return read_pt2(path)
+    if path.suffix not in _ONNX_SUFFIXES:
+        raise UsageError(f"{path.name} is not a kind of model that gimlet knows", hint=f"a model is {_SOURCES}")
+    return path

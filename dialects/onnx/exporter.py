@@ -23,7 +23,9 @@ from gimlet.dialects.onnx.ir_weights import inline_tensor, tensor_of
 from gimlet.dialects.onnx.names import declared_name, value_name
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.provenance import METADATA, SCOPE_KEY, scope_of
+from gimlet.dialects.onnx.types import dims_of, dtype_of
 from gimlet.dialects.onnx.verify import OPSETS
+from gimlet.dialects.onnx.weights import Weight
 from gimlet.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +81,15 @@ def export_module(module: ModuleOp, ctx: GimletContext) -> ir.Model:
     return model
 
 
+def export_without_weights(function: FuncOp, opsets: Mapping[str, int]) -> tuple[ir.Model, dict[SSAValue, ir.Value]]:
+    """A model to analyse, and which of its values is which. Tensors of the weight store are inputs without values."""
+    exporter = _Exporter(None, opsets)
+    name = function.sym_name.data
+    inputs, outputs = function_inputs(function), function_outputs(function)
+    model = exporter.model(function.body.block, inputs, outputs, name, DEFAULT_IR_VERSION)
+    return model, exporter.values
+
+
 def read_opsets(op: Operation) -> dict[str, int]:
     """The opset versions that a module or function declares."""
     opsets = op.attributes.get(OPSETS)
@@ -122,7 +133,7 @@ def _add_facts(model: ir.Model, module: ModuleOp, values: Mapping[str, ir.Value]
 
 
 class _Exporter:
-    def __init__(self, ctx: GimletContext, opsets: Mapping[str, int]) -> None:
+    def __init__(self, ctx: GimletContext | None, opsets: Mapping[str, int]) -> None:
         self.ctx = ctx
         self.opsets = dict(opsets)
         self.values: dict[SSAValue, ir.Value] = {}
@@ -138,6 +149,7 @@ class _Exporter:
             self.by_name.setdefault(output_name, ir.Value(name=output_name))
         graph_inputs = [self.values[value] for _, value in inputs]
         nodes = self._nodes(block.ops)
+        graph_inputs += [value for value in self.by_key.values() if value.const_value is None]
         results = self._outputs(outputs, nodes, {id(node) for node in nodes})
         graph = ir.Graph(
             graph_inputs, results, nodes=nodes, initializers=self.initializers, opset_imports=self.opsets, name=name
@@ -198,9 +210,11 @@ class _Exporter:
         if op.key is None:
             exported.const_value = inline_tensor(name, tensor_value(op.properties["value"]))
         else:
-            exported.const_value = tensor_of(name, self.ctx.weights[op.key])
             exported.meta[WEIGHT_KEY] = op.key
             self.by_key[op.key] = exported
+            if self.ctx is None:
+                return exported
+            exported.const_value = tensor_of(name, self.ctx.weights[op.key])
         self.initializers.append(exported)
         return exported
 
@@ -250,12 +264,17 @@ class _Exporter:
     def _constant(self, op: InitializerOp) -> ir.TensorProtocol:
         if op.key is None:
             return inline_tensor("", tensor_value(op.properties["value"]))
-        return tensor_of(op.key, self.ctx.weights[op.key])
+        return self._stored(op.key, op.results[0].type)
 
     def _attribute(self, name: str, value: Attribute) -> ir.Attr:
         if isinstance(value, WeightAttr):
-            return ir.AttrTensor(name, tensor_of(value.key.data, self.ctx.weights[value.key.data]))
+            return ir.AttrTensor(name, self._stored(value.key.data, value.type))
         return attribute_to_ir(name, value)
+
+    def _stored(self, key: str, type_: Attribute) -> ir.TensorProtocol:
+        if self.ctx is not None:
+            return tensor_of(key, self.ctx.weights[key])
+        return tensor_of(key, Weight(key, dtype_of(type_), [dim.as_int() for dim in dims_of(type_) or ()], None))
 
     def _subgraph(self, name: str, region: Region) -> ir.Graph:
         block = region.block

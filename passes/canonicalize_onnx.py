@@ -1,0 +1,232 @@
+"""Brings ONNX operations to one of the several forms that mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import OpResult, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of, ops, opset_in_force
+from gimlet.dialects.onnx.attributes import WeightAttr, ints_attr, tensor_attr
+from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.entry import entry_function
+from gimlet.runtime.expr import Expr
+
+
+@dataclass(frozen=True)
+class CanonicalizeOnnxPass(ModulePass):
+    """Removes operations in @main that change nothing, and makes constants and shapes plain.
+
+    ```mlir
+    builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+      func.func @main(%x: tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<?x24xf32, #onnx.dims<"batch", "">> {
+        %a = onnx.Cast v13(%x) {to = 1}
+            : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>
+        %batch = onnx.Shape v15(%x) {end = 1} : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<1xi64>
+        %rest = onnx.Constant v13 {value_ints = [24]} : tensor<1xi64>
+        %shape = onnx.Concat v13(%batch, %rest) {axis = 0} : (tensor<1xi64>, tensor<1xi64>) -> tensor<2xi64>
+        %y = onnx.Reshape v14(%a, %shape)
+            : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>, tensor<2xi64>)
+            -> tensor<?x24xf32, #onnx.dims<"batch", "">>
+        func.return %y : tensor<?x24xf32, #onnx.dims<"batch", "">>
+      }
+    }
+    ```
+
+    ```mlir
+    builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+      func.func @main(%x: tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<?x24xf32, #onnx.dims<"batch", "">> {
+        %batch = onnx.Shape v15(%x) {end = 1} : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<1xi64>
+        %rest = onnx.initializer {value = dense<24> : tensor<1xi64>} : tensor<1xi64>
+        %shape = onnx.Concat v13(%batch, %rest) {axis = 0} : (tensor<1xi64>, tensor<1xi64>) -> tensor<2xi64>
+        %target = onnx.initializer {value = dense<[0, 24]> : tensor<2xi64>} : tensor<2xi64>
+        %y = onnx.Reshape v14(%x, %target)
+            : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>, tensor<2xi64>)
+            -> tensor<?x24xf32, #onnx.dims<"batch", "">>
+        func.return %y : tensor<?x24xf32, #onnx.dims<"batch", "">>
+      }
+    }
+    ```
+
+    Constants become initializers. Identity, Dropout outside training, casts, reshapes, slices, tiles and transposes
+    that change nothing are removed, and two transposes become one. The computed shape of a Reshape or Expand becomes a
+    constant where 0, 1 and −1 can say what is dynamic. No value changes by a bit.
+
+    Requires: the types that infer-shapes gives; what has none is left as it is. Ensures: no onnx.Constant of a tensor.
+    """
+
+    name = "canonicalize-onnx"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        del ctx
+        for nested in list(entry_function(op).walk()):
+            if isinstance(nested, OnnxOp) and not nested.domain and (rule := _RULES.get(nested.op_type)) is not None:
+                rule(nested)
+
+
+def _replace(op: OnnxOp, value: SSAValue) -> None:
+    """Lets what reads an operation's first result read `value`, and erases the operation."""
+    op.results[0].replace_all_uses_with(value)
+    op.detach()
+    op.erase()
+
+
+def _insert_constant(op: OnnxOp, array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> SSAValue:
+    constant = InitializerOp.from_array(array)
+    Rewriter.insert_op(constant, InsertPoint.before(op))
+    return constant.results[0]
+
+
+def _same_type(op: OnnxOp) -> bool:
+    """Whether the first input and the only result are of one type, with all dimensions known."""
+    return len(op.results) == 1 and op.operands[0].type == op.results[0].type and dims_of(op.results[0]) is not None
+
+
+def _constant(op: OnnxOp) -> None:
+    attribute = op.properties.get("value")
+    if isinstance(attribute, WeightAttr):
+        made = InitializerOp.from_key(attribute.key.data, attribute.type)
+    elif (value := constant_value(op.results[0])) is not None:
+        made = InitializerOp.create(
+            properties={"value": tensor_attr(value)}, result_types=[tensor_attr(value).type], location=op.location
+        )
+    else:
+        return
+    Rewriter.insert_op(made, InsertPoint.before(op))
+    _replace(op, made.results[0])
+
+
+def _identity(op: OnnxOp) -> None:
+    _replace(op, op.operands[0])
+
+
+def _dropout(op: OnnxOp) -> None:
+    if len(op.results) > 1 and op.results[1].first_use is not None:
+        return
+    training = op.input_at(2)
+    value = constant_value(training) if training is not None else None
+    # Up to version 6 an attribute says whether the model is being trained, from 12 on an input, between them nothing.
+    in_training = (op.since_version < 7 and not op.attr("is_test", 0)) or (
+        training is not None and (value is None or bool(value))
+    )
+    if not in_training:
+        _replace(op, op.operands[0])
+
+
+def _cast(op: OnnxOp) -> None:
+    element = element_of(op.results[0].type)
+    if element is not None and element_of(op.operands[0].type) == element:
+        _replace(op, op.operands[0])
+
+
+def _cast_like(op: OnnxOp) -> None:
+    element = element_of(op.operands[1].type)
+    if element is None:
+        return
+    if element_of(op.operands[0].type) == element:
+        _replace(op, op.operands[0])
+        return
+    cast = ops.Cast.make(
+        [op.operands[0]],
+        [op.results[0].type],
+        {"to": element.code},
+        opset=opset_in_force(op, ""),
+        node_name=op.node_name,
+    )
+    Rewriter.insert_op(cast, InsertPoint.before(op))
+    _replace(op, cast.results[0])
+
+
+def _same_elements(op: OnnxOp) -> None:
+    """For operators that keep elements in their order: with the same shape, nothing has changed."""
+    if _same_type(op):
+        _replace(op, op.operands[0])
+
+
+def _slice(op: OnnxOp) -> None:
+    steps = op.input_at(4)
+    values = constant_value(steps) if steps is not None else np.ones(1)
+    if _same_type(op) and values is not None and bool((values == 1).all()):
+        _replace(op, op.operands[0])
+
+
+def _concat(op: OnnxOp) -> None:
+    if len(op.operands) == 1:
+        _replace(op, op.operands[0])
+
+
+def _reshape(op: OnnxOp) -> None:
+    if _same_type(op):
+        _replace(op, op.operands[0])
+    elif len(op.operands) == 2 and not op.attr("allowzero", 0) and constant_value(op.operands[1]) is None:
+        target = _reshape_target(dims_of(op.operands[0]), dims_of(op.results[0]))
+        if target is not None:
+            op.operands[1] = _insert_constant(op, np.array(target, dtype=np.int64))
+
+
+def _reshape_target(source: tuple[Expr, ...] | None, result: tuple[Expr, ...] | None) -> list[int] | None:
+    """A constant that reshapes `source` to `result`: 0 copies a dimension, one −1 is what is left. None if none can."""
+    if source is None or result is None:
+        return None
+    target: list[int] = []
+    for index, dim in enumerate(result):
+        if dim.is_constant:
+            target.append(dim.as_int())
+        else:
+            target.append(0 if index < len(source) and source[index] == dim else -1)
+    return target if target.count(-1) <= 1 and all(dim.as_int() for dim in result if dim.is_constant) else None
+
+
+def _expand(op: OnnxOp) -> None:
+    if _same_type(op):
+        _replace(op, op.operands[0])
+        return
+    source, result = dims_of(op.operands[0]), dims_of(op.results[0])
+    if source is None or result is None or constant_value(op.operands[1]) is not None:
+        return
+    # 1 keeps a dimension as it is.
+    aligned = (Expr.const(1),) * (len(result) - len(source)) + source
+    if all(dim == own or dim.is_constant for dim, own in zip(result, aligned, strict=True)):
+        target = [1 if dim == own else dim.as_int() for dim, own in zip(result, aligned, strict=True)]
+        op.operands[1] = _insert_constant(op, np.array(target, dtype=np.int64))
+
+
+def _transpose(op: OnnxOp) -> None:
+    dims = dims_of(op.operands[0])
+    perm = op.attr("perm", list(range(len(dims)))[::-1] if dims is not None else None)
+    if perm is None:
+        return
+    source = op.operands[0]
+    before = source.op if isinstance(source, OpResult) and isinstance(source.op, ops.Transpose) else None
+    first = before.attr("perm") if before is not None else None
+    if before is not None and first is not None:
+        perm = [first[axis] for axis in perm]
+        source = before.operands[0]
+        op.operands[0] = source
+        op.properties["perm"] = ints_attr(perm)
+    if perm == sorted(perm):
+        _replace(op, source)
+
+
+_RULES: dict[str, Callable[[OnnxOp], None]] = {
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "Concat": _concat,
+    "Constant": _constant,
+    "Dropout": _dropout,
+    "Expand": _expand,
+    "Flatten": _same_elements,
+    "Identity": _identity,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Squeeze": _same_elements,
+    "Tile": _same_elements,
+    "Transpose": _transpose,
+    "Unsqueeze": _same_elements,
+}

@@ -1,0 +1,61 @@
+"""Gives every value its type, with dimensions in terms of the inputs'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+
+from gimlet.passes.entry import entry_function
+from gimlet.passes.symbolic_shapes import analyse_shapes
+
+
+@dataclass(frozen=True)
+class InferShapesPass(ModulePass):
+    """Infers the type of every value in @main, with dimensions as expressions over the inputs' dimensions.
+
+    ```mlir
+    builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+      func.func @main(%x: tensor<?x?xf32, #onnx.dims<"batch", "width">>) -> !onnx.any {
+        %xx = onnx.Concat v13(%x, %x) {axis = 1}
+            : (tensor<?x?xf32, #onnx.dims<"batch", "width">>, tensor<?x?xf32, #onnx.dims<"batch", "width">>)
+            -> !onnx.any
+        %shape = onnx.Shape v15(%xx) : (!onnx.any) -> !onnx.any
+        func.return %shape : !onnx.any
+      }
+    }
+    ```
+
+    ```mlir
+    builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+      func.func @main(%x: tensor<?x?xf32, #onnx.dims<"batch", "width">>) -> tensor<2xi64> {
+        %xx = onnx.Concat v13(%x, %x) {axis = 1}
+            : (tensor<?x?xf32, #onnx.dims<"batch", "width">>, tensor<?x?xf32, #onnx.dims<"batch", "width">>)
+            -> tensor<?x?xf32, #onnx.dims<"batch", "2*width">>
+        %shape = onnx.Shape v15(%xx) : (tensor<?x?xf32, #onnx.dims<"batch", "2*width">>) -> tensor<2xi64>
+        func.return %shape : tensor<2xi64>
+      }
+    }
+    ```
+
+    Sizes that the model states are kept. A dimension that depends on data, such as how many elements NonZero finds,
+    stays `?`, and so does all that follows from it; the results of an operator without a rule keep the types that they
+    have. Weights are not read.
+
+    Requires: nothing. Ensures: the function's type and its subgraphs' arguments fit their values.
+    """
+
+    name = "infer-shapes"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        function = entry_function(op)
+        types = analyse_shapes(op, function).types
+        for value, type_ in types.items():
+            # The function's own arguments are given, not inferred.
+            if value.type != type_ and not (isinstance(value.owner, Block) and value.owner is function.body.block):
+                Rewriter.replace_value_with_new_type(value, type_)
+        function.update_function_type()
