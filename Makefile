@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test test-full fuzz gpu-test check lint types layers docs wheel bench format update-checks update-constraints clean
+.PHONY: help env demo test test-full fuzz gpu-test check lint types layers docs wheel bench format update-checks support-matrix update-constraints clean
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.gimlet-installed
@@ -88,6 +88,9 @@ format: $(STAMP) ## rewrite the code in the one format
 
 update-checks: $(STAMP) ## regenerate the CHECK lines in tests/filecheck; review the diff
 	$(BIN)/python tests/filecheck/update_checks.py
+
+support-matrix: $(STAMP) ## write docs/support-matrix.md: what each target runs
+	$(BIN)/python -m gimlet.tools.support_matrix
 
 update-constraints: $(STAMP) ## pin in constraints.txt what is installed now
 	@{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \

@@ -23,8 +23,11 @@ MAY_CATCH_EVERYTHING = {"tools/cli.py"}
 VENDORS = re.compile(
     r"(?i)nvidia|tensorrt|trtexec|cuda|corsair|d-?matrix|migraphx|rocm|openvino|\bamd\b|\bintel\b|\b(a100|h100|h200|b200|l40s|mi300x)\b"
 )
-# Where vendors are the subject: their own folders, the hardware's description, and the two tables that find them.
-MAY_NAME_VENDORS = re.compile(r"targets/[^/]+/|compiler/hardware/|runtime/executors/|targets/registry\.py$")
+# Where vendors are the subject: their own folders, the hardware's description, the table that finds them, and the page
+# that sets them side by side.
+MAY_NAME_VENDORS = re.compile(
+    r"targets/[^/]+/|compiler/hardware/|runtime/executors/|(targets/registry|tools/support_matrix)\.py$"
+)
 
 
 def files(*folders: str) -> list[Path]:
