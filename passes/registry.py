@@ -9,6 +9,9 @@ from importlib import import_module
 from xdsl.passes import ModulePass
 
 PASSES: dict[str, str] = {
+    "infer-shapes": "gimlet.passes.infer_shapes:InferShapesPass",
+    "fold-constants": "gimlet.passes.fold_constants:FoldConstantsPass",
+    "canonicalize-onnx": "gimlet.passes.canonicalize_onnx:CanonicalizeOnnxPass",
     "bind-dims": "gimlet.passes.bind_dims:BindDimsPass",
     "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",
     "place-by-cost": "gimlet.passes.place_by_cost:PlaceByCostPass",
