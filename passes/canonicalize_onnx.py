@@ -12,7 +12,7 @@ from xdsl.ir import OpResult, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
-from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of, ops, opset_in_force
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of, ops, opset_in_force, value_name
 from gimlet.dialects.onnx.attributes import WeightAttr, ints_attr, tensor_attr
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.entry import entry_function
@@ -45,8 +45,8 @@ class CanonicalizeOnnxPass(ModulePass):
         %batch = onnx.Shape v15(%x) {end = 1} : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<1xi64>
         %rest = onnx.initializer {value = dense<24> : tensor<1xi64>} : tensor<1xi64>
         %shape = onnx.Concat v13(%batch, %rest) {axis = 0} : (tensor<1xi64>, tensor<1xi64>) -> tensor<2xi64>
-        %target = onnx.initializer {value = dense<[0, 24]> : tensor<2xi64>} : tensor<2xi64>
-        %y = onnx.Reshape v14(%x, %target)
+        %y_shape = onnx.initializer {value = dense<[0, 24]> : tensor<2xi64>} : tensor<2xi64>
+        %y = onnx.Reshape v14(%x, %y_shape)
             : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>, tensor<2xi64>)
             -> tensor<?x24xf32, #onnx.dims<"batch", "">>
         func.return %y : tensor<?x24xf32, #onnx.dims<"batch", "">>
@@ -77,8 +77,8 @@ def _replace(op: OnnxOp, value: SSAValue) -> None:
     op.erase()
 
 
-def _insert_constant(op: OnnxOp, array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> SSAValue:
-    constant = InitializerOp.from_array(array)
+def _insert_shape(op: OnnxOp, shape: list[int]) -> SSAValue:
+    constant = InitializerOp.from_array(np.array(shape, dtype=np.int64), f"{value_name(op.results[0])}_shape")
     Rewriter.insert_op(constant, InsertPoint.before(op))
     return constant.results[0]
 
@@ -167,7 +167,7 @@ def _reshape(op: OnnxOp) -> None:
     elif len(op.operands) == 2 and not op.attr("allowzero", 0) and constant_value(op.operands[1]) is None:
         target = _reshape_target(dims_of(op.operands[0]), dims_of(op.results[0]))
         if target is not None:
-            op.operands[1] = _insert_constant(op, np.array(target, dtype=np.int64))
+            op.operands[1] = _insert_shape(op, target)
 
 
 def _reshape_target(source: tuple[Expr, ...] | None, result: tuple[Expr, ...] | None) -> list[int] | None:
@@ -194,7 +194,7 @@ def _expand(op: OnnxOp) -> None:
     aligned = (Expr.const(1),) * (len(result) - len(source)) + source
     if all(dim == own or dim.is_constant for dim, own in zip(result, aligned, strict=True)):
         target = [1 if dim == own else dim.as_int() for dim, own in zip(result, aligned, strict=True)]
-        op.operands[1] = _insert_constant(op, np.array(target, dtype=np.int64))
+        op.operands[1] = _insert_shape(op, target)
 
 
 def _transpose(op: OnnxOp) -> None:
