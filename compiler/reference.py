@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from gimlet.compiler.sources import Source, is_torch
 from gimlet.runtime.errors import InputError, UsageError
 
+if TYPE_CHECKING:
+    from onnx.reference.op_run import OpRun
+
 Arrays = Mapping[str, NDArray[Any]]
+_BATCH_NORMALIZATION_GIVEN = 7
+_BATCH_NORMALIZATION_MODES = 14
 
 
 class Reference(ABC):
@@ -80,7 +85,7 @@ class OnnxReference(Reference):
     def __init__(self, path: Path) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self._evaluator = ReferenceEvaluator(str(path))
+        self._evaluator = ReferenceEvaluator(str(path), new_ops=_corrections(path))
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         return _arrays(self._evaluator.run(None, dict(inputs)))
@@ -90,6 +95,40 @@ class OnnxReference(Reference):
         if not isinstance(known, dict):
             return {}
         return {name: known[name] for name in names if name in known}
+
+
+def _corrections(path: Path) -> list[type[OpRun]]:
+    """Operators that the evaluator computes otherwise than the specification says.
+
+    BatchNormalization before opset 14 normalises with the statistics that it is given where it has one output; the
+    evaluator (onnx 1.23) mixes them with the batch's own, by `momentum`, as if the model were being trained.
+    """
+    import onnx
+    from onnx.reference.op_run import OpRun
+
+    model = onnx.load(str(path), load_external_data=False)
+    opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
+    if not _BATCH_NORMALIZATION_GIVEN <= opset < _BATCH_NORMALIZATION_MODES:
+        return []
+
+    class BatchNormalization(OpRun):
+        op_domain = ""
+
+        def _run(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self,
+            x: NDArray[Any],
+            scale: NDArray[Any],
+            bias: NDArray[Any],
+            mean: NDArray[Any],
+            variance: NDArray[Any],
+            epsilon: float = 1e-5,
+            **_: Any,
+        ) -> tuple[NDArray[Any]]:
+            ones = (1,) * (x.ndim - 2)
+            scale, bias, mean, variance = (each.reshape(-1, *ones) for each in (scale, bias, mean, variance))
+            return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
+
+    return [BatchNormalization]
 
 
 class SessionReference(Reference):

@@ -318,9 +318,10 @@ def floordiv(left: Expr, right: Expr) -> Expr:
     rest, right = _cancel(rest, right)
     if right == ONE:
         return quotient + rest
-    inner = _single_call(rest, "floordiv")
-    if inner is not None and right.is_constant and inner.right.is_constant:
-        return quotient + floordiv(inner.left, inner.right * right)
+    if right.is_constant:
+        nested = _nested_quotient(rest)
+        if nested is not None:
+            return quotient + floordiv(nested[0], nested[1] * right)
     return quotient + _call("floordiv", rest, right)
 
 
@@ -370,14 +371,15 @@ def _extremum(function: str, left: Expr, right: Expr) -> Expr:
     return _call(function, first, second)
 
 
-def _single_call(expr: Expr, function: str) -> Call | None:
-    if len(expr.terms) != 1:
+def _nested_quotient(expr: Expr) -> tuple[Expr, Expr] | None:
+    """For ⌊a/m⌋ + c with constants m and c the pair (a + c·m, m), whose quotient it is; None for another form."""
+    calls = [monomial for monomial, _ in expr.terms if monomial]
+    if len(calls) != 1 or len(calls[0]) != 1 or dict(expr.terms)[calls[0]] != 1:
         return None
-    monomial, coefficient = expr.terms[0]
-    if coefficient != 1 or len(monomial) != 1 or monomial[0][1] != 1:
+    atom, power = calls[0][0]
+    if power != 1 or not isinstance(atom, Call) or atom.function != "floordiv" or not atom.right.is_constant:
         return None
-    atom = monomial[0][0]
-    return atom if isinstance(atom, Call) and atom.function == function else None
+    return atom.left + dict(expr.terms).get((), 0) * atom.right, atom.right
 
 
 _BUILDERS: dict[str, Callable[[Expr, Expr], Expr]] = {

@@ -40,6 +40,7 @@ def expressions() -> st.SearchStrategy[Expr]:
         ("floordiv(batch*width*8, batch*8)", "width"),
         ("floordiv(width - 1, 2) + 1", "floordiv(width + 1, 2)"),
         ("floordiv(floordiv(w, 2), 2)", "floordiv(w, 4)"),
+        ("floordiv(floordiv(w + 1, 2) + 1, 4)", "floordiv(w + 3, 8)"),
         ("mod(8*w + 3, 8)", "3"),
         ("ceildiv(12, 8)", "2"),
         ("max(w + 1, w)", "w + 1"),
