@@ -192,6 +192,8 @@ class DownloadEvent(Event):
 
     @property
     def done(self) -> bool:
+        if self._pinned is not None and self._arrived.done:
+            self.wait()
         return self._pinned is None
 
     def wait(self) -> None:

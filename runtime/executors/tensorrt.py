@@ -264,14 +264,28 @@ class TensorRTExecutor(Executor):
 
 
 def _index_of(device: DeviceSpec) -> int:
-    """Which of the machine's GPUs a device is: of those with its compute capability, the one that its name ends in."""
+    """Which of the machine's GPUs a device is.
+
+    The one that the caller's settings name (`index`, in CUDA's order), else, of those with the compute capability that
+    is needed, the one that the device's name ends in: gpu1 is the second.
+    """
+    capabilities = cuda.compute_capabilities()
     wanted = str(device.requires.get("compute_capability", ""))
-    fitting = [index for index, found in enumerate(cuda.compute_capabilities()) if wanted in ("", found)]
+    fitting = [index for index, found in enumerate(capabilities) if wanted in ("", found)]
     if not fitting:
         raise MissingError(
             f"there is no GPU of compute capability {wanted or 'any'} here",
             where=device.name,
             hint="run the bundle on the machine with that GPU",
         )
+    chosen = device.settings.get("index")
+    if chosen is not None:
+        if chosen not in fitting:
+            raise MissingError(
+                f"GPU {chosen} is not one of compute capability {wanted or 'any'}",
+                where=device.name,
+                hint=f"those are: {', '.join(map(str, fitting))}",
+            )
+        return chosen
     digits = device.name[len(device.name.rstrip("0123456789")) :]
     return fitting[int(digits) % len(fitting)] if digits else fitting[0]

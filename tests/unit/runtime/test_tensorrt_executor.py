@@ -284,16 +284,17 @@ def test_copies_go_through_pinned_memory_that_is_used_again(executor, driver):
     assert driver.calls.count("cuMemHostAlloc") >= 4  # what an unfinished copy reads is not given to the next
 
 
-def test_a_download_is_done_when_the_values_are_where_they_belong(executor):
+def test_a_download_is_done_when_the_values_are_where_they_belong(executor, driver):
     buffer = device_array(executor, np.ones((2, 3), np.float32))
     target = np.zeros((2, 3), np.float32)
+    driver.pending = True
     event = buffer.download(target, [])
     assert not event.done
     assert not target.any()
-    event.wait()
-    event.wait()
+    driver.pending = False
     assert event.done
     assert target.all()
+    event.wait()
 
 
 def test_bindings_have_contexts_and_streams_of_their_own(executor, trt, driver):
@@ -383,6 +384,15 @@ def test_a_device_is_the_gpu_that_its_name_ends_in(monkeypatch, name, index):
     assert under_test._index_of(DeviceSpec(name, "k", {"compute_capability": "12.0"})) == index
     with pytest.raises(MissingError, match=r"no GPU of compute capability 7\.5"):
         under_test._index_of(DeviceSpec(name, "k", {"compute_capability": "7.5"}))
+
+
+def test_the_caller_may_say_which_gpu_is_meant(monkeypatch):
+    monkeypatch.setattr(cuda, "compute_capabilities", lambda: ["8.9", "12.0", "12.0"])
+    needs = {"compute_capability": "12.0"}
+    assert under_test._index_of(DeviceSpec("gpu0", "k", needs, {"index": 2})) == 2
+    with pytest.raises(MissingError, match=r"GPU 0 is not one of compute capability 12\.0") as caught:
+        under_test._index_of(DeviceSpec("gpu0", "k", needs, {"index": 0}))
+    assert caught.value.hint == "those are: 1, 2"
 
 
 def test_compute_capabilities_come_from_the_driver(driver):
