@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from xdsl.dialects.builtin import DictionaryAttr, NameLoc, NoneAttr, StringAttr, UnknownLoc
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
 from xdsl.traits import IsolatedFromAbove
 
 from gimlet.dialects.onnx.attributes import text_of
@@ -78,10 +78,10 @@ def _root(value: SSAValue) -> Operation:
 
 def assign_names(root: Operation) -> None:
     """Gives every value under `root` a name that is unique in its function. Names that are unique already stay."""
-    _assign_scope(root, set())
+    _assign_scope(root, {})
 
 
-def _assign_scope(operation: Operation, taken: set[str]) -> None:
+def _assign_scope(operation: Operation, taken: dict[str, int]) -> None:
     arg_names = _declared_arg_names(operation)
     for region in operation.regions:
         for block in region.blocks:
@@ -92,7 +92,7 @@ def _assign_scope(operation: Operation, taken: set[str]) -> None:
                 for index, result in enumerate(child.results):
                     _assign(result, _default_name(child, index), taken)
                 if child.regions:
-                    _assign_scope(child, set() if child.has_trait(IsolatedFromAbove) else taken)
+                    _assign_scope(child, {} if child.has_trait(IsolatedFromAbove) else taken)
 
 
 def _declared_arg_names(operation: Operation) -> tuple[str, ...]:
@@ -111,13 +111,22 @@ def _default_name(operation: Operation, index: int) -> str:
     return f"{base}_output_{index}"
 
 
-def _assign(value: SSAValue, default: str, taken: set[str]) -> None:
+def proposed_name(value: SSAValue) -> str:
+    """The name of a value, or what it would be given: another value may have the same."""
+    if value.name_hint:
+        return decode_name(value.name_hint)
+    if isinstance(value, OpResult):
+        return _default_name(value.op, value.index)
+    return f"arg_{value.index}" if isinstance(value, BlockArgument) else "value"
+
+
+def _assign(value: SSAValue, default: str, taken: dict[str, int]) -> None:
+    """`taken` holds the names in use, and for each the last ending tried, so that equal names are told apart at once."""
     name = base = decode_name(value.name_hint) if value.name_hint else default
-    suffix = 0
     while name in taken:
-        suffix += 1
-        name = f"{base}_{suffix}"
-    taken.add(name)
+        taken[base] += 1
+        name = f"{base}_{taken[base]}"
+    taken[name] = 0
     value.name_hint = encode_name(name)
 
 
