@@ -44,6 +44,7 @@ def compile(
     pins: Mapping[str, str] | None = None,
     formats: Mapping[str, str] | None = None,
     min_shares: Mapping[str, float] | None = None,
+    max_segments: int | None = None,
     placement: str | Path | None = None,
     costs: str | Path | None = None,
     allow_tf32: bool = False,
@@ -59,7 +60,8 @@ def compile(
     them), an `ExportedProgram`, an ONNX model, or the path of one, or `package.module:callable`. `topology` is a TOML
     file, by default this machine alone. `bind` fixes dimensions (`{"batch": 1}`) or gives their range
     (`{"width": "32:320:2048"}`). `pins` are regular expressions over op names and types, with the device of each;
-    `formats` are number formats by device; `min_shares` the least share of all FLOPs by device.
+    `formats` are number formats by device; `min_shares` the least share of all FLOPs by device,
+    and `max_segments` caps how many pieces the model is cut into.
 
     Raises UsageError, InputError, MissingError or InfeasibleError as the commands do.
     """
@@ -70,6 +72,7 @@ def compile(
         pins=tuple((pins or {}).items()),
         formats=tuple((formats or {}).items()),
         min_shares=tuple((min_shares or {}).items()),
+        max_segments=max_segments,
         placement=Path(placement) if placement else None,
         costs=Path(costs) if costs else None,
         allow_tf32=allow_tf32,

@@ -23,7 +23,11 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """Options of one compile. `pins` are `(regular expression, device)` in the order given; later ones win."""
+    """Options of one compile. `pins` are `(regular expression, device)` in the order given; later ones win.
+
+    `formats` limits a device to number formats; `min_shares` asks for a least share of all FLOPs on a device;
+    `max_segments` caps the launches.
+    """
 
     topology: Topology
     objective: Objective = "latency"
@@ -31,6 +35,7 @@ class CompileOptions:
     pins: tuple[tuple[str, str], ...] = ()
     formats: tuple[tuple[str, str], ...] = ()
     min_shares: tuple[tuple[str, float], ...] = ()
+    max_segments: int | None = None
     placement: Path | None = None
     costs: Path | None = None
     allow_tf32: bool = False

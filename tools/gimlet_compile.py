@@ -36,6 +36,7 @@ class Request:
     pin: tuple[str, ...]
     use_format: tuple[str, ...]
     min_share: tuple[str, ...]
+    max_segments: int | None
     placement: Path | None
     save_placement: Path | None
     costs: Path | None
@@ -72,6 +73,7 @@ class Request:
 @click.option("--pin", multiple=True, metavar="REGEX=DEVICE", help="Put ops whose name or type matches on a device.")
 @click.option("--format", "use_format", multiple=True, metavar="DEVICE=FORMAT", help="Compute in a format there.")
 @click.option("--min-share", multiple=True, metavar="DEVICE=SHARE", help="At least this share of all FLOPs there.")
+@click.option("--max-segments", type=click.IntRange(min=1), help="Cut the model into at most this many pieces.")
 @click.option("--placement", type=PATH, help="A placement saved before, perhaps edited.")
 @click.option("--save-placement", type=PATH, help="Write the placement, for --placement.")
 @click.option("--costs", type=PATH, help="Costs saved before: the same costs give the same placement.")
@@ -166,6 +168,7 @@ def options_of(request: Request) -> CompileOptions:
         min_shares=tuple(
             (device, _share(text)) for device, text in pairs(request.min_share, "--min-share", "DEVICE=0.2")
         ),
+        max_segments=request.max_segments,
         placement=request.placement,
         costs=request.costs,
         allow_tf32=request.allow_tf32,
