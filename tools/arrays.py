@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +30,30 @@ def read_inputs(texts: Iterable[str]) -> dict[str, np.ndarray]:
         except (ValueError, EOFError, OSError) as error:
             raise InputError(f"{file} holds no array: {error}", where=f"input {name!r}") from error
     return found
+
+
+def write_outputs(folder: Path, outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Writes each array to `folder`/NAME.npy, with '/' in a name as '_'. Returns the files by name.
+
+    Types that numpy's format lacks (bfloat16, 8-bit floats) are written as float32, which holds all of their values.
+    InputError where two names give one file, or the folder cannot be written.
+    """
+    files: dict[str, str] = {}
+    for name in outputs:
+        path = str(folder / f"{name.replace('/', '_')}.npy")
+        if path in files.values():
+            raise InputError(f"two outputs would both be {path}", where=f"output {name!r}")
+        files[name] = path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in outputs.items():
+            np.save(files[name], _storable(array), allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(folder)) from None
+    return files
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    if array.dtype.hasobject:
+        return array.astype(str)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array

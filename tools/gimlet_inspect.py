@@ -1,0 +1,192 @@
+"""gimlet-inspect: what a bundle is made of, and what of it can run on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from gimlet.tools.cli import print_json, run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gimlet.runtime.bundle import Bundle
+    from gimlet.runtime.manifest import Segment, Variant
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("gimlet-inspect", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("bundle", type=PATH)
+@click.option("--verify-hashes", is_flag=True, help="Compare every file with its hash; exit with 4 if one differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def gimlet_inspect(bundle: Path, *, verify_hashes: bool, as_json: bool) -> None:
+    """Print the segments, devices, transfers and files of BUNDLE, and which devices are here."""
+    from gimlet.runtime.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    verified = opened.verify_all() if verify_hashes else None
+    if as_json:
+        print_json(_as_data(opened, verified))
+        return
+    from rich.console import Console
+
+    _print(opened, verified, Console())
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The command's entry point."""
+    run(gimlet_inspect, args)
+
+
+def _as_data(bundle: Bundle, verified: int | None) -> dict[str, Any]:
+    import json
+
+    from gimlet.runtime.manifest_json import MANIFEST
+
+    return {
+        "bundle": str(bundle.root),
+        "id": bundle.id,
+        "manifest": json.loads((bundle.root / MANIFEST).read_bytes()),
+        "engines": {path: {"sha256": item.sha256, "bytes": item.bytes} for path, item in bundle.engines.items()},
+        "here": {segment.id: _here(bundle, segment) for segment in bundle.manifest.segments},
+        "verified_bytes": verified,
+    }
+
+
+def _here(bundle: Bundle, segment: Segment) -> dict[str, Any]:
+    """Whether a segment can run on this machine, by what, and if not, why."""
+    from gimlet.runtime.loader import candidates
+
+    found = candidates(bundle, segment)
+    for item in found:
+        if item.availability and item.executor is not None:
+            return {"runs": True, "by": item.variant.executor, "emulated": item.executor.emulation, "reason": None}
+    return {"runs": False, "by": None, "emulated": False, "reason": found[0].availability.reason}
+
+
+def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
+    manifest = bundle.manifest
+    placement = manifest.placement
+    producer = ", ".join(f"{name} {version}" for name, version in sorted(manifest.producer.items()))
+    lines = [
+        f"{bundle.root.name} {bundle.id}",
+        f"model: {manifest.model.name} from {manifest.model.source}",
+        f"made by: {producer}",
+        *(f"input {manifest.spec(port)}" for port in manifest.inputs),
+        *(f"output {manifest.spec(port)}" for port in manifest.outputs),
+        *(f"dimension {name}: {dim.minimum} to {dim.maximum}, best at {dim.optimum}" for name, dim in _dims(bundle)),
+        f"placement: {placement.objective} {_figure(placement.objective, placement.value)}, "
+        f"bound {_figure(placement.objective, placement.bound)}, gap {placement.gap:.1%} ({placement.status})",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _print_segments(bundle, console)
+    _print_transfers(bundle, console)
+    _print_files(bundle, console)
+    if verified is not None:
+        console.print(f"all hashes hold ({_bytes(verified)})")
+
+
+def _dims(bundle: Bundle) -> list[tuple[str, Any]]:
+    return sorted(bundle.manifest.dims.items())
+
+
+def _sizes(bundle: Bundle) -> dict[str, int]:
+    return {name: dim.optimum for name, dim in bundle.manifest.dims.items()}
+
+
+def _print_segments(bundle: Bundle, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("segment", "device", "format", "artifact", "here", title="segments")
+    for name in ("ops", "FLOPs", "weights", "size", "predicted"):
+        table.add_column(name, justify="right")
+    kinds = {device.name: device.kind for device in bundle.manifest.topology.devices}
+    for segment in bundle.manifest.segments:
+        here = _here(bundle, segment)
+        state = ("emulated" if here["emulated"] else "yes") if here["runs"] else f"no: {here['reason']}"
+        variant = segment.variants[0]
+        flops = segment.flops.evaluate(_sizes(bundle)) if segment.flops.symbols <= _sizes(bundle).keys() else None
+        table.add_row(
+            segment.id,
+            f"{segment.device} ({kinds[segment.device]})",
+            segment.format,
+            variant.executor + (" (deferred)" if _is_deferred(bundle, variant) else ""),
+            state,
+            str(segment.ops),
+            "?" if flops is None else f"{flops:.3g}",
+            _bytes(segment.weight_bytes),
+            _bytes(_artifact_bytes(bundle, segment, variant)),
+            _seconds(segment.seconds),
+        )
+    console.print(table)
+
+
+def _is_deferred(bundle: Bundle, variant: Variant) -> bool:
+    return any(bundle.entry(path) is None for path in variant.undigested)
+
+
+def _artifact_bytes(bundle: Bundle, segment: Segment, variant: Variant) -> int:
+    """The bytes of a variant's own files, those that segments share left out."""
+    own = [path for path in variant.files if path.startswith(f"segments/{segment.id}/")]
+    return sum(entry.bytes for path in own if (entry := bundle.entry(path)) is not None)
+
+
+def _print_transfers(bundle: Bundle, console: Console) -> None:
+    from rich.table import Table
+
+    if not bundle.manifest.transfers:
+        return
+    values = {value.id: value for value in bundle.manifest.values}
+    table = Table("value", "from", "to", "route", title="transfers")
+    for name in ("bytes", "predicted"):
+        table.add_column(name, justify="right")
+    for step in bundle.manifest.transfers:
+        known = step.bytes.symbols <= _sizes(bundle).keys()
+        table.add_row(
+            values[step.source].name,
+            values[step.source].device,
+            values[step.target].device,
+            " → ".join(step.route),
+            _bytes(step.bytes.evaluate(_sizes(bundle))) if known else str(step.bytes),
+            _seconds(step.seconds),
+        )
+    console.print(table)
+
+
+def _print_files(bundle: Bundle, console: Console) -> None:
+    groups: dict[str, int] = {}
+    for path, entry in bundle.manifest.files.items():
+        groups[path.partition("/")[0]] = groups.get(path.partition("/")[0], 0) + entry.bytes
+    if bundle.engines:
+        groups["engines"] = sum(entry.bytes for entry in bundle.engines.values())
+    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in sorted(groups.items()))
+    console.print(f"files: {parts}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _figure(objective: str, value: float) -> str:
+    return _seconds(value) if objective in ("latency", "throughput") else f"{value:.4g}"
+
+
+def _seconds(value: float) -> str:
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e9:.3g} ns"
+
+
+def _bytes(value: int) -> str:
+    size = float(value)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}" if unit != "B" else f"{value} B"
+        size /= 1024
+    return f"{size:.3g} GiB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""gimlet-run: runs a bundle on arrays from files, or on random ones."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from gimlet.tools.cli import print_json, run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gimlet.runtime.program import Program, Running
+
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long runs took: one by one, and all of them together."""
+
+    latencies_s: tuple[float, ...]
+    total_s: float
+
+    def to_json(self, inflight: int) -> dict[str, Any]:
+        """The figures that a user wants of it."""
+        return {
+            "runs": len(self.latencies_s),
+            "inflight": inflight,
+            "median_s": statistics.median(self.latencies_s),
+            "min_s": min(self.latencies_s),
+            "runs_per_s": len(self.latencies_s) / self.total_s,
+        }
+
+
+@click.command("gimlet-run", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("bundle", type=PATH)
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="The array of an input.")
+@click.option("--random", "is_random", is_flag=True, help="Make up the inputs that are not given.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of --random.")
+@click.option("--output", type=PATH, metavar="DIR", help="Write each output to DIR/NAME.npy, with '/' as '_'.")
+@click.option("--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Run N times and print latencies.")
+@click.option("--inflight", type=click.IntRange(min=1), default=1, metavar="N", help="Keep N requests in flight.")
+@click.option("--profile", type=PATH, metavar="T.json", help="Write a trace that Perfetto (ui.perfetto.dev) opens.")
+@click.option("--emulate-missing", is_flag=True, help="Run segments of absent devices in their portable form here.")
+@click.option("--verify-hashes", is_flag=True, help="Compare every file with its hash before running.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def gimlet_run(
+    bundle: Path,
+    inputs: tuple[str, ...],
+    seed: int,
+    output: Path | None,
+    repeat: int,
+    inflight: int,
+    profile: Path | None,
+    *,
+    is_random: bool,
+    emulate_missing: bool,
+    verify_hashes: bool,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE, a folder that gimlet-compile wrote.
+
+    Random floats are normal with variance 1, random integers are 1 or 2, and dimensions are at their optimum.
+    """
+    from gimlet.runtime.program import load
+    from gimlet.runtime.trace import Trace
+    from gimlet.tools.arrays import read_inputs, write_outputs
+
+    given = read_inputs(inputs)
+    with load(bundle, emulate_missing=emulate_missing, verify_hashes=verify_hashes, inflight=inflight) as program:
+        arrays = _complete(program, given, seed, is_random=is_random)
+        if repeat > 1:
+            program(**arrays)
+        if profile is not None:
+            program.trace = Trace()
+        outputs, timing = _timed(program, arrays, repeat, inflight)
+        if profile is not None and program.trace is not None:
+            _write_trace(program.trace, profile)
+        files = write_outputs(output, outputs) if output is not None else {}
+        data: dict[str, Any] = {
+            "bundle": str(bundle),
+            "id": program.id,
+            "segments": [_segment(item) for item in program.running],
+            "outputs": [
+                {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "file": files.get(name)}
+                for name, array in outputs.items()
+            ],
+            "latency": timing.to_json(inflight),
+        }
+    if as_json:
+        print_json(data)
+        return
+    _print(data, outputs)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The command's entry point."""
+    run(gimlet_run, args)
+
+
+def _complete(
+    program: Program, given: Mapping[str, np.ndarray], seed: int, *, is_random: bool
+) -> dict[str, np.ndarray]:
+    """The inputs that were given, and with `is_random` the others made up for the same sizes."""
+    from gimlet.runtime.errors import UsageError
+    from gimlet.runtime.random_inputs import random_inputs
+    from gimlet.runtime.tensors import symbol_of
+
+    names = [spec.name for spec in program.inputs]
+    takes = "the program takes " + (", ".join(map(str, program.inputs)) or "no inputs")
+    for name in given:
+        if name not in names:
+            raise UsageError(f"there is no such input; {takes}", where=f"--input {name}")
+    missing = [name for name in names if name not in given]
+    if missing and not is_random:
+        hint = f"--input {missing[0]}=FILE.npy, or --random"
+        raise UsageError(f"no array for {', '.join(missing)}; {takes}", hint=hint)
+    if not missing:
+        return dict(given)
+    sizes: dict[str, int] = {}
+    for spec in program.inputs:
+        shape = given[spec.name].shape if spec.name in given else ()
+        for dim, size in zip(spec.shape or (), shape, strict=False):
+            name = symbol_of(dim)
+            if name is not None:
+                sizes[name] = size
+    return random_inputs(program.manifest, seed, sizes) | dict(given)
+
+
+def _timed(
+    program: Program, arrays: Mapping[str, np.ndarray], repeat: int, inflight: int
+) -> tuple[dict[str, np.ndarray], Timing]:
+    """Runs `repeat` times with `inflight` requests at once. The outputs of the last run, and the times."""
+    latencies: list[float] = []
+    start = perf_counter()
+    if inflight == 1:
+        outputs: dict[str, np.ndarray] = {}
+        for _ in range(repeat):
+            begin = perf_counter()
+            outputs = program(**arrays)
+            latencies.append(perf_counter() - begin)
+        return outputs, Timing(tuple(latencies), perf_counter() - start)
+
+    def request() -> Any:
+        begin = perf_counter()
+        future = program.submit(**arrays)
+        future.add_done_callback(lambda _: latencies.append(perf_counter() - begin))
+        return future
+
+    pending = [request() for _ in range(min(inflight, repeat))]
+    for _ in range(repeat - len(pending)):
+        pending.pop(0).result()
+        pending.append(request())
+    results = [future.result() for future in pending]
+    # A future wakes its waiters before it calls back: the pool's end is the end of the callbacks.
+    total = perf_counter() - start
+    program.close()
+    return results[-1], Timing(tuple(latencies), total)
+
+
+def _write_trace(trace: Any, path: Path) -> None:
+    from gimlet.runtime.errors import InputError
+
+    try:
+        trace.write(path)
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
+
+
+def _segment(item: Running) -> dict[str, Any]:
+    return {
+        "id": item.segment,
+        "device": item.device,
+        "executor": item.executor,
+        "format": item.format,
+        "emulated": item.emulated,
+    }
+
+
+def _print(data: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
+    for item in data["segments"]:
+        how = f"{item['executor']}, emulated here" if item["emulated"] else item["executor"]
+        click.echo(f"segment {item['id']} on {item['device']}: {item['format']} ({how})")
+    for item in data["outputs"]:
+        array = outputs[item["name"]]
+        line = f"output {item['name']}: {item['dtype']}{item['shape']}"
+        if array.size and array.dtype.kind in "fiu":
+            line += f" min {array.min():.6g} mean {array.mean():.6g} max {array.max():.6g}"
+        click.echo(f"{line} -> {item['file']}" if item["file"] else line)
+    latency = data["latency"]
+    text = f"latency: median {_milliseconds(latency['median_s'])}, min {_milliseconds(latency['min_s'])}"
+    rate = f", {latency['runs_per_s']:.4g} runs/s" if latency["inflight"] > 1 else ""
+    runs = f" over {latency['runs']} runs" if latency["runs"] > 1 else " (first run)"
+    click.echo(f"{text}{runs}{rate}")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.4g} ms"
+
+
+if __name__ == "__main__":
+    main()
