@@ -121,7 +121,7 @@ def proposed_name(value: SSAValue) -> str:
 
 
 def _assign(value: SSAValue, default: str, taken: dict[str, int]) -> None:
-    """`taken` holds the names in use, and the last ending tried for each, so that equal names are told apart at once."""
+    """`taken` holds the names in use, each with the last ending tried, so that equal names are told apart at once."""
     name = base = decode_name(value.name_hint) if value.name_hint else default
     while name in taken:
         taken[base] += 1
