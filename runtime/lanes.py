@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gimlet.runtime.executors.base import DONE, Event
 from gimlet.runtime.frame import Action
-from gimlet.runtime.schedule import Schedule, ScheduleStep
+from gimlet.runtime.schedule import LaunchStep, Schedule, ScheduleStep
 from gimlet.runtime.trace import Trace
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def run_step(step: ScheduleStep, action: Action, events: Sequence[Event], trace:
     start = perf_counter_ns()
     event = action(())
     event.wait()
-    trace.add(step.device, step.id, start, perf_counter_ns(), kind=type(step).__name__)
+    name = step.segment if isinstance(step, LaunchStep) else "copy"
+    trace.add(step.device, name, start, perf_counter_ns(), step=step.id)
     return event
 
 

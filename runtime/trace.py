@@ -13,18 +13,21 @@ PROGRAM_TRACK = "program"
 
 
 class Trace:
-    """Spans of time on named tracks: one track a device, and one for whole runs. Safe to use from several threads."""
+    """Spans of time on named tracks: one track a device, and one for whole runs. Safe to use from several threads.
+
+    Spans of one track come from one thread: where several requests are in flight, a device has a track for each thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tracks: dict[str, int] = {}
+        self._tracks: dict[tuple[str, int], int] = {}
         self._events: list[dict[str, Any]] = []
         self._start_ns = perf_counter_ns()
 
     def add(self, track: str, name: str, start_ns: int, end_ns: int, **details: Any) -> None:
         """Adds a span; times are `perf_counter_ns`."""
         with self._lock:
-            number = self._tracks.setdefault(track, len(self._tracks) + 1)
+            number = self._tracks.setdefault((track, threading.get_ident()), len(self._tracks) + 1)
             self._events.append(
                 {
                     "name": name,
@@ -42,7 +45,7 @@ class Trace:
         with self._lock:
             names = [
                 {"name": "thread_name", "ph": "M", "pid": os.getpid(), "tid": number, "args": {"name": track}}
-                for track, number in self._tracks.items()
+                for (track, _), number in self._tracks.items()
             ]
             return {"displayTimeUnit": "ms", "traceEvents": names + self._events}
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gimlet.runtime.manifest import Segment, Variant
 
 PATH = click.Path(path_type=Path)
+LOG_WIDTH = 140
 
 
 @click.command("gimlet-inspect", context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +35,9 @@ def gimlet_inspect(bundle: Path, *, verify_hashes: bool, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    _print(opened, verified, Console())
+    console = Console()
+    # What is read by a program or lands in a log is not to be squeezed into 80 columns.
+    _print(opened, verified, console if console.is_terminal else Console(width=LOG_WIDTH))
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -84,6 +87,7 @@ def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _print_devices(bundle, console)
     _print_segments(bundle, console)
     _print_transfers(bundle, console)
     _print_files(bundle, console)
@@ -99,24 +103,38 @@ def _sizes(bundle: Bundle) -> dict[str, int]:
     return {name: dim.optimum for name, dim in bundle.manifest.dims.items()}
 
 
+def _print_devices(bundle: Bundle, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("device", "kind", "segments", "runs here", title="devices", title_justify="left")
+    for device in bundle.manifest.topology.devices:
+        segments = [segment for segment in bundle.manifest.segments if segment.device == device.name]
+        answers = dict.fromkeys(_answer(_here(bundle, segment)) for segment in segments)
+        table.add_row(device.name, device.kind, str(len(segments)), "; ".join(answers) or "nothing to run")
+    console.print(table)
+
+
+def _answer(here: dict[str, Any]) -> str:
+    if not here["runs"]:
+        return f"no: {here['reason']}"
+    return f"emulated by {here['by']}" if here["emulated"] else f"yes, by {here['by']}"
+
+
 def _print_segments(bundle: Bundle, console: Console) -> None:
     from rich.table import Table
 
-    table = Table("segment", "device", "format", "artifact", "here", title="segments")
+    table = Table("segment", "device", "format", "artifact", title="segments", title_justify="left")
     for name in ("ops", "FLOPs", "weights", "size", "predicted"):
-        table.add_column(name, justify="right")
-    kinds = {device.name: device.kind for device in bundle.manifest.topology.devices}
+        table.add_column(name, justify="right", no_wrap=True)
+    sizes = _sizes(bundle)
     for segment in bundle.manifest.segments:
-        here = _here(bundle, segment)
-        state = ("emulated" if here["emulated"] else "yes") if here["runs"] else f"no: {here['reason']}"
         variant = segment.variants[0]
-        flops = segment.flops.evaluate(_sizes(bundle)) if segment.flops.symbols <= _sizes(bundle).keys() else None
+        flops = segment.flops.evaluate(sizes) if segment.flops.symbols <= sizes.keys() else None
         table.add_row(
             segment.id,
-            f"{segment.device} ({kinds[segment.device]})",
+            segment.device,
             segment.format,
             variant.executor + (" (deferred)" if _is_deferred(bundle, variant) else ""),
-            state,
             str(segment.ops),
             "?" if flops is None else f"{flops:.3g}",
             _bytes(segment.weight_bytes),
@@ -142,7 +160,7 @@ def _print_transfers(bundle: Bundle, console: Console) -> None:
     if not bundle.manifest.transfers:
         return
     values = {value.id: value for value in bundle.manifest.values}
-    table = Table("value", "from", "to", "route", title="transfers")
+    table = Table("value", "from", "to", "route", title="transfers", title_justify="left")
     for name in ("bytes", "predicted"):
         table.add_column(name, justify="right")
     for step in bundle.manifest.transfers:
