@@ -11,7 +11,7 @@ from gimlet.targets.api import Topology
 def topology_op(topology: Topology) -> TopologyOp:
     """The `placement.topology` of a topology."""
     devices = [DeviceOp(device.name, device.kind.name) for device in topology.devices]
-    links = [LinkOp(link.name, *link.between, link.kind) for link in topology.links]
+    links = [LinkOp(link.name, *link.between, link.kind, (link.latency_s, link.bandwidth)) for link in topology.links]
     return TopologyOp(topology.name, [*devices, *links], topology.host)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
     DictionaryAttr,
     FlatSymbolRefAttrConstr,
+    Float64Type,
+    FloatAttr,
     ModuleOp,
     StringAttr,
     SymbolNameConstraint,
     SymbolRefAttr,
+    f64,
     i64,
 )
 from xdsl.ir import Attribute, Block, Operation, Region
@@ -143,7 +146,13 @@ class DeviceOp(IRDLOperation):
 
 @irdl_op_definition
 class LinkOp(IRDLOperation):
-    """A link between two devices, the same in both directions, and its kind, the name of a hardware description."""
+    """A link between two devices, the same in both directions, and its kind, the name of a hardware description.
+
+    placement.link @pcie0 between @cpu, @gpu0 {kind = "pcie4x16", latency_s = 1.0e-5 : f64, bandwidth = 2.5e10 : f64}
+
+    `latency_s` and `bandwidth` (bytes per second one way) are what the description says of it, for passes that choose
+    between routes; both are given or none.
+    """
 
     name = "placement.link"
 
@@ -151,23 +160,33 @@ class LinkOp(IRDLOperation):
     first = prop_def(FlatSymbolRefAttrConstr)
     second = prop_def(FlatSymbolRefAttrConstr)
     kind = prop_def(StringAttr)
+    latency_s = opt_prop_def(FloatAttr[Float64Type])
+    bandwidth = opt_prop_def(FloatAttr[Float64Type])
 
     irdl_options = (ParsePropInAttrDict(),)
     traits = traits_def(HasParent(TopologyOp), SymbolOpInterface())
     assembly_format = "$sym_name `between` $first `,` $second attr-dict"
 
-    def __init__(
-        self, name: str, first: str, second: str, kind: str, attributes: Mapping[str, Attribute] | None = None
-    ) -> None:
+    def __init__(self, name: str, first: str, second: str, kind: str, speed: tuple[float, float] | None = None) -> None:
+        """`speed` is the latency in seconds and the bandwidth in bytes per second."""
+        latency_s, bandwidth = (None, None) if speed is None else (FloatAttr(figure, f64) for figure in speed)
         super().__init__(
             properties={
                 "sym_name": StringAttr(name),
                 "first": SymbolRefAttr(first),
                 "second": SymbolRefAttr(second),
                 "kind": StringAttr(kind),
-            },
-            attributes=dict(attributes or {}),
+                "latency_s": latency_s,
+                "bandwidth": bandwidth,
+            }
         )
+
+    @property
+    def speed(self) -> tuple[float, float] | None:
+        """The latency in seconds and the bandwidth in bytes per second, or None where the link does not say."""
+        if self.latency_s is None or self.bandwidth is None:
+            return None
+        return self.latency_s.value.data, self.bandwidth.value.data
 
     @property
     def between(self) -> tuple[str, str]:
@@ -180,6 +199,11 @@ class LinkOp(IRDLOperation):
         first, second = self.between
         if first == second:
             raise VerifyException(f"link @{self.sym_name.data} joins @{first} with itself")
+        if (self.latency_s is None) != (self.bandwidth is None):
+            raise VerifyException(f"link @{self.sym_name.data} has a latency or a bandwidth, but not both")
+        speed = self.speed
+        if speed is not None and not (0 <= speed[0] < inf and 0 < speed[1] < inf):
+            raise VerifyException(f"link @{self.sym_name.data} takes {speed[0]} s and {speed[1]} bytes per second")
         _require_devices(self, self.between, f"link @{self.sym_name.data}")
 
 

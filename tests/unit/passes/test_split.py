@@ -27,7 +27,7 @@ from gimlet.dialects.placement import (
     find_segment,
 )
 from gimlet.passes.assign_buffers import AssignBuffersPass
-from gimlet.passes.insert_transfers import InsertTransfersPass, shortest_route
+from gimlet.passes.insert_transfers import InsertTransfersPass, quickest_route
 from gimlet.passes.outline_segments import OutlineSegmentsPass
 
 DEVICES = ("cpu", "gpu0", "sram0")
@@ -185,10 +185,19 @@ def test_the_split_is_the_same_every_time(module: ModuleOp):
 
 def test_a_route_has_as_few_links_as_there_can_be():
     topology = rack()
-    assert shortest_route(topology, "cpu", "sram0") == ["l0", "l1"]
-    assert shortest_route(topology, "sram0", "gpu0") == ["l1"]
-    assert shortest_route(topology, "cpu", "cpu") == []
-    assert shortest_route(TopologyOp("apart", [DeviceOp("a", "k"), DeviceOp("b", "k")]), "a", "b") is None
+    assert quickest_route(topology, "cpu", "sram0") == ["l0", "l1"]
+    assert quickest_route(topology, "sram0", "gpu0") == ["l1"]
+    assert quickest_route(topology, "cpu", "cpu") == []
+    assert quickest_route(TopologyOp("apart", [DeviceOp("a", "k"), DeviceOp("b", "k")]), "a", "b") is None
+
+
+def test_a_route_is_quick_where_links_say_how_fast_they_are():
+    slow, fast = (1e-5, 1e9), (1e-5, 1e11)
+    devices = [DeviceOp(name, "k") for name in "abc"]
+    links = [LinkOp("ac", "a", "c", "l", slow), LinkOp("ab", "a", "b", "l", fast), LinkOp("bc", "c", "b", "l", fast)]
+    assert quickest_route(TopologyOp("t", [*devices, *links]), "a", "c") == ["ab", "bc"]
+    links = [LinkOp("ac", "a", "c", "l"), *(link.clone() for link in links[1:])]
+    assert quickest_route(TopologyOp("t", [*(d.clone() for d in devices), *links]), "a", "c") == ["ac"]
 
 
 def test_a_device_that_the_topology_lacks_is_refused():

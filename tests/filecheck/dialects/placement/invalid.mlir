@@ -109,6 +109,36 @@ placement.topology @rack {
 
 // -----
 
+// CHECK: link @l has a latency or a bandwidth, but not both
+placement.topology @rack {
+  placement.device @cpu {kind = "host"}
+  placement.device @gpu0 {kind = "example/gpu"}
+
+  placement.link @l between @cpu, @gpu0 {kind = "pcie5x16", latency_s = 0.0 : f64}
+}
+
+// -----
+
+// CHECK: link @l takes 0.0 s and 0.0 bytes per second
+placement.topology @rack {
+  placement.device @cpu {kind = "host"}
+  placement.device @gpu0 {kind = "example/gpu"}
+
+  placement.link @l between @cpu, @gpu0 {kind = "pcie5x16", latency_s = 0.0 : f64, bandwidth = 0.0 : f64}
+}
+
+// -----
+
+// CHECK: link @l takes -1.0 s and 1.0 bytes per second
+placement.topology @rack {
+  placement.device @cpu {kind = "host"}
+  placement.device @gpu0 {kind = "example/gpu"}
+
+  placement.link @l between @cpu, @gpu0 {kind = "pcie5x16", latency_s = -1.0 : f64, bandwidth = 1.0 : f64}
+}
+
+// -----
+
 // CHECK: link @l names @tpu, which is not a device of this topology
 placement.topology @rack {
   placement.device @cpu {kind = "host"}

@@ -7,7 +7,7 @@ placement.topology @rack host @cpu attributes {site = "lab"} {
   placement.device @gpu0 {kind = "example/gpu", clock_hz = 1200000000 : i64}
   placement.device @sram0 {kind = "example/sram"}
   placement.link @pcie0 between @cpu, @gpu0 {kind = "pcie5x16"}
-  placement.link @pcie1 between @sram0, @cpu {kind = "pcie5x16"}
+  placement.link @pcie1 between @sram0, @cpu {kind = "pcie5x16", latency_s = 1.5e-06 : f64, bandwidth = 5.0e+10 : f64}
   placement.group @pair [@gpu0, @sram0] {mesh = array<i64: 1, 2>, shard = {axis = 0 : i64}}
 }
 // CHECK:       placement.topology @rack host @cpu attributes {site = "lab"} {
@@ -15,7 +15,7 @@ placement.topology @rack host @cpu attributes {site = "lab"} {
 // CHECK-NEXT:    placement.device @gpu0 {clock_hz = 1200000000 : i64, kind = "example/gpu"}
 // CHECK-NEXT:    placement.device @sram0 {kind = "example/sram"}
 // CHECK-NEXT:    placement.link @pcie0 between @cpu, @gpu0 {kind = "pcie5x16"}
-// CHECK-NEXT:    placement.link @pcie1 between @sram0, @cpu {kind = "pcie5x16"}
+// CHECK-NEXT:    placement.link @pcie1 between @sram0, @cpu {kind = "pcie5x16", latency_s = 1.500000e-06 : f64, bandwidth = 5.000000e+10 : f64}
 // CHECK-NEXT:    placement.group @pair [@gpu0, @sram0] {mesh = array<i64: 1, 2>, shard = {axis = 0 : i64}}
 // CHECK-NEXT:  }
 // GENERIC:       "placement.topology"() <{sym_name = "rack", host = @cpu}> ({
