@@ -1,6 +1,7 @@
 // RUN: gimlet-opt %s | gimlet-opt | filecheck %s
 // RUN: gimlet-opt %s --print-op-generic | gimlet-opt | filecheck %s
 // RUN: gimlet-opt %s --print-op-generic | filecheck %s --check-prefix=GENERIC
+// RUN: xdsl-opt %s | filecheck %s
 
 placement.topology @rack host @cpu attributes {site = "lab"} {
   placement.device @cpu {kind = "host"}
