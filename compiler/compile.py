@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -121,6 +121,7 @@ class Compilation:
             with BundleWriter(output, force=force) as writer:
                 lowering = Lowering(self.module, self.ctx, self.options, self.bounds, writer, self.progress)
                 segments, failed = lowering.run()
+                segments = self.predicted(segments)
                 if not failed:
                     writer.write_text("module.mlir", module_text(self.module))
                     manifest = self.manifest(segments)
@@ -140,6 +141,18 @@ class Compilation:
             self.progress.say(f"cannot build {failure.reason}; placing again without it on {failure.device}")
             for op in failure.ops:
                 self.refusals[op_key(op), failure.device] = failure.reason.message
+
+    def predicted(self, segments: list[Segment]) -> list[Segment]:
+        """The segments with the times that placement counts on, where it launches the same ones in the same order."""
+        if self.placement is None:
+            return segments
+        problem = self.placement.problem
+        launches = self.placement.schedule.launches
+        places = [problem.places[launch.place] for launch in launches]
+        expected = [(problem.devices[place.device].name, place.format) for place in places]
+        if expected != [(segment.device, segment.format) for segment in segments]:
+            return segments
+        return [replace(segment, seconds=launch.seconds) for segment, launch in zip(segments, launches, strict=True)]
 
     def manifest(self, segments: list[Segment]) -> Manifest:
         """The manifest of the module after `split`, with the artifacts of its segments."""
