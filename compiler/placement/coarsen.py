@@ -87,7 +87,8 @@ class _Groups:
         for graph, reverse in ((self.successors, self.predecessors), (self.predecessors, self.successors)):
             for other in graph[gone]:
                 reverse[other].discard(gone)
-                reverse[other].add(kept)
+                if other != kept:
+                    reverse[other].add(kept)
             graph[kept] |= graph[gone]
             graph[kept] -= {kept, gone}
             graph[gone] = set()
@@ -177,26 +178,33 @@ def _spread(cost: Mapping[int, float]) -> float:
 
 def _reduce(groups: _Groups, limit: int) -> None:
     """Contracts edges until `limit` groups are left: first those that lose least."""
-    if len(groups.members) <= limit:
-        return
     seconds = _edge_seconds(groups.problem)
     for strict in (True, False):
-        heap: list[tuple[float, int, int]] = []
-        for source, destination in seconds:
-            left, right = groups.find(source), groups.find(destination)
-            if left != right:
-                heap.append((_loss(groups, left, right, strict), source, destination))
-        heapify(heap)
-        while heap and len(groups.members) > limit:
-            loss, source, destination = heappop(heap)
-            left, right = groups.find(source), groups.find(destination)
-            if left == right or loss == float("inf"):
-                continue
-            now = _loss(groups, left, right, strict)
-            if now > loss * (1 + 1e-9):
-                heappush(heap, (now, source, destination))
-                continue
-            _join(groups, source, destination, keep_places=strict)
+        # An edge beside a longer path cannot be contracted before that path is: go round until nothing merges.
+        while len(groups.members) > limit and _contract(groups, seconds, limit, strict):
+            pass
+
+
+def _contract(groups: _Groups, edges: Iterable[tuple[int, int]], limit: int, strict: bool) -> bool:
+    """Contracts edges once, the cheapest first. Whether any was."""
+    merged = False
+    heap: list[tuple[float, int, int]] = []
+    for source, destination in edges:
+        left, right = groups.find(source), groups.find(destination)
+        if left != right:
+            heap.append((_loss(groups, left, right, strict), source, destination))
+    heapify(heap)
+    while heap and len(groups.members) > limit:
+        loss, source, destination = heappop(heap)
+        left, right = groups.find(source), groups.find(destination)
+        if left == right or loss == float("inf"):
+            continue
+        now = _loss(groups, left, right, strict)
+        if now > loss * (1 + 1e-9):
+            heappush(heap, (now, source, destination))
+        else:
+            merged |= _join(groups, source, destination, keep_places=strict)
+    return merged
 
 
 def _loss(groups: _Groups, left: int, right: int, strict: bool) -> float:

@@ -58,13 +58,35 @@ def resources(problem: Problem) -> list[Resource]:
 def relaxed_bound(
     problem: Problem, relaxation: LatencyRelaxation, start: LatencyBound, best_known: float
 ) -> tuple[LatencyBound, list[tuple[int, ...]]]:
-    """The best bound over multipliers, and the placements seen. `best_known` sets the length of the steps."""
+    """The best bound over multipliers, and the placements seen. `best_known` sets the length of the steps.
+
+    Multipliers are sought for the amount of leaving out that is best without rules, and for the largest one: charges
+    are exact on a chain, and weak in a block that is too large to search.
+    """
     rules = resources(problem)
     if not rules or not problem.nodes:
         return start, []
-    multipliers = [0.0] * len(rules)
-    best, found = start, start
+    best = start
     seen: dict[tuple[int, ...], None] = {}
+    for choice in sorted({start.choice, len(relaxation.choices) - 1}):
+        found = _ascend(problem, relaxation, rules, choice, best_known, seen)
+        if found.seconds > best.seconds:
+            best = found
+    return LatencyBound(best.seconds, start.place, start.choice), list(seen)
+
+
+def _ascend(
+    problem: Problem,
+    relaxation: LatencyRelaxation,
+    rules: Sequence[Resource],
+    choice: int,
+    best_known: float,
+    seen: dict[tuple[int, ...], None],
+) -> LatencyBound:
+    """Subgradient steps from multipliers of zero; notes the placements seen."""
+    places = range(len(problem.places))
+    multipliers = [0.0] * len(rules)
+    best = found = relaxation.bound(None, choice)
     pace, stalled = 1.0, 0
     for _ in range(_STEPS):
         missing = [rule.missing(found.place) for rule in rules]
@@ -74,13 +96,12 @@ def relaxed_bound(
         goal = best_known if best_known < float("inf") else 2 * best.seconds
         step = pace * max(goal - found.seconds, 0.01 * abs(goal)) / norm
         multipliers = [max(u + step * m, 0.0) for u, m in zip(multipliers, missing, strict=True)]
+        priced = list(zip(multipliers, rules, strict=True))
         charge = [
-            [-sum(u * rule.amount[n][p] for u, rule in zip(multipliers, rules, strict=True)) for p in row]
-            for n, row in enumerate([range(len(problem.places))] * len(problem.nodes))
+            [-sum(u * rule.amount[n][p] for u, rule in priced) for p in places] for n in range(len(problem.nodes))
         ]
-        plain = relaxation.bound(charge, start.choice)
-        constant = sum(u * rule.least for u, rule in zip(multipliers, rules, strict=True))
-        found = LatencyBound(plain.seconds + constant, plain.place, plain.choice)
+        plain = relaxation.bound(charge, choice)
+        found = LatencyBound(plain.seconds + sum(u * rule.least for u, rule in priced), plain.place, choice)
         seen[found.place] = None
         if found.seconds > best.seconds * (1 + 1e-4):
             best, stalled = found, 0
@@ -88,4 +109,4 @@ def relaxed_bound(
             stalled += 1
             if stalled >= 3:
                 pace, stalled = pace / 2, 0
-    return LatencyBound(best.seconds, start.place, start.choice), list(seen)
+    return best

@@ -99,6 +99,9 @@ class _Solve:
         self._note("quick", best)
         if self._closed(best, bound.value):
             return self._solution(best, bound.value, len(problem.nodes), None)
+        if problem.rules.min_share and len(problem.nodes) > 3 * self.group_limit:
+            # Shares are met with small pieces: moves on finer groups first.
+            best = self._move_groups(coarsen(problem, 3 * self.group_limit), best, bound.suggestions)[0]
         coarse = coarsen(problem, self.group_limit) if len(problem.nodes) > self.group_limit else identity(problem)
         best, answer = self._solve_groups(coarse, best, bound.suggestions)
         best = min(best, refine(problem, best), key=self._rank)
@@ -129,8 +132,8 @@ class _Solve:
         figure = found.schedule.figure(self.objective)
         return not found.excess and figure - bound <= GAP * figure
 
-    def _solve_groups(self, coarse: Coarse, best: Found, suggested: Sequence[tuple[int, ...]]) -> tuple[Found, Answer]:
-        """Groups: quick placements and moves, then CP-SAT from the best of them; back on the nodes."""
+    def _move_groups(self, coarse: Coarse, best: Found, suggested: Sequence[tuple[int, ...]]) -> tuple[Found, Found]:
+        """Quick placements of groups and moves of one group at a time: the best on the nodes, and on the groups."""
         problem = coarse.problem
         starts = [
             *single_places(problem),
@@ -144,7 +147,13 @@ class _Solve:
             starts += [repair_shares(problem, place) for place in dict.fromkeys(starts)]
         start = climb(problem, best_of(problem, starts))
         best = min(best, judge(self.problem, coarse.expand(start.placement)), key=self._rank)
-        self._note("groups", best)
+        self._note(f"{len(coarse.groups)} groups", best)
+        return best, start
+
+    def _solve_groups(self, coarse: Coarse, best: Found, suggested: Sequence[tuple[int, ...]]) -> tuple[Found, Answer]:
+        """Moves of groups, then CP-SAT from the best of them; back on the nodes."""
+        best, start = self._move_groups(coarse, best, suggested)
+        problem = coarse.problem
         places = len({place for allowed in problem.allowed for place in allowed})
         rounds = self.rounds or max(2, min(len(problem.nodes), 12 // max(places, 1)))
         answer = solve_slots(
