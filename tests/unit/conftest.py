@@ -70,7 +70,7 @@ class BundleMaker:
         force: bool = False,
     ) -> Path:
         target = self.folder / name
-        given = inputs or {"x": ("float32", ("n", "4"))}
+        given = {"x": ("float32", ("n", "4"))} if inputs is None else inputs
         kinds = {"cpu": "host", **(kinds or {})}
         with BundleWriter(target, force=force) as writer:
             for path, data in (extra or {}).items():

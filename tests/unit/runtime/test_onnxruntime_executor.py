@@ -1,0 +1,235 @@
+"""The executor on ONNX Runtime's C interface: one thread pool, shared sessions, and nobody else's sessions touched."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from gimlet.runtime.errors import InputError, MissingError
+from gimlet.runtime.executors import ort_library
+from gimlet.runtime.executors.base import DONE, DeviceSpec, Event, SegmentArtifact
+from gimlet.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+from gimlet.runtime.executors.registry import load_executor
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.tensors import TensorSpec, onnx_type
+
+CPU = DeviceSpec("cpu", "host")
+
+
+def artifact(
+    folder: Path, op: str = "Neg", dtype: str = "float32", options: Mapping[str, Any] | None = None, **attributes: Any
+) -> SegmentArtifact:
+    """A segment of one op from `x` to `y`, both [n]."""
+    ports = [helper.make_tensor_value_info(name, onnx_type(dtype), ["n"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], **attributes)], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    specs = [TensorSpec(name, dtype, (Expr.symbol("n"),)) for name in ("x", "y")]
+    files = ("model.onnx",)
+    return SegmentArtifact(
+        "s0", "fp32", folder, files, (specs[0],), (specs[1],), lambda path: folder / path, options or {}
+    )
+
+
+def run(item: SegmentArtifact, x: np.ndarray) -> np.ndarray:
+    executor = OnnxRuntimeExecutor.load(item, CPU)
+    bindings = executor.bind({"x": x}, {"y": executor.alloc(x.dtype, x.shape)})
+    executor.submit(bindings).wait()
+    found = bindings.output("y")
+    assert isinstance(found, np.ndarray)
+    return found
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", "float64", "float16", "int8", "int32", "int64", "uint8", "uint32", "uint64", "bool", "bfloat16"],
+)
+def test_every_type_goes_through(tmp_path: Path, dtype: str):
+    item = artifact(tmp_path, "Identity", dtype)
+    x = np.array([0, 1, 1]).astype(item.inputs[0].numpy_type)
+    np.testing.assert_array_equal(run(item, x), x)
+
+
+def test_a_session_is_shared_by_segments_of_the_same_model(tmp_path: Path):
+    first = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    second = OnnxRuntimeExecutor.load(replace(artifact(tmp_path), segment="s1"), CPU)
+    assert first.session is second.session
+    other = OnnxRuntimeExecutor.load(artifact(tmp_path, "Abs"), CPU)
+    assert other.session is not first.session
+
+
+def test_segments_share_one_thread_pool_and_leave_other_sessions_alone(tmp_path: Path):
+    """In a process of its own: eight segments add no thread after the first, and plain sessions still work."""
+    for index in range(9):
+        (tmp_path / str(index)).mkdir()
+        artifact(tmp_path / str(index), "LeakyRelu", alpha=index / 10)
+    code = f"""
+import os
+from pathlib import Path
+from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
+from gimlet.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+def load(index):
+    folder = Path({str(tmp_path)!r}) / str(index)
+    return OnnxRuntimeExecutor.load(
+        SegmentArtifact("s", "fp32", folder, ("model.onnx",), (), (), lambda path: folder / path), DeviceSpec("c", "h")
+    )
+threads = lambda: len(os.listdir("/proc/self/task"))
+kept = [load(0)]
+before = threads()
+kept += [load(index) for index in range(1, 9)]
+assert threads() == before, (before, threads())
+import onnxruntime
+plain = onnxruntime.InferenceSession(str(Path({str(tmp_path)!r}) / "0" / "model.onnx"))
+print(len(set(executor.session.handle for executor in kept)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "9"
+
+
+def test_outputs_of_unknown_size_are_allocated_for_every_run(tmp_path: Path):
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    x = np.ones(3, np.float32)
+    bindings = executor.bind({"x": x}, {"y": None})
+    executor.submit(bindings)
+    first = bindings.output("y")
+    bindings.set_input("x", np.ones(5, np.float32))
+    executor.submit(bindings)
+    assert first.shape == (3,)
+    assert isinstance(first, np.ndarray)
+    np.testing.assert_array_equal(first, -x)
+    assert bindings.output("y").shape == (5,)
+    bindings.set_input("x", np.zeros(0, np.float32))
+    executor.submit(bindings)
+    assert bindings.output("y").shape == (0,)
+
+
+def test_an_allocated_output_outlives_its_bindings(tmp_path: Path):
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    bindings = executor.bind({"x": np.ones(1000, np.float32)}, {"y": None})
+    executor.submit(bindings)
+    found = bindings.output("y")
+    del bindings, executor
+    assert isinstance(found, np.ndarray)
+    assert found.sum() == -1000
+
+
+def test_an_output_goes_where_it_is_bound_and_can_be_moved(tmp_path: Path):
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    x = np.ones(3, np.float32)
+    places = [executor.alloc(x.dtype, x.shape) for _ in range(2)]
+    bindings = executor.bind({"x": x}, {"y": places[0]})
+    launch = executor.launcher(bindings)
+    launch(())
+    bindings.set_output("y", places[1])
+    x *= 2
+    launch(())
+    assert [np.asarray(place).tolist() for place in places] == [[-1] * 3, [-2] * 3]
+    assert bindings.output("y") is places[1]
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [np.ones(3), np.ones(3, ml_dtypes.bfloat16), np.ones((3, 2), np.float32)[:, 0]],
+    ids=["type", "extended type", "strides"],
+)
+def test_a_wrong_buffer_is_refused(tmp_path: Path, buffer: np.ndarray):
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    with pytest.raises(InputError, match="s0: x: expected a C-contiguous float32 array"):
+        executor.bind({"x": buffer}, {"y": None})
+
+
+def test_an_output_before_a_run_is_an_error(tmp_path: Path):
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    bindings = executor.bind({"x": np.ones(1, np.float32)}, {"y": None})
+    with pytest.raises(InputError, match="output 'y' was read before a run"):
+        bindings.output("y")
+
+
+def test_work_starts_after_what_it_waits_for(tmp_path: Path):
+    x = np.ones(3, np.float32)
+
+    class Late(Event):
+        def wait(self) -> None:
+            x[:] = 5
+
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
+    for start in (executor.submit, lambda bindings, wait: executor.launcher(bindings)(wait)):
+        x[:] = 1
+        y = np.empty(3, np.float32)
+        assert start(executor.bind({"x": x}, {"y": y}), [Late()]) is DONE
+        assert y.tolist() == [-5, -5, -5]
+
+
+def test_a_model_that_does_not_load_names_the_segment(tmp_path: Path):
+    item = artifact(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(InputError, match="s0: ONNX Runtime cannot load the model"):
+        OnnxRuntimeExecutor.load(item, CPU)
+
+
+def test_ports_are_compared_with_the_model(tmp_path: Path):
+    item = artifact(tmp_path)
+    with pytest.raises(InputError, match="s0: the model has no input 'z'"):
+        OnnxRuntimeExecutor.load(replace(item, inputs=(replace(item.inputs[0], name="z"),)), CPU)
+    with pytest.raises(InputError, match=r"output 'y' has packed elements \(int4\)"):
+        OnnxRuntimeExecutor.load(replace(item, outputs=(replace(item.outputs[0], dtype="int4"),)), CPU)
+    with pytest.raises(InputError, match=r"expected one \*\.onnx file, the manifest lists 0"):
+        OnnxRuntimeExecutor.load(replace(item, files=()), CPU)
+
+
+def test_an_execution_provider_that_is_not_here_is_named(tmp_path: Path):
+    device = replace(CPU, requires={"execution_provider": "MIGraphXExecutionProvider"})
+    answer = OnnxRuntimeExecutor.available(device)
+    assert not answer
+    assert "no MIGraphXExecutionProvider" in answer.reason
+    assert OnnxRuntimeExecutor.available(CPU)
+    with pytest.raises(InputError, match="s0: ONNX Runtime cannot load the model: MIGraphX"):
+        OnnxRuntimeExecutor.load(artifact(tmp_path, options={"provider": "MIGraphX"}), CPU)
+
+
+def test_without_the_package_the_device_is_not_available(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("gimlet.runtime.executors.onnxruntime.ort_library", ort_library.ort_library.__wrapped__)
+    answer = OnnxRuntimeExecutor.available(CPU)
+    assert (answer.reason, answer.hint) == ("onnxruntime is not installed", "pip install onnxruntime")
+
+
+def test_a_library_that_does_not_load_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "libonnxruntime.so").write_bytes(b"no library")
+    monkeypatch.setattr(ort_library, "library_path", lambda: tmp_path / "libonnxruntime.so")
+    with pytest.raises(MissingError, match=r"libonnxruntime\.so does not load"):
+        ort_library.ort_library.__wrapped__()
+
+
+def test_executors_are_found_by_name():
+    assert load_executor("onnxruntime") is OnnxRuntimeExecutor
+    with pytest.raises(MissingError, match=r"no executor is called 'abacus' \(known: onnxruntime, "):
+        load_executor("abacus")
+
+
+def test_external_weights_are_found_relative_to_the_bundle(tmp_path: Path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "segments").mkdir()
+    (tmp_path / "weights" / "w.bin").write_bytes(bytes(64) + np.array([10], np.float32).tobytes())
+    weight = TensorProto(name="w", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "weights/w.bin"), ("offset", 64), ("length", 4)):
+        weight.external_data.add(key=key, value=str(value))
+    ports = [helper.make_tensor_value_info(name, 1, ["n"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ports[:1], ports[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    item = replace(artifact(tmp_path), files=("segments/model.onnx", "weights/w.bin"))
+    (tmp_path / "segments" / "model.onnx").write_bytes(model.SerializeToString())
+    opened: list[str] = []
+    item = replace(item, open_file=lambda path: (opened.append(path), tmp_path / path)[1])
+    assert run(item, np.ones(2, np.float32)).tolist() == [11, 11]
+    assert sorted(set(opened)) == ["segments/model.onnx", "weights/w.bin"]
+    assert os.path.samefile(item.root, tmp_path)
