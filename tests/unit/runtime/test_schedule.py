@@ -110,8 +110,4 @@ def test_independence_over_two_devices_is_found(make_bundle, part):
     assert schedule(path).concurrent
     parts = [part("s0", "cpu", "Neg", ("x",), "a"), part("s1", "cpu", "Neg", ("x",), "b")]
     same = make_bundle(parts, name="n.gimlet", outputs=["a", "b"])
-        [part("s0", "cpu", "Neg", ("x",), "a"), part("s1", "cpu", "Neg", ("x",), "b")],
-        name="n.gimlet",
-        outputs=["a", "b"],
-    )
     assert not schedule(same).concurrent
