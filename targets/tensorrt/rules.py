@@ -11,6 +11,7 @@ from xdsl.ir import Block, SSAValue
 
 from gimlet.dialects.onnx import AnyType, InitializerOp, OnnxOp, value_name
 from gimlet.dialects.onnx.types import element_of, shape_of
+from gimlet.targets.shape_operands import shape_operands
 
 FORMATS = ("fp32", "fp16", "bf16")
 
@@ -27,25 +28,6 @@ OVERCLAIMED = frozenset(
     {"Attention", "If", "Loop", "NonMaxSuppression", "QuantizeLinear", "Scan", "DequantizeLinear", "TensorScatter"}
 )
 """Operators that the parser accepts and the builder may yet refuse: whether they build is tried."""
-
-SHAPE_OPERANDS: dict[str, tuple[int, ...]] = {
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "OneHot": (1,),
-    "Pad": (1, 3),
-    "Range": (0, 1, 2),
-    "Reshape": (1,),
-    "Resize": (1, 2, 3),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Squeeze": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Trilu": (1,),
-    "Unsqueeze": (1,),
-    "Upsample": (1,),
-}
-"""Inputs whose value decides the shape of a result."""
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN", "Attention"})
 """Operators that are matrix products, which some compute capabilities have in few formats."""
@@ -101,13 +83,6 @@ def _is_model_input(value: SSAValue) -> bool:
         return False
     parent = owner.parent_op()
     return parent is not None and not isinstance(parent, OnnxOp)
-
-
-def shape_operands(op: OnnxOp) -> list[SSAValue]:
-    """The inputs of an operation whose value decides the shape of a result."""
-    inputs = op.inputs
-    found = (inputs[index] for index in SHAPE_OPERANDS.get(op.op_type, ()) if index < len(inputs))
-    return [value for value in found if value is not None]
 
 
 def is_constant(value: SSAValue) -> bool:

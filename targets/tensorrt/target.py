@@ -24,6 +24,7 @@ from gimlet.runtime.errors import InputError
 from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, SegmentModel, identity_of, segment_model, write_model
 from gimlet.targets.roofline import roofline
+from gimlet.targets.shape_operands import compute_shapes_inside, shapes_from_outside
 from gimlet.targets.tensorrt import builder_rtx, builder_trt
 from gimlet.targets.tensorrt.builder_trt import ENGINE_FILE, SETTINGS_FILE, BuildSettings
 from gimlet.targets.tensorrt.cache import EngineCache, default_cache, engine_key
@@ -75,7 +76,8 @@ class TensorRTTarget(Target):
         return roofline(work_of(op), device, fmt, sizes)
 
     def prepare(self, segment: SegmentContext) -> None:
-        """Makes the casts of a 16-bit segment explicit."""
+        """Computes shapes inside the segment, and makes the casts of a 16-bit one explicit."""
+        compute_shapes_inside(segment.op.body.block)
         if segment.op.format in HALVES and isinstance(segment.ctx, GimletContext):
             insert_casts(segment.op.body.block, segment.op.format, segment.ctx)
 
@@ -83,6 +85,9 @@ class TensorRTTarget(Target):
         found = segment_model(segment)
         if isinstance(found, Reason):
             return found
+        for op, value in shapes_from_outside(segment.op.body.block):
+            message = f"{value_name(value)!r} decides the shape of its result, and is known only when running"
+            return Reason(label_of(op), message)
         inputs = [
             (name.data, shape_of(value))
             for name, value in zip(segment.op.arg_names, segment.op.body.block.args, strict=True)

@@ -240,3 +240,9 @@ def test_the_reason_of_a_failure_is_tied_to_the_longest_name_in_it(make_segment,
     segment = make_segment(conv_net, BOUNDS)
     assert target._reason(segment, ["layer /matmul: not supported"]).op == "/matmul"
     assert target._reason(replace(segment), ["nothing is named"]).op == "s0"
+
+
+def test_a_shape_that_is_known_only_when_running_is_refused_by_name(make_segment, make_device, tmp_path):
+    model = one_node("Reshape", {"x": (FLOAT, [4, 6]), "s": (INT64, [2])}, ["y"])
+    reason = TensorRTTarget().emit(make_segment(model), make_device(compute_capability="12.0"), "fp32", tmp_path)
+    assert str(reason) == "/reshape: 's' decides the shape of its result, and is known only when running"
