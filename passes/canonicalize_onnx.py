@@ -55,8 +55,9 @@ class CanonicalizeOnnxPass(ModulePass):
     ```
 
     Constants become initializers. Identity, Dropout outside training, casts, reshapes, slices, tiles and transposes
-    that change nothing are removed, and two transposes become one. The computed shape of a Reshape or Expand becomes a
-    constant where 0, 1 and −1 can say what is dynamic. No value changes by a bit.
+    that change nothing are removed, two transposes become one, and so does one between two reshapes that only flatten
+    and unflatten. The computed shape of a Reshape or Expand becomes a constant where 0, 1 and −1 can say what is
+    dynamic. No value changes by a bit.
 
     Requires: the types that infer-shapes gives; what has none is left as it is. Ensures: no onnx.Constant of a tensor.
     """
@@ -126,21 +127,22 @@ def _cast(op: OnnxOp) -> None:
 
 
 def _cast_like(op: OnnxOp) -> None:
+    cast = plain_cast(op)
+    if cast is not None:
+        _cast(cast)
+
+
+def plain_cast(op: OnnxOp) -> OnnxOp | None:
+    """Replaces a CastLike by the Cast to the type that its second input has; None if that is not known."""
     element = element_of(op.operands[1].type)
     if element is None:
-        return
-    if element_of(op.operands[0].type) == element:
-        _replace(op, op.operands[0])
-        return
-    cast = ops.Cast.make(
-        [op.operands[0]],
-        [op.results[0].type],
-        {"to": element.code},
-        opset=opset_in_force(op, ""),
-        node_name=op.node_name,
-    )
+        return None
+    attributes = {"to": element.code}
+    cast = ops.Cast.make(op.operands[:1], op.result_types, attributes, opset=opset_in_force(op, ""))
+    cast.location = op.location
     Rewriter.insert_op(cast, InsertPoint.before(op))
     _replace(op, cast.results[0])
+    return cast
 
 
 def _same_elements(op: OnnxOp) -> None:
@@ -164,10 +166,35 @@ def _concat(op: OnnxOp) -> None:
 def _reshape(op: OnnxOp) -> None:
     if _same_type(op):
         _replace(op, op.operands[0])
-    elif len(op.operands) == 2 and not op.attr("allowzero", 0) and constant_value(op.operands[1]) is None:
+    elif (matrix := _transposed_matrix(op)) is not None:
+        Rewriter.insert_op(matrix, InsertPoint.before(op))
+        _replace(op, matrix.results[0])
+    elif len(op.operands) == 2 and constant_value(op.operands[1]) is None:
         target = _reshape_target(dims_of(op.operands[0]), dims_of(op.results[0]))
         if target is not None:
             op.operands[1] = _insert_shape(op, target)
+            op.properties.pop("allowzero", None)
+
+
+def _transposed_matrix(op: OnnxOp) -> OnnxOp | None:
+    """The Transpose that does what three operations do: flatten all dimensions but two, swap these, and unflatten."""
+    swap = _producer(op.operands[0], ops.Transpose)
+    flatten = _producer(swap.operands[0], ops.Reshape) if swap is not None and swap.attr("perm") == [0, 2, 1] else None
+    if flatten is None:
+        return None
+    source, flat, result = (dims_of(value) for value in (flatten.operands[0], flatten.results[0], op.results[0]))
+    if source is None or flat is None or result is None or len(source) < 3:
+        return None
+    if flat[-2:] != source[-2:] or result != (*source[:-2], source[-1], source[-2]):
+        return None
+    perm = [*range(len(source) - 2), len(source) - 1, len(source) - 2]
+    made = ops.Transpose.make(flatten.operands[:1], op.result_types, {"perm": perm}, opset=opset_in_force(op, ""))
+    made.location = op.location
+    return made
+
+
+def _producer(value: SSAValue, cls: type[OnnxOp]) -> OnnxOp | None:
+    return value.op if isinstance(value, OpResult) and isinstance(value.op, cls) else None
 
 
 def _reshape_target(source: tuple[Expr, ...] | None, result: tuple[Expr, ...] | None) -> list[int] | None:
@@ -203,7 +230,7 @@ def _transpose(op: OnnxOp) -> None:
     if perm is None:
         return
     source = op.operands[0]
-    before = source.op if isinstance(source, OpResult) and isinstance(source.op, ops.Transpose) else None
+    before = _producer(source, ops.Transpose)
     first = before.attr("perm") if before is not None else None
     if before is not None and first is not None:
         perm = [first[axis] for axis in perm]

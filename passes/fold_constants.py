@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,11 @@ from xdsl.transforms.dead_code_elimination import is_trivially_dead
 from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import InitializerOp, OnnxOp, dims_of, dtype_of, element_bits, tensor_type, value_name
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, dims_of, dtype_of, element_bits, ops, tensor_type, value_name
 from gimlet.dialects.onnx.exporter import export_block, read_opsets
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES
+from gimlet.dialects.onnx.weights import Weight
+from gimlet.passes.canonicalize_onnx import plain_cast
 from gimlet.passes.entry import entry_function, is_constant
 from gimlet.passes.symbolic_shapes import analyse_shapes
 from gimlet.runtime.errors import GimletError
@@ -65,7 +67,8 @@ class FoldConstantsPass(ModulePass):
 
     A result is known if all inputs are constants, or if it follows from the sizes of dimensions. The values are those
     of onnx's reference implementation. Results of more than `max-bytes` bytes, random numbers and weights without data
-    are left alone, and so are operators that quantise and an operation that the reference does not implement.
+    are left alone, and so are operators that quantise and an operation that the reference does not implement. A weight
+    that is only read transposed is transposed in the store, whatever its size, when somebody reads it.
 
     Requires: the types that infer-shapes gives. Ensures: no operation is left whose results nobody reads.
     """
@@ -80,7 +83,7 @@ class FoldConstantsPass(ModulePass):
         function = entry_function(op)
         for value, elements in analyse_shapes(op, function).integers.items():
             _fold_known_integers(value, elements)
-        folder = _Folder(ctx, read_opsets(op), self.max_bytes)
+        folder = _Folder(ctx, function, read_opsets(op), self.max_bytes)
         for nested in list(function.walk()):
             folder.visit(nested)
         folder.replace()
@@ -111,8 +114,13 @@ def _erase_dead(function: FuncOp) -> None:
 class _Folder:
     """Finds the operations whose inputs are all known, and evaluates them together."""
 
-    def __init__(self, ctx: GimletContext, opsets: dict[str, int], max_bytes: int) -> None:
+    def __init__(self, ctx: GimletContext, function: FuncOp, opsets: dict[str, int], max_bytes: int) -> None:
         self.ctx = ctx
+        self.read_as_is = {
+            op.key
+            for op in function.walk()
+            if isinstance(op, InitializerOp) and op.key is not None and not _only_transposed(op.results[0])
+        }
         self.opsets = opsets
         self.max_bytes = max_bytes
         self.folded: list[OnnxOp] = []
@@ -120,14 +128,45 @@ class _Folder:
 
     def visit(self, op: Operation) -> None:
         """Notes whether an operation is a constant, or can be folded."""
+        if isinstance(op, ops.CastLike) and op.operands[0] in self.known:
+            op = plain_cast(op) or op
         if not isinstance(op, OnnxOp):
             return
         if is_constant(op):
             if self._readable(op.results[0]):
                 self.known.update(op.results)
+        elif isinstance(op, ops.Transpose) and self._stored(op.operands[0]) is not None:
+            self._transpose_in_store(op)
         elif self._foldable(op):
             self.folded.append(op)
             self.known.update(op.results)
+
+    def _stored(self, value: SSAValue) -> Weight | None:
+        """A weight that only Transposes read, so that no second copy of it is needed."""
+        op = value.owner
+        if not isinstance(op, InitializerOp) or op.key is None or op.key not in self.ctx.weights:
+            return None
+        return self.ctx.weights[op.key] if op.key not in self.read_as_is else None
+
+    def _transpose_in_store(self, op: OnnxOp) -> None:
+        """Gives the store a transposed view of a weight, which is neither read nor copied now."""
+        weight = self._stored(op.operands[0])
+        if weight is None:
+            return
+        perm: list[int] = op.attr("perm", list(range(len(weight.shape)))[::-1])
+        shape = [weight.shape[axis] for axis in perm]
+        identity = ("transposed", weight.key, tuple(perm))
+        key = f"{weight.key}.T"
+        if weight.has_data:
+            read = partial(_transposed, weight, perm)
+            key = self.ctx.weights.add_lazy(key, weight.dtype, shape, read, identity)
+        else:
+            key = self.ctx.weights.add_meta(key, weight.dtype, shape, identity)
+        constant = InitializerOp.from_key(key, tensor_type(weight.dtype, shape))
+        Rewriter.insert_op(constant, InsertPoint.before(op))
+        op.results[0].replace_all_uses_with(constant.results[0])
+        if self._readable(constant.results[0]):
+            self.known.update(constant.results)
 
     def _readable(self, value: SSAValue) -> bool:
         size = _bytes_of(value)
@@ -189,7 +228,11 @@ class _Folder:
         copies: dict[SSAValue, SSAValue] = {}
         block = Block([op.clone(copies) for op in ops])
         outputs = [(f"result{index}", copies[value]) for index, value in enumerate(wanted)]
-        model = export_block(block, [], outputs, self.opsets, self.ctx, "constants")
+        try:
+            model = export_block(block, [], outputs, self.opsets, self.ctx, "constants")
+        finally:
+            # The copies are uses of the constants, which may not stay.
+            block.drop_all_references()
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(ir.to_proto(model)).run(None, {})
         return [np.asarray(result) for result in results]
@@ -200,6 +243,14 @@ class _Folder:
             return InitializerOp.from_array(array)
         key = self.ctx.weights.add(value_name(value), array)
         return InitializerOp.from_key(key, tensor_type(array.dtype, array.shape))
+
+
+def _only_transposed(value: SSAValue) -> bool:
+    return all(isinstance(use.operation, ops.Transpose) for use in value.uses)
+
+
+def _transposed(weight: Weight, perm: Sequence[int]) -> Array:
+    return weight.array().transpose(perm)
 
 
 def _bytes_of(value: SSAValue) -> int | None:

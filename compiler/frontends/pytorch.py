@@ -6,26 +6,25 @@ weights are on the `meta` device is imported without them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
 import torch
 from torch.export import ExportedProgram
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.quiet import quiet_torch
+from gimlet.dialects.onnx import shape_of
 from gimlet.dialects.onnx.attributes import ints_attr
+from gimlet.dialects.onnx.ir_types import symbol_of
+from gimlet.passes.entry import entry_function
 from gimlet.runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from gimlet.dialects.context import GimletContext
 
 DIM_BOUNDS = "onnx.dim_bounds"
-_GENERATED = re.compile(r"s\d+")
-_SYMBOL = re.compile(r"\bs\d+\b")
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
 
 
@@ -62,8 +61,8 @@ def import_program(program: ExportedProgram, dynamic_shapes: Any, ctx: GimletCon
                 program,
                 dynamo=True,
                 dynamic_shapes=dynamic_shapes,
-                # The optimizer reads weights, and on the meta device there are none.
-                optimize=not _on_meta(program),
+                # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.
+                optimize=False,
                 verbose=False,
             )
     except _EXPORT_ERRORS as error:
@@ -73,11 +72,8 @@ def import_program(program: ExportedProgram, dynamic_shapes: Any, ctx: GimletCon
         ) from error
     if exported is None:
         raise InputError("PyTorch's ONNX exporter returned nothing")
-    model = exported.model
-    names = _dimension_names(program, model)
-    _rename_dimensions(model, names)
-    module = to_module(model, ctx)
-    if bounds := _bounds(program, names):
+    module = to_module(exported.model, ctx)
+    if bounds := _bounds(program, module):
         module.attributes[DIM_BOUNDS] = DictionaryAttr({name: ints_attr(bound) for name, bound in bounds.items()})
     return module
 
@@ -90,12 +86,6 @@ def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _on_meta(program: ExportedProgram) -> bool:
-    return any(
-        tensor.device.type == "meta" for tensor in program.state_dict.values() if isinstance(tensor, torch.Tensor)
-    )
-
-
 def _input_sizes(program: ExportedProgram) -> list[tuple[torch.SymInt | int, ...]]:
     """The sizes of the program's inputs, in their order."""
     names = set(program.graph_signature.user_inputs)
@@ -103,40 +93,18 @@ def _input_sizes(program: ExportedProgram) -> list[tuple[torch.SymInt | int, ...
     return [tuple(getattr(node.meta["val"], "shape", ())) for node in placeholders]
 
 
-def _dimension_names(program: ExportedProgram, model: ir.Model) -> dict[str, str]:
-    """For each symbol of PyTorch's that is an input's dimension, its name: that of its `Dim`, else `INPUT_dAXIS`."""
-    names: dict[str, str] = {}
-    for value, sizes in zip(model.graph.inputs, _input_sizes(program), strict=False):
-        for axis, (size, dim) in enumerate(zip(sizes, value.shape or (), strict=False)):
-            if isinstance(size, torch.SymInt) and _GENERATED.fullmatch(str(size)) and isinstance(dim, ir.SymbolicDim):
-                generated = dim.value is None or _GENERATED.fullmatch(dim.value)
-                names.setdefault(str(size), f"{value.name}_d{axis}" if generated else str(dim.value))
-    return names
-
-
-def _rename_dimensions(model: ir.Model, names: Mapping[str, str]) -> None:
-    for graph in (model.graph, *model.graph.subgraphs()):
-        values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
-        for value in values:
-            if value.shape is not None and not value.shape.is_static():
-                value.shape = ir.Shape([_renamed(dim, names) for dim in value.shape])
-
-
-def _renamed(dim: int | ir.SymbolicDim, names: Mapping[str, str]) -> int | str | None:
-    if isinstance(dim, int) or dim.value is None:
-        return dim if isinstance(dim, int) else None
-    return _SYMBOL.sub(lambda match: names.get(match.group(), match.group()), dim.value)
-
-
-def _bounds(program: ExportedProgram, names: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
-    """Minimum, example and maximum of each dimension that PyTorch knows a finite range of."""
+def _bounds(program: ExportedProgram, module: ModuleOp) -> dict[str, tuple[int, int, int]]:
+    """Minimum, example and maximum of each input dimension that PyTorch knows a finite range of."""
     bounds: dict[str, tuple[int, int, int]] = {}
-    examples = {str(size): size for sizes in _input_sizes(program) for size in sizes if isinstance(size, torch.SymInt)}
-    for symbol, limits in program.range_constraints.items():
-        name = names.get(str(symbol))
-        if name is None or not limits.upper.is_Integer or not limits.lower.is_Integer:
-            continue
-        least, most = max(1, int(limits.lower)), int(limits.upper)
-        hint = getattr(examples[str(symbol)].node, "hint", None)
-        bounds[name] = (least, min(max(hint, least), most) if isinstance(hint, int) else most, most)
+    for argument, sizes in zip(entry_function(module).args, _input_sizes(program), strict=False):
+        for size, dim in zip(sizes, shape_of(argument) or (), strict=False):
+            name = symbol_of(dim) if dim is not None else None
+            if not isinstance(size, torch.SymInt) or name is None:
+                continue
+            limits = program.range_constraints.get(size.node.expr)
+            if limits is None or not limits.lower.is_Integer or not limits.upper.is_Integer:
+                continue
+            least, most = max(1, int(limits.lower)), int(limits.upper)
+            hint = getattr(size.node, "hint", None)
+            bounds[name] = (least, min(max(hint, least), most) if isinstance(hint, int) else most, most)
     return bounds

@@ -6,6 +6,7 @@ dimensions keep their symbols. A model is made from a whole module, or from any 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp
 from gimlet.dialects.onnx.importer import FUNCTION, IR_VERSION, MODEL, QUANTIZATION, QUANTIZATION_META
 from gimlet.dialects.onnx.ir_types import attribute_to_ir, type_to_ir
 from gimlet.dialects.onnx.ir_weights import inline_tensor, tensor_of
-from gimlet.dialects.onnx.names import declared_name, value_name
+from gimlet.dialects.onnx.names import declared_name, proposed_name, value_name
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.provenance import METADATA, SCOPE_KEY, scope_of
 from gimlet.dialects.onnx.types import dims_of, dtype_of
@@ -138,6 +139,7 @@ class _Exporter:
         self.opsets = dict(opsets)
         self.values: dict[SSAValue, ir.Value] = {}
         self.by_name: dict[str, ir.Value] = {}
+        self.endings: Counter[str] = Counter()
         self.initializers: list[ir.Value] = []
         self.by_key: dict[str, ir.Value] = {}
         self.in_function = False
@@ -180,11 +182,7 @@ class _Exporter:
 
     def _define(self, value: SSAValue, name: str = "") -> ir.Value:
         """The `onnx_ir` value for one that is defined here, under a name that no other has."""
-        base = name = name or value_name(value)
-        suffix = 0
-        while name in self.by_name:
-            suffix += 1
-            name = f"{base}_{suffix}"
+        name = self._free(name or proposed_name(value))
         type_, shape = type_to_ir(value.type)
         exported = ir.Value(name=name, type=type_, shape=shape)
         self.values[value] = self.by_name[name] = exported
@@ -197,7 +195,7 @@ class _Exporter:
         if isinstance(value, OpResult) and isinstance(value.op, InitializerOp):
             return self._initializer(value.op)
         raise InputError(
-            f"value %{value_name(value)} is not among the model's inputs", where=reader, hint="pass it as an input"
+            f"value %{proposed_name(value)} is not among the model's inputs", where=reader, hint="pass it as an input"
         )
 
     def _initializer(self, op: InitializerOp) -> ir.Value:
@@ -318,8 +316,9 @@ class _Exporter:
         return copy
 
     def _free(self, base: str) -> str:
-        name, suffix = base, 0
+        """`base`, or where that is taken, `base` with the first number that makes a new name."""
+        name = base
         while name in self.by_name:
-            suffix += 1
-            name = f"{base}_{suffix}"
+            self.endings[base] += 1
+            name = f"{base}_{self.endings[base]}"
         return name

@@ -58,7 +58,7 @@ class _Importer:
         self.values: dict[ir.Value, SSAValue] = {}
         self.opsets = _opsets(model.graph.opset_imports)
         self.functions = {(domain_of(f.domain), f.name, f.overload) for f in model.functions.values()}
-        self.types = TypeReader()
+        self.types = TypeReader(model.graph.inputs)
         self.quantization: dict[str, Attribute] = {}
 
     def module(self) -> ModuleOp:
@@ -93,7 +93,6 @@ class _Importer:
 
     def _main(self, graph: ir.Graph) -> FuncOp:
         inputs = [value for value in graph.inputs if value.const_value is None]
-        self.types.reserve(graph)
         block = Block(arg_types=[self.types.input_type(value) for value in inputs])
         self._bind(inputs, block.args)
         results = self._fill(block, graph, self.opsets)

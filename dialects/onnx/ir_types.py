@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import onnx_ir as ir
@@ -33,6 +35,7 @@ from gimlet.dialects.onnx.attributes import (
     tensor_value,
 )
 from gimlet.dialects.onnx.ir_weights import inline_tensor
+from gimlet.dialects.onnx.symbolic import parse_symbolic
 from gimlet.dialects.onnx.types import (
     ANY,
     UNKNOWN_DIM,
@@ -48,11 +51,16 @@ from gimlet.dialects.onnx.types import (
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 
+# Names that exporters make up, as good as none: Paddle's, tf2onnx's and PyTorch's.
+_GENERATED_NAME = re.compile(r"(p2o\.)?DynamicDimension\.\d+|unk__\d+|s\d+")
+# In `seq-len`, unlike in `seq - 1` and `seq-1`, the hyphen is a part of the name.
+_HYPHENATED = re.compile(r"\w-[A-Za-z_]")
 
-def dim_of(dim: int | ir.SymbolicDim) -> Dim:
+
+def dim_of(dim: int | ir.SymbolicDim) -> Expr | int | None:
     """A dimension of `onnx_ir`; None for one that is not known.
 
-    A name that reads as an expression, such as `past_sequence_length + 1`, is one.
+    A name that reads as an expression, such as `past_sequence_length + 1` or `floor(width/2)`, is one.
     """
     if isinstance(dim, int):
         return dim if dim >= 0 else None
@@ -60,43 +68,58 @@ def dim_of(dim: int | ir.SymbolicDim) -> Dim:
     name = dim.value and dim.value.encode("ascii", "backslashreplace").decode()
     if not name or name == UNKNOWN_DIM:
         return None
-    try:
-        expr = Expr.parse(name)
-    except InputError:
-        return Expr.symbol(name.replace("`", "'"))
-    return Expr.symbol(name) if expr.is_constant else expr
+    for parse in (Expr.parse, _parse_rational):
+        with suppress(InputError):
+            expr = parse(name)
+            if not expr.is_constant and not _HYPHENATED.search(name):
+                return expr
+    return Expr.symbol(name.replace("`", "'"))
+
+
+def _parse_rational(text: str) -> Expr:
+    names = {name: Expr.symbol(name) for name in re.findall(r"[A-Za-z_]\w*(?!\w*\()", text)}
+    return parse_symbolic(text, names)
 
 
 class TypeReader:
-    """Reads the types of values. Dimensions of inputs that have no name get one, such as `x_d0`."""
+    """Reads the types of a model's values.
 
-    def __init__(self) -> None:
-        self._symbols: set[str] = set()
+    Dimensions of inputs that have no name, or one that an exporter made up, are called `x_d0`, after the first input
+    that has them. A name that spells an expression over dimensions of no input (`past + 1` alone) is only a name.
+    """
 
-    def reserve(self, graph: ir.Graph) -> None:
-        """Notes the names of dimensions that a graph's inputs have, so that none is given twice."""
-        for value in graph.inputs:
-            for dim in value.shape or ():
-                if isinstance(named := dim_of(dim), Expr):
-                    self._symbols |= named.symbols
+    def __init__(self, inputs: Iterable[ir.Value]) -> None:
+        self._renamed: dict[str, Expr] = {}
+        taken: set[str] = set()
+        for value in inputs:
+            for axis, dim in enumerate(value.shape or ()):
+                if isinstance(dim, ir.SymbolicDim) and isinstance(named := dim_of(dim), Expr):
+                    name = symbol_of(named)
+                    if name is not None and _GENERATED_NAME.fullmatch(name):
+                        self._renamed.setdefault(name, Expr.symbol(f"{value.name}_d{axis}"))
+                    elif name is not None:
+                        taken.add(name)
+        self._symbols = taken | set(self._renamed)
 
     def type_of(self, value: ir.Value) -> Attribute:
         """The type of a value, `!onnx.any` if the model does not say."""
-        return type_from_ir(value.type, None if value.shape is None else [dim_of(dim) for dim in value.shape])
+        return type_from_ir(value.type, None if value.shape is None else [self._dim(dim) for dim in value.shape])
 
     def input_type(self, value: ir.Value) -> Attribute:
         """The type of an input, with a name for every dynamic dimension."""
         if value.shape is None:
             return self.type_of(value)
-        dims = [dim_of(dim) for dim in value.shape]
-        named = [self._fresh(f"{value.name}_d{axis}") if dim is None else dim for axis, dim in enumerate(dims)]
+        dims = [self._dim(dim) for dim in value.shape]
+        named = [Expr.symbol(f"{value.name}_d{axis}") if dim is None else dim for axis, dim in enumerate(dims)]
         return type_from_ir(value.type, named)
 
-    def _fresh(self, name: str) -> Expr:
-        while name in self._symbols:
-            name += "_"
-        self._symbols.add(name)
-        return Expr.symbol(name)
+    def _dim(self, dim: int | ir.SymbolicDim) -> Expr | int | None:
+        found = dim_of(dim)
+        if not isinstance(found, Expr):
+            return found
+        if not found.symbols <= self._symbols and symbol_of(found) is None and isinstance(dim, ir.SymbolicDim):
+            return Expr.symbol((dim.value or UNKNOWN_DIM).replace("`", "'"))
+        return found.substitute(self._renamed)
 
 
 def type_from_ir(type_: ir.TypeProtocol | None, dims: Sequence[Dim] | None) -> Attribute:
@@ -133,10 +156,13 @@ def dim_to_ir(dim: Expr | None) -> int | str | None:
         return None
     if dim.is_constant:
         return dim.as_int()
-    symbols = dim.symbols
-    if len(symbols) == 1 and dim == Expr.symbol(name := next(iter(symbols))):
-        return name
-    return str(dim)
+    return symbol_of(dim) or str(dim)
+
+
+def symbol_of(expr: Expr) -> str | None:
+    """The name of the dimension that an expression is, None if it is anything else."""
+    symbols = expr.symbols
+    return name if len(symbols) == 1 and expr == Expr.symbol(name := next(iter(symbols))) else None
 
 
 def attribute_from_ir(attribute: ir.Attr, where: str) -> Attribute:

@@ -9,11 +9,10 @@ different names are still equal to CSE.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from xdsl.dialects.builtin import DictionaryAttr, NameLoc, NoneAttr, StringAttr, UnknownLoc
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 from xdsl.traits import IsolatedFromAbove
 
 from gimlet.dialects.onnx.attributes import text_of
@@ -142,10 +141,3 @@ def named_location(name: str, inner: Attribute | None = None) -> NameLoc | Unkno
         return UnknownLoc()
     # A text that is not ASCII does not survive printing and parsing (see `attributes`).
     return NameLoc(StringAttr(name.encode("ascii", "backslashreplace").decode()), inner or NoneAttr())
-
-
-def block_values(block: Block) -> Iterator[SSAValue]:
-    """The arguments of a block and the results of its operations, not of those nested in them."""
-    yield from block.args
-    for operation in block.ops:
-        yield from operation.results
