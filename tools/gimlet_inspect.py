@@ -136,7 +136,7 @@ def _print_segments(bundle: Bundle, console: Console) -> None:
             segment.format,
             variant.executor + (" (deferred)" if _is_deferred(bundle, variant) else ""),
             str(segment.ops),
-            "?" if flops is None else f"{flops:.3g}",
+            "?" if flops is None else _count(flops),
             _bytes(segment.weight_bytes),
             _bytes(_artifact_bytes(bundle, segment, variant)),
             _seconds(segment.seconds),
@@ -188,6 +188,14 @@ def _print_files(bundle: Bundle, console: Console) -> None:
 
 def _figure(objective: str, value: float) -> str:
     return _seconds(value) if objective in ("latency", "throughput") else f"{value:.4g}"
+
+
+def _count(value: float) -> str:
+    for unit in ("", " k", " M", " G"):
+        if value < 1000:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.4g} T"
 
 
 def _seconds(value: float) -> str:

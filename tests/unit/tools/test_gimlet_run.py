@@ -1,0 +1,192 @@
+"""gimlet-run: arrays in, arrays out, and the exit codes."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.manifest import Manifest, Variant
+from gimlet.tools.arrays import write_outputs
+from gimlet.tools.gimlet_run import main
+
+X = np.array([[1, -2, 3, -4]], np.float32)
+
+
+@pytest.fixture
+def bundle(make_bundle, part) -> Path:
+    return make_bundle(
+        [part("s0", "cpu", "Neg", ("x",), "y"), part("s1", "gpu0", "Neg", ("y",), "a/b")],
+        kinds={"gpu0": "vendor/chip"},
+        outputs=["y", "a/b"],
+    )
+
+
+@pytest.fixture
+def away(make_bundle, part) -> Path:
+    """A bundle for a device that no machine has."""
+
+    def change(manifest: Manifest) -> Manifest:
+        (segment,) = manifest.segments
+        variant = Variant("onnxruntime", "fp16", (), requires={"execution_provider": "FarAwayProvider"})
+        return replace(manifest, segments=(replace(segment, variants=(variant,)),))
+
+    return make_bundle([part("s0", "gpu0", "Neg", ("x",), "y")], kinds={"gpu0": "vendor/chip"}, change=change)
+
+
+def run(*args: Any) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(arg) for arg in args])
+    return int(stop.value.code or 0)
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *args: Any) -> tuple[int, dict[str, Any]]:
+    code = run(*args, "--json")
+    return code, json.loads(capsys.readouterr().out)
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    np.save(path, array)
+    return path
+
+
+def test_files_in_files_out(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = save(tmp_path / "x.npy", X)
+    assert run(bundle, "--input", f"x={file}", "--output", tmp_path / "new" / "out") == 0
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == ["a_b.npy", "y.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "new" / "out" / "y.npy"), -X)
+    np.testing.assert_array_equal(np.load(tmp_path / "new" / "out" / "a_b.npy"), X)
+    printed = capsys.readouterr().out
+    assert "segment s1 on gpu0: fp32 (onnxruntime)" in printed
+    assert "output y: float32[1, 4] min -3 mean 0.5 max 4 -> " in printed
+    assert "latency: median " in printed
+
+
+def test_random_inputs_are_at_the_optimum_and_depend_on_the_seed(bundle: Path, tmp_path: Path):
+    def outputs(name: str, *args: Any) -> np.ndarray:
+        assert run(bundle, "--random", "--output", tmp_path / name, *args) == 0
+        return np.load(tmp_path / name / "y.npy")
+
+    first = outputs("a")
+    assert first.shape == (2, 4)
+    np.testing.assert_array_equal(first, outputs("b"))
+    assert not np.array_equal(first, outputs("c", "--seed", "1"))
+
+
+def test_random_inputs_fit_those_that_are_given(make_bundle, part, tmp_path: Path, capsys):
+    bundle = make_bundle(
+        [part("s0", "cpu", "Add", ("x", "z"), "y")],
+        inputs={"x": ("float32", ("n", "4")), "z": ("float32", ("n", "4"))},
+    )
+    file = save(tmp_path / "x.npy", np.zeros((5, 4), np.float32))
+    code, data = run_json(capsys, bundle, "--random", "--input", f"x={file}")
+    assert (code, data["outputs"][0]["shape"]) == (0, [5, 4])
+
+
+def test_json_has_everything(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    code, data = run_json(capsys, bundle, "--random", "--repeat", 5, "--inflight", 3)
+    assert code == 0
+    assert data["id"] == (bundle / "manifest.sha256").read_text().strip()
+    assert data["segments"][1] == {
+        "id": "s1", "device": "gpu0", "executor": "onnxruntime", "format": "fp32", "emulated": False,
+    }  # fmt: skip
+    assert data["outputs"][1] == {"name": "a/b", "dtype": "float32", "shape": [2, 4], "file": None}
+    assert (data["latency"]["runs"], data["latency"]["inflight"]) == (5, 3)
+    assert 0 < data["latency"]["min_s"] <= data["latency"]["median_s"]
+    assert data["latency"]["runs_per_s"] > 0
+
+
+@pytest.mark.parametrize("inflight", [1, 2])
+def test_a_profile_opens_in_perfetto(bundle: Path, tmp_path: Path, inflight: int):
+    assert run(bundle, "--random", "--repeat", 3, "--inflight", inflight, "--profile", tmp_path / "t.json") == 0
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert sorted(event["name"] for event in events if event["ph"] == "X") == ["run"] * 3 + ["s0"] * 3 + ["s1"] * 3
+
+
+def test_an_absent_device_ends_with_3_and_can_be_emulated(away: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(away, "--random") == 3
+    message = capsys.readouterr().err
+    assert message.startswith("error: s0: device 'gpu0' (vendor/chip) is not here: ")
+    assert "--emulate-missing" in message
+    code, data = run_json(capsys, away, "--random", "--emulate-missing")
+    assert (code, data["segments"][0]["emulated"]) == (0, True)
+    assert run(away, "--random", "--emulate-missing") == 0
+    assert "(onnxruntime, emulated here)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--input", "x={dir}/wrong.npy"], 1, "input 'x': has shape [1, 5]: dimension 1 is 5 instead of 4"),
+        (["--input", "x={dir}/double.npy"], 1, "input 'x': has elements of float64"),
+        (["--input", "x={dir}/large.npy"], 1, "compiled for 1 to 8"),
+        (["--input", "x={dir}/text.npy"], 1, "holds no array"),
+        (["--input", "z={dir}/x.npy"], 2, "there is no such input; the program takes x: float32[n, 4]"),
+        (["--input", "x={dir}/none.npy"], 2, "there is no file"),
+        (["--input", "x"], 2, "write NAME=FILE.npy"),
+        ([], 2, "no array for x; the program takes x: float32[n, 4]\n  hint: --input x=FILE.npy, or --random"),
+        (["--random", "--repeat", "0"], 2, "0 is not in the range"),
+        (["--random", "--nonsense"], 2, "No such option"),
+        (["--random", "--output", "{dir}/x.npy"], 1, "cannot be written"),
+        (["--random", "--profile", "{dir}/nowhere/t.json"], 1, "cannot be written: No such file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_message(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], code: int, message: str
+):
+    save(tmp_path / "x.npy", X)
+    save(tmp_path / "wrong.npy", np.zeros((1, 5), np.float32))
+    save(tmp_path / "double.npy", np.zeros((1, 4)))
+    save(tmp_path / "large.npy", np.zeros((9, 4), np.float32))
+    (tmp_path / "text.npy").write_text("no array")
+    assert run(bundle, *(arg.format(dir=tmp_path) for arg in args)) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(("name", "code"), [("segments/s0/model.onnx", 4), ("manifest.json", 4), ("gone", 1)])
+def test_a_spoilt_bundle_ends_with_its_code(bundle: Path, capsys: pytest.CaptureFixture[str], name: str, code: int):
+    if name == "gone":
+        bundle = bundle / "gone"
+    else:
+        data = bytearray((bundle / name).read_bytes())
+        data[20] ^= 1
+        (bundle / name).write_bytes(data)
+    found, data = run_json(capsys, bundle, "--random")
+    assert found == data["exit_code"] == code
+    assert str(bundle) in data["where"]
+
+
+def test_a_file_that_running_does_not_need_is_compared_on_request(bundle: Path, capsys):
+    (bundle / "module.mlir").write_text("changed")
+    assert run(bundle, "--random") == 0
+    assert run(bundle, "--random", "--verify-hashes") == 4
+    assert "module.mlir" in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_program(bundle: Path):
+    command = [sys.executable, "-m", "gimlet.tools.gimlet_run", str(bundle), "--random"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "output y: float32[2, 4]" in done.stdout
+
+
+def test_types_that_numpy_cannot_store_are_written_as_float32(tmp_path: Path):
+    values = np.array([1.5, -2], ml_dtypes.bfloat16)
+    files = write_outputs(tmp_path, {"b": values, "t": np.array(["a", "ü"], object)})
+    assert np.load(files["b"]).dtype == np.float32
+    np.testing.assert_array_equal(np.load(files["b"]), [1.5, -2])
+    assert np.load(files["t"]).tolist() == ["a", "ü"]
+
+
+def test_two_outputs_never_share_a_file(tmp_path: Path):
+    with pytest.raises(InputError, match="two outputs would both be"):
+        write_outputs(tmp_path / "out", {"a/b": X, "a_b": X})
+    assert not (tmp_path / "out").exists()
