@@ -126,3 +126,7 @@ def _as_data(found: Comparison, ops: Sequence[OpDeviation]) -> dict[str, Any]:
         ],
         "ops": [{"op": op.op, "value": op.value, "ok": op.ok, **(plain(op.deviation) or {})} for op in ops],
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -319,3 +319,7 @@ def print_outcome(
     if deferred:
         click.echo(f"deferred to the device's own host: {', '.join(deferred)} (gimlet-compile finish {request.output})")
     click.echo(f"{request.output} {bundle_id}")
+
+
+if __name__ == "__main__":
+    main()

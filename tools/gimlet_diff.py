@@ -57,3 +57,7 @@ def gimlet_diff(old: Path, new: Path, fail_on: str, *, as_json: bool) -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The command's entry point."""
     run(gimlet_diff, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -188,7 +188,9 @@ def _is_valid(problem: Problem, places: Sequence[int], segments: Sequence[int]) 
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. InputError where there is none."""
+    """The object in a JSON file. UsageError where there is no file, InputError where it holds something else."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
     try:
         data: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
