@@ -3,12 +3,16 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from gimlet.targets.api import Artifact
+from gimlet.targets.portable import FolderWeights, segment_model, write_model
 from gimlet.targets.tensorrt import builder_rtx
 from gimlet.targets.tensorrt.target import TensorRTTarget
+from gimlet.targets.widen import widen_missing_formats
 
 pytestmark = [
     pytest.mark.full,
@@ -74,3 +78,22 @@ def test_every_compute_capability(make_segment, make_device, models, tmp_path, c
     segment = make_segment(model, bounds)
     artifact = TensorRTTarget().emit(segment, make_device(compute_capability=capability), "fp32", tmp_path)
     assert isinstance(artifact, Artifact), artifact
+
+
+@pytest.mark.parametrize(("fmt", "tolerance"), [("fp16", 1e-2), ("bf16", 6e-2)])
+def test_casts_keep_the_answer(make_segment, models, tmp_path, fmt, tolerance):
+    """The segment with its casts, run on the CPU: what an engine of it should compute."""
+    source = onnx.version_converter.convert_version(onnx.load(models / "ch_PP-OCRv4_rec_infer.onnx"), 17)
+    model, bounds = named(source, 48, (32, 320, 2048))
+    segment = make_segment(model, bounds, fmt=fmt)
+    TensorRTTarget().prepare(segment)
+    found = segment_model(segment)
+    widen_missing_formats(found.model)
+    write_model(found, FolderWeights(tmp_path), tmp_path / "model.onnx")
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 48, 160)).astype(np.float32)
+    providers = ["CPUExecutionProvider"]
+    (exact,) = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers).run(None, {"x": x})
+    (halved,) = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=providers).run(None, {"x": x})
+    error = np.linalg.norm(halved - exact) / np.linalg.norm(exact)
+    assert 1e-6 < error <= tolerance
+    assert (halved.argmax(-1) == exact.argmax(-1)).all()
