@@ -31,5 +31,7 @@ class GimletContext(Context):
     def clone(self) -> GimletContext:
         base = super().clone()
         return GimletContext(
-            *(getattr(base, name) for name in Context.__dataclass_fields__), weights=self.weights, services=self.services
+            *(getattr(base, name) for name in Context.__dataclass_fields__),
+            weights=self.weights,
+            services=self.services,
         )
