@@ -254,6 +254,11 @@ def _strings_of(library: OrtLibrary, handle: int, count: int) -> np.ndarray:
     return np.array(found, dtype=object)
 
 
+def _short_name(provider: str) -> str:
+    """A provider as device kinds spell it: `migraphx` for MIGraphXExecutionProvider."""
+    return provider.lower().removesuffix("executionprovider")
+
+
 class OnnxRuntimeExecutor(Executor):
     """A segment's model in a session. Synchronous: the caller's thread takes part in the computation."""
 
@@ -271,8 +276,8 @@ class OnnxRuntimeExecutor(Executor):
             providers = ort_library().providers()
         except MissingError as error:
             return Availability(error.message, error.hint or "")
-        needed = device.requires.get("execution_provider", "CPUExecutionProvider")
-        if needed in providers:
+        needed = str(device.requires.get("execution_provider", "CPUExecutionProvider"))
+        if _short_name(needed) in map(_short_name, providers):
             return AVAILABLE
         hint = f"install the build of onnxruntime that has {needed}, on the machine that has the device"
         return Availability(f"ONNX Runtime here has no {needed} (it has {', '.join(providers)})", hint)

@@ -196,6 +196,11 @@ def test_an_execution_provider_that_is_not_here_is_named(tmp_path: Path):
         OnnxRuntimeExecutor.load(artifact(tmp_path, options={"provider": "MIGraphX"}), CPU)
 
 
+def test_a_provider_may_be_spelled_as_device_kinds_do():
+    assert OnnxRuntimeExecutor.available(replace(CPU, requires={"execution_provider": "cpu"}))
+    assert not OnnxRuntimeExecutor.available(replace(CPU, requires={"execution_provider": "migraphx"}))
+
+
 def test_without_the_package_the_device_is_not_available(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr("gimlet.runtime.executors.onnxruntime.ort_library", ort_library.ort_library.__wrapped__)
