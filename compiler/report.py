@@ -1,0 +1,239 @@
+"""The report of a compile: one HTML file with the split, the schedule, a roofline a device, and every op's choices.
+
+    write_report(Path("out.html"), compilation)
+
+The file needs no server and no network, and is the same for the same compile. The tables travel as JSON inside it and
+are shown a page at a time, so that a model of thousands of ops stays readable.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gimlet.compiler.compile import Compilation, producers
+from gimlet.compiler.options import CompileOptions
+from gimlet.compiler.placement.explain import bytes_text, seconds_text
+from gimlet.compiler.report_figures import flops_text, graph, op_bytes, roofline, timeline
+from gimlet.runtime.errors import InputError, UsageError
+
+Json = dict[str, Any]
+COLOURS: Final = 6
+"""How many colours the template has for devices; more devices share them, and are told apart by their names."""
+_STATUS: Final = {
+    "optimal": "no placement is better by more than 0.01%",
+    "optimal-for-groups": "proven for groups of ops that stay together; the bound is for all placements",
+    "feasible": "the best that was found within the work limit",
+    "forced": "a placement file left nothing to decide",
+}
+
+
+def write_report(path: Path, compilation: Compilation) -> None:
+    """Writes the report of a placed compilation to `path`, all of it or nothing.
+
+    UsageError where the compile placed nothing (IR that was placed before), InputError where the file cannot be
+    written.
+    """
+    text = render(compilation)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            temporary.write_bytes(text.encode("utf-8", "replace"))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written: {error.strerror or error}",
+            where=str(path),
+            hint="check that the folder exists, that you may write there, and that the disk has room",
+        ) from error
+
+
+def render(compilation: Compilation) -> str:
+    """The report as HTML. UsageError where the compile placed nothing."""
+    result = compilation.placement
+    if result is None:
+        raise UsageError(
+            "there is no placement to report on: the IR is placed already",
+            where="--report",
+            hint="give the model itself, or IR up to the phase annotate",
+        )
+    data = result.explain()
+    sizes_bytes = op_bytes(result)
+    topology = compilation.options.topology
+    environment = Environment(
+        loader=PackageLoader("gimlet.compiler"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.get_template("report.html.j2").render(
+        model=compilation.model,
+        facts=_facts(data["summary"], result.schedule.figure("latency")),
+        asked=_asked(compilation.options),
+        notes=data["summary"]["notes"],
+        devices=[device | {"kind": topology.device(device["name"]).kind} for device in data["devices"]],
+        links=topology.links,
+        graph=graph(result),
+        timeline=timeline(result),
+        rooflines=[
+            (device, roofline(result, device, sizes_bytes))
+            for device in topology.devices
+            if any(entry["name"] == device.name and entry["ops"] for entry in data["devices"])
+        ],
+        tables=_tables(data, sizes_bytes),
+        producers=producers(),
+        colours=COLOURS,
+        bytes_text=bytes_text,
+        seconds_text=seconds_text,
+        flops_text=flops_text,
+    )
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    return {"s": seconds_text(value), "J": f"{value:.4g} J", "USD": f"{value:.4g} USD"}[unit]
+
+
+def _facts(summary: Mapping[str, Any], latency_s: float) -> list[tuple[str, str, str]]:
+    """The figures at the top: what, how much, and a remark."""
+    unit, objective = summary["unit"], summary["objective"]
+    facts = [
+        (f"{objective}, predicted", _figure(summary["value"], unit), _OBJECTIVE[objective]),
+        ("lower bound", _figure(summary["bound"], unit), "no placement of these ops can be better"),
+        ("gap", f"{summary['gap']:.2%}", "how much of the figure the bound leaves open"),
+        ("status", summary["status"], _STATUS.get(summary["status"], "")),
+        ("ops", str(summary["ops"]), f"placed as {summary['groups']} groups"),
+    ]
+    others = [
+        ("latency", latency_s, "s"),
+        ("throughput", summary["period_s"], "s"),
+        ("energy", summary["energy_j"], "J"),
+    ]
+    others.append(("cost", summary["cost_usd"], "USD"))
+    return facts + [
+        (name, _figure(value, own), _OBJECTIVE[name]) for name, value, own in others if name != objective and value
+    ]
+
+
+_OBJECTIVE: Final = {
+    "latency": "time of one run",
+    "throughput": "time between results of a pipeline",
+    "energy": "for one run, idle devices in use included",
+    "cost": "price of the devices in use, for one run",
+}
+
+
+def _asked(options: CompileOptions) -> list[tuple[str, str]]:
+    """What the compile was asked for, flag by flag."""
+    found = [("--objective", options.objective), ("--topology", options.topology.name)]
+    for name, bound in options.bindings.items():
+        sizes = (bound.minimum, bound.optimum, bound.maximum)
+        found.append(("--bind", f"{name}={sizes[0] if len(set(sizes)) == 1 else ':'.join(map(str, sizes))}"))
+    found += [("--pin", f"{pattern}={device}") for pattern, device in options.pins]
+    found += [("--format", f"{device}={fmt}") for device, fmt in options.formats]
+    found += [("--min-share", f"{device}={share:g}") for device, share in options.min_shares]
+    if options.max_segments is not None:
+        found.append(("--max-segments", str(options.max_segments)))
+    found += [
+        (flag, str(path)) for flag, path in (("--placement", options.placement), ("--costs", options.costs)) if path
+    ]
+    return found
+
+
+_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
+    "devices": {
+        "device": "text",
+        "kind": "text",
+        "ops": "count",
+        "can take": "count",
+        "FLOPs": "share",
+        "busy": "s",
+        "busy share": "share",
+        "memory": "B",
+        "capacity": "B",
+    },
+    "segments": {"segment": "text", "device": "text", "format": "text", "ops": "count", "start": "s", "time": "s"},
+    "transfers": {"value": "text", "from": "text", "to": "text", "size": "B", "start": "s", "time alone": "s"},
+    "ops": {
+        "op": "text",
+        "type": "text",
+        "device": "text",
+        "format": "text",
+        "segment": "text",
+        "pinned": "text",
+        "time": "s",
+        "energy": "J",
+        "FLOPs": "count",
+        "bytes": "B",
+        "elsewhere": "others",
+    },
+}
+"""The columns of each table with the kind of their values; the template's script writes and sorts each kind."""
+
+
+def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
+    """The tables as the template's script takes them."""
+    latency = data["summary"]["latency_s"]
+    devices = [
+        [
+            entry["name"],
+            entry["kind"],
+            entry["ops"],
+            entry["takes"],
+            entry["flops_share"],
+            entry["busy_s"],
+            entry["busy_s"] / latency if latency else None,
+            entry["memory_bytes"],
+            entry["capacity_bytes"],
+        ]
+        for entry in data["devices"]
+    ]
+    segments = [[f"s{e['segment']}", *_picked(e, "device format ops start_s seconds")] for e in data["segments"]]
+    transfers = [_picked(entry, "value from to bytes start_s seconds") for entry in data["transfers"]]
+    ops = [_op_row(op, size) for op, size in zip(data["ops"], sizes_bytes, strict=True)]
+    rows = {"devices": devices, "segments": segments, "transfers": transfers, "ops": ops}
+    return [_table(name, rows[name]) for name in _COLUMNS]
+
+
+def _picked(entry: Json, keys: str) -> list[Any]:
+    return [entry[key] for key in keys.split()]
+
+
+def _op_row(op: Json, size_bytes: int) -> list[Any]:
+    """A row of the table of ops. Its last cell lists the other places, with the time there or why not there."""
+    others = [
+        [
+            f"{other['device']} ({other['format']})",
+            _finite(other.get("seconds")),
+            other.get("refused", "pinned away" if other.get("pinned_away") else ""),
+        ]
+        for other in op["others"]
+    ]
+    where = [*_picked(op, "name type device format"), f"s{op['segment']}", "pinned" if op["pinned"] else ""]
+    return [*where, op["seconds"], op["joules"], op["flops"], size_bytes, others]
+
+
+def _table(name: str, rows: Sequence[Sequence[Any]]) -> Json:
+    """A table without the columns that are empty in every row."""
+    columns = list(_COLUMNS[name].items())
+    kept = [i for i in range(len(columns)) if not rows or any(row[i] not in ("", None, []) for row in rows)]
+    return {
+        "name": name,
+        "columns": [columns[index] for index in kept],
+        "rows": [[_finite(row[index]) for index in kept] for row in rows],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON can hold it: numbers that are not finite become None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

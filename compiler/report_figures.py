@@ -1,0 +1,433 @@
+"""The figures of a report as geometry: the folded graph, the timeline, and a roofline for each device.
+
+Everything is computed from the placement's problem and schedule. What comes out are coordinates and plain text; the
+template turns them into SVG and HTML, and escapes the text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gimlet.compiler.placement.explain import bytes_text, seconds_text
+from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.schedule import Launch, Schedule
+from gimlet.compiler.placement.service import PlacementResult
+from gimlet.targets.api import Device
+
+_BOX, _PILL, _GAP, _ROW, _HEIGHT, _LEFT = 138, 62, 74, 108, 64, 84
+_LISTED: Final = 12
+
+
+@dataclass(frozen=True)
+class Box:
+    """A segment, or the model's inputs or outputs (`segment` is then empty), in pixels from the top left."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    lines: tuple[str, ...]
+    tooltip: str
+    device: int
+    segment: str = ""
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """Values from one box to another as an SVG path. `moves` says that they go to another device here."""
+
+    path: str
+    label: str
+    x: float
+    y: float
+    tooltip: str
+    moves: bool
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A device's row of the graph: the middle of it, in pixels."""
+
+    name: str
+    y: float
+    device: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The folded graph: one box a segment, in launch order from left to right, in the lane of its device."""
+
+    width: float
+    height: float
+    lanes: tuple[Lane, ...]
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Something that takes time: where it starts and how long it is, in percent of the timeline."""
+
+    left: float
+    width: float
+    label: str
+    tooltip: str
+    segment: str = ""
+
+
+@dataclass(frozen=True)
+class Track:
+    """A lane of the timeline. `device` is None for a direction of a link."""
+
+    name: str
+    note: str
+    device: int | None
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The schedule of one run. `ticks` are positions in percent, with their times."""
+
+    ticks: tuple[tuple[float, str], ...]
+    tracks: tuple[Track, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line or tick label of a roofline: two ends in pixels, a text, and the angle at which it is written."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    label: str
+    angle: float = 0.0
+    label_y: float = 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """Ops at one spot of a roofline. The area of the circle grows with their time."""
+
+    x: float
+    y: float
+    radius: float
+    tooltip: str
+    op: str
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Ops of one device: FLOPs a byte against FLOP/s as predicted, both logarithmic."""
+
+    device: str
+    kind: str
+    index: int
+    width: float
+    height: float
+    frame: tuple[float, float, float, float]
+    x_ticks: tuple[Mark, ...]
+    y_ticks: tuple[Mark, ...]
+    peaks: tuple[Mark, ...]
+    slopes: tuple[Mark, ...]
+    points: tuple[Point, ...]
+    left_out: int
+
+
+@dataclass
+class _Edge:
+    """Values between two boxes: their names and bytes."""
+
+    names: list[str] = field(default_factory=list[str])
+    size_bytes: int = 0
+
+
+def graph(result: PlacementResult) -> Graph:
+    """The folded graph of a placement."""
+    problem, launches = result.problem, sorted(result.schedule.launches, key=lambda launch: launch.segment)
+    top = 34.0
+    rows = {device: top + _HEIGHT / 2 + row * _ROW for row, device in enumerate(_lanes(problem, result.schedule))}
+    boxes = {-1: _pill(_LEFT, rows, problem, "inputs")}
+    x = float(_LEFT + _PILL + _GAP)
+    for launch in launches:
+        device = problem.device_of[launch.place]
+        boxes[launch.segment] = _segment_box(problem, launch, x, rows[device] - _HEIGHT / 2, device)
+        x += _BOX + _GAP
+    last = max(boxes) + 1
+    boxes[last] = _pill(x, rows, problem, "outputs")
+    order = {segment: column for column, segment in enumerate(boxes)}
+    edges = _edges(result, last)
+    arrows = [_arrow(boxes, order, number, key, edge) for number, (key, edge) in enumerate(edges.items())]
+    lanes = tuple(Lane(problem.devices[device].name, y, device) for device, y in rows.items())
+    height = top + len(rows) * _ROW - (_ROW - _HEIGHT) + 12
+    return Graph(x + _PILL + 12, height, lanes, tuple(boxes.values()), tuple(arrows))
+
+
+def _lanes(problem: Problem, schedule: Schedule) -> list[int]:
+    return sorted({problem.host, *(problem.device_of[launch.place] for launch in schedule.launches)})
+
+
+def _pill(x: float, rows: Mapping[int, float], problem: Problem, text: str) -> Box:
+    return Box(x, rows[problem.host] - 16, _PILL, 32, (text,), f"the model's {text}", problem.host)
+
+
+def _segment_box(problem: Problem, launch: Launch, x: float, y: float, device: int) -> Box:
+    counts = Counter(problem.nodes[node].op_type for node in launch.nodes).most_common()
+    kinds = [f"{kind} ×{count}" for kind, count in counts]
+    ops = "1 op" if len(launch.nodes) == 1 else f"{len(launch.nodes)} ops"
+    lines = (f"s{launch.segment} · {ops}", f"{problem.places[launch.place].format} · {seconds_text(launch.seconds)}")
+    summary = _short(", ".join(kinds[:2]) + (", …" if len(kinds) > 2 else ""), 24)
+    tooltip = f"s{launch.segment} on {problem.place_name(launch.place)}, {ops}\n" + "\n".join(_listed(kinds))
+    return Box(x, y, _BOX, _HEIGHT, (*lines, summary), tooltip, device, f"s{launch.segment}")
+
+
+def _edges(result: PlacementResult, last: int) -> dict[tuple[int, int, bool], _Edge]:
+    """Values by (from, to, whether they move to another device here). A value is sent to each device once."""
+    problem, placement = result.problem, result.solution.placement
+    edges: dict[tuple[int, int, bool], _Edge] = {}
+    for value in problem.values:
+        source = -1 if value.producer is None else placement.segment[value.producer]
+        home = problem.host if value.producer is None else problem.device_of[placement.place[value.producer]]
+        readers = {placement.segment[node]: problem.device_of[placement.place[node]] for node in value.consumers}
+        there = {home}
+        for reader, device in [*sorted(readers.items()), *([(last, problem.host)] if value.is_output else [])]:
+            if reader == source:
+                continue
+            edge = edges.setdefault((source, reader, device not in there), _Edge())
+            edge.names.append(value.name)
+            edge.size_bytes += value.size_bytes
+            there.add(device)
+    return dict(sorted(edges.items()))
+
+
+def _arrow(
+    boxes: Mapping[int, Box], order: Mapping[int, int], number: int, key: tuple[int, int, bool], edge: _Edge
+) -> Arrow:
+    first, second, moves = boxes[key[0]], boxes[key[1]], key[2]
+    x1, y1 = first.x + first.width, first.y + first.height / 2
+    x2, y2 = second.x, second.y + second.height / 2
+    label = bytes_text(edge.size_bytes)
+    if order[key[1]] == order[key[0]] + 1:
+        half = (x2 - x1) / 2
+        path = f"M{x1:.1f} {y1:.1f}C{x1 + half:.1f} {y1:.1f} {x2 - half:.1f} {y2:.1f} {x2 - 2:.1f} {y2:.1f}"
+        at = x1 + half, (y1 + y2) / 2 - (7 if y1 == y2 else 0)
+    else:
+        # Around the boxes between: through the free strip above the lower of the two lanes.
+        strip = max(first.y + first.height / 2, second.y + second.height / 2) - _HEIGHT / 2 - 10 - number % 4 * 7
+        out, back = x1 + 12 + number % 5 * 5, x2 - 14 - number % 5 * 5
+        path = (
+            f"M{x1:.1f} {y1:.1f}C{out:.1f} {y1:.1f} {x1 + 8:.1f} {strip:.1f} {out + 8:.1f} {strip:.1f}"
+            f"H{back - 8:.1f}C{x2 - 8:.1f} {strip:.1f} {back:.1f} {y2:.1f} {x2 - 2:.1f} {y2:.1f}"
+        )
+        at = (out + back) / 2, strip - 4
+    ends = " → ".join(box.segment or box.lines[0] for box in (first, second))
+    how = "moves to the other device" if moves else "is on the device already"
+    tooltip = f"{ends}: {label} {how}\n" + "\n".join(_listed(edge.names))
+    return Arrow(path, label, *at, tooltip, moves)
+
+
+def timeline(result: PlacementResult) -> Timeline:
+    """The schedule over time, one track a device and one a direction of a link that is used."""
+    problem, schedule = result.problem, result.schedule
+    ends = [item.end_s for item in (*schedule.launches, *schedule.transfers)]
+    total = max([schedule.latency_s, *ends], default=0.0) or 1.0
+    bars: dict[int, list[Bar]] = {device: [] for device in _lanes(problem, schedule)}
+    for launch in schedule.launches:
+        name = f"s{launch.segment}"
+        text = f"{name} on {problem.place_name(launch.place)}, {len(launch.nodes)} ops\n{_span(launch)}"
+        found = bars[problem.device_of[launch.place]]
+        found.append(Bar(*_percent(launch.start_s, launch.end_s, total), name, text, name))
+    tracks = [
+        Track(problem.devices[device].name, _busy(schedule.device_busy_s.get(device, 0.0), total), device, tuple(items))
+        for device, items in bars.items()
+    ]
+    tracks += [
+        Track(name, _busy(busy, total), None, tuple(items))
+        for name, busy, items in _link_tracks(problem, schedule, total)
+    ]
+    step = _step(total / 8)
+    ticks = [step * number for number in range(int(total / step + 1e-9) + 1)]
+    return Timeline(tuple((100 * tick / total, seconds_text(tick) if tick else "0") for tick in ticks), tuple(tracks))
+
+
+def _span(item: Launch) -> str:
+    return f"{seconds_text(item.start_s)} to {seconds_text(item.end_s)}: {seconds_text(item.seconds)}"
+
+
+def _busy(seconds: float, total: float) -> str:
+    return f"busy {seconds_text(seconds)}, {seconds / total:.1%}"
+
+
+def _percent(start: float, end: float, total: float) -> tuple[float, float]:
+    return round(100 * start / total, 4), round(100 * (end - start) / total, 4)
+
+
+def _link_tracks(problem: Problem, schedule: Schedule, total: float) -> Iterable[tuple[str, float, list[Bar]]]:
+    """For each direction of a link its name, its busy time and its batches: what one segment sends to one device."""
+    batches: dict[tuple[int, int, float, float], list[int]] = {}
+    for item in schedule.transfers:
+        batches.setdefault((item.source, item.destination, item.start_s, item.end_s), []).append(item.value)
+    tracks: dict[str, tuple[set[str], list[Bar]]] = {}
+    for (source, destination, start, end), values in sorted(batches.items()):
+        ends = f"{problem.devices[source].name} → {problem.devices[destination].name}"
+        size = bytes_text(sum(problem.values[value].size_bytes for value in values))
+        names = _listed([problem.values[value].name for value in values])
+        tooltip = f"{size} {ends}, {seconds_text(start)} to {seconds_text(end)}\n" + "\n".join(names)
+        for link, _ in problem.routes[source, destination].links or ((ends, 0.0),):
+            directions, found = tracks.setdefault(link, (set(), []))
+            directions.add(ends)
+            found.append(Bar(*_percent(start, end, total), size, tooltip))
+    for link, (directions, found) in sorted(tracks.items()):
+        name = link if link in directions else f"{link.rstrip('<>')} {', '.join(sorted(directions))}"
+        yield name, schedule.link_busy_s.get(link, 0.0), found
+
+
+def op_bytes(result: PlacementResult) -> list[int]:
+    """What each op moves as placement counts it: its activations, and all weights that it uses once."""
+    problem, places = result.problem, result.solution.placement.place
+    found = [node.options[place].activation_bytes for node, place in zip(problem.nodes, places, strict=True)]
+    for weight in problem.weights:
+        for user in weight.users:
+            found[user] += weight.size_bytes.get(places[user], 0)
+    return found
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A logarithmic axis: whole decades from `low` to `high`, laid out from pixel `start` to pixel `end`."""
+
+    low: int
+    high: int
+    start: float
+    end: float
+
+    @staticmethod
+    def over(values: Sequence[float], start: float, end: float) -> _Scale:
+        low = math.floor(math.log10(min(values)))
+        return _Scale(low, max(math.ceil(math.log10(max(values)) + 1e-9), low + 1), start, end)
+
+    def at(self, value: float) -> float:
+        share = (math.log10(value) - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    @property
+    def decades(self) -> list[float]:
+        step = -(-(self.high - self.low) // 8)
+        return [10.0**power for power in range(self.low, self.high + 1, step)]
+
+
+def roofline(result: PlacementResult, device: Device, sizes_bytes: Sequence[int]) -> Roofline | None:
+    """The roofline of a device, or None where no op on it has operations, bytes and a time."""
+    problem, places = result.problem, result.solution.placement.place
+    index = next(number for number, found in enumerate(problem.devices) if found.name == device.name)
+    here = [node for node, place in enumerate(places) if problem.device_of[place] == index]
+    seconds = {node: problem.nodes[node].options[places[node]].seconds for node in here}
+    spots = {
+        node: (problem.nodes[node].flops / sizes_bytes[node], problem.nodes[node].flops / seconds[node])
+        for node in here
+        if problem.nodes[node].flops > 0 and sizes_bytes[node] > 0 and seconds[node] > 0
+    }
+    if not spots:
+        return None
+    formats = {problem.places[places[node]].format for node in here}
+    peaks = _peaks(device, formats)
+    width, height, left, right, top, bottom = 640.0, 380.0, 64.0, 14.0, 14.0, 44.0
+    bandwidths = sorted({level.bandwidth: level.name for level in device.kind.memory if level.bandwidth > 0}.items())
+    ridges = [peak / bandwidth for peak in peaks for bandwidth, _ in bandwidths]
+    across = _Scale.over([x for x, _ in spots.values()] + ridges, left, width - right)
+    up = _Scale.over([y for _, y in spots.values()] + [peak * 1.6 for peak in peaks], height - bottom, top)
+    fastest = max((bandwidth for bandwidth, _ in bandwidths), default=math.inf)
+    return Roofline(
+        device.name,
+        device.kind.name,
+        index,
+        width,
+        height,
+        (left, top, width - left - right, height - top - bottom),
+        tuple(Mark(x := across.at(d), top, x, height - bottom, _number(d)) for d in across.decades),
+        tuple(Mark(left, y := up.at(d), width - right, y, flops_text(d)) for d in up.decades),
+        tuple(_peak_marks(peaks, fastest, across, up)),
+        tuple(_slope(bandwidth, name, max(peaks, default=0.0), across, up) for bandwidth, name in bandwidths),
+        tuple(_points(problem, spots, seconds, across, up)),
+        len(here) - len(spots),
+    )
+
+
+def _peaks(device: Device, formats: Iterable[str]) -> dict[float, str]:
+    """Peaks of the formats in use and of everything but matrix products, highest first; equal ones have one line."""
+    found: dict[float, list[str]] = {}
+    for name in [*sorted(formats), "vector"]:
+        if device.kind.peak.get(name, 0.0) > 0:
+            found.setdefault(device.kind.peak[name], []).append(name)
+    return {peak: ", ".join(names) for peak, names in sorted(found.items(), reverse=True)}
+
+
+def _peak_marks(peaks: Mapping[float, str], fastest: float, across: _Scale, up: _Scale) -> Iterable[Mark]:
+    below = -math.inf
+    for peak, name in peaks.items():
+        y, start = up.at(peak), across.at(max(peak / fastest, 10.0**across.low))
+        # Peaks that are close together write under their line.
+        label_y = y - 5 if y - below > 20 else y + 13
+        below = label_y
+        yield Mark(start, y, across.end, y, f"{name} {flops_text(peak)}", 0.0, label_y)
+
+
+def _slope(bandwidth: float, name: str, peak: float, across: _Scale, up: _Scale) -> Mark:
+    """A bandwidth's line, from where it enters the frame to the highest peak."""
+    start = max(10.0**across.low, 10.0**up.low / bandwidth)
+    end = min(peak / bandwidth if peak else math.inf, 10.0**across.high, 10.0**up.high / bandwidth)
+    x1, y1, x2, y2 = across.at(start), up.at(start * bandwidth), across.at(end), up.at(end * bandwidth)
+    return Mark(x1, y1, x2, y2, f"{name} {bytes_text(bandwidth)}/s", math.degrees(math.atan2(y2 - y1, x2 - x1)))
+
+
+def _points(
+    problem: Problem,
+    spots: Mapping[int, tuple[float, float]],
+    seconds: Mapping[int, float],
+    across: _Scale,
+    up: _Scale,
+) -> Iterable[Point]:
+    """Circles, ops at one spot being one, those of most time first so that small ones lie on top."""
+    merged: dict[tuple[float, float], list[int]] = {}
+    for node, (x, y) in spots.items():
+        merged.setdefault((across.at(x), up.at(y)), []).append(node)
+    times = {spot: sum(seconds[node] for node in nodes) for spot, nodes in merged.items()}
+    longest = max(times.values())
+    for (x, y), nodes in sorted(merged.items(), key=lambda item: (-times[item[0]], item[0])):
+        intensity, achieved = spots[nodes[0]]
+        names = _listed([f"{problem.nodes[node].name} ({problem.nodes[node].op_type})" for node in nodes])
+        figures = f"{_number(intensity)} FLOPs/byte, {flops_text(achieved)}, {seconds_text(times[x, y])}"
+        radius = round(2.5 + 8 * math.sqrt(times[x, y] / longest), 1)
+        yield Point(x, y, radius, "\n".join([*names, figures]), problem.nodes[nodes[0]].name)
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return [*(_short(name, 80) for name in names[:_LISTED]), *more]
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if 1e-3 <= value < 1e5 else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
+
+
+def flops_text(rate: float) -> str:
+    """A rate for people: `117 TFLOP/s`."""
+    for unit, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if rate >= scale:
+            return f"{rate / scale:.4g} {unit}FLOP/s"
+    return f"{rate:.3g} FLOP/s"
+
+
+def _step(rough: float) -> float:
+    """The next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
