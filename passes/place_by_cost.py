@@ -24,24 +24,33 @@ class PlaceByCostPass(ModulePass):
     ```mlir
     placement.topology @rack {
       placement.device @cpu {kind = "host"}
+      placement.device @box {kind = "host"}
+      placement.link @net between @cpu, @box {kind = "ethernet-400g"}
     }
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
       %a = onnx.Relu(%x) : (tensor<4xf32>) -> tensor<4xf32>
       %b = onnx.Exp(%a) : (tensor<4xf32>) -> tensor<4xf32>
-      func.return %b : tensor<4xf32>
+      %c = onnx.Sqrt(%b) : (tensor<4xf32>) -> tensor<4xf32>
+      func.return %c : tensor<4xf32>
     }
     ```
+
+    After `place-by-cost{pins="Sqrt=box"}`, since a launch costs more than the few operations before it:
 
     ```mlir
     placement.topology @rack {
       placement.device @cpu {kind = "host"}
+      placement.device @box {kind = "host"}
+      placement.link @net between @cpu, @box {kind = "ethernet-400g"}
     }
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
-      %a = onnx.Relu(%x) {placement.device = @cpu, placement.format = "fp32", placement.segment = 0 : i64}
+      %a = onnx.Relu(%x) {placement.device = @box, placement.format = "fp32", placement.segment = 0 : i64}
           : (tensor<4xf32>) -> tensor<4xf32>
-      %b = onnx.Exp(%a) {placement.device = @cpu, placement.format = "fp32", placement.segment = 0 : i64}
+      %b = onnx.Exp(%a) {placement.device = @box, placement.format = "fp32", placement.segment = 0 : i64}
           : (tensor<4xf32>) -> tensor<4xf32>
-      func.return %b : tensor<4xf32>
+      %c = onnx.Sqrt(%b) {placement.device = @box, placement.format = "fp32", placement.segment = 0 : i64}
+          : (tensor<4xf32>) -> tensor<4xf32>
+      func.return %c : tensor<4xf32>
     }
     ```
 

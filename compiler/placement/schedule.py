@@ -120,7 +120,7 @@ def violations(problem: Problem, placement: Placement, schedule: Schedule) -> li
         if figure > bound * (1 + 1e-9):
             found.append((figure / max(bound, 1e-30) - 1, f"{objective} is {figure:.6g}, above {bound:.6g}"))
     if rules.max_segments is not None and len(schedule.launches) > rules.max_segments:
-        excess = len(schedule.launches) / max(rules.max_segments, 1) - 1
+        excess = (len(schedule.launches) - rules.max_segments) / max(rules.max_segments, 1)
         found.append((excess, f"{len(schedule.launches)} segments, above {rules.max_segments}"))
     return found
 

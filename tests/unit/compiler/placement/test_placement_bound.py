@@ -1,0 +1,118 @@
+"""The latency bound: exact on chains, below every placement elsewhere, and proof enough for the common case."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement.latency_bound import LatencyRelaxation, latency_bound
+from gimlet.compiler.placement.path_bound import heads, tails
+from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
+from gimlet.compiler.placement.relaxed_bound import relaxed_bound, resources
+from gimlet.compiler.placement.segments import carve
+from gimlet.compiler.placement.solve import solve
+
+Make = Callable[..., Problem]
+SEEDS = st.integers(0, 10**6)
+
+
+def chain(costs: list[tuple[float, float]], size_bytes: int = 1) -> Problem:
+    """A chain of ops with seconds on cpu and gpu0; a transfer takes 2 s and 1 s a byte."""
+    count = len(costs)
+    values = [Value("x", size_bytes, None, (0,))]
+    values += [Value(f"v{n}", size_bytes, n, (n + 1,)) for n in range(count - 1)]
+    values.append(Value("y", size_bytes, count - 1, (), True))
+    return Problem(
+        (DeviceSpec("cpu", segment_overhead_s=0.5), DeviceSpec("gpu0", segment_overhead_s=1.0)),
+        (Place(0), Place(1)),
+        tuple(Node(f"n{n}", "Op", {0: Option(a), 1: Option(b)}, flops=1.0) for n, (a, b) in enumerate(costs)),
+        tuple(values),
+        {(0, 1): Route(2.0, 1.0), (1, 0): Route(2.0, 1.0)},
+    )
+
+
+def test_a_chain_is_exact():
+    problem = chain([(1.0, 5.0), (20.0, 2.0), (20.0, 2.0), (1.0, 9.0)])
+    bound = latency_bound(problem)
+    # n0 on cpu, two on gpu0, the last on cpu, with two transfers of 3 s.
+    assert bound.seconds == pytest.approx(0.5 + 1 + 3 + 1 + 4 + 3 + 0.5 + 1)
+    assert bound.place == (0, 1, 1, 0)
+    assert solve(problem).status == "optimal"
+
+
+@given(seed=SEEDS)
+def test_no_placement_is_below_the_bound(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=9, devices=3)
+    relaxation = LatencyRelaxation(problem)
+    bound = relaxation.bound()
+    found = carve(problem, bound.place)
+    assert bound.seconds <= found.schedule.latency_s * (1 + 1e-9)
+    for choice in range(len(relaxation.choices)):
+        assert relaxation.bound(None, choice).seconds <= bound.seconds * (1 + 1e-9)
+
+
+@given(seed=SEEDS, price=st.sampled_from([-3.0, 2.0]))
+def test_charges_are_part_of_the_bound(random_problem: Make, seed: int, price: float):
+    """With a charge on each node of device 1, no placement's latency and charges are below the bound."""
+    problem = random_problem(seed, nodes=7, devices=2)
+    charge = [[0.0, price] for _ in problem.nodes]
+    bound = LatencyRelaxation(problem).bound(charge)
+    for place in (bound.place, tuple(allowed[0] for allowed in problem.allowed)):
+        total = carve(problem, place).schedule.latency_s + price * place.count(1)
+        assert bound.seconds <= total + 1e-9
+
+
+def test_shares_raise_the_bound():
+    problem = chain([(10.0, 1.0)] * 8).with_rules(Rules(min_share={0: 0.5}))
+    relaxation = LatencyRelaxation(problem)
+    free = relaxation.bound()
+    held, seen = relaxed_bound(problem, relaxation, free, solve(problem).objective)
+    assert held.seconds > 1.5 * free.seconds
+    assert held.seconds <= solve(problem).objective * (1 + 1e-9)
+    assert any(resources(problem)[0].missing(place) <= 0 for place in seen)
+
+
+@given(seed=SEEDS)
+def test_heads_and_tails_hold_in_every_schedule(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=8, devices=3)
+    head, tail = heads(problem), tails(problem)
+    place = tuple(allowed[seed % len(allowed)] for allowed in problem.allowed)
+    found = carve(problem, place)
+    ends = {launch.segment: launch.end_s for launch in found.schedule.launches}
+    for node, used in enumerate(place):
+        assert head[node][used] <= ends[found.placement.segment[node]] + 1e-9
+        assert tail[node][used] <= found.schedule.latency_s + 1e-9
+
+
+def test_a_deep_model_is_proven_without_a_search():
+    """A transformer's shape, 40 layers with three branches each, on one device and a slow host."""
+    nodes: list[Node] = []
+    values: list[Value] = [Value("x", 1000, None, (0,))]
+    consumers: dict[int, list[int]] = {}
+
+    def add(seconds: float, *inputs: int) -> int:
+        nodes.append(Node(f"n{len(nodes)}", "Op", {0: Option(20 * seconds), 1: Option(seconds)}))
+        for source in inputs:
+            consumers.setdefault(source, []).append(len(nodes) - 1)
+        return len(nodes) - 1
+
+    last = add(1e-6)
+    for _ in range(40):
+        norm = add(2e-6, last)
+        branches = [add(5e-6, add(9e-6, norm)) for _ in range(3)]
+        last = add(1e-6, add(9e-6, *branches), last)
+    for index in range(len(nodes)):
+        values.append(Value(f"v{index}", 1000, index, tuple(consumers.get(index, ())), index == last))
+    route = Route(10e-6, 2e-11)
+    problem = Problem(
+        (DeviceSpec("cpu", segment_overhead_s=1e-5), DeviceSpec("gpu0", segment_overhead_s=6e-5)),
+        (Place(0), Place(1)),
+        tuple(nodes),
+        tuple(values),
+        {(0, 1): route, (1, 0): route},
+    )
+    found = solve(problem)
+    assert found.status == "optimal"
+    assert found.slots == 0
+    assert set(found.placement.place) == {1}

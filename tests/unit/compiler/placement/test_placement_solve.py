@@ -1,0 +1,172 @@
+"""The solver against every placement there is, and what must hold for any problem."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement.bounds import lower_bound
+from gimlet.compiler.placement.coarsen import identity
+from gimlet.compiler.placement.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.heuristics import best_of, single_places
+from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Place, Problem, Rules
+from gimlet.compiler.placement.schedule import memory_of, simulate, violations
+from gimlet.compiler.placement.solve import solve
+from gimlet.runtime.errors import InfeasibleError
+
+Make = Callable[..., Problem]
+SEEDS = st.integers(0, 10**6)
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, objective=st.sampled_from(OBJECTIVES), devices=st.sampled_from([2, 3]), memory=st.booleans())
+def test_the_optimum_is_found_and_bounds_hold(
+    random_problem: Make,
+    best_by_trying: Callable[[Problem], float | None],
+    seed: int,
+    objective: Objective,
+    devices: int,
+    memory: bool,
+):
+    problem = random_problem(seed, nodes=3, devices=devices, objective=objective, memory=memory)
+    best = best_by_trying(problem)
+    if best is None:
+        with pytest.raises(InfeasibleError):
+            solve(problem)
+        return
+    found = solve(problem)
+    assert found.objective == pytest.approx(best, rel=2e-4, abs=1e-9)
+    assert lower_bound(problem).value <= best * (1 + 1e-6)
+    assert found.group_bound is None or found.group_bound <= best * (1 + 2e-4)
+    assert found.bound <= found.objective
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, devices=st.sampled_from([2, 3]), share=st.sampled_from([0.2, 0.4]))
+def test_shares_are_kept_at_least_cost(
+    random_problem: Make,
+    best_by_trying: Callable[[Problem], float | None],
+    seed: int,
+    devices: int,
+    share: float,
+):
+    problem = random_problem(seed, nodes=4, devices=devices)
+    problem = problem.with_rules(Rules(min_share={0: share, 1: share}))
+    best = best_by_trying(problem)
+    if best is None:
+        with pytest.raises(InfeasibleError):
+            solve(problem)
+        return
+    found = solve(problem)
+    assert found.objective == pytest.approx(best, rel=2e-4, abs=1e-9)
+    assert lower_bound(problem, best).value <= best * (1 + 1e-6)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, objective=st.sampled_from(OBJECTIVES), memory=st.booleans())
+def test_the_objective_is_that_of_the_schedule(random_problem: Make, seed: int, objective: Objective, memory: bool):
+    """What CP-SAT says is what the simulation says, and no rule is broken."""
+    problem = random_problem(seed, nodes=6, devices=3, objective=objective, memory=memory)
+    coarse = identity(problem)
+    start = best_of(problem, single_places(problem))
+    if start.excess:
+        return
+    scales = dict.fromkeys(OBJECTIVES, 1.0) | {o: start.schedule.figure(o) or 1.0 for o in OBJECTIVES}
+    answer = solve_slots(coarse.problem, start.placement, scales, 0.0, 4, Limits(work=1.0))
+    assert answer.placement is not None
+    schedule = simulate(problem, answer.placement)
+    assert answer.objective == pytest.approx(schedule.figure(objective), rel=5e-5, abs=1e-6)
+    assert violations(problem, answer.placement, schedule) == []
+    assert answer.objective <= start.schedule.figure(objective) * (1 + 1e-5)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, factor=st.sampled_from([0.1, 0.5]))
+def test_more_bandwidth_is_never_worse(random_problem: Make, seed: int, factor: float):
+    problem = random_problem(seed, nodes=5, devices=3)
+    faster = replace(
+        problem,
+        routes={ends: replace(r, seconds_per_byte=factor * r.seconds_per_byte) for ends, r in problem.routes.items()},
+    )
+    assert solve(faster).objective <= solve(problem).objective * (1 + 2e-4)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_more_memory_is_never_worse(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=5, devices=2, memory=True)
+    roomy = replace(problem, devices=tuple(replace(d, memory_bytes=None) for d in problem.devices))
+    try:
+        tight = solve(problem).objective
+    except InfeasibleError:
+        tight = float("inf")
+    assert solve(roomy).objective <= tight * (1 + 2e-4)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, objective=st.sampled_from(["latency", "throughput"]))
+def test_one_more_device_is_never_worse(random_problem: Make, seed: int, objective: Objective):
+    """The same problem with a copy of its last device."""
+    problem = random_problem(seed, nodes=5, devices=2, objective=objective)
+    routes = dict(problem.routes) | {(0, 2): problem.routes[0, 1], (2, 0): problem.routes[1, 0]}
+    routes |= {(1, 2): problem.routes[0, 1], (2, 1): problem.routes[1, 0]}
+    nodes = tuple(
+        replace(node, options={**node.options, **({2: node.options[1]} if 1 in node.options else {})})
+        for node in problem.nodes
+    )
+    more = replace(
+        problem,
+        devices=(*problem.devices, replace(problem.devices[1], name="d2")),
+        places=(*problem.places, Place(2)),
+        nodes=nodes,
+        routes=routes,
+        fusions=(),
+    )
+    assert solve(more).objective <= solve(replace(problem, fusions=())).objective * (1 + 2e-4)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_a_placement_never_exceeds_memory(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=5, devices=3, memory=True)
+    try:
+        found = solve(problem)
+    except InfeasibleError:
+        return
+    for device, used in memory_of(problem, found.placement.place).items():
+        capacity = problem.devices[device].memory_bytes
+        assert capacity is None or used <= capacity
+
+
+def test_the_same_seed_gives_the_same_answer(random_problem: Make):
+    problem = random_problem(11, nodes=14, devices=3)
+    first, second = (solve(problem, Limits(work=0.2)) for _ in range(2))
+    assert first.placement == second.placement
+    assert first.bound == second.bound
+
+
+def test_a_bound_on_another_figure_is_kept(random_problem: Make):
+    problem = random_problem(7, nodes=6, devices=3, objective="latency")
+    fast = solve(problem)
+    assert fast.schedule.cost_usd is not None
+    cheap = solve(problem.with_rules(Rules("cost")))
+    limit = 0.5 * (fast.schedule.cost_usd + cheap.objective)
+    both = solve(problem.with_rules(Rules("latency", bounds={"cost": limit})))
+    assert both.schedule.cost_usd is not None
+    assert both.schedule.cost_usd <= limit * (1 + 1e-9)
+    assert fast.objective <= both.objective * (1 + 2e-4)
+
+
+def test_a_cap_on_segments_is_kept(random_problem: Make):
+    problem = random_problem(5, nodes=8, devices=2)
+    free = solve(problem)
+    capped = solve(problem.with_rules(Rules(max_segments=2)))
+    assert len(capped.schedule.launches) <= 2
+    assert free.objective <= capped.objective * (1 + 2e-4)
+
+
+def test_nothing_to_place_is_no_problem(random_problem: Make):
+    problem = replace(random_problem(1, nodes=1), nodes=(), values=(), fusions=(), weights=())
+    assert solve(problem).objective == 0.0
