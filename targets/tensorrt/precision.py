@@ -11,6 +11,8 @@ float16 cannot hold. A cast back and forth between two converted operations is n
 
 from __future__ import annotations
 
+from collections import Counter
+
 import ml_dtypes
 import numpy as np
 from xdsl.dialects.builtin import BFloat16Type, Float16Type, TensorType, UnrankedTensorType, bf16, f16, f32
@@ -29,6 +31,7 @@ from gimlet.dialects.onnx import (
     value_name,
 )
 from gimlet.dialects.onnx.types import element_of
+from gimlet.targets.one_op import is_constant
 
 Half = Float16Type | BFloat16Type
 
@@ -70,6 +73,18 @@ _DTYPES = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 def insert_casts(block: Block, fmt: str, ctx: GimletContext) -> int:
     """Converts a segment's block in place. Returns how many of its operations compute in 16 bits now."""
     return _Conversion(fmt, ctx).run(block)
+
+
+def formats_of(block: Block) -> dict[str, int]:
+    """How many operations of a segment compute in each number format: `fp32`, `fp16`, `bf16`, or `other`."""
+    counts = Counter(_format_of(op) for op in block.ops if isinstance(op, OnnxOp) and not is_constant(op))
+    return dict(sorted(counts.items()))
+
+
+def _format_of(op: OnnxOp) -> str:
+    names = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+    element = element_of(op.results[0].type) if op.results and op.op_type != "Cast" else None
+    return names.get(element.onnx, "other") if element is not None else "other"
 
 
 def is_float32(value: SSAValue) -> bool:

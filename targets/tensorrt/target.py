@@ -31,7 +31,7 @@ from gimlet.targets.tensorrt.cache import EngineCache, default_cache, engine_key
 from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
-from gimlet.targets.tensorrt.precision import HALVES, insert_casts
+from gimlet.targets.tensorrt.precision import HALVES, formats_of, insert_casts
 from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.profiles import Profile, profile_json, profile_of
 from gimlet.targets.tensorrt.rules import FORMATS, POINTWISE, PRODUCTS
@@ -85,6 +85,8 @@ class TensorRTTarget(Target):
         found = segment_model(segment)
         if isinstance(found, Reason):
             return found
+        if fmt in HALVES and fmt not in formats_of(segment.op.body.block):
+            return Reason(found.segment, f"no op of it computes in {fmt}: its opset may lack the type")
         for op, value in shapes_from_outside(segment.op.body.block):
             message = f"{value_name(value)!r} decides the shape of its result, and is known only when running"
             return Reason(label_of(op), message)
@@ -173,7 +175,7 @@ class TensorRTTarget(Target):
             undigested=(ENGINE_FILE,),
             key=key,
             options={"library": module, "version": version, "compute_capability": capability},
-            facts=facts_of(report, settings),
+            facts=facts_of(report, settings) | {"ops": formats_of(segment.op.body.block)},
         )
 
     def _defer(
@@ -208,7 +210,11 @@ class TensorRTTarget(Target):
             key=engine_key(identity_of(proto, found.weights), asdict(settings)),
             deferred=True,
             options={"library": builder_trt.MODULE, "compute_capability": capability},
-            facts={"trtexec": builder_trt.trtexec_lines(settings), "profile": profile_json(profile)},
+            facts={
+                "trtexec": builder_trt.trtexec_lines(settings),
+                "profile": profile_json(profile),
+                "ops": formats_of(segment.op.body.block),
+            },
         )
 
 

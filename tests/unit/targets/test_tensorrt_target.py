@@ -78,6 +78,7 @@ def test_sixteen_bits_by_explicit_casts(make_segment, make_device, conv_net, tmp
     artifact = the_target.emit(segment, make_device(compute_capability="12.0"), fmt, tmp_path)
     assert isinstance(artifact, Artifact), artifact
     assert {item["dtype"] for item in artifact.facts["inputs"] + artifact.facts["outputs"]} == {"float32"}
+    assert artifact.facts["ops"] == {fmt: 4, "other": 2}
 
 
 def test_attention_in_float32_is_decomposed(make_segment, make_device, tmp_path):
@@ -246,3 +247,12 @@ def test_a_shape_that_is_known_only_when_running_is_refused_by_name(make_segment
     model = one_node("Reshape", {"x": (FLOAT, [4, 6]), "s": (INT64, [2])}, ["y"])
     reason = TensorRTTarget().emit(make_segment(model), make_device(compute_capability="12.0"), "fp32", tmp_path)
     assert str(reason) == "/reshape: 's' decides the shape of its result, and is known only when running"
+
+
+def test_a_format_that_no_op_has_is_a_reason(make_segment, make_device, conv_net, tmp_path):
+    conv_net.opset_import[0].version = 11  # bfloat16 came later
+    segment = make_segment(conv_net, BOUNDS, fmt="bf16")
+    TensorRTTarget().prepare(segment)
+    reason = TensorRTTarget().emit(segment, make_device(compute_capability="12.0"), "bf16", tmp_path)
+    assert isinstance(reason, Reason)
+    assert "no op of it computes in bf16" in reason.message
