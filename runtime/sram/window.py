@@ -86,7 +86,7 @@ class Window:
         """Whether the last counter runs along the last dimension over whole blocks, or to its end, for every item."""
         last = len(self.shape) - 1
         dim, step, size = self.counters[-1]
-        moves = [move[last] for _, move in self.grid]
+        moves = [move[last] for count, move in self.grid if count > 1]
         if dim != last or step != 1 or self.base[last] % block or any(move % block for move in moves):
             return False
         return not size % block or (self.base[last] + size == self.shape[last] and not any(moves))

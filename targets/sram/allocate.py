@@ -1,0 +1,105 @@
+"""Gives every tensor its address: temporaries share shared SRAM over time, weights stay where there is room left.
+
+Tensors whose lives do not overlap may lie in the same place. Lives are counted in kernels, and sizes are those at the
+maximum of every dimension. The largest tensors choose first; what does not fit goes to LPDDR: activations spill,
+weights are streamed from there by the loads of the kernels that use them, two tiles ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.runtime.sram.program import Gather, Kernel, Load, Store, Tensor
+from gimlet.runtime.sram.verify import tile_bytes
+from gimlet.targets.sram.builder import ALIGNMENT, Bounds, RefusedError
+
+
+@dataclass(frozen=True)
+class Life:
+    """The first and last kernel that need a tensor."""
+
+    first: int
+    last: int
+
+    def overlaps(self, other: Life) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+def private_bytes(kernels: Sequence[Kernel]) -> int:
+    """What the tiles of the largest kernel take of each core's SRAM."""
+    ends = [tile.address + tile_bytes(tile) for kernel in kernels for tile in kernel.tiles]
+    return _aligned(max(ends, default=0))
+
+
+def lives(tensors: Mapping[str, Tensor], kernels: Sequence[Kernel]) -> dict[str, Life]:
+    """The life of each tensor that a kernel uses; inputs and weights begin, outputs end with the program."""
+    found: dict[str, Life] = {}
+    for index, kernel in enumerate(kernels):
+        for statement in kernel.statements():
+            if isinstance(statement, Load | Gather | Store):
+                name = statement.access.tensor
+                found[name] = Life(found[name].first, index) if name in found else Life(index, index)
+    for name, life in found.items():
+        role = tensors[name].role
+        first = -1 if role in ("input", "weight") else life.first
+        last = len(kernels) if role in ("output", "weight") else life.last
+        found[name] = Life(first, last)
+    return found
+
+
+def allocate(
+    tensors: Mapping[str, Tensor], kernels: Sequence[Kernel], bounds: Bounds, sram_bytes: int, lpddr_bytes: int
+) -> tuple[Tensor, ...]:
+    """The tensors that are used, each with a space, an address and a capacity. RefusedError if they do not fit."""
+    used = lives(tensors, kernels)
+    kept = {name: _sized(tensor, bounds) for name, tensor in tensors.items() if name in used or tensor.role != "weight"}
+    spaces = {"sram": _Space(sram_bytes), "lpddr": _Space(lpddr_bytes)}
+    placed: dict[str, Tensor] = {}
+    everything = Life(-1, len(kernels))
+    for weights in (False, True):
+        chosen = [tensor for tensor in kept.values() if (tensor.role == "weight") == weights]
+        for tensor in sorted(chosen, key=lambda each: (-each.capacity_bytes, each.name)):
+            life = used.get(tensor.name, everything)
+            for name, space in spaces.items():
+                address = space.take(tensor.capacity_bytes, life)
+                if address is not None:
+                    placed[tensor.name] = replace(tensor, space=name, address=address)
+                    break
+            else:
+                total = sum(each.capacity_bytes for each in kept.values())
+                raise RefusedError(
+                    f"its tensors take {total} bytes, the device has {sram_bytes} of SRAM and {lpddr_bytes} of LPDDR"
+                )
+    return tuple(placed[name] for name in kept)
+
+
+def _sized(tensor: Tensor, bounds: Bounds) -> Tensor:
+    most = tuple(max(0, dim.evaluate(bounds.maximum), dim.evaluate(bounds.optimum)) for dim in tensor.shape)
+    return replace(tensor, capacity_bytes=stored_bytes(tensor.dtype, most) if prod(most) else 0)
+
+
+class _Space:
+    """A memory, and who is where in it and when."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken: list[tuple[int, int, Life]] = []
+
+    def take(self, size: int, life: Life) -> int | None:
+        """The lowest address with `size` bytes free for a whole life, which are then taken; None if there is none."""
+        address = 0
+        for begin, end, other in self.taken:
+            if begin < address + size and address < end and other.overlaps(life):
+                address = _aligned(end)
+        if address + size > self.size:
+            return None
+        self.taken.append((address, address + size, life))
+        self.taken.sort(key=lambda each: each[0])
+        return address
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,208 @@
+"""Builds programs: tensors without addresses, and kernels whose tiles are named, sized and shared as they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import (
+    Access,
+    Fill,
+    Gather,
+    Iota,
+    Kernel,
+    Load,
+    Loop,
+    Map,
+    Matmul,
+    Operand,
+    Range,
+    Reduce,
+    Role,
+    Statement,
+    Store,
+    Tensor,
+    Tile,
+)
+from gimlet.runtime.sram.verify import tile_bytes
+from gimlet.targets.sram.views import Counter, Shape, View
+
+ALIGNMENT = 64
+
+
+class RefusedError(Exception):
+    """Code cannot be generated, for a reason that the user should read."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The symbolic dimensions of a segment: `optimum` to tune for, `maximum` to allocate for."""
+
+    optimum: Mapping[str, int]
+    maximum: Mapping[str, int]
+
+    def best(self, size: Expr) -> int:
+        """A size at the optimum, at least 1."""
+        return max(1, size.evaluate(self.optimum))
+
+    def most(self, size: Expr) -> int:
+        """A size at the maximum of every dimension, at least 1."""
+        return max(1, size.evaluate(self.maximum), size.evaluate(self.optimum))
+
+
+@dataclass
+class ProgramBuilder:
+    """What has been generated so far. Addresses come last (allocate.py)."""
+
+    machine: Machine
+    bounds: Bounds
+    cores: int
+    tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    kernels: list[Kernel] = field(default_factory=list[Kernel])
+    source: str = ""
+
+    def tensor(self, dtype: str, shape: Shape, role: Role = "temporary", name: str = "") -> str:
+        """A new tensor; returns its name. Its address and capacity are not decided yet."""
+        name = name or f"t{len(self.tensors)}"
+        self.tensors[name] = Tensor(name, dtype, shape, "sram", 0, 0, role)
+        return name
+
+    def temporary(self, dtype: str, shape: Shape) -> View:
+        """A new tensor, seen whole."""
+        return View.whole(self.tensor(dtype, shape), dtype, shape)
+
+    @contextmanager
+    def kernel(self, what: str) -> Generator[KernelBuilder]:
+        """A kernel that is added when the block is left. `what` it does begins its name."""
+        builder = KernelBuilder(self.bounds)
+        yield builder
+        tiles, used = [], 0
+        for tile in builder.tiles.values():
+            tiles.append(replace(tile, address=used))
+            used += -(-tile_bytes(tile) // ALIGNMENT) * ALIGNMENT
+        if used > self.machine.sram_bytes_per_core // 2:
+            raise RefusedError(
+                f"its tiles take {used} bytes, more than half of a core's {self.machine.sram_bytes_per_core}"
+            )
+        self.kernels.append(
+            Kernel(
+                name=f"{what}_{len(self.kernels)}",
+                grid=tuple(builder.grid),
+                tiles=tuple(tiles),
+                body=tuple(builder.body),
+                sources=(self.source,) if self.source else (),
+            )
+        )
+
+
+class KernelBuilder:
+    """One kernel. Methods append an instruction and return the tile that it writes.
+
+    A tile that is no longer needed may be given back with `free`; later ones of the same shape and type take its place.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.grid: list[Range] = []
+        self.tiles: dict[str, Tile] = {}
+        self.body: list[Statement] = []
+        self.spare: dict[tuple[str, tuple[int, ...], int], list[str]] = {}
+        self.ranges = 0
+
+    def range(self, extent: Expr, step: int) -> Range:
+        """A range of the grid."""
+        each = self._new_range(extent, step)
+        self.grid.append(each)
+        return each
+
+    def _new_range(self, extent: Expr, step: int) -> Range:
+        each = Range(f"i{self.ranges}", extent, step)
+        self.ranges += 1
+        return each
+
+    @contextmanager
+    def loop(self, extent: Expr, step: int) -> Generator[Range]:
+        """A loop around what the block appends."""
+        outer, self.body = self.body, []
+        over = self._new_range(extent, step)
+        yield over
+        body, self.body = self.body, outer
+        self.body.append(Loop(over, tuple(body)))
+
+    def new_tile(self, dtype: str, shape: Sequence[int], depth: int = 1) -> str:
+        key = (dtype, tuple(shape), depth)
+        if self.spare.get(key):
+            return self.spare[key].pop()
+        name = f"v{len(self.tiles)}"
+        self.tiles[name] = Tile(name, dtype, tuple(shape), depth)
+        return name
+
+    def free(self, tile: str) -> None:
+        """Lets later instructions use the tile's memory."""
+        declared = self.tiles[tile]
+        self.spare.setdefault((declared.dtype, declared.shape, declared.depth), []).append(tile)
+
+    def load(
+        self,
+        view: View,
+        begin: Sequence[Expr],
+        tile: Sequence[Sequence[Counter]],
+        shape: Sequence[int],
+        fill: float | None = None,
+        repeated: bool = False,
+    ) -> str:
+        """A DMA load into a tile of at most `shape`, in two copies. Dimensions that only repeat take 1 (views.py)."""
+        held = [1 if view.repeats(counters, repeated) else size for counters, size in zip(tile, shape, strict=True)]
+        name = self.new_tile(view.dtype, held, depth=2)
+        self.body.append(Load(name, view.access(begin, tile, fill, repeated)))
+        return name
+
+    def gather(self, access: Access, dtype: str, shape: Sequence[int], indices: str, axis: int) -> str:
+        name = self.new_tile(dtype, shape, depth=2)
+        self.body.append(Gather(name, access, indices, axis))
+        return name
+
+    def store(self, view: View, begin: Sequence[Expr], tile: Sequence[Sequence[Counter]], name: str) -> None:
+        """A DMA store of a tile, converted first if the tensor has another element type."""
+        if self.tiles[name].dtype != view.dtype:
+            name = self.map("copy", [name], view.dtype, depth=2)
+        self.body.append(Store(view.access(begin, tile), name))
+
+    def fill(self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr) -> str:
+        name = self.new_tile(dtype, shape)
+        self.body.append(Fill(name, tuple(sizes), value))
+        return name
+
+    def iota(self, sizes: Sequence[Expr], shape: Sequence[int], axis: int, start: Expr, step: int = 1) -> str:
+        name = self.new_tile("i64", shape)
+        self.body.append(Iota(name, tuple(sizes), axis, start, step))
+        return name
+
+    def matmul(self, accumulator: str, lhs: str, rhs: str) -> None:
+        """`accumulator += lhs · rhs`, with `rhs` held in the array."""
+        self.body.append(Matmul(accumulator, lhs, rhs, "rhs"))
+
+    def map(
+        self,
+        function: str,
+        operands: Sequence[Operand],
+        dtype: str = "f32",
+        parameters: Sequence[float] = (),
+        into: str = "",
+        depth: int = 1,
+    ) -> str:
+        """A vector function of tiles and numbers; into a new tile, or one that is there already."""
+        shapes = [self.tiles[each].shape for each in operands if isinstance(each, str)]
+        name = into or self.new_tile(dtype, [max(sizes) for sizes in zip(*shapes, strict=True)], depth)
+        self.body.append(Map(function, name, tuple(operands), tuple(parameters)))
+        return name
+
+    def reduce(self, function: str, source: str, axes: Sequence[int]) -> str:
+        declared = self.tiles[source]
+        shape = [1 if axis in axes else size for axis, size in enumerate(declared.shape)]
+        name = self.new_tile(declared.dtype, shape)
+        self.body.append(Reduce(function, name, source, tuple(axes)))
+        return name

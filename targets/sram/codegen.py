@@ -1,0 +1,190 @@
+"""From a segment to a program: lowering, the choice of how many chiplets, addresses, and the checks of the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from xdsl.ir import SSAValue
+
+from gimlet.dialects.context import GimletContext
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.binding import bind
+from gimlet.runtime.sram.cycles import Timing, time_program
+from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import REGISTER_PREFIX, Binding, Dim, Fill, Map, Program, Tensor
+from gimlet.runtime.sram.verify import verify
+from gimlet.targets.api import DimBound
+from gimlet.targets.sram.allocate import allocate, private_bytes
+from gimlet.targets.sram.builder import ALIGNMENT, Bounds, ProgramBuilder, RefusedError
+from gimlet.targets.sram.constants import Array, Constant
+from gimlet.targets.sram.expression import emit_elementwise
+from gimlet.targets.sram.lowering import MATRIX_TYPES, Lowering, element_type, shape_of
+from gimlet.targets.sram.rules import RULES
+from gimlet.targets.sram.views import View
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to generate code for: values that are given, values that are wanted, and their names at the edge.
+
+    `keeps_views` leaves results that are views of other tensors where they are: then there is no output to bind.
+    """
+
+    name: str
+    inputs: Sequence[tuple[str, SSAValue]]
+    outputs: Sequence[tuple[str, SSAValue]]
+    ctx: GimletContext | None
+    bounds: Mapping[str, DimBound]
+    keeps_views: bool = False
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A program, how to read the values of each of its weights, and its time with dimensions at their optimum."""
+
+    program: Program
+    readers: Mapping[str, Callable[[], Array]]
+    timing: Timing
+
+
+def generate(work: Work, machine: Machine, fmt: str) -> Generated:
+    """The faster of the programs for one chiplet and for all of them. RefusedError where there is none."""
+    counts = sorted({machine.cores_per_chiplet, machine.cores})
+    found: Generated | None = None
+    refusal: RefusedError | None = None
+    for cores in counts:
+        try:
+            candidate = generate_for(work, machine, fmt, cores)
+        except RefusedError as error:
+            refusal = error
+            continue
+        if found is None or candidate.timing.cycles < found.timing.cycles:
+            found = candidate
+    if found is None:
+        raise refusal or RefusedError("the machine has no cores")
+    return found
+
+
+def generate_for(work: Work, machine: Machine, fmt: str, cores: int) -> Generated:
+    """The program for the first `cores` cores of the machine."""
+    bounds = Bounds(
+        {name: bound.optimum for name, bound in work.bounds.items()},
+        {name: bound.maximum for name, bound in work.bounds.items()},
+    )
+    builder = ProgramBuilder(machine, bounds, cores)
+    lowering = Lowering(builder, fmt, work.ctx, RULES)
+    inputs: list[Binding] = []
+    for name, value in work.inputs:
+        try:
+            dtype, shape = element_type(value), _declared(shape_of(value), work.bounds)
+        except RefusedError:
+            # Fatal only if code reads it: an input that only says a shape may be of any kind.
+            continue
+        tensor = builder.tensor(dtype, shape, "input", f"in{len(inputs)}")
+        lowering.values[value] = View.whole(tensor, dtype, shape)
+        inputs.append(Binding(name, tensor))
+    lowering.run([value for _, value in work.outputs], [value for _, value in work.inputs])
+    outputs = [
+        Binding(name, _output(lowering, value))
+        for name, value in work.outputs
+        if not (work.keeps_views and isinstance(lowering.get(value), View | Constant))
+    ]
+    program = _program(work, builder, fmt, inputs, outputs)
+    verify(program)
+    timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
+    return Generated(program, lowering.weights.readers, timing)
+
+
+def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:
+    for dim in shape:
+        for symbol in sorted(dim.symbols):
+            if symbol not in bounds:
+                raise RefusedError(f"dimension {symbol} has no bounds")
+            if symbol.startswith(REGISTER_PREFIX):
+                raise RefusedError(f"dimension {symbol} has the name of one of the machine's registers")
+    return tuple(shape)
+
+
+def _output(lowering: Lowering, value: SSAValue) -> str:
+    """The tensor of a result: the one that it is in, if it has that for itself, or a new one."""
+    builder = lowering.builder
+    dtype, shape = element_type(value), shape_of(value)
+    found = lowering.get(value)
+    if isinstance(found, View) and found.is_whole and found.dtype == dtype:
+        tensor = builder.tensors[found.tensor]
+        if tensor.role == "temporary":
+            builder.tensors[found.tensor] = replace(tensor, role="output", shape=shape)
+            return found.tensor
+    tensor_name = builder.tensor(dtype, shape, "output")
+    target = View.whole(tensor_name, dtype, shape)
+    if isinstance(found, Constant):
+        found = lowering.weights.view(found, found.dtype)
+    if isinstance(found, View):
+        emit_elementwise(builder, found.expand(shape), target, "copy")
+    else:
+        lowering.emit(found, target)
+    return tensor_name
+
+
+def _program(
+    work: Work, builder: ProgramBuilder, fmt: str, inputs: Sequence[Binding], outputs: Sequence[Binding]
+) -> Program:
+    machine = builder.machine
+    page = stored_bytes(MATRIX_TYPES[fmt], (machine.matrix_columns, machine.matrix_rows))
+    symbols = _symbols(builder)
+    for symbol in sorted(symbols - work.bounds.keys()):
+        raise RefusedError(f"dimension {symbol} has no bounds")
+    local = ceil(private_bytes(builder.kernels) / ALIGNMENT) * ALIGNMENT
+    program = Program(
+        name=work.name,
+        machine=machine,
+        format=fmt,
+        cores=builder.cores,
+        page_bytes=page,
+        local_bytes=local,
+        dims=tuple(
+            Dim(name, bound.minimum, bound.optimum, bound.maximum)
+            for name, bound in sorted(work.bounds.items())
+            if name in symbols
+        ),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        tensors=(),
+        kernels=tuple(builder.kernels),
+    )
+    tensors = allocate(builder.tensors, builder.kernels, builder.bounds, program.shared_bytes, machine.lpddr_bytes)
+    return replace(program, tensors=_with_offsets(tensors))
+
+
+def _symbols(builder: ProgramBuilder) -> set[str]:
+    """The dimensions that the program depends on."""
+    found: set[str] = set()
+    for tensor in builder.tensors.values():
+        for dim in tensor.shape:
+            found |= dim.symbols
+    for kernel in builder.kernels:
+        for each in kernel.grid:
+            found |= each.extent.symbols
+        for statement in kernel.statements():
+            if isinstance(statement, Fill) and isinstance(statement.value, Expr):
+                found |= statement.value.symbols
+            elif isinstance(statement, Map):
+                for operand in statement.operands:
+                    found |= operand.symbols if isinstance(operand, Expr) else set()
+    return {name for name in found if not name.startswith(REGISTER_PREFIX)}
+
+
+def _with_offsets(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Weights get their place in the weights file, in the order of the tensors."""
+    placed: list[Tensor] = []
+    offset = 0
+    for tensor in tensors:
+        if tensor.role != "weight":
+            placed.append(tensor)
+            continue
+        placed.append(replace(tensor, offset=offset))
+        offset += ceil(tensor.capacity_bytes / ALIGNMENT) * ALIGNMENT
+    return tuple(placed)

@@ -1,0 +1,48 @@
+"""Constants of the model: known in shape when code is generated, read and packed when the program is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gimlet.runtime.expr import Expr
+from gimlet.targets.sram.builder import ProgramBuilder
+from gimlet.targets.sram.views import View
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A constant of element type `dtype` (`f32` for all floats). `key` tells equal ones apart from others."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], Array]
+
+    def derived(self, what: str, shape: tuple[int, ...], change: Callable[[Array], Array]) -> Constant:
+        """Another constant made of this one."""
+        return Constant(f"{self.key}|{what}", self.dtype, shape, lambda: change(self.read()))
+
+
+@dataclass
+class Weights:
+    """The weight tensors of a program, each once, and how the bytes of each are made."""
+
+    builder: ProgramBuilder
+    readers: dict[str, Callable[[], Array]] = field(default_factory=dict[str, Callable[[], Array]])
+    known: dict[tuple[str, str], View] = field(default_factory=dict[tuple[str, str], View])
+
+    def view(self, constant: Constant, dtype: str) -> View:
+        """The tensor that holds a constant in an element type."""
+        key = (constant.key, dtype)
+        if key not in self.known:
+            shape = tuple(Expr.const(size) for size in constant.shape)
+            name = self.builder.tensor(dtype, shape, "weight", f"w{len(self.known)}")
+            self.readers[name] = constant.read
+            self.known[key] = View.whole(name, dtype, shape)
+        return self.known[key]

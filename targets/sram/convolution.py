@@ -1,0 +1,257 @@
+"""Convolutions: an implicit im2col by the DMA engines in front of the matrix unit; depthwise ones on the vector unit.
+
+The matrix product is [positions, K] · [K, output channels]: positions are a block of the output, K runs over input
+channels and as many kernel positions as fit the unit beside them; the other kernel positions are loops. Padding is what
+a load reads outside its tensor. MXINT8 shares exponents along the channels, so the input is packed with channels last;
+with fewer channels than a block, along K in the tile instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from gimlet.runtime.expr import ZERO, Expr
+from gimlet.runtime.sram.formats import MX_BLOCK
+from gimlet.runtime.sram.program import Range
+from gimlet.targets.sram.builder import KernelBuilder
+from gimlet.targets.sram.constants import Array, Constant
+from gimlet.targets.sram.expression import Argument, Place, evaluate, views_of
+from gimlet.targets.sram.lowering import Lowering
+from gimlet.targets.sram.views import Counter, Shape, View
+
+_POSITIONS = (256, 128, 64, 32)
+_VECTOR_TILE = 4096
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The spatial side of a convolution or a pooling: one entry for each spatial dimension."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[Expr, ...]
+    """What is added before the first position."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """`source[N, G·C, ...] * weight[G·O, C, ...]`; the result is [N, G·O, ...].
+
+    `source` has channels in dimension 1, or last if `channels_last`. `dtype` is the element type of the operands; where
+    the source is in another one, tiles are converted after they were loaded.
+    """
+
+    lowering: Lowering
+    source: View
+    channels_last: bool
+    weight: Constant
+    groups: int
+    geometry: Geometry
+    dtype: str
+    shape: Shape
+
+    def emit(self, root: Argument, target: View) -> None:
+        builder = self.lowering.builder
+        machine, bounds = builder.machine, builder.bounds
+        outputs, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
+        inner = self._inner(channels, machine.matrix_rows)
+        step = min(channels, machine.matrix_rows)
+        column_step = min(outputs, machine.matrix_columns)
+        packed = self._packed(inner, step, column_step)
+        views = {view: view.expand(self.shape) for view in views_of(root)}
+        with builder.kernel("conv") as kernel:
+            batch, group = kernel.range(self.shape[0], 1), kernel.range(Expr.const(self.groups), 1)
+            out = kernel.range(Expr.const(outputs), column_step)
+            items = self.groups * bounds.best(self.shape[0]) * -(-outputs // column_step)
+            spatial = self._spatial(kernel, items)
+            axes = range(2, len(self.shape))
+            positions = tuple(Counter(axis, each.size) for axis, each in zip(axes, spatial, strict=True))
+            place = Place(
+                shape=self.shape,
+                begin=(batch.start, group.start * outputs + out.start, *(each.start for each in spatial)),
+                tile=(positions, (Counter(1, out.size),)),
+                limits=(prod(each.step for each in spatial), column_step),
+            )
+            accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
+            with ExitStack() as loops:
+                taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self._outer(inner)]
+                c = loops.enter_context(kernel.loop(Expr.const(channels), step))
+                patch = self._load(kernel, batch, group, spatial, taps, c, inner, place.limits[0])
+                begin = (group.start, out.index, *(tap.start for tap in taps), c.index, ZERO, ZERO, ZERO)
+                last = len(begin) - 1
+                depth = (Counter(last - 1, Expr.const(prod(inner))), Counter(last, c.size))
+                tile = (depth, (Counter(last - 2, out.size),))
+                limits = (prod(inner) * step, column_step)
+                held = kernel.load(packed, begin, tile, limits, repeated=True)
+                kernel.matmul(accumulator, patch, held)
+            result = evaluate(kernel, root, place, {id(self): accumulator}, views)
+            kernel.store(target, place.begin, place.tile, result)
+
+    def _inner(self, channels: int, rows: int) -> tuple[int, ...]:
+        """The last kernel dimensions, as many as fit the unit's rows beside the channels."""
+        inner: list[int] = []
+        for size in reversed(self.geometry.kernel):
+            if channels * prod(inner) * size > rows or (self.dtype == "mxint8" and channels >= MX_BLOCK):
+                break
+            inner.insert(0, size)
+        return tuple(inner)
+
+    def _outer(self, inner: Sequence[int]) -> tuple[int, ...]:
+        return self.geometry.kernel[: len(self.geometry.kernel) - len(inner)]
+
+    def _spatial(self, kernel: KernelBuilder, items: int) -> list[Range]:
+        """Ranges over the output's positions: a block of whole rows, or a part of one, as many as keep cores busy."""
+        builder = self.lowering.builder
+        sizes = [builder.bounds.best(size) for size in self.shape[2:]]
+        total = prod(sizes)
+        limits = [min(room, builder.machine.matrix_stream) for room in _POSITIONS]
+        room = next((each for each in limits if items * -(-total // each) >= builder.cores), limits[-1])
+        steps: list[int] = []
+        for size in reversed(sizes):
+            step = max(1, min(size, room))
+            steps.insert(0, step)
+            room = max(1, room // step)
+        return [kernel.range(size, step) for size, step in zip(self.shape[2:], steps, strict=True)]
+
+    def _load(
+        self,
+        kernel: KernelBuilder,
+        batch: Range,
+        group: Range,
+        spatial: Sequence[Range],
+        taps: Sequence[Range],
+        channel: Range,
+        inner: Sequence[int],
+        positions: int,
+    ) -> str:
+        """The tile [positions, K] of input that a block of outputs needs for some kernel positions and channels."""
+        rank = len(spatial)
+        channels = self.weight.shape[1]
+        first = 1 if self.channels_last else 2
+        at: list[Expr] = []
+        for dim, each in enumerate(spatial):
+            begin = each.start * self.geometry.strides[dim] - self.geometry.pads[dim]
+            at.append(begin + taps[dim].start * self.geometry.dilations[dim] if dim < len(taps) else begin)
+        begin = (
+            [*at, group.start * channels + channel.start]
+            if self.channels_last
+            else [group.start * channels + channel.start, *at]
+        )
+        strides = self.geometry.strides
+        counted = tuple(Counter(first + dim, each.size, strides[dim]) for dim, each in enumerate(spatial))
+        outer = rank - len(inner)
+        depth = tuple(
+            Counter(first + outer + index, Expr.const(size), self.geometry.dilations[outer + index])
+            for index, size in enumerate(inner)
+        )
+        depth = (*depth, Counter(rank + 1 if self.channels_last else 1, channel.size))
+        limits = (positions, prod(inner) * channel.step)
+        loaded = kernel.load(self.source, [batch.start, *begin], (counted, depth), limits, fill=0.0, repeated=True)
+        return loaded if self.source.dtype == self.dtype else kernel.map("copy", [loaded], self.dtype)
+
+    def _packed(self, inner: Sequence[int], step: int, column_step: int) -> View:
+        """The weights as [group, output tile, outer kernel..., channel tile, output, inner kernel, channel]."""
+        groups, geometry = self.groups, self.geometry
+        outputs, channels = self.weight.shape[0] // groups, self.weight.shape[1]
+        outer = self._outer(inner)
+        tiles, depth_tiles = -(-outputs // column_step), -(-channels // step)
+        shape = (groups, tiles, *outer, depth_tiles, column_step, prod(inner) * step)
+
+        def pack(weight: Array) -> Array:
+            padded = np.zeros((groups, tiles * column_step, depth_tiles * step, *geometry.kernel), np.float32)
+            padded[:, :outputs, :channels] = weight.reshape(groups, outputs, channels, *geometry.kernel)
+            split = padded.reshape(groups, tiles, column_step, depth_tiles, step, prod(outer), prod(inner))
+            return split.transpose(0, 1, 5, 3, 2, 6, 4).reshape(shape)
+
+        what = f"conv/{groups}/{column_step}/{step}/{list(inner)}"
+        view = self.lowering.weights.view(self.weight.derived(what, shape, pack), self.dtype)
+        split = tuple(Expr.const(size) for size in (*shape[:-1], prod(inner), step))
+        seen = view.reshape(split, {})
+        return view if seen is None else seen
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A convolution with one input channel a group, on the vector unit: a product and a sum for each kernel position.
+
+    `weight` is [channels, ...] with one filter a channel, repeated where a group has several outputs.
+    """
+
+    lowering: Lowering
+    source: View
+    weight: View
+    geometry: Geometry
+    shape: Shape
+
+    def emit(self, root: Argument, target: View) -> None:
+        builder = self.lowering.builder
+        views = {view: view.expand(self.shape) for view in views_of(root)}
+        with builder.kernel("depthwise") as kernel:
+            ranges = vector_ranges(self.lowering, kernel, self.shape)
+            place = whole_place(self.shape, ranges)
+            accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
+            with ExitStack() as loops:
+                taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self.geometry.kernel]
+                patch = load_window(kernel, self.source, ranges, taps, self.geometry, 0.0)
+                begin = (ranges[1].start, *(tap.start for tap in taps))
+                tile = ((), (Counter(0, ranges[1].size),), *(() for _ in taps))
+                held = kernel.load(self.weight, begin, tile, (1, ranges[1].step, *(1 for _ in taps)))
+                kernel.map("multiply_add", [patch, held, accumulator], into=accumulator)
+            result = evaluate(kernel, root, place, {id(self): accumulator}, views)
+            kernel.store(target, place.begin, place.tile, result)
+
+
+def vector_ranges(lowering: Lowering, kernel: KernelBuilder, shape: Shape) -> list[Range]:
+    """Ranges over the dimensions of a result for the vector unit, the last ones whole where they fit."""
+    builder = lowering.builder
+    best = [builder.bounds.best(size) for size in shape]
+    room = max(256, min(_VECTOR_TILE, -(-prod(best) // builder.cores)))
+    steps: list[int] = []
+    for size in reversed(best):
+        step = max(1, min(size, room))
+        steps.insert(0, step)
+        room = max(1, room // step)
+    return [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+
+
+def whole_place(shape: Shape, ranges: Sequence[Range]) -> Place:
+    """The place of an item whose tile has the dimensions of the result."""
+    return Place(
+        shape=shape,
+        begin=tuple(each.start for each in ranges),
+        tile=tuple((Counter(axis, each.size),) for axis, each in enumerate(ranges)),
+        limits=tuple(each.step for each in ranges),
+    )
+
+
+def load_window(
+    kernel: KernelBuilder,
+    source: View,
+    ranges: Sequence[Range],
+    taps: Sequence[Range],
+    geometry: Geometry,
+    fill: float,
+) -> str:
+    """The input of a block of outputs at one kernel position: as many elements, `strides` apart."""
+    begin: list[Expr] = [each.start for each in ranges[:2]]
+    tile = [(Counter(axis, each.size),) for axis, each in enumerate(ranges[:2])]
+    for dim, (each, tap) in enumerate(zip(ranges[2:], taps, strict=True)):
+        offset = tap.start * geometry.dilations[dim] - geometry.pads[dim]
+        begin.append(each.start * geometry.strides[dim] + offset)
+        tile.append((Counter(dim + 2, each.size, geometry.strides[dim]),))
+    return kernel.load(source, begin, tile, [each.step for each in ranges], fill=fill, repeated=True)
+
+
+def padded_view(lowering: Lowering, view: View, axes: Sequence[int]) -> View:
+    """A view whose `axes` are whole dimensions of its tensor, so that reading outside them is reading padding."""
+    if view.is_whole:
+        return view.rigid()
+    if all(view.covers(axis) for axis in axes):
+        return view
+    return lowering.copied(view).rigid()

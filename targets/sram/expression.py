@@ -1,0 +1,240 @@
+"""Elementwise work that was not generated yet: a tree of vector functions over views, fused into one kernel.
+
+A node's arguments are broadcast to its shape as numpy does it. A tree is generated when something needs the value in
+memory: as a kernel of its own, or behind the product of a matrix kernel, whose accumulator is then one of its leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gimlet.runtime.expr import ONE, Expr
+from gimlet.runtime.sram.formats import MX_BLOCK
+from gimlet.runtime.sram.functions import FUNCTIONS
+from gimlet.runtime.sram.program import Range
+from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
+from gimlet.targets.sram.views import Counter, Shape, View
+
+MOST_NODES = 24
+MOST_LEAVES = 8
+_LARGEST_TILE = 8192
+_SMALLEST_TILE = 512
+_PRIVATE_ELEMENTS = 65536
+
+
+class Product(Protocol):
+    """A matrix product that was not generated yet."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    def emit(self, root: Argument, target: View) -> None:
+        """Generates the product with the tree `root`, of which it is a leaf, behind it, into `target`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The position along a dimension of the result, counted from the last one (0), as i64."""
+
+    axis_from_last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A vector function of `arguments`; its element type is `dtype`, `f32` for all floats."""
+
+    function: str
+    arguments: tuple[Argument, ...]
+    dtype: str
+    shape: Shape
+    parameters: tuple[float, ...] = ()
+
+
+Argument = View | Node | Index | Product | int | float | Expr
+
+
+def nodes_of(root: Argument) -> Iterator[Argument]:
+    """Every distinct node and leaf of a tree, arguments before what they are arguments of."""
+    seen: set[int] = set()
+
+    def visit(argument: Argument) -> Iterator[Argument]:
+        if id(argument) in seen:
+            return
+        seen.add(id(argument))
+        if isinstance(argument, Node):
+            for each in argument.arguments:
+                yield from visit(each)
+        yield argument
+
+    yield from visit(root)
+
+
+def views_of(root: Argument) -> list[View]:
+    """The views that a tree reads, each once."""
+    return list(dict.fromkeys(each for each in nodes_of(root) if isinstance(each, View)))
+
+
+def products_of(root: Argument) -> list[Product]:
+    """The products that a tree reads."""
+    plain = (View, Node, Index, int, float, Expr)
+    return [each for each in nodes_of(root) if not isinstance(each, plain)]
+
+
+def is_small(root: Argument) -> bool:
+    """Whether one kernel can hold the tree."""
+    count = sum(isinstance(each, Node) for each in nodes_of(root))
+    return count <= MOST_NODES and len(views_of(root)) <= MOST_LEAVES
+
+
+@dataclass(frozen=True)
+class Place:
+    """The part of the result that one item of a kernel makes, and how it lies in a tile.
+
+    `shape` is the result's, `begin` the first position in each dimension; `tile` has the counters of each dimension of
+    the tile and `limits` their largest sizes; `sizes` is how many elements each dimension of the tile has.
+    """
+
+    shape: Shape
+    begin: tuple[Expr, ...]
+    tile: tuple[tuple[Counter, ...], ...]
+    limits: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[Expr, ...]:
+        found: list[Expr] = []
+        for counters in self.tile:
+            size = ONE
+            for counter in counters:
+                size = size * counter.size
+            found.append(size)
+        return tuple(found)
+
+
+def evaluate(
+    kernel: KernelBuilder, root: Argument, place: Place, ready: dict[int, str], views: Mapping[View, View]
+) -> str:
+    """Appends the tree's instructions to a kernel, and returns the tile of its result.
+
+    `ready` has tiles by the id of the argument that they hold, `views` what each view of the tree is in the place's
+    shape; one that `views` lacks is broadcast to it.
+    """
+    readers: dict[int, int] = {}
+    for each in nodes_of(root):
+        if isinstance(each, Node):
+            for argument in each.arguments:
+                readers[id(argument)] = readers.get(id(argument), 0) + 1
+    loaded: dict[View, str] = {}
+    for each in nodes_of(root):
+        if id(each) in ready or isinstance(each, int | float | Expr):
+            continue
+        if isinstance(each, View):
+            seen = views.get(each) or each.expand(place.shape)
+            if seen not in loaded:
+                loaded[seen] = kernel.load(seen, place.begin, place.tile, place.limits)
+            ready[id(each)] = loaded[seen]
+        elif isinstance(each, Index):
+            ready[id(each)] = _index(kernel, each, place)
+        elif isinstance(each, Node):
+            operands = [ready.get(id(argument), argument) for argument in each.arguments]
+            ready[id(each)] = _apply(kernel, each, operands, place)
+            for argument in each.arguments:
+                readers[id(argument)] -= 1
+                if isinstance(argument, Node) and not readers[id(argument)]:
+                    kernel.free(ready[id(argument)])
+    if isinstance(root, int | float | Expr):
+        return kernel.fill("f32", place.sizes, place.limits, root)
+    return ready[id(root)]
+
+
+def _apply(kernel: KernelBuilder, node: Node, operands: Sequence[object], place: Place) -> str:
+    known = [each if isinstance(each, str | int | float | Expr) else "" for each in operands]
+    if any(isinstance(each, str) for each in known):
+        return kernel.map(node.function, known, node.dtype, node.parameters)
+    dtype = "i1" if node.function == "select" or FUNCTIONS[node.function].kind == "logic" else node.dtype
+    ones = (1,) * len(place.limits)
+    first = known[0] if isinstance(known[0], int | float | Expr) else 0
+    filled = kernel.fill(dtype, [ONE] * len(ones), ones, first)
+    return kernel.map(node.function, [filled, *known[1:]], node.dtype, node.parameters)
+
+
+def _index(kernel: KernelBuilder, index: Index, place: Place) -> str:
+    axis = len(place.shape) - 1 - index.axis_from_last
+    for dim, counters in enumerate(place.tile):
+        if [counter.dim for counter in counters] == [axis]:
+            sizes = [counters[0].size if each == dim else ONE for each in range(len(place.tile))]
+            limits = [place.limits[dim] if each == dim else 1 for each in range(len(place.tile))]
+            return kernel.iota(sizes, limits, dim, place.begin[axis], counters[0].stride)
+    ones = (1,) * len(place.limits)
+    return kernel.iota([ONE] * len(ones), ones, 0, place.begin[axis])
+
+
+def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what: str = "map") -> None:
+    """One kernel that computes a tree without products into `target`."""
+    shape, views, output = _merged(builder, root, target)
+    replaced = dict(zip(views_of(root), views, strict=True))
+    with builder.kernel(what) as kernel:
+        ranges = _grid(builder, kernel, shape, len(views), target.dtype)
+        place = Place(
+            shape=shape,
+            begin=tuple(each.start for each in ranges),
+            tile=tuple((Counter(axis, each.size),) for axis, each in enumerate(ranges)),
+            limits=tuple(each.step for each in ranges),
+        )
+        result = evaluate(kernel, root, place, {}, replaced)
+        result = _full(kernel, result, place, target.dtype)
+        kernel.store(output, place.begin, place.tile, result)
+
+
+def _full(kernel: KernelBuilder, tile: str, place: Place, dtype: str) -> str:
+    """The tile repeated to the size of the place where it is smaller: a store does not repeat."""
+    if all(held == limit for held, limit in zip(kernel.tiles[tile].shape, place.limits, strict=True)):
+        return tile
+    own = kernel.tiles[tile].dtype
+    base = "f32" if own in ("f32", "bf16", "f16", "mxint8") else own
+    if base == "i1":
+        zeros = kernel.fill("i1", place.sizes, place.limits, 0)
+        return kernel.map("or", [tile, zeros], "i1")
+    zeros = kernel.fill(base, place.sizes, place.limits, 0)
+    return kernel.map("add", [tile, zeros], base)
+
+
+def _merged(builder: ProgramBuilder, root: Argument, target: View) -> tuple[Shape, list[View], View]:
+    """The shape with as few dimensions as all views allow, and the views of that shape."""
+    shape = target.shape or (ONE,)
+    output = target if target.shape else target.unsqueeze(0)
+    views = [view.expand(shape) for view in views_of(root)]
+    indexed = {len(shape) - 1 - each.axis_from_last for each in nodes_of(root) if isinstance(each, Index)}
+    if indexed:
+        return shape, views, output
+    probe = {name: max(2, size) for name, size in builder.bounds.optimum.items()}
+    axis = len(shape) - 2
+    while axis >= 0:
+        keeps_blocks = target.dtype == "mxint8" and axis == len(shape) - 2 and shape[axis] != ONE
+        merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+        found = [] if keeps_blocks else [each.reshape(merged, probe) for each in (output, *views)]
+        if found and all(each is not None for each in found):
+            output, *views = [each for each in found if each is not None]
+            shape = merged
+        axis -= 1
+    return shape, views, output
+
+
+def _grid(builder: ProgramBuilder, kernel: KernelBuilder, shape: Shape, leaves: int, dtype: str) -> list[Range]:
+    """Ranges over the dimensions of an elementwise kernel: enough items for the cores, tiles that fit."""
+    best = [builder.bounds.best(size) for size in shape]
+    total = 1
+    for size in best:
+        total *= size
+    room = _PRIVATE_ELEMENTS // (2 * leaves + 4)
+    budget = max(_SMALLEST_TILE, min(_LARGEST_TILE, room, -(-total // builder.cores)))
+    steps: list[int] = []
+    for axis in reversed(range(len(shape))):
+        step = max(1, min(best[axis], budget))
+        if dtype == "mxint8" and axis == len(shape) - 1:
+            step = -(-step // MX_BLOCK) * MX_BLOCK
+        steps.insert(0, step)
+        budget = max(1, budget // step)
+    return [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]

@@ -1,0 +1,268 @@
+"""Rules for matrix products and convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.runtime.expr import ONE, ZERO, Expr, floordiv, maximum
+from gimlet.runtime.sram.formats import MX_BLOCK
+from gimlet.targets.sram.builder import RefusedError
+from gimlet.targets.sram.constants import Array, Constant
+from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
+from gimlet.targets.sram.expression import Argument, Product
+from gimlet.targets.sram.lowering import Lowering, Rule, shape_of
+from gimlet.targets.sram.products import multiply, pack_matrix, weight_type
+from gimlet.targets.sram.rules_elementwise import present, result
+from gimlet.targets.sram.rules_shape import reshaped
+from gimlet.targets.sram.views import Shape, View
+
+_MOST_OUTPUTS_PER_GROUP = 4
+
+
+def _matmul(lowering: Lowering, op: OnnxOp) -> None:
+    left, right, value = present(op, 0), present(op, 1), result(op)
+    product = _product(lowering, left, right)
+    shape = shape_of(value)
+    if product.shape == shape:
+        lowering.define(value, product)
+    else:
+        lowering.define(value, reshaped(lowering, lowering.computed(product, product.shape, "f32"), shape))
+
+
+def _product(lowering: Lowering, left: SSAValue, right: SSAValue) -> Product:
+    """The product as numpy.matmul defines it, vectors as matrices of one row or column."""
+    left_shape, right_shape = shape_of(left), shape_of(right)
+    depth = left_shape[-1]
+    constant = lowering.get(right)
+    if isinstance(constant, Constant) and len(right_shape) == 2:
+        dtype = weight_type(lowering, depth)
+        lhs = _as_matrix(lowering.operand(left, dtype), row=True)
+        return multiply(lowering, lhs, pack_matrix(lowering, constant, dtype, transposed=False), lhs.shape[:-2])
+    dtype = lowering.activation_type
+    lhs = _as_matrix(lowering.operand(left, dtype), row=True)
+    rhs = _as_matrix(lowering.operand(right, dtype), row=False)
+    return multiply(lowering, lhs, rhs, _broadcast(lhs.shape[:-2], rhs.shape[:-2]))
+
+
+def _as_matrix(view: View, row: bool) -> View:
+    if len(view.shape) > 1:
+        return view
+    return view.unsqueeze(0 if row else 1)
+
+
+def _broadcast(left: Shape, right: Shape) -> Shape:
+    """The shape that numpy broadcasts two shapes to. Sizes that are not 1 are equal."""
+    rank = max(len(left), len(right))
+    a, b = (ONE,) * (rank - len(left)) + left, (ONE,) * (rank - len(right)) + right
+    return tuple(y if x == ONE else x for x, y in zip(a, b, strict=True))
+
+
+def _gemm(lowering: Lowering, op: OnnxOp) -> None:
+    left, right, value = present(op, 0), present(op, 1), result(op)
+    shape = shape_of(value)
+    constant = lowering.get(right)
+    turned = bool(op.attr("transB", 0))
+    depth = shape_of(right)[1 if turned else 0]
+    is_weight = isinstance(constant, Constant)
+    dtype = weight_type(lowering, depth) if is_weight else lowering.activation_type
+    lhs = _matrix_operand(lowering, left, dtype, bool(op.attr("transA", 0)))
+    if isinstance(constant, Constant):
+        product = multiply(lowering, lhs, pack_matrix(lowering, constant, dtype, turned), ())
+    else:
+        rhs = lowering.operand(right, dtype)
+        product = multiply(lowering, lhs, rhs.transpose((1, 0)) if turned else rhs, ())
+    found: Argument = product
+    alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
+    if alpha != 1.0:
+        found = lowering.node("mul", (found, alpha), shape)
+    bias = op.input_at(2)
+    if bias is not None and beta != 0.0:
+        added = lowering.argument(bias)
+        if beta != 1.0:
+            added = (
+                added * beta if isinstance(added, int | float) else lowering.node("mul", (added, beta), shape_of(bias))
+            )
+        found = lowering.node("add", (found, added), shape)
+    lowering.define(value, found)
+
+
+def _matrix_operand(lowering: Lowering, value: SSAValue, dtype: str, transposed: bool) -> View:
+    if not transposed:
+        return lowering.operand(value, dtype)
+    return lowering.converted(lowering.view(value).transpose((1, 0)), dtype)
+
+
+def geometry_of(op: OnnxOp, kernel: Sequence[int], sizes: Shape, outputs: Shape) -> Geometry:
+    """The spatial attributes of a convolution or pooling of an input of `sizes` to `outputs`."""
+    rank = len(kernel)
+    strides = tuple(op.attr("strides") or (1,) * rank)
+    dilations = tuple(op.attr("dilations") or (1,) * rank)
+    mode = op.attr("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "", None):
+        pads = tuple(Expr.const(pad) for pad in (op.attr("pads") or (0,) * (2 * rank))[:rank])
+    elif mode == "VALID":
+        pads = (ZERO,) * rank
+    else:
+        pads = tuple(
+            _same_pad(size, out, stride, (k - 1) * dilation + 1, mode == "SAME_LOWER")
+            for size, out, stride, k, dilation in zip(sizes, outputs, strides, kernel, dilations, strict=True)
+        )
+    return Geometry(tuple(kernel), strides, dilations, pads)
+
+
+def _same_pad(size: Expr, out: Expr, stride: int, reach: int, lower: bool) -> Expr:
+    total = maximum((out - 1) * stride + reach - size, ZERO)
+    return floordiv(total + 1, Expr.const(2)) if lower else floordiv(total, Expr.const(2))
+
+
+def _weight(lowering: Lowering, value: SSAValue, op: OnnxOp) -> Constant:
+    found = lowering.get(value)
+    if not isinstance(found, Constant):
+        raise RefusedError(f"the weights of {op.op_type} are computed, they must be constant")
+    return found
+
+
+def _conv(lowering: Lowering, op: OnnxOp) -> None:
+    source, value = present(op, 0), result(op)
+    weight = _weight(lowering, present(op, 1), op)
+    sizes, shape = shape_of(source), shape_of(value)
+    geometry = geometry_of(op, weight.shape[2:], sizes[2:], shape[2:])
+    groups = int(op.attr("group", 1))
+    found: Argument = convolve(lowering, source, None, weight, groups, geometry, shape)
+    _define_with_bias(lowering, op, found, value)
+
+
+def _define_with_bias(lowering: Lowering, op: OnnxOp, found: Argument, value: SSAValue) -> None:
+    bias, shape = op.input_at(2), shape_of(value)
+    if bias is not None:
+        found = lowering.node("add", (found, _channel_vector(lowering, bias, len(shape))), shape)
+    lowering.define(value, found)
+
+
+def _channel_vector(lowering: Lowering, bias: SSAValue, rank: int) -> View:
+    view = lowering.view(bias)
+    for _ in range(rank - 2):
+        view = view.unsqueeze(len(view.shape))
+    return view
+
+
+def convolve(
+    lowering: Lowering,
+    source: SSAValue,
+    view: View | None,
+    weight: Constant,
+    groups: int,
+    geometry: Geometry,
+    shape: Shape,
+) -> Product:
+    """The convolution of a value, or of `view` in its place, on the unit that suits it."""
+    rank = len(geometry.kernel)
+    axes = range(2, 2 + rank)
+    outputs = weight.shape[0] // groups
+    if weight.shape[1] == 1 and groups > 1 and outputs <= _MOST_OUTPUTS_PER_GROUP:
+        return _depthwise(lowering, view or lowering.view(source), weight, groups, geometry, shape)
+    dtype = lowering.matrix_type
+    if dtype != "mxint8" or weight.shape[1] < MX_BLOCK:
+        loaded = (view or lowering.view(source)) if dtype == "mxint8" else _operand(lowering, source, view, dtype)
+        return Convolution(lowering, padded_view(lowering, loaded, axes), False, weight, groups, geometry, dtype, shape)
+    seen = view or lowering.view(source)
+    if weight.shape[1] % MX_BLOCK and groups > 1:
+        loaded = _operand(lowering, source, view, lowering.activation_type)
+        padded = padded_view(lowering, loaded, axes)
+        return Convolution(lowering, padded, False, weight, groups, geometry, lowering.activation_type, shape)
+    last = seen.transpose((0, *axes, 1))
+    packed = lowering.converted(last, dtype)
+    padded = padded_view(lowering, packed, range(1, 1 + rank))
+    return Convolution(lowering, padded, True, weight, groups, geometry, dtype, shape)
+
+
+def _operand(lowering: Lowering, source: SSAValue, view: View | None, dtype: str) -> View:
+    return lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
+
+
+def _depthwise(
+    lowering: Lowering, view: View, weight: Constant, groups: int, geometry: Geometry, shape: Shape
+) -> Product:
+    rank = len(geometry.kernel)
+    multiplier = weight.shape[0] // groups
+    if multiplier > 1:
+        view = _repeated_channels(lowering, view, multiplier)
+    flat = weight.derived("depthwise", (weight.shape[0], *weight.shape[2:]), lambda array: array[:, 0])
+    held = lowering.weights.view(flat, "f32").rigid()
+    return Depthwise(lowering, padded_view(lowering, view, range(2, 2 + rank)), held, geometry, shape)
+
+
+def _repeated_channels(lowering: Lowering, view: View, times: int) -> View:
+    """Each channel `times` in a row, in memory."""
+    wide = view.unsqueeze(2)
+    wide = wide.expand((*view.shape[:2], Expr.const(times), *view.shape[2:]))
+    return reshaped(lowering, wide, (view.shape[0], view.shape[1] * times, *view.shape[2:]))
+
+
+def _conv_transpose(lowering: Lowering, op: OnnxOp) -> None:
+    """A transposed convolution is a convolution of the input with zeros between its elements, filters turned round."""
+    source, value = present(op, 0), result(op)
+    weight = _weight(lowering, present(op, 1), op)
+    sizes, shape = shape_of(source), shape_of(value)
+    rank = len(sizes) - 2
+    groups, kernel = int(op.attr("group", 1)), weight.shape[2:]
+    strides = tuple(op.attr("strides") or (1,) * rank)
+    dilations = tuple(op.attr("dilations") or (1,) * rank)
+    if op.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or op.attr("output_shape"):
+        raise RefusedError("ConvTranspose is generated with explicit pads only")
+    pads = op.attr("pads") or [0] * (2 * rank)
+    spread = _spread(lowering, lowering.view(source), strides)
+    inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+
+    def turn(array: Array) -> Array:
+        grouped = array.reshape(groups, inputs, outputs, *kernel)
+        turned = np.flip(grouped, axis=tuple(range(3, 3 + rank)))
+        return turned.swapaxes(1, 2).reshape(groups * outputs, inputs, *kernel)
+
+    turned = weight.derived(f"turned/{groups}", (groups * outputs, inputs, *kernel), turn)
+    before = tuple(
+        Expr.const((size - 1) * dilation - pad)
+        for size, dilation, pad in zip(kernel, dilations, pads[:rank], strict=True)
+    )
+    geometry = Geometry(tuple(kernel), (1,) * rank, dilations, before)
+    found: Argument = convolve(lowering, source, spread, turned, groups, geometry, shape)
+    _define_with_bias(lowering, op, found, value)
+
+
+def _spread(lowering: Lowering, view: View, strides: Sequence[int]) -> View:
+    """The elements of a view `strides` apart in each spatial dimension, zeros between and after them."""
+    if all(stride == 1 for stride in strides):
+        return view
+    wide: list[Expr] = list(view.shape[:2])
+    for size, stride in zip(view.shape[2:], strides, strict=True):
+        wide += [size, Expr.const(stride)]
+    target = lowering.builder.temporary("f32", tuple(wide))
+    place = target
+    for dim in range(len(strides)):
+        place = place.slice(3 + 2 * dim, 0, ONE)
+    source = view
+    for dim in range(len(strides)):
+        source = source.unsqueeze(3 + 2 * dim)
+    lowering.emit(source, place, "spread")
+    for dim, stride in enumerate(strides):
+        if stride == 1:
+            continue
+        zeros = target
+        for earlier in range(dim):
+            zeros = zeros.slice(3 + 2 * earlier, 0, ONE)
+        zeros = zeros.slice(3 + 2 * dim, 1, Expr.const(stride - 1))
+        lowering.emit(0.0, zeros, "zeros")
+    flat = (*view.shape[:2], *(size * stride for size, stride in zip(view.shape[2:], strides, strict=True)))
+    return reshaped(lowering, target, flat)
+
+
+RULES: dict[str, Rule] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}

@@ -1,0 +1,353 @@
+"""Rules for operators that move elements: most become views, the rest copies by the DMA engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xdsl.ir import SSAValue
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.runtime.expr import ONE, ZERO, Expr
+from gimlet.targets.sram.builder import RefusedError
+from gimlet.targets.sram.constants import Constant
+from gimlet.targets.sram.convolution import whole_place
+from gimlet.targets.sram.expression import emit_elementwise
+from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
+from gimlet.targets.sram.rules_elementwise import present, result
+from gimlet.targets.sram.views import Counter, Shape, View
+
+_FAR = 1 << 31
+
+
+def reshaped(lowering: Lowering, view: View, shape: Shape) -> View:
+    """A view with another shape, copied first where no walk gives it."""
+    probe = {name: max(2, size) for name, size in lowering.bounds.optimum.items()}
+    found = view.reshape(shape, probe)
+    if found is None:
+        found = lowering.copied(view).reshape(shape, probe)
+    if found is None:
+        raise RefusedError(f"a copy of {list(map(str, view.shape))} cannot be seen as {list(map(str, shape))}")
+    return found
+
+
+def _reshape(lowering: Lowering, op: OnnxOp) -> None:
+    value = result(op)
+    lowering.define(value, reshaped(lowering, lowering.view(present(op, 0)), shape_of(value)))
+
+
+def _identity(lowering: Lowering, op: OnnxOp) -> None:
+    lowering.define(result(op), lowering.get(present(op, 0)))
+
+
+def _transpose(lowering: Lowering, op: OnnxOp) -> None:
+    view = lowering.view(present(op, 0))
+    permutation = op.attr("perm") or list(reversed(range(len(view.shape))))
+    lowering.define(result(op), view.transpose(permutation))
+
+
+def _expand(lowering: Lowering, op: OnnxOp) -> None:
+    value = result(op)
+    lowering.define(value, lowering.view(present(op, 0)).expand(shape_of(value)))
+
+
+def _slice(lowering: Lowering, op: OnnxOp) -> None:
+    view, shape = lowering.view(present(op, 0)), shape_of(result(op))
+    starts = _integers(lowering, op, 1, "starts")
+    axes = _integers(lowering, op, 3, "axes", list(range(len(starts))))
+    steps = _integers(lowering, op, 4, "steps", [1] * len(starts))
+    for start, axis, step in zip(starts, axes, steps, strict=True):
+        axis %= len(view.shape)
+        size = view.shape[axis]
+        begin = _clamped(start, size, step, shape[axis], axis)
+        view = view.slice(axis, begin, shape[axis], step)
+    lowering.define(result(op), view)
+
+
+def _clamped(start: int, size: Expr, step: int, length: Expr, axis: int) -> Expr:
+    """Where a slice begins, as ONNX clamps it."""
+    if size.is_constant:
+        known = size.as_int()
+        low, high = (0, known) if step > 0 else (0, known - 1)
+        return Expr.const(max(low, min(high, start + known if start < 0 else start)))
+    if start <= -_FAR or start >= _FAR:
+        return ZERO if (start < 0) == (step > 0) else size - 1
+    if start >= 0 and step > 0:
+        return Expr.const(start)
+    if start < 0:
+        # Clamping at 0 matters only where fewer elements are there than the slice asks for; its length says so.
+        if step < 0 or length == Expr.const(-start) or (size - length) == size + start:
+            return size + start
+        raise RefusedError(f"where the slice of dimension {axis} begins depends on whether {size} reaches {-start}")
+    raise RefusedError(f"a slice of dimension {axis} runs backwards from {start} in a dimension of size {size}")
+
+
+def _integers(
+    lowering: Lowering, op: OnnxOp, index: int, attribute: str, default: list[int] | None = None
+) -> list[int]:
+    """An input of integers, or the attribute that older versions have. RefusedError if it is not constant."""
+    value = op.input_at(index)
+    if value is None:
+        found = op.attr(attribute)
+        if found is None and default is None:
+            raise RefusedError(f"{op.op_type} has no {attribute}")
+        return list(found) if found is not None else list(default or ())
+    known = lowering.known(value)
+    if known is None:
+        raise RefusedError(f"{attribute} of {op.op_type} is computed, it must be constant")
+    return [int(each) for each in known.reshape(-1)]
+
+
+def _squeeze(lowering: Lowering, op: OnnxOp) -> None:
+    value = result(op)
+    lowering.define(value, reshaped(lowering, lowering.view(present(op, 0)), shape_of(value)))
+
+
+def _split(lowering: Lowering, op: OnnxOp) -> None:
+    view = lowering.view(present(op, 0))
+    axis = int(op.attr("axis", 0)) % len(view.shape)
+    begin = ZERO
+    for value in op.outputs:
+        if value is not None:
+            length = shape_of(value)[axis]
+            lowering.define(value, view.slice(axis, begin, length))
+            begin = begin + length
+
+
+def _concat(lowering: Lowering, op: OnnxOp) -> None:
+    value = result(op)
+    shape = shape_of(value)
+    axis = int(op.attr("axis", 0)) % len(shape)
+    target = lowering.builder.temporary(vector_type(value), shape)
+    begin = ZERO
+    for source in op.inputs:
+        if source is None:
+            continue
+        length = shape_of(source)[axis]
+        place = target.slice(axis, begin, length)
+        found = lowering.get(source)
+        if isinstance(found, Constant):
+            found = lowering.weights.view(found, found.dtype)
+        if not (length.is_constant and not length.as_int()):
+            lowering.emit(found, place, "concat")
+        begin = begin + length
+    lowering.define(value, target)
+
+
+def _gather(lowering: Lowering, op: OnnxOp) -> None:
+    data, indices, value = present(op, 0), present(op, 1), result(op)
+    axis = int(op.attr("axis", 0)) % len(shape_of(data))
+    known = lowering.known(indices)
+    if known is not None and _evenly_spaced(known):
+        lowering.define(value, _picked(lowering, data, axis, known, shape_of(value)))
+        return
+    source = lowering.view(data)
+    size = source.shape[axis]
+    if size == ONE:
+        count = shape_of(indices)
+        view = source.squeeze(axis)
+        for position, length in enumerate(count):
+            view = view.unsqueeze(axis + position).expand(
+                (*view.shape[: axis + position], length, *view.shape[axis + position :])
+            )
+        lowering.define(value, view)
+        return
+    wrapped = _wrapped(lowering, indices, size)
+    lowering.define(value, _gathered(lowering, source, axis, wrapped, value))
+
+
+def _evenly_spaced(indices: np.ndarray) -> bool:
+    steps = np.diff(indices.reshape(-1).astype(np.int64))
+    return indices.size > 0 and bool(indices.size < 2 or (steps == steps[0]).all()) and not (steps == 0).any()
+
+
+def _picked(lowering: Lowering, data: SSAValue, axis: int, indices: np.ndarray, shape: Shape) -> View:
+    """A Gather of constant, evenly spaced indices, which is a slice."""
+    view = lowering.view(data)
+    flat = [int(each) for each in indices.reshape(-1)]
+    first = Expr.const(flat[0]) if flat[0] >= 0 else view.shape[axis] + flat[0]
+    step = flat[1] - flat[0] if len(flat) > 1 else 1
+    view = view.slice(axis, first, Expr.const(len(flat)), step)
+    if indices.ndim != 1:
+        view = view.squeeze(axis) if not indices.ndim else reshaped(lowering, view, shape)
+    return view
+
+
+def _wrapped(lowering: Lowering, indices: SSAValue, size: Expr) -> View:
+    """Indices in memory as a vector, negative ones counted from the end."""
+    shape, dtype = shape_of(indices), vector_type(indices)
+    argument = lowering.argument(indices)
+    negative = lowering.node("less", (argument, 0), shape, "i1")
+    end = lowering.node("add", (argument, size), shape, dtype)
+    chosen = lowering.node("select", (negative, end, argument), shape, dtype)
+    target = lowering.builder.temporary(dtype, shape)
+    emit_elementwise(lowering.builder, chosen, target, "indices")
+    count = ONE
+    for each in shape:
+        count = count * each
+    return reshaped(lowering, target, (count,))
+
+
+def _gathered(lowering: Lowering, source: View, axis: int, indices: View, value: SSAValue) -> View:
+    """The kernel of a Gather: rows of the source at positions that a tile of indices gives."""
+    walk = source.walks[axis]
+    if walk is None:
+        raise RefusedError("it gathers along a dimension that repeats one element")
+    if indices.walks[0] is None:
+        indices = indices.rigid()
+    builder = lowering.builder
+    shape = (*source.shape[:axis], indices.shape[0], *source.shape[axis + 1 :])
+    target = builder.temporary(source.dtype, shape)
+    with builder.kernel("gather") as kernel:
+        best = [builder.bounds.best(size) for size in shape]
+        steps = [1] * len(shape)
+        steps[axis] = min(best[axis], 64)
+        room = 4096 // steps[axis]
+        for dim in reversed([dim for dim in range(len(shape)) if dim != axis]):
+            steps[dim] = max(1, min(best[dim], room))
+            room = max(1, room // steps[dim])
+        ranges = [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+        place = whole_place(shape, ranges)
+        at = ranges[axis]
+        positions = kernel.load(indices, [at.start], [[Counter(0, at.size)]], [at.step], repeated=True)
+        begin = [ZERO if dim == axis else each for dim, each in enumerate(place.begin)]
+        access = source.access(begin, place.tile, repeated=True)
+        tile = kernel.gather(access, source.dtype, place.limits, positions, axis)
+        kernel.store(target, place.begin, place.tile, tile)
+    return reshaped(lowering, target, shape_of(value))
+
+
+def _shape(lowering: Lowering, op: OnnxOp) -> None:
+    dims = shape_of(present(op, 0))
+    start, end = op.attr("start", 0), op.attr("end")
+    chosen = dims[start : end if end is not None else len(dims)]
+    lowering.define(result(op), _vector_of(lowering, chosen))
+
+
+def _size(lowering: Lowering, op: OnnxOp) -> None:
+    total = ONE
+    for size in shape_of(present(op, 0)):
+        total = total * size
+    lowering.define(result(op), _vector_of(lowering, (total,)).squeeze(0))
+
+
+def _vector_of(lowering: Lowering, values: Sequence[Expr]) -> View:
+    """Expressions over the symbolic dimensions as a vector of i64, written by the vector unit."""
+    target = lowering.builder.temporary("i64", (Expr.const(len(values)),)).rigid()
+    with lowering.builder.kernel("shape") as kernel:
+        for index, each in enumerate(values):
+            tile = kernel.fill("i64", (ONE,), (1,), each)
+            kernel.store(target, [Expr.const(index)], [[Counter(0, ONE)]], tile)
+            kernel.free(tile)
+    return View.whole(target.tensor, target.dtype, target.shape)
+
+
+def _tile(lowering: Lowering, op: OnnxOp) -> None:
+    view, shape = lowering.view(present(op, 0)), shape_of(result(op))
+    repeats = _integers(lowering, op, 1, "repeats")
+    wide: list[Expr] = []
+    for axis, count in enumerate(repeats):
+        wide += [Expr.const(count), view.shape[axis]]
+    spread = view
+    for axis in range(len(repeats)):
+        spread = spread.unsqueeze(2 * axis)
+    lowering.define(result(op), reshaped(lowering, spread.expand(tuple(wide)), shape))
+
+
+def _pad(lowering: Lowering, op: OnnxOp) -> None:
+    if op.attr("mode", "constant") != "constant":
+        raise RefusedError(f"Pad in mode {op.attr('mode')} is not generated")
+    view, value = lowering.view(present(op, 0)), result(op)
+    shape, dtype = shape_of(value), vector_type(value)
+    axes = _integers(lowering, op, 3, "axes", list(range(len(shape))))
+    pads = _integers(lowering, op, 1, "pads")
+    given = op.input_at(2)
+    fill = float(op.attr("value", 0.0) or 0.0)
+    if given is not None:
+        known = lowering.known(given)
+        if known is None:
+            raise RefusedError("the value that Pad fills with is computed, it must be constant")
+        fill = float(known.reshape(-1)[0])
+    before = [0] * len(shape)
+    for position, axis in enumerate(axes):
+        before[axis % len(shape)] = pads[position]
+    source = view.rigid() if view.is_whole else lowering.copied(view).rigid()
+    target = lowering.builder.temporary(dtype, shape)
+    with lowering.builder.kernel("pad") as kernel:
+        steps = [1] * len(shape)
+        room = 4096
+        for dim in reversed(range(len(shape))):
+            steps[dim] = max(1, min(lowering.bounds.best(shape[dim]), room))
+            room = max(1, room // steps[dim])
+        ranges = [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+        place = whole_place(shape, ranges)
+        begin = [each - low for each, low in zip(place.begin, before, strict=True)]
+        tile = kernel.load(source, begin, place.tile, place.limits, fill=fill, repeated=True)
+        kernel.store(target, place.begin, place.tile, tile)
+    lowering.define(value, target)
+
+
+def _resize(lowering: Lowering, op: OnnxOp) -> None:
+    source, value = present(op, 0), result(op)
+    before, after = shape_of(source), shape_of(value)
+    factors = [_factor(old, new) for old, new in zip(before, after, strict=True)]
+    mode = str(op.attr("mode", "nearest"))
+    if mode != "nearest" or None in factors:
+        raise RefusedError(f"{op.op_type} is generated for nearest by whole factors only, this one is {mode}")
+    rounding = op.attr("nearest_mode", "round_prefer_floor") if op.op_type == "Resize" else "floor"
+    transform = op.attr("coordinate_transformation_mode", "half_pixel") if op.op_type == "Resize" else "asymmetric"
+    exact = (transform == "asymmetric" and rounding == "floor") or (
+        transform in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel") and rounding == "round_prefer_floor"
+    )
+    if not exact and any(factor != 1 for factor in factors):
+        raise RefusedError(f"nearest neighbours by {transform} and {rounding} are not generated")
+    view = lowering.view(source)
+    wide: list[Expr] = []
+    for axis, (size, factor) in enumerate(zip(before, factors, strict=True)):
+        view = view.unsqueeze(2 * axis + 1)
+        wide += [size, Expr.const(factor or 1)]
+    lowering.define(value, reshaped(lowering, view.expand(tuple(wide)), after))
+
+
+def _factor(before: Expr, after: Expr) -> int | None:
+    """The whole number that one size is of the other, if it is one."""
+    for factor in range(1, 17):
+        if before * factor == after:
+            return factor
+    return None
+
+
+def _depth_to_space(lowering: Lowering, op: OnnxOp) -> None:
+    value = result(op)
+    batch, channels, height, width = shape_of(present(op, 0))
+    block = Expr.const(int(op.attr("blocksize", 1)))
+    out = shape_of(value)[1]
+    view = lowering.view(present(op, 0))
+    if op.attr("mode", "DCR") == "DCR":
+        view = reshaped(lowering, view, (batch, block, block, out, height, width)).transpose((0, 3, 4, 1, 5, 2))
+    else:
+        view = reshaped(lowering, view, (batch, out, block, block, height, width)).transpose((0, 1, 4, 2, 5, 3))
+    del channels
+    lowering.define(value, reshaped(lowering, view, shape_of(value)))
+
+
+RULES: dict[str, Rule] = {
+    "Concat": _concat,
+    "DepthToSpace": _depth_to_space,
+    "Expand": _expand,
+    "Flatten": _reshape,
+    "Gather": _gather,
+    "Identity": _identity,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Shape": _shape,
+    "Size": _size,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Unsqueeze": _squeeze,
+    "Upsample": _resize,
+}

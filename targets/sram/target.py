@@ -1,0 +1,237 @@
+"""The SRAM accelerator as a target: programs for a machine that the emulator executes and the cycle model times.
+
+What it costs to run an op is what the cycle model says of the program that the op alone becomes, and what it refuses is
+what no program can be generated for: both come from the code generator itself, so that they cannot disagree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from xdsl.ir import Operation, OpResult, SSAValue
+
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
+from gimlet.dialects.onnx.work import work_of
+from gimlet.dialects.placement import StateType
+from gimlet.runtime.sram.encoding import dumps
+from gimlet.runtime.sram.formats import encode
+from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.api import Artifact, Cost, Device, DimBound, HardwareKind, Reason, SegmentContext, Target
+from gimlet.targets.one_op import is_constant, signature_of
+from gimlet.targets.roofline import energy_joules, roofline
+from gimlet.targets.sram.builder import RefusedError
+from gimlet.targets.sram.codegen import Generated, Work, generate
+from gimlet.targets.sram.lowering import MATRIX_TYPES, rule_name
+from gimlet.targets.sram.rules import RULES
+
+PROGRAM_FILE = "program.sram"
+WEIGHTS_FILE = "weights.sram"
+_ASSUMED_SIZE = 64
+"""The size of every symbolic dimension when all that is asked is whether there is a program at all."""
+
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def machine_of(kind: HardwareKind) -> Machine:
+    """The machine that a device kind describes. A matrix unit is never faster than the kind's own peak."""
+    machine = Machine.from_options(kind.options)
+    slots = 2.0 * machine.cores * machine.matrix_rows * machine.matrix_columns * machine.clock_hz
+    cycles = dict(machine.row_cycles)
+    for fmt, dtype in (*MATRIX_TYPES.items(), ("int8", "i8")):
+        if fmt in kind.peak and dtype in cycles:
+            cycles[dtype] = max(cycles[dtype], slots / kind.peak[fmt])
+    return Machine.from_options({**kind.options, "row_cycles": cycles})
+
+
+class SramTarget(Target):
+    """Programs for an SRAM accelerator."""
+
+    name: ClassVar[str] = "sram"
+    executor: ClassVar[str] = "sram"
+
+    def __init__(self) -> None:
+        self._machines: dict[str, tuple[HardwareKind, Machine]] = {}
+        self._refusals: dict[Hashable, str | None] = {}
+        self._costs: dict[Hashable, Cost] = {}
+
+    def machine(self, device: Device) -> Machine:
+        """The machine of a device, remembered."""
+        known = self._machines.get(device.kind.name)
+        if known is None or known[0] is not device.kind:
+            known = self._machines[device.kind.name] = (device.kind, machine_of(device.kind))
+        return known[1]
+
+    def formats(self, device: Device) -> tuple[str, ...]:
+        cycles = self.machine(device).row_cycles
+        return tuple(fmt for fmt in ("bf16", "mxint8", "fp32") if MATRIX_TYPES[fmt] in cycles)
+
+    def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
+        if not isinstance(op, OnnxOp):
+            return Reason(op.name, f"{op.name} is not an ONNX operation")
+        if is_constant(op):
+            return None
+        if rule_name(op) not in RULES:
+            return Reason(_label(op), f"{op.op_type} has no lowering to the machine")
+        key = (device.kind.name, fmt, signature_of(op))
+        if key not in self._refusals:
+            self._refusals[key] = self._refusal(op, device, fmt)
+        refusal = self._refusals[key]
+        return None if refusal is None else Reason(_label(op), refusal)
+
+    def _refusal(self, op: OnnxOp, device: Device, fmt: str) -> str | None:
+        try:
+            generate(work_of_ops([op], dict.fromkeys(_symbols(op), _ASSUMED_SIZE)), self.machine(device), fmt)
+        except RefusedError as error:
+            return str(error)
+        return None
+
+    def fusable(self, producer: Operation, consumer: Operation) -> bool:
+        """Elementwise work goes behind elementwise work and behind products."""
+        if not isinstance(producer, OnnxOp) or not isinstance(consumer, OnnxOp):
+            return False
+        first, second = work_of(producer), work_of(consumer)
+        return second.op_class == "vector" and (first.op_class == "vector" or producer.op_type in _PRODUCTS)
+
+    def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        if not isinstance(op, OnnxOp) or is_constant(op):
+            return Cost(0.0, None if device.kind.load_w is None else 0.0)
+        symbols = _symbols(op)
+        known = {name: sizes[name] for name in symbols if name in sizes}
+        key = (device.kind.name, fmt, signature_of(op), tuple(sorted(known.items())))
+        if key not in self._costs:
+            self._costs[key] = self._op_cost(op, device, fmt, known)
+        return self._costs[key]
+
+    def _op_cost(self, op: OnnxOp, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        generated = self._generated([op], device, fmt, sizes)
+        return roofline(work_of(op), device, fmt, sizes) if generated is None else self._cost(generated, device)
+
+    def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        """What the program of all ops together costs, and one launch."""
+        known = [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
+        generated = self._generated(known, device, fmt, sizes) if len(known) == len(ops) else None
+        if generated is None:
+            return super().estimate(ops, device, fmt, sizes)
+        cost = self._cost(generated, device)
+        return replace(cost, seconds=cost.seconds + device.kind.segment_overhead_s)
+
+    def _generated(self, ops: Sequence[OnnxOp], device: Device, fmt: str, sizes: Mapping[str, int]) -> Generated | None:
+        try:
+            return generate(work_of_ops(ops, sizes), self.machine(device), fmt)
+        except RefusedError:
+            return None
+
+    def _cost(self, generated: Generated, device: Device) -> Cost:
+        seconds = generated.timing.seconds
+        resident = dict.fromkeys(("weight", "temporary", "input", "output"), 0)
+        for tensor in generated.program.tensors:
+            resident[tensor.role] += tensor.capacity_bytes
+        return Cost(
+            seconds=seconds,
+            joules=energy_joules(device.kind, seconds, 0.0),
+            weight_bytes=resident["weight"],
+            activation_bytes=resident["input"] + resident["output"] + resident["temporary"],
+        )
+
+    def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
+        op = segment.op
+        name = op.sym_name.data
+        if any(isinstance(value.type, StateType) for value in op.body.block.args):
+            return Reason(name, "a state that is updated in place is not generated yet")
+        if fmt not in self.formats(device):
+            return Reason(name, f"{device.kind.name} does not compute in {fmt}")
+        ctx = segment.ctx if isinstance(segment.ctx, GimletContext) else None
+        work = Work(
+            name=name,
+            inputs=_named((each.data for each in op.arg_names), op.body.block.args),
+            outputs=_named((each.data for each in op.res_names), op.results_yielded),
+            ctx=ctx,
+            bounds=segment.bounds,
+        )
+        try:
+            generated = generate(work, self.machine(device), fmt)
+            return self._write(generated, fmt, folder)
+        except RefusedError as error:
+            return Reason(name, str(error))
+
+    def _write(self, generated: Generated, fmt: str, folder: Path) -> Artifact:
+        program, timing = generated.program, generated.timing
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [PROGRAM_FILE]
+        weights = [tensor for tensor in program.tensors if tensor.role == "weight"]
+        if weights:
+            files.append(WEIGHTS_FILE)
+            with (folder / WEIGHTS_FILE).open("wb") as file:
+                for tensor in weights:
+                    file.write(b"\0" * (tensor.offset - file.tell()))
+                    file.write(encode(tensor.dtype, generated.readers[tensor.name]()))
+        (folder / PROGRAM_FILE).write_text(dumps(program), encoding="utf-8")
+        ends = {
+            space: max((t.address + t.capacity_bytes for t in program.tensors if t.space == space), default=0)
+            for space in ("sram", "lpddr")
+        }
+        return Artifact(
+            executor=self.executor,
+            format=fmt,
+            files=tuple(files),
+            facts={
+                "cycles": timing.cycles,
+                "seconds": timing.seconds,
+                "cores": program.cores,
+                "kernels": len(program.kernels),
+                "sram_bytes": ends["sram"],
+                "lpddr_bytes": ends["lpddr"],
+                "weight_bytes": sum(tensor.capacity_bytes for tensor in weights),
+                "utilisation": {unit: round(share, 4) for unit, share in timing.utilisation.items()},
+            },
+        )
+
+
+def work_of_ops(ops: Sequence[OnnxOp], sizes: Mapping[str, int]) -> Work:
+    """Operations alone, at one set of sizes, with everything that they read from outside given."""
+    made = {result for op in ops for result in op.results}
+    inside = set(ops)
+    given: dict[SSAValue, None] = {}
+    for op in ops:
+        for value in op.operands:
+            if value not in made:
+                given[value] = None
+    wanted = [
+        result
+        for op in ops
+        for result in op.results
+        if not (uses := list(result.uses)) or any(use.operation not in inside for use in uses)
+    ]
+    return Work(
+        name="estimate",
+        inputs=[(f"x{index}", value) for index, value in enumerate(given) if not _is_constant_value(value)],
+        outputs=[(f"y{index}", value) for index, value in enumerate(wanted)],
+        ctx=None,
+        bounds={name: DimBound(size, size, size) for name, size in sizes.items()},
+        keeps_views=True,
+    )
+
+
+def _is_constant_value(value: SSAValue) -> bool:
+    return isinstance(value, OpResult) and is_constant(value.op)
+
+
+def _symbols(op: OnnxOp) -> set[str]:
+    """The symbolic dimensions in the types around an op."""
+    found: set[str] = set()
+    for value in (*op.operands, *op.results):
+        for dim in shape_of(value) or ():
+            found |= dim.symbols if dim is not None else set()
+    return found
+
+
+def _label(op: OnnxOp) -> str:
+    return op.node_name or (value_name(op.results[0]) if op.results else op.name)
+
+
+def _named(names: Iterable[str], values: Sequence[SSAValue]) -> list[tuple[str, SSAValue]]:
+    return list(zip(names, values, strict=True))
