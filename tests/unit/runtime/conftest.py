@@ -158,3 +158,9 @@ def neg_program(chip: Chip) -> Callable[..., Program]:
         return Program(bundle, segments, inflight)
 
     return load
+
+
+@pytest.fixture
+def neg_executor(chip: Chip) -> NegExecutor:
+    """An executor with the chip's memory."""
+    return NegExecutor(chip, "s0", (), "chip", False)
