@@ -61,30 +61,38 @@ def bisect_bundle(bundle: Bundle, name: str, reference: Reference, inputs: Array
     segment = bundle.manifest.segment(name)
     with segment_runner(bundle) as runner:
         values: dict[str, Array] = runner.run_all(inputs)
-    names = [spec.name for spec in segment.inputs]
-    values.update(reference.values(inputs, names))
+    found = next((op for op in segments_of(module) if op.sym_name.data == name), None)
+    inner = [value for _, value in _named_values(found)] if found is not None else []
+    known = reference.values(inputs, [*inner, *(spec.name for spec in segment.inputs)])
+    values.update(known)
     given = {spec.name: values[spec.name].astype(spec.numpy_type) for spec in segment.inputs}
-    return bisect(module, ctx, read_topology(module), name, given, default_cache())
+    return bisect(module, ctx, read_topology(module), name, given, default_cache(), known)
 
 
 def bisect(
-    module: ModuleOp, ctx: GimletContext, topology: Topology, name: str, inputs: Arrays, cache: Path
+    module: ModuleOp,
+    ctx: GimletContext,
+    topology: Topology,
+    name: str,
+    inputs: Arrays,
+    cache: Path,
+    known: Arrays | None = None,
 ) -> list[OpDeviation]:
     """Every op of segment `name` of a module after `split`, in order, with its distance from the reference.
 
-    `inputs` are the segment's inputs by name. UsageError if there is no such segment; InputError where the form with
-    all values as outputs cannot be built or the device is not here.
+    `inputs` are the segment's inputs by name, `known` the values inside it that the model's own reference gives for
+    them; the others are those of the segment's portable form. UsageError if there is no such segment; InputError where
+    the form with all values as outputs cannot be built or the device is not here.
     """
     found = next((op for op in segments_of(module) if op.sym_name.data == name), None)
     if found is None:
         raise UsageError(f"the module has no segment {name!r}")
     opened = _with_all_outputs(found)
-    module.body.block.insert_op_before(opened, found)
-    found.detach()
-    module.verify()
+    # A module of its own: the launches of the other would not fit the new outputs.
+    ModuleOp([opened], attributes=dict(module.attributes)).verify()
     context = SegmentContext(opened, ctx, opsets_of(module), read_bounds(module), cache)
     with tempfile.TemporaryDirectory() as folder:
-        wanted = _reference_values(context, Path(folder) / "portable", inputs)
+        wanted = {**_reference_values(context, Path(folder) / "portable", inputs), **(known or {})}
         values = _target_values(context, topology, Path(folder) / "target", inputs)
     return [
         _compare(op_name, value, values, wanted, opened.format)

@@ -25,7 +25,8 @@ class Change:
     ratio: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.aspect}: {self.where}: {self.old} → {self.new}"
+        change = "" if self.ratio is None else f" ({self.ratio - 1:+.1%})"
+        return f"{self.aspect}: {self.where}: {self.old} → {self.new}{change}"
 
 
 @dataclass(frozen=True)

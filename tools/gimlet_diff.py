@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -47,8 +48,9 @@ def gimlet_diff(old: Path, new: Path, fail_on: str, *, as_json: bool) -> None:
     if not changes:
         click.echo("no difference" if before.id == after.id else "no difference but in the costs and the IR")
     if broken:
+        counts = Counter(change.aspect for change in broken)
         raise CheckError(
-            "; ".join(str(change) for change in broken),
+            "not allowed to change: " + ", ".join(f"{aspect} ({count})" for aspect, count in counts.items()),
             where=f"{old} → {new}",
             hint="if the change is meant, take the new bundle as the baseline",
         )

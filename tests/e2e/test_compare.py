@@ -1,0 +1,82 @@
+"""gimlet-compare finds the segment and the op whose numbers part; gimlet-diff finds what changed between bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import gimlet
+from gimlet.tools import gimlet_compare, gimlet_diff
+
+
+def chain(path: Path, third: float) -> Path:
+    """Four products with a bias each; the third weight is `third`."""
+    names = ["x", "a", "b", "c", "y"]
+    nodes, weights = [], []
+    for index in range(4):
+        scale = third if index == 2 else 1.0
+        weight = scale * np.random.default_rng(index).standard_normal((32, 32)).astype(np.float32)
+        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"w{index}"))
+        nodes.append(
+            helper.make_node("MatMul", [names[index], f"w{index}"], [names[index + 1]], name=f"product{index}")
+        )
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 32]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "chain", value[:1], value[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> tuple[Path, Path]:
+    """A right bundle and one whose third weight is 1% off."""
+    paths = []
+    for name, third in (("right", 1.0), ("wrong", 1.01)):
+        model = chain(tmp_path / f"{name}.onnx", third)
+        paths.append(gimlet.compile(str(model), bind={"n": "1:4:16"}, output=tmp_path / f"{name}.gimlet").path)
+    return paths[0], paths[1]
+
+
+def run(main, capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stop:
+        main([str(arg) for arg in args])
+    streams = capsys.readouterr()
+    return int(stop.value.code or 0), streams.out + streams.err
+
+
+def test_equal_numbers_pass(bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    right, _ = bundles
+    code, text = run(gimlet_compare.main, capsys, right, "--ref", right.with_suffix(".onnx"), "--json")
+    assert code == 0
+    assert json.loads(text)["ok"] is True
+
+
+def test_the_first_op_that_parts_is_named(bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    right, wrong = bundles
+    model = right.with_suffix(".onnx")
+    code, text = run(gimlet_compare.main, capsys, wrong, "--ref", model, "--bisect", "--json")
+    assert code == 4
+    found = json.loads(text)
+    assert [segment["ok"] for segment in found["segments"]] == [False]
+    assert next(op for op in found["ops"] if not op["ok"])["value"] == "c"
+    code, text = run(gimlet_compare.main, capsys, wrong, "--ref", model, "--bisect")
+    assert code == 4
+    assert "first op that parts: onnx.MatMul 'product2'" in text
+
+
+def test_a_diff_names_the_weights_and_fails_where_it_is_told_to(
+    bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, wrong = bundles
+    code, text = run(gimlet_diff.main, capsys, right, wrong, "--fail-on", "placement,cost:5%")
+    assert code == 0
+    assert "weights: weights/weights.bin" in text
+    code, text = run(gimlet_diff.main, capsys, right, wrong, "--fail-on", "weights")
+    assert code == 4
+    assert "not allowed to change: weights" in text
+    code, text = run(gimlet_diff.main, capsys, right, right)
+    assert (code, text.strip()) == (0, "no difference")
