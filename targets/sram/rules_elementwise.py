@@ -96,6 +96,8 @@ def _unary(lowering: Lowering, op: OnnxOp) -> None:
 
 def _binary(lowering: Lowering, op: OnnxOp) -> None:
     left, right = present(op, 0), present(op, 1)
+    if op.op_type == "PRelu" and vector_type(left) != "f32":
+        raise RefusedError(f"{op.op_type} of {vector_type(left)} is not generated")
     arguments = [lowering.argument(left), lowering.argument(right)]
     if op.op_type == "Pow" and vector_type(left) != vector_type(right):
         arguments[1] = _cast(lowering, arguments[1], right, vector_type(left))

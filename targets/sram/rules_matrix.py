@@ -14,7 +14,7 @@ from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
 from gimlet.targets.sram.expression import Argument, Product
-from gimlet.targets.sram.lowering import Lowering, Rule, shape_of
+from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.products import multiply, pack_matrix, weight_type
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
@@ -23,7 +23,14 @@ from gimlet.targets.sram.views import Shape, View
 _MOST_OUTPUTS_PER_GROUP = 4
 
 
+def _floats(op: OnnxOp) -> None:
+    """The matrix unit takes floats. RefusedError for a product of anything else."""
+    if vector_type(result(op)) != "f32":
+        raise RefusedError(f"{op.op_type} of {vector_type(result(op))} is not generated")
+
+
 def _matmul(lowering: Lowering, op: OnnxOp) -> None:
+    _floats(op)
     left, right, value = present(op, 0), present(op, 1), result(op)
     product = _product(lowering, left, right)
     shape = shape_of(value)
@@ -62,6 +69,7 @@ def _broadcast(left: Shape, right: Shape) -> Shape:
 
 
 def _gemm(lowering: Lowering, op: OnnxOp) -> None:
+    _floats(op)
     left, right, value = present(op, 0), present(op, 1), result(op)
     shape = shape_of(value)
     constant = lowering.get(right)

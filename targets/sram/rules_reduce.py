@@ -101,7 +101,7 @@ def _reduce(lowering: Lowering, op: OnnxOp) -> None:
     if not axes:
         lowering.define(value, lowering.node("copy", (view,), shape, vector_type(value)))
         return
-    if vector_type(source) not in ("f32", "i32", "i64"):
+    if vector_type(source) not in (("f32",) if op.op_type == "ReduceL2" else ("f32", "i32", "i64")):
         raise RefusedError(f"{op.op_type} of {vector_type(source)} is not generated")
     function = _REDUCTIONS[op.op_type]
     if any(size.is_constant and not size.as_int() for size in shape):
