@@ -1,8 +1,8 @@
 """Runs a segment's ONNX model by ONNX Runtime, on the CPU or on what one of its execution providers serves.
 
-All segments share one environment with one thread pool, and segments of the same model share one session: the second
-use of a model's weights costs no second copy. A segment's buffers stay bound between runs; only what the scheduler
-exchanges is bound again.
+All segments share one environment with one thread pool. Segments of the same model share one session, and segments
+over the same weights share those (`ort_weights`): a second use costs no second copy. A segment's buffers stay bound
+between runs; only what the scheduler exchanges is bound again.
 
 Artifact options: `provider`, the execution provider's name (`MIGraphX`, …) where it is not the CPU's, and
 `provider_options`, its settings as strings. A variant that needs a provider says so in `requires`, as
@@ -37,6 +37,7 @@ from gimlet.runtime.executors.base import (
     wait_all,
 )
 from gimlet.runtime.executors.ort_library import STRING_TYPE, OrtError, OrtLibrary, ort_library
+from gimlet.runtime.executors.ort_weights import WeightPool
 from gimlet.runtime.tensors import TensorSpec, onnx_type, type_of_onnx
 
 EXTERNAL_DATA_FOLDER = b"session.model_external_initializers_file_folder_path"
@@ -46,14 +47,21 @@ _PACKED = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn"})
 class OrtSession:
     """A session, shared by every segment that runs the same model from the same folder."""
 
-    def __init__(self, model: bytes, artifact: SegmentArtifact) -> None:
-        self.library = library = ort_library()
+    def __init__(self, model: bytes, artifact: SegmentArtifact, pool: WeightPool) -> None:
+        self.library = library = pool.library
+        self.pool = pool
         options = library.new("CreateSessionOptions")
         try:
             library.call("DisablePerSessionThreads", options)
             library.call("AddSessionConfigEntry", options, EXTERNAL_DATA_FOLDER, str(artifact.root).encode())
-            _append_provider(library, options, artifact.options)
-            self.handle = library.new("CreateSessionFromArray", library.environment, model, len(model), options)
+            if _append_provider(library, options, artifact.options):
+                self.handle = library.new("CreateSessionFromArray", library.environment, model, len(model), options)
+            else:
+                pool.give(options, model, artifact)
+                create = "CreateSessionFromArrayWithPrepackedWeightsContainer"
+                arguments = (library.environment, model, len(model), options, pool.container)
+                self.handle = library.new(create, *arguments)
+                pool.give_back()
         finally:
             library.release("ReleaseSessionOptions", options)
         _release_with(self, library, "ReleaseSession", self.handle)
@@ -61,17 +69,20 @@ class OrtSession:
         self.outputs = library.names(self.handle, "SessionGetOutputCount", "SessionGetOutputName")
 
 
-def _append_provider(library: OrtLibrary, options: int, artifact_options: Mapping[str, Any]) -> None:
+def _append_provider(library: OrtLibrary, options: int, artifact_options: Mapping[str, Any]) -> bool:
+    """Whether the artifact is for another execution provider than the CPU's, which is then appended."""
     provider = str(artifact_options.get("provider", ""))
     if provider in ("", "CPU", "CPUExecutionProvider"):
-        return
+        return False
     settings = {str(key): str(value) for key, value in artifact_options.get("provider_options", {}).items()}
     texts = c_char_p * len(settings)
     keys = texts(*(key.encode() for key in settings))
     values = texts(*(value.encode() for value in settings.values()))
     library.call("SessionOptionsAppendExecutionProvider", options, provider.encode(), keys, values, len(settings))
+    return True
 
 
+_pools: WeakValueDictionary[str, WeightPool] = WeakValueDictionary()
 _sessions: WeakValueDictionary[tuple[str, ...], OrtSession] = WeakValueDictionary()
 _sessions_lock = threading.Lock()
 
@@ -83,7 +94,10 @@ def _session(artifact: SegmentArtifact) -> OrtSession:
     with _sessions_lock:
         session = _sessions.get(key)
         if session is None:
-            session = _sessions[key] = OrtSession(model, artifact)
+            pool = _pools.get(str(artifact.root))
+            if pool is None:
+                pool = _pools[str(artifact.root)] = WeightPool(ort_library())
+            session = _sessions[key] = OrtSession(model, artifact, pool)
     return session
 
 

@@ -61,6 +61,12 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "BindOutput": (137, (c_void_p, c_char_p, c_void_p)),
     "BindOutputToDevice": (138, (c_void_p, c_char_p, c_void_p)),
     "GetBoundOutputValues": (140, (c_void_p, c_void_p, POINTER(_OUT), POINTER(c_size_t))),
+    "AddInitializer": (150, (c_void_p, c_char_p, c_void_p)),
+    "CreatePrepackedWeightsContainer": (166, (_OUT,)),
+    "CreateSessionFromArrayWithPrepackedWeightsContainer": (
+        169,
+        (c_void_p, c_char_p, c_size_t, c_void_p, c_void_p, _OUT),
+    ),
     "SessionOptionsAppendExecutionProvider": (216, (c_void_p, c_char_p, _TEXTS, _TEXTS, c_size_t)),
 }
 _RELEASES = {
@@ -71,9 +77,17 @@ _RELEASES = {
     "ReleaseSessionOptions": 100,
     "ReleaseThreadingOptions": 122,
     "ReleaseIoBinding": 135,
+    "ReleasePrepackedWeightsContainer": 167,
 }
 # These take long enough for other Python threads to run meanwhile; the rest is shorter than handing over the lock.
-_LONG = frozenset({"CreateSessionFromArray", "RunWithBinding", "CreateEnvWithGlobalThreadPools"})
+_LONG = frozenset(
+    {
+        "CreateSessionFromArray",
+        "CreateSessionFromArrayWithPrepackedWeightsContainer",
+        "CreateEnvWithGlobalThreadPools",
+        "RunWithBinding",
+    }
+)
 
 
 class OrtError(Exception):

@@ -58,6 +58,6 @@ def test_without_a_package_two_devices_go_through_the_host():
 def test_host_memory_is_aligned():
     for shape in ((1,), (3, 5), (1000,), (), (0,)):
         array = alloc_host(np.dtype(np.float32), shape)
-        assert array.ctypes.data % 64 == 0
+        assert array.size == 0 or array.ctypes.data % 64 == 0
         assert array.shape == shape
     assert alloc_host(np.dtype(object), (2,)).dtype == object
