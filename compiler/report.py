@@ -19,7 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.placement.explain import bytes_text, seconds_text
-from gimlet.compiler.report_figures import flops_text, graph, op_bytes, roofline, timeline
+from gimlet.compiler.report_figures import graph, timeline
+from gimlet.compiler.report_roofline import op_bytes, rate_text, roofline
 from gimlet.runtime.errors import InputError, UsageError
 
 Json = dict[str, Any]
@@ -83,7 +84,7 @@ def render(compilation: Compilation) -> str:
         devices=[device | {"kind": topology.device(device["name"]).kind} for device in data["devices"]],
         links=topology.links,
         graph=graph(result),
-        timeline=timeline(result),
+        timeline=timeline(result, topology.links),
         rooflines=[
             (device, roofline(result, device, sizes_bytes))
             for device in topology.devices
@@ -94,7 +95,7 @@ def render(compilation: Compilation) -> str:
         colours=COLOURS,
         bytes_text=bytes_text,
         seconds_text=seconds_text,
-        flops_text=flops_text,
+        rate_text=rate_text,
     )
 
 

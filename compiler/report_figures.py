@@ -1,4 +1,4 @@
-"""The figures of a report as geometry: the folded graph, the timeline, and a roofline for each device.
+"""The folded graph and the timeline of a report, as geometry.
 
 Everything is computed from the placement's problem and schedule. What comes out are coordinates and plain text; the
 template turns them into SVG and HTML, and escapes the text.
@@ -16,7 +16,7 @@ from gimlet.compiler.placement.explain import bytes_text, seconds_text
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.schedule import Launch, Schedule
 from gimlet.compiler.placement.service import PlacementResult
-from gimlet.targets.api import Device
+from gimlet.targets.api import Link
 
 _BOX, _PILL, _GAP, _ROW, _HEIGHT, _LEFT = 138, 62, 74, 108, 64, 84
 _LISTED: Final = 12
@@ -97,48 +97,6 @@ class Timeline:
     tracks: tuple[Track, ...]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A line or tick label of a roofline: two ends in pixels, a text, and the angle at which it is written."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    label: str
-    angle: float = 0.0
-    label_y: float = 0.0
-
-
-@dataclass(frozen=True)
-class Point:
-    """Ops at one spot of a roofline. The area of the circle grows with their time."""
-
-    x: float
-    y: float
-    radius: float
-    tooltip: str
-    op: str
-
-
-@dataclass(frozen=True)
-class Roofline:
-    """Ops of one device: FLOPs a byte against FLOP/s as predicted, both logarithmic."""
-
-    device: str
-    kind: str
-    index: int
-    width: float
-    height: float
-    frame: tuple[float, float, float, float]
-    x_ticks: tuple[Mark, ...]
-    y_ticks: tuple[Mark, ...]
-    peaks: tuple[Mark, ...]
-    slopes: tuple[Mark, ...]
-    points: tuple[Point, ...]
-    left_out: int
-
-
 @dataclass
 class _Edge:
     """Values between two boxes: their names and bytes."""
@@ -150,7 +108,7 @@ class _Edge:
 def graph(result: PlacementResult) -> Graph:
     """The folded graph of a placement."""
     problem, launches = result.problem, sorted(result.schedule.launches, key=lambda launch: launch.segment)
-    top = 34.0
+    top = 48.0
     rows = {device: top + _HEIGHT / 2 + row * _ROW for row, device in enumerate(_lanes(problem, result.schedule))}
     boxes = {-1: _pill(_LEFT, rows, problem, "inputs")}
     x = float(_LEFT + _PILL + _GAP)
@@ -182,7 +140,7 @@ def _segment_box(problem: Problem, launch: Launch, x: float, y: float, device: i
     ops = "1 op" if len(launch.nodes) == 1 else f"{len(launch.nodes)} ops"
     lines = (f"s{launch.segment} · {ops}", f"{problem.places[launch.place].format} · {seconds_text(launch.seconds)}")
     summary = _short(", ".join(kinds[:2]) + (", …" if len(kinds) > 2 else ""), 24)
-    tooltip = f"s{launch.segment} on {problem.place_name(launch.place)}, {ops}\n" + "\n".join(_listed(kinds))
+    tooltip = f"s{launch.segment} on {problem.place_name(launch.place)}, {ops}\n" + "\n".join(listed(kinds))
     return Box(x, y, _BOX, _HEIGHT, (*lines, summary), tooltip, device, f"s{launch.segment}")
 
 
@@ -227,12 +185,15 @@ def _arrow(
         at = (out + back) / 2, strip - 4
     ends = " → ".join(box.segment or box.lines[0] for box in (first, second))
     how = "moves to the other device" if moves else "is on the device already"
-    tooltip = f"{ends}: {label} {how}\n" + "\n".join(_listed(edge.names))
+    tooltip = f"{ends}: {label} {how}\n" + "\n".join(listed(edge.names))
     return Arrow(path, label, *at, tooltip, moves)
 
 
-def timeline(result: PlacementResult) -> Timeline:
-    """The schedule over time, one track a device and one a direction of a link that is used."""
+def timeline(result: PlacementResult, links: Sequence[Link]) -> Timeline:
+    """The schedule over time, one track a device and one a direction of a link that is used.
+
+    `links` are the topology's; they say what the two directions of each are.
+    """
     problem, schedule = result.problem, result.schedule
     ends = [item.end_s for item in (*schedule.launches, *schedule.transfers)]
     total = max([schedule.latency_s, *ends], default=0.0) or 1.0
@@ -246,9 +207,11 @@ def timeline(result: PlacementResult) -> Timeline:
         Track(problem.devices[device].name, _busy(schedule.device_busy_s.get(device, 0.0), total), device, tuple(items))
         for device, items in bars.items()
     ]
+    directions = {f"{link.name}>": f"{link.name} {' → '.join(link.between)}" for link in links}
+    directions |= {f"{link.name}<": f"{link.name} {' → '.join(reversed(link.between))}" for link in links}
     tracks += [
-        Track(name, _busy(busy, total), None, tuple(items))
-        for name, busy, items in _link_tracks(problem, schedule, total)
+        Track(directions.get(link, link), _busy(seconds, total), None, tuple(items))
+        for link, seconds, items in _link_tracks(problem, schedule, total)
     ]
     step = _step(total / 8)
     ticks = [step * number for number in range(int(total / step + 1e-9) + 1)]
@@ -272,159 +235,26 @@ def _link_tracks(problem: Problem, schedule: Schedule, total: float) -> Iterable
     batches: dict[tuple[int, int, float, float], list[int]] = {}
     for item in schedule.transfers:
         batches.setdefault((item.source, item.destination, item.start_s, item.end_s), []).append(item.value)
-    tracks: dict[str, tuple[set[str], list[Bar]]] = {}
+    tracks: dict[str, list[Bar]] = {}
     for (source, destination, start, end), values in sorted(batches.items()):
         ends = f"{problem.devices[source].name} → {problem.devices[destination].name}"
         size = bytes_text(sum(problem.values[value].size_bytes for value in values))
-        names = _listed([problem.values[value].name for value in values])
+        names = listed([problem.values[value].name for value in values])
         tooltip = f"{size} {ends}, {seconds_text(start)} to {seconds_text(end)}\n" + "\n".join(names)
         for link, _ in problem.routes[source, destination].links or ((ends, 0.0),):
-            directions, found = tracks.setdefault(link, (set(), []))
-            directions.add(ends)
-            found.append(Bar(*_percent(start, end, total), size, tooltip))
-    for link, (directions, found) in sorted(tracks.items()):
-        name = link if link in directions else f"{link.rstrip('<>')} {', '.join(sorted(directions))}"
-        yield name, schedule.link_busy_s.get(link, 0.0), found
+            tracks.setdefault(link, []).append(Bar(*_percent(start, end, total), size, tooltip))
+    for link, found in sorted(tracks.items()):
+        yield link, schedule.link_busy_s.get(link, 0.0), found
 
 
-def op_bytes(result: PlacementResult) -> list[int]:
-    """What each op moves as placement counts it: its activations, and all weights that it uses once."""
-    problem, places = result.problem, result.solution.placement.place
-    found = [node.options[place].activation_bytes for node, place in zip(problem.nodes, places, strict=True)]
-    for weight in problem.weights:
-        for user in weight.users:
-            found[user] += weight.size_bytes.get(places[user], 0)
-    return found
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """A logarithmic axis: whole decades from `low` to `high`, laid out from pixel `start` to pixel `end`."""
-
-    low: int
-    high: int
-    start: float
-    end: float
-
-    @staticmethod
-    def over(values: Sequence[float], start: float, end: float) -> _Scale:
-        low = math.floor(math.log10(min(values)))
-        return _Scale(low, max(math.ceil(math.log10(max(values)) + 1e-9), low + 1), start, end)
-
-    def at(self, value: float) -> float:
-        share = (math.log10(value) - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    @property
-    def decades(self) -> list[float]:
-        step = -(-(self.high - self.low) // 8)
-        return [10.0**power for power in range(self.low, self.high + 1, step)]
-
-
-def roofline(result: PlacementResult, device: Device, sizes_bytes: Sequence[int]) -> Roofline | None:
-    """The roofline of a device, or None where no op on it has operations, bytes and a time."""
-    problem, places = result.problem, result.solution.placement.place
-    index = next(number for number, found in enumerate(problem.devices) if found.name == device.name)
-    here = [node for node, place in enumerate(places) if problem.device_of[place] == index]
-    seconds = {node: problem.nodes[node].options[places[node]].seconds for node in here}
-    spots = {
-        node: (problem.nodes[node].flops / sizes_bytes[node], problem.nodes[node].flops / seconds[node])
-        for node in here
-        if problem.nodes[node].flops > 0 and sizes_bytes[node] > 0 and seconds[node] > 0
-    }
-    if not spots:
-        return None
-    formats = {problem.places[places[node]].format for node in here}
-    peaks = _peaks(device, formats)
-    width, height, left, right, top, bottom = 640.0, 380.0, 64.0, 14.0, 14.0, 44.0
-    bandwidths = sorted({level.bandwidth: level.name for level in device.kind.memory if level.bandwidth > 0}.items())
-    ridges = [peak / bandwidth for peak in peaks for bandwidth, _ in bandwidths]
-    across = _Scale.over([x for x, _ in spots.values()] + ridges, left, width - right)
-    up = _Scale.over([y for _, y in spots.values()] + [peak * 1.6 for peak in peaks], height - bottom, top)
-    fastest = max((bandwidth for bandwidth, _ in bandwidths), default=math.inf)
-    return Roofline(
-        device.name,
-        device.kind.name,
-        index,
-        width,
-        height,
-        (left, top, width - left - right, height - top - bottom),
-        tuple(Mark(x := across.at(d), top, x, height - bottom, _number(d)) for d in across.decades),
-        tuple(Mark(left, y := up.at(d), width - right, y, flops_text(d)) for d in up.decades),
-        tuple(_peak_marks(peaks, fastest, across, up)),
-        tuple(_slope(bandwidth, name, max(peaks, default=0.0), across, up) for bandwidth, name in bandwidths),
-        tuple(_points(problem, spots, seconds, across, up)),
-        len(here) - len(spots),
-    )
-
-
-def _peaks(device: Device, formats: Iterable[str]) -> dict[float, str]:
-    """Peaks of the formats in use and of everything but matrix products, highest first; equal ones have one line."""
-    found: dict[float, list[str]] = {}
-    for name in [*sorted(formats), "vector"]:
-        if device.kind.peak.get(name, 0.0) > 0:
-            found.setdefault(device.kind.peak[name], []).append(name)
-    return {peak: ", ".join(names) for peak, names in sorted(found.items(), reverse=True)}
-
-
-def _peak_marks(peaks: Mapping[float, str], fastest: float, across: _Scale, up: _Scale) -> Iterable[Mark]:
-    below = -math.inf
-    for peak, name in peaks.items():
-        y, start = up.at(peak), across.at(max(peak / fastest, 10.0**across.low))
-        # Peaks that are close together write under their line.
-        label_y = y - 5 if y - below > 20 else y + 13
-        below = label_y
-        yield Mark(start, y, across.end, y, f"{name} {flops_text(peak)}", 0.0, label_y)
-
-
-def _slope(bandwidth: float, name: str, peak: float, across: _Scale, up: _Scale) -> Mark:
-    """A bandwidth's line, from where it enters the frame to the highest peak."""
-    start = max(10.0**across.low, 10.0**up.low / bandwidth)
-    end = min(peak / bandwidth if peak else math.inf, 10.0**across.high, 10.0**up.high / bandwidth)
-    x1, y1, x2, y2 = across.at(start), up.at(start * bandwidth), across.at(end), up.at(end * bandwidth)
-    return Mark(x1, y1, x2, y2, f"{name} {bytes_text(bandwidth)}/s", math.degrees(math.atan2(y2 - y1, x2 - x1)))
-
-
-def _points(
-    problem: Problem,
-    spots: Mapping[int, tuple[float, float]],
-    seconds: Mapping[int, float],
-    across: _Scale,
-    up: _Scale,
-) -> Iterable[Point]:
-    """Circles, ops at one spot being one, those of most time first so that small ones lie on top."""
-    merged: dict[tuple[float, float], list[int]] = {}
-    for node, (x, y) in spots.items():
-        merged.setdefault((across.at(x), up.at(y)), []).append(node)
-    times = {spot: sum(seconds[node] for node in nodes) for spot, nodes in merged.items()}
-    longest = max(times.values())
-    for (x, y), nodes in sorted(merged.items(), key=lambda item: (-times[item[0]], item[0])):
-        intensity, achieved = spots[nodes[0]]
-        names = _listed([f"{problem.nodes[node].name} ({problem.nodes[node].op_type})" for node in nodes])
-        figures = f"{_number(intensity)} FLOPs/byte, {flops_text(achieved)}, {seconds_text(times[x, y])}"
-        radius = round(2.5 + 8 * math.sqrt(times[x, y] / longest), 1)
-        yield Point(x, y, radius, "\n".join([*names, figures]), problem.nodes[nodes[0]].name)
-
-
-def _listed(names: Sequence[str]) -> list[str]:
+def listed(names: Sequence[str]) -> list[str]:
+    """The first names, each cut to a length that a tooltip can show, and how many more there are."""
     more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
     return [*(_short(name, 80) for name in names[:_LISTED]), *more]
 
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if 1e-3 <= value < 1e5 else f"{value:.0e}".replace("e+0", "e").replace("e-0", "e-")
-
-
-def flops_text(rate: float) -> str:
-    """A rate for people: `117 TFLOP/s`."""
-    for unit, scale in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if rate >= scale:
-            return f"{rate / scale:.4g} {unit}FLOP/s"
-    return f"{rate:.3g} FLOP/s"
 
 
 def _step(rough: float) -> float:
