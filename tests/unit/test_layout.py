@@ -1,5 +1,8 @@
 """The links in src/gimlet, the root folders, the wheel's mapping and pyright's list name the same packages."""
 
+import ast
+import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -72,3 +75,28 @@ def test_ignored_patterns_are_anchored(root: Path):
     lines = (root / ".gitignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     assert [pattern for pattern in patterns if not pattern.startswith("/")] == ["__pycache__/"]
+
+
+# What a distribution is imported as, where that is not its name.
+IMPORTED_AS = {"protobuf": "google"}
+
+
+def imports_of(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    relative = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in plain | relative}
+
+
+def test_every_import_is_declared_and_every_dependency_imported(
+    root: Path, project: dict[str, Any], packages: set[str]
+):
+    def modules(requirements: list[str]) -> set[str]:
+        names = (re.match(r"[\w-]+", line) for line in requirements)
+        return {IMPORTED_AS.get(name[0], name[0].replace("-", "_")) for name in names if name}
+
+    needed = modules(project["project"]["dependencies"])
+    optional = modules([line for lines in project["project"]["optional-dependencies"].values() for line in lines])
+    imported = set().union(*(imports_of(path) for name in packages for path in (root / name).rglob("*.py")))
+    imported -= {*sys.stdlib_module_names, "gimlet"}
+    assert imported - optional == needed
