@@ -66,13 +66,18 @@ class CanonicalizeOnnxPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
-        for nested in list(entry_function(op).walk()):
+        function = entry_function(op)
+        for nested in list(function.walk()):
             if isinstance(nested, OnnxOp) and not nested.domain and (rule := _RULES.get(nested.op_type)) is not None:
                 rule(nested)
+        function.update_function_type()
 
 
 def _replace(op: OnnxOp, value: SSAValue) -> None:
-    """Lets what reads an operation's first result read `value`, and erases the operation."""
+    """Lets what reads an operation's first result read `value`, which is the same, and erases the operation."""
+    type_ = op.results[0].type
+    if isinstance(value, OpResult) and dims_of(value) is None and dims_of(type_) is not None:
+        value = Rewriter.replace_value_with_new_type(value, type_)
     op.results[0].replace_all_uses_with(value)
     op.detach()
     op.erase()

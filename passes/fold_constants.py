@@ -88,6 +88,7 @@ class FoldConstantsPass(ModulePass):
             folder.visit(nested)
         folder.replace()
         _erase_dead(function)
+        function.update_function_type()
 
 
 def _fold_known_integers(value: SSAValue, elements: Sequence[Expr | None]) -> None:

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import onnx_ir as ir
 from onnx_shape_inference import (
     SYM_DATA_KEY,
     OpUsageError,
-    ShapeInferenceContext,
     ShapeInferenceError,
     infer_symbolic_shapes,
-    registry,
 )
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, SSAValue
 
-from gimlet.dialects.onnx import shape_of
+from gimlet.dialects.onnx import AnyType, shape_of
 from gimlet.dialects.onnx.exporter import export_without_weights, read_opsets
 from gimlet.dialects.onnx.ir_types import type_from_ir
 from gimlet.dialects.onnx.symbolic import SymbolTable
+from gimlet.passes.shape_rules import extend_library
 from gimlet.runtime.expr import Expr
 
 # A domain that the library knows nothing of, for nodes on which it fails.
@@ -79,7 +76,7 @@ def _spelled_shape(value: SSAValue, inputs: set[str], table: SymbolTable) -> ir.
 
 def _infer(model: ir.Model) -> None:
     """Infers in place. An operation on which the library fails keeps the types that the model gives it."""
-    _extend_library()
+    extend_library()
     nodes = {f"node{index}": node for index, node in enumerate(model.graph.all_nodes())}
     for name, node in nodes.items():
         node.name = name
@@ -97,27 +94,12 @@ def _infer(model: ir.Model) -> None:
         node.domain = _OPAQUE_DOMAIN
 
 
-@cache
-def _extend_library() -> None:
-    """Adds what the library has no rule for: CastLike passes on the values of a shape as Cast does."""
-    registry.collect()
-    for version in registry.version_boundaries("", "CastLike"):
-        infer = registry.get("", "CastLike", version)
-
-        def infer_cast_like(ctx: ShapeInferenceContext, node: ir.Node, infer: Any = infer) -> None:
-            infer(ctx, node)
-            source = node.inputs[0]
-            values = ctx.get_symbolic_value(source) if source is not None else None
-            if values is not None:
-                ctx.set_symbolic_value(node.outputs[0], values)
-
-        registry.register("", "CastLike", version)(infer_cast_like)
-
-
 def _merged(value: SSAValue, exported: ir.Value, inputs: set[str], table: SymbolTable) -> Attribute:
     known_shape = shape_of(value)
-    if exported.shape is None or exported.type is None:
+    if exported.type is None or not (isinstance(exported.type, ir.TensorType) or isinstance(value.type, AnyType)):
         return value.type
+    if exported.shape is None:
+        return value.type if known_shape is not None else type_from_ir(exported.type, None)
     inferred: list[Expr | None] = [_dimension(dim, table) for dim in exported.shape]
     if known_shape is not None and len(known_shape) == len(inferred):
         # A size that the model states holds even where the inference found only an expression.

@@ -1,7 +1,8 @@
 """From operations of the onnx dialect to a model of `onnx_ir`.
 
 Weights become tensors that are read only when the model is written. Values keep their names where these are unique;
-dimensions keep their symbols. A model is made from a whole module, or from any block: a segment, a single operation.
+dimensions of inputs and outputs keep their symbols. A model is made from a whole module, or from any block: a segment,
+or a single operation.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gimlet.dialects.onnx.names import declared_name, proposed_name, value_name
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.provenance import METADATA, SCOPE_KEY, scope_of
 from gimlet.dialects.onnx.types import dims_of, dtype_of
+from gimlet.dialects.onnx.values import constant_value
 from gimlet.dialects.onnx.verify import OPSETS
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.runtime.errors import InputError
@@ -51,7 +53,7 @@ def export_block(
 ) -> ir.Model:
     """A model of the ONNX operations of a block, with the given names for its inputs and outputs.
 
-    `inputs` and `outputs` are (name, value) pairs. A weight that the block reads and that is defined outside it is
+    `inputs` and `outputs` are (name, value) pairs. A constant that the block reads and that is defined outside it is
     taken along. InputError if the block reads any other value that is not an input, or holds a foreign operation.
     """
     if isinstance(block, FuncOp):
@@ -183,7 +185,9 @@ class _Exporter:
     def _define(self, value: SSAValue, name: str = "") -> ir.Value:
         """The `onnx_ir` value for one that is defined here, under a name that no other has."""
         name = self._free(name or proposed_name(value))
-        type_, shape = type_to_ir(value.type)
+        # Frameworks infer the types of inner values themselves, and refuse what disagrees with them.
+        inner = self.ctx is not None and isinstance(value, OpResult) and not isinstance(value.op, InitializerOp)
+        type_, shape = (None, None) if inner else type_to_ir(value.type)
         exported = ir.Value(name=name, type=type_, shape=shape)
         self.values[value] = self.by_name[name] = exported
         return exported
@@ -194,6 +198,11 @@ class _Exporter:
             return found
         if isinstance(value, OpResult) and isinstance(value.op, InitializerOp):
             return self._initializer(value.op)
+        if (array := constant_value(value)) is not None:
+            exported = self._define(value)
+            exported.const_value = inline_tensor(exported.name or "", array)
+            self.initializers.append(exported)
+            return exported
         raise InputError(
             f"value %{proposed_name(value)} is not among the model's inputs", where=reader, hint="pass it as an input"
         )
@@ -293,6 +302,9 @@ class _Exporter:
                 exported = self._copy(name, value, nodes)
             elif name and exported.name != name:
                 self._rename(exported, name)
+            exported.type, shape = type_to_ir(value.type)
+            # A subgraph's outputs have no names of their own, and are inner values too.
+            exported.shape = shape if name else None
             used.add(exported)
             results.append(exported)
         return results

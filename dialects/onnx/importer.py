@@ -201,7 +201,7 @@ class _Importer:
             )
         else:
             regions = dict(sorted(graphs.items()))
-            if tuple(regions) != cls.schema_at(opsets[domain]).graph_names:
+            if regions and tuple(regions) != cls.schema_at(opsets[domain]).graph_names:
                 properties[GRAPHS] = strings_attr(tuple(regions))
             op = cls.create(
                 operands=without_absent(inputs, ABSENT_INPUTS, properties),

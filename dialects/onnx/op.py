@@ -146,7 +146,7 @@ class OnnxOp(Operation):
             if value is not None
         }
         regions = dict(sorted((graphs or {}).items()))
-        if tuple(regions) != schema.graph_names:
+        if regions and tuple(regions) != schema.graph_names:
             properties[GRAPHS] = strings_attr(tuple(regions))
         if schema.since_version != schema_table().newest(schema.domain, schema.name).since_version:
             properties[SINCE_VERSION] = int_attr(schema.since_version)

@@ -32,7 +32,6 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Region, SSAValue
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
-from xdsl.utils.lexer import Position
 
 from gimlet.dialects.onnx.attributes import float_attr, floats_attr, int_attr, ints_attr, python_value, strings_attr
 from gimlet.dialects.onnx.extra_ops import CustomOp
@@ -166,7 +165,7 @@ def parse_op(cls: type[_OpT], parser: Parser) -> _OpT:
     present = without_absent(inputs or (), ABSENT_INPUTS, properties)
     operands = parser.resolve_operands(present, operand_types, position)
     result_types = without_absent(outputs, ABSENT_OUTPUTS, properties)
-    _add_graph_names(cls, tuple(graphs), properties, parser, position)
+    _add_graph_names(cls, tuple(graphs), properties)
     return cls.create(
         operands=operands,
         result_types=result_types,
@@ -209,15 +208,11 @@ def _parse_regions(parser: Parser) -> dict[str, Region]:
     return graphs
 
 
-def _add_graph_names(
-    cls: type[OnnxOp], names: tuple[str, ...], properties: dict[str, Attribute], parser: Parser, position: Position
-) -> None:
+def _add_graph_names(cls: type[OnnxOp], names: tuple[str, ...], properties: dict[str, Attribute]) -> None:
     names = tuple(sorted(names))
     declared = () if issubclass(cls, CustomOp) or not cls.schema_name[:1].isupper() else cls.schema_at().graph_names
     if names and names != declared:
         properties[GRAPHS] = strings_attr(names)
-    elif declared and not names:
-        parser.raise_error(f"{cls.name} has the subgraphs {', '.join(declared)}", position)
 
 
 def _parse_dictionary(parser: Parser, properties: dict[str, Attribute]) -> dict[str, Attribute]:

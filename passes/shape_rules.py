@@ -1,0 +1,134 @@
+"""Rules that the library `onnx-shape-inference` 0.4 lacks, added to its registry.
+
+Integer tensors that hold shapes are followed element by element: a `symbolic value` is a list of integers and symbolic
+dimensions, the latter at least 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TypeAlias
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext, registry
+
+Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
+Elements: TypeAlias = list[int | ir.SymbolicDim]
+_MOST_ELEMENTS = 64
+
+
+@cache
+def extend_library() -> None:
+    """Lets each of the rules below run after the library's own for the same operator. Done once a process."""
+    registry.collect()
+    for op_type, rule in _RULES.items():
+        for version in registry.version_boundaries("", op_type) or (1,):
+            registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
+
+
+def _after(infer: Rule | None, rule: Rule) -> Rule:
+    def both(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        if infer is not None:
+            infer(ctx, node)
+        rule(ctx, node)
+
+    return both
+
+
+def _elements(ctx: ShapeInferenceContext, node: ir.Node, index: int) -> Elements | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return ctx.get_symbolic_value(value) if value is not None else None
+
+
+def _cast_like(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """CastLike passes the elements of a shape on, as Cast does."""
+    elements = _elements(ctx, node, 0)
+    if elements is not None:
+        ctx.set_symbolic_value(node.outputs[0], elements)
+
+
+def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """The dimensions of ConstantOfShape are the elements of its input; their number is known even if they are not."""
+    dims = _elements(ctx, node, 0)
+    count = _static_size(node.inputs[0])
+    if dims is None and count is not None:
+        dims = [ctx.new_symbolic_dim() for _ in range(count)]
+    if dims is None:
+        return
+    output = node.outputs[0]
+    ctx.set_shape(output, ir.Shape(dims))
+    attribute = node.attributes.get("value")
+    fill = attribute.as_tensor().numpy().item() if attribute is not None else 0.0
+    if isinstance(fill, int) and len(dims) == 1 and isinstance(dims[0], int) and dims[0] <= _MOST_ELEMENTS:
+        ctx.set_symbolic_value(output, [fill] * dims[0])
+
+
+def _static_size(value: ir.Value | None) -> int | None:
+    """The number of elements of a vector, None where it is not known."""
+    if value is None or value.shape is None or len(value.shape) != 1:
+        return None
+    return size if isinstance(size := value.shape[0], int) else None
+
+
+def _if(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """The result of an If is of unknown shape if that of one branch is: the library takes the other's."""
+    branches = [node.attributes[name].as_graph().outputs for name in ("then_branch", "else_branch")]
+    for output, *made in zip(node.outputs, *branches, strict=False):
+        if isinstance(output.type, ir.TensorType) and any(value.shape is None for value in made):
+            output.shape = None
+
+
+def _equal(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Equal of shapes, where a dimension never equals a number below 1."""
+    pairs = _broadcast(_elements(ctx, node, 0), _elements(ctx, node, 1))
+    found = [_is_equal(left, right) for left, right in pairs or ()]
+    known = [int(equal) for equal in found if equal is not None]
+    if found and len(known) == len(found):
+        ctx.set_symbolic_value(node.outputs[0], [*known])
+
+
+def _is_equal(left: int | ir.SymbolicDim, right: int | ir.SymbolicDim) -> bool | None:
+    if isinstance(left, int) and isinstance(right, int):
+        return left == right
+    if isinstance(left, ir.SymbolicDim) and isinstance(right, ir.SymbolicDim):
+        return True if left.value is not None and left.value == right.value else None
+    number = left if isinstance(left, int) else right
+    return False if isinstance(number, int) and number < 1 else None
+
+
+def _where(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Where on shapes, with a condition that is known."""
+    condition = _elements(ctx, node, 0) or _constant_condition(node.inputs[0])
+    left, right = _elements(ctx, node, 1), _elements(ctx, node, 2)
+    chosen = _broadcast(left, right)
+    picked = _broadcast(condition, list(range(len(chosen)))) if chosen is not None else None
+    if chosen is None or picked is None or len(picked) != len(chosen):
+        return
+    ctx.set_symbolic_value(node.outputs[0], [chosen[i][0 if keep else 1] for i, (keep, _) in enumerate(picked)])
+
+
+def _constant_condition(value: ir.Value | None) -> Elements | None:
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    if tensor is None or len(tensor.shape) > 1 or tensor.size > _MOST_ELEMENTS:
+        return None
+    return [int(item) for item in tensor.numpy().ravel()]
+
+
+def _broadcast(
+    left: Elements | None, right: Elements | None
+) -> list[tuple[int | ir.SymbolicDim, int | ir.SymbolicDim]] | None:
+    """Pairs of elements; one that is alone goes with all of the other side. None if they do not fit."""
+    if not left or not right or (len(left) != len(right) and 1 not in (len(left), len(right))):
+        return None
+    count = max(len(left), len(right))
+    return list(zip(left * (count // len(left)), right * (count // len(right)), strict=True))
+
+
+_RULES: dict[str, Rule] = {
+    "CastLike": _cast_like,
+    "ConstantOfShape": _constant_of_shape,
+    "Equal": _equal,
+    "If": _if,
+    "Where": _where,
+}
