@@ -139,7 +139,7 @@ def _segment_box(problem: Problem, launch: Launch, x: float, y: float, device: i
     kinds = [f"{kind} ×{count}" for kind, count in counts]
     ops = "1 op" if len(launch.nodes) == 1 else f"{len(launch.nodes)} ops"
     lines = (f"s{launch.segment} · {ops}", f"{problem.places[launch.place].format} · {seconds_text(launch.seconds)}")
-    summary = _short(", ".join(kinds[:2]) + (", …" if len(kinds) > 2 else ""), 24)
+    summary = _short(", ".join(kinds[:2]) + (", …" if len(kinds) > 2 else ""), 22)
     tooltip = f"s{launch.segment} on {problem.place_name(launch.place)}, {ops}\n" + "\n".join(listed(kinds))
     return Box(x, y, _BOX, _HEIGHT, (*lines, summary), tooltip, device, f"s{launch.segment}")
 
