@@ -67,7 +67,7 @@ class SramTarget(Target):
 
     def formats(self, device: Device) -> tuple[str, ...]:
         cycles = self.machine(device).row_cycles
-        return tuple(fmt for fmt in ("bf16", "mxint8", "fp32") if MATRIX_TYPES[fmt] in cycles)
+        return tuple(fmt for fmt in ("fp32", "bf16", "mxint8") if MATRIX_TYPES[fmt] in cycles)
 
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         if not isinstance(op, OnnxOp):
