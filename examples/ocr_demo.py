@@ -127,13 +127,12 @@ def segment_table(compiled: CompiledBundle, bundle: Bundle, found: Comparison) -
 
 
 def artifact_text(bundle: Bundle, segment: Segment) -> str:
-    """The largest file of a segment's own, with its size: the engine, the program or the model."""
+    """The engine, program or model of a segment, with its size."""
     own = f"segments/{segment.id}/"
     variant = segment.variants[0]
-    files = sorted({*variant.files, *variant.undigested})
-    sizes = {name: entry.bytes for name in files if name.startswith(own) and (entry := bundle.entry(name))}
-    name, size = max(sizes.items(), key=lambda item: item[1])
-    return f"{name.removeprefix(own)} {bytes_text(size)}"
+    name = next(name for name in (*variant.undigested, *variant.files) if name.startswith(own))
+    entry = bundle.entry(name)
+    return f"{name.removeprefix(own)} {bytes_text(entry.bytes if entry else None)}"
 
 
 def main() -> None:
