@@ -16,7 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 
 from gimlet.compiler.bounds import read_bounds
-from gimlet.compiler.lowering import opsets_of, real_ops, segments_of, target_of
+from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of, real_ops, segments_of, target_of
 from gimlet.compiler.manifest_ir import segment_specs
 from gimlet.compiler.numerics import Deviation, deviation
 from gimlet.compiler.options import default_cache
@@ -30,11 +30,11 @@ from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.placement import SegmentOp
 from gimlet.passes.entry import describe
 from gimlet.runtime.bundle import Bundle
-from gimlet.runtime.errors import InputError, MissingError, UsageError
+from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.manifest import Segment
-from gimlet.targets.api import Reason, SegmentContext, Topology
+from gimlet.targets.api import Artifact, Reason, SegmentContext, Topology
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, write_portable
 
 MODULE = "module.mlir"
@@ -135,12 +135,18 @@ def _reference_values(context: SegmentContext, folder: Path, inputs: Arrays) -> 
 
 
 def _target_values(context: SegmentContext, topology: Topology, folder: Path, inputs: Arrays) -> Mapping[str, Array]:
+    """The values that the segment's target computes; where its device is not here, those of the portable form."""
     folder.mkdir()
     op = context.op
     device = topology.device(op.device_name)
     target = target_of(device, op.format)
-    names, outputs = segment_specs(op)
     opened = replace(context, weights=FolderWeights(folder))
+    spec = DeviceSpec(device.name, device.kind.name)
+    if not load_executor(target.executor).available(spec):
+        files = write_portable(opened, folder)
+        if isinstance(files, Reason):
+            raise InputError(files.message, where=files.op)
+        return _run(context, folder, Artifact(PORTABLE_EXECUTOR, op.format, files), spec, inputs)
     target.prepare(opened)
     artifact = target.emit(opened, device, op.format, folder)
     if isinstance(artifact, Reason):
@@ -149,18 +155,19 @@ def _target_values(context: SegmentContext, topology: Topology, folder: Path, in
             where=artifact.op,
             hint="compare without --bisect",
         )
-    segment = Segment(op.sym_name.data, device.name, op.format, names, outputs, ())
-    spec = DeviceSpec(device.name, device.kind.name)
-    found = load_executor(artifact.executor)
-    availability = found.available(spec)
-    if not availability:
-        raise MissingError(availability.reason, where=segment.id, hint=availability.hint or None)
-    executor = found.load(
-        SegmentArtifact(
-            segment.id, op.format, folder, artifact.files, names, outputs, lambda path: folder / path, artifact.options
-        ),
-        spec,
+    return _run(context, folder, artifact, spec, inputs)
+
+
+def _run(
+    context: SegmentContext, folder: Path, artifact: Artifact, device: DeviceSpec, inputs: Arrays
+) -> Mapping[str, Array]:
+    op = context.op
+    names, outputs = segment_specs(op)
+    segment = Segment(op.sym_name.data, op.device_name, op.format, names, outputs, ())
+    loaded = SegmentArtifact(
+        segment.id, op.format, folder, artifact.files, names, outputs, lambda path: folder / path, artifact.options
     )
+    executor = load_executor(artifact.executor).load(loaded, device)
     try:
         return run_once(executor, segment, inputs)
     finally:

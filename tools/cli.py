@@ -36,7 +36,7 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
     """Runs a command on `args`, by default those of the process, and exits with the code that its outcome has."""
     given = list(sys.argv[1:] if args is None else args)
     with _Boundary(as_json=JSON_FLAG in given):
-        # Without its standalone mode click returns the code of `ctx.exit(code)`, and otherwise what the command returns.
+        # Without its standalone mode click returns the code of `ctx.exit(code)`, or what the command returns.
         code = command.main(given, prog_name=command.name, standalone_mode=False)
         sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)

@@ -53,3 +53,9 @@ def test_a_mixed_model_is_held_to_its_coarsest_format() -> None:
     assert coarsest({"fp32", "mxint8", "bf16"}) == "mxint8"
     assert coarsest({"fp32"}) == "fp32"
     assert coarsest(set()) == "fp32"
+
+
+def test_one_rounding_step_at_one_is_negligible_however_small_the_range() -> None:
+    reference = np.array([1e-8, 2e-8])
+    assert deviation(reference + 1e-8, reference).within("fp32")
+    assert not deviation(reference + 1e-6, reference).within("fp32")
