@@ -8,11 +8,10 @@ A split that a target cannot build goes back to `place` with what was refused, a
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.printer import Printer
@@ -42,7 +41,8 @@ from gimlet.runtime.manifest import (
     Segment,
     TopologyEntry,
 )
-from gimlet.targets.api import DimBound, Topology
+from gimlet.targets import registry
+from gimlet.targets.api import Device, DimBound, Topology
 
 MAX_ROUNDS: Final = 5
 _PRODUCERS: Final = ("gimlet-compiler", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "xdsl", "ortools", "torch")
@@ -189,16 +189,17 @@ def topology_entry(topology: Topology) -> TopologyEntry:
     return TopologyEntry(
         topology.name,
         topology.host,
-        tuple(
-            DeviceEntry(device.name, device.kind.name, requirements(device.kind.options)) for device in topology.devices
-        ),
+        tuple(DeviceEntry(device.name, device.kind.name, requirements(device)) for device in topology.devices),
         tuple(LinkEntry(link.name, link.kind, link.between, link.latency_s, link.bandwidth) for link in topology.links),
     )
 
 
-def requirements(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a real device must have to run what was built for its kind."""
-    return {key: options[key] for key in ("compute_capability", "execution_provider") if key in options}
+def requirements(device: Device) -> dict[str, str]:
+    """What a real device must have to run what its targets make for it."""
+    found: dict[str, str] = {}
+    for name in device.kind.targets:
+        found |= registry.load(name).requires(device)
+    return found
 
 
 def module_text(module: ModuleOp) -> str:

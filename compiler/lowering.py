@@ -181,6 +181,7 @@ class Lowering:
             key=artifact.key,
             deferred=artifact.deferred,
             device_kind=device.kind.name,
+            requires=target_of(device, artifact.format).requires(device),
             options=artifact.options,
             facts=artifact.facts,
         )

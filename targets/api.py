@@ -197,6 +197,11 @@ class Target(ABC):
     def formats(self, device: Device) -> tuple[str, ...]:
         """The number formats that `device` computes in under this target, the default one first."""
 
+    def requires(self, device: Device) -> Mapping[str, str]:
+        """What the real device must have to run what is made for `device`, as the executor checks it."""
+        del device
+        return {}
+
     @abstractmethod
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         """Why `op` cannot run on `device` in `fmt`, or None where it can."""

@@ -62,6 +62,10 @@ class OnnxRuntimeTarget(Target):
         del device
         return ("fp32",)
 
+    def requires(self, device: Device) -> Mapping[str, str]:
+        provider = provider_of(device)
+        return {} if provider is None else {"execution_provider": f"{provider}ExecutionProvider"}
+
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         del fmt
         if not isinstance(op, OnnxOp):

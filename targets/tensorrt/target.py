@@ -53,6 +53,9 @@ class TensorRTTarget(Target):
         capability = compute_capability_of(device)
         return tuple(fmt for fmt in FORMATS if fmt in device.kind.peak and _has_format(capability, fmt))
 
+    def requires(self, device: Device) -> Mapping[str, str]:
+        return {"compute_capability": compute_capability_of(device)}
+
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         return self.refuses_all([op], device, fmt)[0]
 
