@@ -16,6 +16,7 @@ from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of,
 from gimlet.dialects.onnx.attributes import WeightAttr, ints_attr, tensor_attr
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.entry import entry_function
+from gimlet.passes.sequence_split import split_at_once
 from gimlet.runtime.expr import Expr
 
 
@@ -56,8 +57,9 @@ class CanonicalizeOnnxPass(ModulePass):
 
     Constants become initializers. Identity, Dropout outside training, casts, reshapes, slices, tiles and transposes
     that change nothing are removed, two transposes become one, and so does one between two reshapes that only flatten
-    and unflatten. The computed shape of a Reshape or Expand becomes a constant where 0, 1 and −1 can say what is
-    dynamic. No value changes by a bit.
+    and unflatten. An If whose condition is constant becomes its branch, and a sequence of known parts a Split. The
+    computed shape of a Reshape or Expand becomes a constant where 0, 1 and −1 can say what is dynamic. No value changes
+    by a bit.
 
     Requires: the types that infer-shapes gives; what has none is left as it is. Ensures: no onnx.Constant of a tensor.
     """
@@ -163,6 +165,22 @@ def _slice(op: OnnxOp) -> None:
         _replace(op, op.operands[0])
 
 
+def _if(op: OnnxOp) -> None:
+    condition = constant_value(op.operands[0])
+    if condition is None:
+        return
+    block = op.subgraphs["then_branch" if condition else "else_branch"].block
+    *inner, terminator = block.ops
+    for child in inner:
+        child.detach()
+        Rewriter.insert_op(child, InsertPoint.before(op))
+    for result, value in zip(op.outputs, terminator.operands, strict=True):
+        if result is not None:
+            result.replace_all_uses_with(value)
+    op.detach()
+    op.erase()
+
+
 def _concat(op: OnnxOp) -> None:
     if len(op.operands) == 1:
         _replace(op, op.operands[0])
@@ -255,8 +273,10 @@ _RULES: dict[str, Callable[[OnnxOp], None]] = {
     "Expand": _expand,
     "Flatten": _same_elements,
     "Identity": _identity,
+    "If": _if,
     "Reshape": _reshape,
     "Slice": _slice,
+    "SplitToSequence": split_at_once,
     "Squeeze": _same_elements,
     "Tile": _same_elements,
     "Transpose": _transpose,

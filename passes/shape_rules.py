@@ -64,6 +64,13 @@ def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         ctx.set_symbolic_value(output, [fill] * dims[0])
 
 
+def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Expand of a vector of known elements, or of one."""
+    elements, count = _elements(ctx, node, 0), _static_size(node.outputs[0])
+    if elements and count is not None and count <= _MOST_ELEMENTS and count % len(elements) == 0:
+        ctx.set_symbolic_value(node.outputs[0], elements * (count // len(elements)))
+
+
 def _static_size(value: ir.Value | None) -> int | None:
     """The number of elements of a vector, None where it is not known."""
     if value is None or value.shape is None or len(value.shape) != 1:
@@ -129,6 +136,7 @@ _RULES: dict[str, Rule] = {
     "CastLike": _cast_like,
     "ConstantOfShape": _constant_of_shape,
     "Equal": _equal,
+    "Expand": _expand,
     "If": _if,
     "Where": _where,
 }
