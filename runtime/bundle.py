@@ -79,10 +79,9 @@ class Bundle:
 
 def _verify(full: Path, path: str, entry: FileEntry) -> None:
     try:
+        _check_regular(full)
         with full.open("rb") as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{path!r} is not a regular file", where=str(full), hint=_REBUILD)
             if status.st_size != entry.bytes:
                 message = f"{path!r} has {status.st_size} bytes, the bundle says {entry.bytes}"
                 raise CheckError(message, where=str(full), hint=_REBUILD)
@@ -97,6 +96,12 @@ def _verify(full: Path, path: str, entry: FileEntry) -> None:
         )
 
 
+def _check_regular(path: Path) -> None:
+    """InputError for a link, a folder or a device; opening a pipe would wait for ever. OSError if there is nothing."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise InputError("is not a regular file", where=str(path), hint=_REBUILD)
+
+
 def _unreadable(path: Path, error: OSError) -> InputError:
     what = "the file is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
     return InputError(what, where=str(path), hint=_REBUILD)
@@ -104,9 +109,8 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 def _read_own(root: Path, name: str) -> bytes:
     path = root / name
-    if path.is_symlink():
-        raise InputError("is a link", where=str(path), hint=_REBUILD)
     try:
+        _check_regular(path)
         with path.open("rb") as file:
             data = file.read(LARGEST_MANIFEST + 1)
     except OSError as error:
@@ -126,7 +130,7 @@ def open_bundle(path: str | os.PathLike[str], *, verify_hashes: bool = False) ->
     if not given.is_dir():
         what = "is a file, not a bundle" if given.exists() else "there is no such bundle"
         raise InputError(what, where=str(given), hint="a bundle is the folder that gimlet-compile -o writes")
-    if not (given / MANIFEST).exists():
+    if not os.path.lexists(given / MANIFEST):
         raise InputError(f"is not a bundle: it holds no {MANIFEST}", where=str(given), hint="compile the model again")
     root = given.resolve()
     text = _read_own(root, MANIFEST)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,15 @@ def test_a_missing_file_is_named(bundle: Path, name: str):
 def test_a_link_is_refused(bundle: Path, name: str):
     (bundle / name).rename(bundle.parent / "elsewhere")
     (bundle / name).symlink_to(bundle.parent / "elsewhere")
-    with pytest.raises(InputError, match="link"):
+    with pytest.raises(InputError, match=r"link|is not a regular file"):
+        open_bundle(bundle, verify_hashes=True)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_is_refused_and_not_waited_for(bundle: Path, name: str):
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    with pytest.raises(InputError, match="is not a regular file"):
         open_bundle(bundle, verify_hashes=True)
 
 
