@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.executors.base import DONE, HOST_MEMORY, Bindings, Buffer, Event, Executor, alloc_host
+from gimlet.runtime.executors.base import (
+    DONE,
+    HOST_MEMORY,
+    Bindings,
+    Buffer,
+    DeviceBuffer,
+    Event,
+    Executor,
+    alloc_host,
+)
 from gimlet.runtime.inputs import Signature
 from gimlet.runtime.manifest import DimRange
 from gimlet.runtime.schedule import CopyStep, LaunchStep, Place, PlaceKind, Schedule
@@ -27,6 +36,8 @@ SMALL_BYTES = 32 << 10
 """Up to this size a copy is quicker than binding the caller's own memory (1 µs against 3 µs at 4 KiB)."""
 
 KEPT_PLANS = 8
+KEPT_BYTES = 64 << 20
+"""A frame keeps this many plans, and no more than one where their inputs and outputs of the last run are larger."""
 
 Setter = Callable[[str, Buffer], None]
 Action = Callable[[Sequence[Event]], Event]
@@ -79,6 +90,7 @@ class ShapePlan:
         self._shapes = [place.spec.resolve(sizes) if _is_sized(place) else None for place in schedule.places]
         self._memory: list[Buffer | None] = [None] * len(schedule.places)
         self._setters: list[list[tuple[Setter, str]]] = [[] for _ in schedule.places]
+        self._bindings: list[Bindings] = []
         self._small_inputs: list[tuple[np.ndarray, int]] = []
         self._large_inputs: list[tuple[int, int]] = []
         self._fresh: list[tuple[int, tuple[int, ...], np.dtype]] = []
@@ -93,29 +105,32 @@ class ShapePlan:
         ]
 
     def _own_memory(self, frame: Frame, signature: Signature) -> None:
-        """Fills in the memory that stays the same from run to run."""
-        frame.reserve(zip(self._schedule.places, self._shapes, strict=True))
-        small: dict[int, np.ndarray] = {}
+        """Fills in the memory that stays the same from run to run, and stand-ins for what every run brings."""
+        given: dict[int, np.ndarray] = {}
         for position, place in enumerate(self._schedule.inputs):
             dtype = self._schedule.places[place].spec.numpy_type
             shape = signature[position]
             if nbytes(dtype, shape) <= SMALL_BYTES and not dtype.hasobject:
-                small[place] = alloc_host(dtype, shape)
-                self._small_inputs.append((small[place], position))
+                given[place] = alloc_host(dtype, shape)
+                self._small_inputs.append((given[place], position))
             else:
                 self._large_inputs.append((place, position))
-                small[place] = np.zeros(shape, dtype)
+                given[place] = np.zeros(shape, dtype)
+        kept: list[tuple[Place, tuple[int, ...]]] = []
         for place, shape in zip(self._schedule.places, self._shapes, strict=True):
             dtype = place.spec.numpy_type
             if place.kind is PlaceKind.INPUT:
-                self._memory[place.index] = small[place.index]
+                self._memory[place.index] = given[place.index]
             elif shape is None:
                 continue
             elif place.kind is PlaceKind.OUTPUT and nbytes(dtype, shape) > SMALL_BYTES:
                 self._fresh.append((place.index, shape, dtype))
                 self._memory[place.index] = np.empty(shape, dtype)
             else:
-                self._memory[place.index] = frame.scratch(place, dtype, shape)
+                kept.append((place, shape))
+        frame.reserve(kept)
+        for place, shape in kept:
+            self._memory[place.index] = frame.scratch(place, shape)
 
     def _launch(self, machinery: Machinery, step: LaunchStep) -> Action:
         executor = machinery.executor(step.segment, self._sizes)
@@ -138,6 +153,7 @@ class ShapePlan:
     def _bind(self, executor: Executor, step: LaunchStep) -> Bindings:
         inputs = {port: self._buffer(place) for port, place in step.inputs}
         bindings = executor.bind(inputs, {port: self._memory[place] for port, place in step.outputs})
+        self._bindings.append(bindings)
         for port, place in step.inputs:
             self._setters[place].append((bindings.set_input, port))
         for port, place in step.outputs:
@@ -226,6 +242,21 @@ class ShapePlan:
             outputs[name] = array.copy() if is_copied else array
         return outputs
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the caller's arrays that stay referenced until the next run of this plan."""
+        places = [place for place, _ in self._large_inputs] + [place for place, _, _ in self._fresh]
+        arrays = (self._memory[place] for place in places)
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+    def close(self) -> None:
+        """Frees what the plan holds in the frameworks and in devices' memory."""
+        for bindings in self._bindings:
+            bindings.close()
+        for buffer in self._memory:
+            if isinstance(buffer, DeviceBuffer):
+                buffer.free()
+
 
 def _is_sized(place: Place) -> bool:
     return place.kind in (PlaceKind.OUTPUT, PlaceKind.SCRATCH)
@@ -244,25 +275,37 @@ class Frame:
         """The plan for these input shapes, made on the first use. InputError where a shape is not allowed."""
         plan = self._plans.get(signature)
         if plan is None:
-            plan = self._plans[signature] = ShapePlan(self, signature)
-            if len(self._plans) > KEPT_PLANS:
-                self._plans.popitem(last=False)
+            plan = ShapePlan(self, signature)
+            self._plans[signature] = plan
+            while len(self._plans) > 1 and self._is_full():
+                _, oldest = self._plans.popitem(last=False)
+                oldest.close()
         return plan
 
-    def reserve(self, places: Iterable[tuple[Place, tuple[int, ...] | None]]) -> None:
+    def _is_full(self) -> bool:
+        return len(self._plans) > KEPT_PLANS or sum(plan.kept_bytes for plan in self._plans.values()) > KEPT_BYTES
+
+    def close(self) -> None:
+        """Frees every plan. The frame may be used again."""
+        for plan in self._plans.values():
+            plan.close()
+        self._plans.clear()
+
+    def reserve(self, places: Iterable[tuple[Place, tuple[int, ...]]]) -> None:
         """Makes every arena as large as the largest of these places."""
         sizes: dict[str, int] = {}
         for place, shape in places:
-            if shape is not None and place.memory == HOST_MEMORY:
+            if place.memory == HOST_MEMORY:
                 sizes[place.arena] = max(sizes.get(place.arena, 0), nbytes(place.spec.numpy_type, shape))
         for name, size in sizes.items():
             if name not in self._arenas or self._arenas[name].nbytes < size:
                 # Plans that were cut from the smaller arena would keep it: they go, and memory stays what is needed.
-                self._plans.clear()
+                self.close()
                 self._arenas[name] = alloc_host(np.dtype(np.uint8), (size,))
 
-    def scratch(self, place: Place, dtype: np.dtype, shape: tuple[int, ...]) -> Buffer:
+    def scratch(self, place: Place, shape: tuple[int, ...]) -> Buffer:
         """Memory of a place that stays from run to run: cut from its arena, or the device's own."""
+        dtype = place.spec.numpy_type
         if place.memory != HOST_MEMORY:
             return self.machinery.allocator(place.device).alloc(dtype, shape)
         return self._arenas[place.arena][: nbytes(dtype, shape)].view(dtype).reshape(shape)

@@ -151,7 +151,8 @@ class Program:
         if requests is not None:
             requests.shutdown(wait=True)
         self._runner.close()
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop().close()
         for executor in self._executors:
             executor.synchronize()
             executor.close()

@@ -157,7 +157,8 @@ class _Builder:
                 else PlaceKind.SCRATCH
             )
             self.place_of[name] = len(self.places)
-            arena = value.buffer if value.buffer is not None else f"value {name}"
+            is_shared = kind is PlaceKind.SCRATCH and value.buffer is not None
+            arena = f"buffer {value.buffer}" if is_shared else f"value {name}"
             self.places.append(Place(len(self.places), kind, spec, value.device, self.memory(value.device), arena))
 
     def add(self, step: ScheduleStep, name: str) -> None:

@@ -94,7 +94,18 @@ def test_a_failure_in_any_lane_reaches_the_caller(diamond: Path, chip, neg_progr
 def test_a_value_that_stays_on_a_device_is_not_copied(chain: Path, chip, neg_program):
     with neg_program(chain, on_chip=["gpu0"]) as program:
         np.testing.assert_array_equal(program(x=X)["d"], X)
-    assert chip.copies == ["upload", "download"]
+        assert chip.copies == ["upload", "download"]
+        np.testing.assert_array_equal(program(x=-X)["d"], -X)
+    assert chip.copies == ["upload", "download"] * 2 + ["free"] * 3
+
+
+def test_memory_on_a_device_goes_with_the_plan_that_it_was_for(chain: Path, chip, neg_program):
+    with neg_program(chain, on_chip=["gpu0"]) as program:
+        for rows in (8, 7, 6, 5, 4, 3, 2, 1):
+            program(x=np.repeat(X, rows, axis=0))
+        assert "free" not in chip.copies
+        program(x=np.repeat(X, 8, axis=0))
+    assert chip.copies.count("free") == 3 * 8
 
 
 def test_a_value_between_two_host_devices_is_not_copied_either(chain: Path, neg_program):

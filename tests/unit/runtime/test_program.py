@@ -9,7 +9,7 @@ import pytest
 import gimlet
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.executors.ort_library import OrtError
-from gimlet.runtime.frame import KEPT_PLANS, SMALL_BYTES
+from gimlet.runtime.frame import KEPT_BYTES, KEPT_PLANS, SMALL_BYTES
 
 
 def floats(n: int, seed: int = 0) -> np.ndarray:
@@ -120,6 +120,16 @@ def test_shapes_come_and_go_without_growing_memory(make_bundle, part):
             program(x=floats(n))
         (frame,) = program._idle
         assert len(frame._plans) == KEPT_PLANS
+
+
+def test_large_results_are_not_kept_for_many_shapes(make_bundle, part):
+    rows = KEPT_BYTES // 16 // 3
+    bundle = make_bundle([part("s0", "cpu", "Neg", ("x",), "y")], ranges={"n": (1, 2, rows)})
+    with gimlet.load(bundle) as program:
+        for n in range(rows, rows - 4, -1):
+            program(x=np.zeros((n, 4), np.float32))
+        (frame,) = program._idle
+        assert len(frame._plans) == 1
 
 
 def test_a_refused_input_leaves_the_program_usable(make_bundle, part):

@@ -51,8 +51,18 @@ def test_two_values_of_one_buffer_share_an_arena_one_after_the_other(make_bundle
             buffers={"a": "b0", "b": "b1", "c": "b0"},
         )
     )
-    assert arenas(found) == {"a": "b0", "b": "b1", "c": "b0"}
+    assert arenas(found) == {"a": "buffer b0", "b": "buffer b1", "c": "buffer b0"}
     assert [step.after for step in found.steps] == [(), (0,), (0, 1), (2,)]
+
+
+def test_an_output_shares_memory_with_nothing(make_bundle, part):
+    found = schedule(
+        make_bundle(
+            [part("s0", "cpu", "Neg", ("x",), "a"), part("s1", "cpu", "Neg", ("a",), "b")],
+            buffers={"a": "b0", "b": "b0"},
+        )
+    )
+    assert len({place.arena for place in found.places}) == len(found.places)
 
 
 def test_a_buffer_that_is_still_read_is_not_shared(make_bundle, part):
@@ -86,7 +96,7 @@ def test_an_independent_writer_waits_for_the_readers_of_what_it_overwrites(make_
     )
     launches = {step.id: step for step in found.steps}
     names = [step.id for step in found.steps]
-    assert arenas(found)["c"] == "b0"
+    assert arenas(found)["c"] == "buffer b0"
     reader, writer = (next(i for i in names if launches[i].segment == segment) for segment in ("s1", "s2"))
     assert names.index(reader) in launches[writer].after
 
