@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageDraw, ImageFont
 
 Inputs = dict[str, NDArray[Any]]
@@ -44,6 +46,27 @@ def draw(seed: int, height: int, width: int) -> NDArray[np.float32]:
         painter.text((4, top), line, font=ImageFont.load_default(size=30), fill="black")
     pixels = np.asarray(image, dtype=np.float32) / 255.0
     return np.ascontiguousarray(((pixels - 0.5) / 0.5).transpose(2, 0, 1)[None])
+
+
+def chain(path: Path, third: float = 1.0) -> Path:
+    """Four products of [n, 32] with weights of 32 × 32, `product0` to `product3`; the third weight is scaled."""
+    names = ["x", "a", "b", "c", "y"]
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+    for index in range(4):
+        weight = np.random.default_rng(index).standard_normal((32, 32)) * (third if index == 2 else 1.0)
+        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"w{index}"))
+        nodes.append(
+            helper.make_node("MatMul", [names[index], f"w{index}"], [names[index + 1]], name=f"product{index}")
+        )
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 32]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "chain", value[:1], value[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+CHAIN_BIND = {"n": "1:4:16"}
+CHAIN_PINS = {"product0": "cpu", "product1": "gpu0", "product2": "sram0", "product3": "cpu"}
 
 
 def _images(height: int, widths: tuple[int, ...]) -> Callable[[int], Inputs]:

@@ -5,30 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from tests.e2e.models import chain
 
 import gimlet
 from gimlet.tools import gimlet_compare, gimlet_diff
-
-
-def chain(path: Path, third: float) -> Path:
-    """Four products with a bias each; the third weight is `third`."""
-    names = ["x", "a", "b", "c", "y"]
-    nodes, weights = [], []
-    for index in range(4):
-        scale = third if index == 2 else 1.0
-        weight = scale * np.random.default_rng(index).standard_normal((32, 32)).astype(np.float32)
-        weights.append(numpy_helper.from_array(weight.astype(np.float32), f"w{index}"))
-        nodes.append(
-            helper.make_node("MatMul", [names[index], f"w{index}"], [names[index + 1]], name=f"product{index}")
-        )
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 32]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "chain", value[:1], value[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""What a bundle promises: the same bytes again, placements and costs that can be given back, programs that stand alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.e2e.models import CHAIN_BIND, CHAIN_PINS, chain
+
+import gimlet
+from gimlet.tools import gimlet_compile
+
+RACK = Path(__file__).resolve().parents[2] / "examples" / "topologies" / "rack.toml"
+X = np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32)
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        gimlet_compile.main([str(arg) for arg in args])
+    streams = capsys.readouterr()
+    assert not stop.value.code, streams.err
+    return streams.out
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_warm_rebuild_is_equal_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = str(chain(tmp_path / "chain.onnx"))
+    built = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        built.append(
+            gimlet.compile(
+                model,
+                topology=RACK,
+                bind=CHAIN_BIND,
+                pins=CHAIN_PINS,
+                output=folder / "out.gimlet",
+                cache=tmp_path / "cache",
+            )
+        )
+    assert {segment.device for segment in built[0].manifest.segments} == {"cpu", "gpu0", "sram0"}
+    assert built[0].id == built[1].id
+    assert contents(built[0].path) == contents(built[1].path)
+
+
+def test_costs_and_a_placement_given_back_decide_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    placement, costs = tmp_path / "placement.json", tmp_path / "costs.json"
+    common = [chain(tmp_path / "chain.onnx"), "--bind", "n=1:4:16", "--topology", RACK, "--dry-run", "--json"]
+    forced = [part for regex, device in CHAIN_PINS.items() for part in ("--pin", f"{regex}={device}")]
+    first = json.loads(run(capsys, *common, *forced, "--save-placement", placement, "--save-costs", costs))
+    again = json.loads(run(capsys, *common, "--placement", placement, "--costs", costs))
+    assert [op["device"] for op in first["ops"]] == [op["device"] for op in again["ops"]]
+    assert first["segments"] == again["segments"]
+
+
+def test_ir_goes_on_from_its_phase_to_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(chain(tmp_path / "chain.onnx"))
+    whole = gimlet.compile(model, bind=CHAIN_BIND, output=tmp_path / "whole.gimlet")
+    run(capsys, whole.path / "module.mlir", "-o", tmp_path / "again.gimlet")
+    with gimlet.load(whole.path) as first, gimlet.load(tmp_path / "again.gimlet") as second:
+        for name, value in first(x=X).items():
+            np.testing.assert_array_equal(second(x=X)[name], value)
+
+
+SRAM_ALONE = """
+import sys
+for name in ("onnxruntime", "onnx", "torch", "xdsl"):
+    sys.modules[name] = None
+import numpy as np
+import gimlet
+with gimlet.load(sys.argv[1]) as program:
+    np.savez(sys.argv[3], **program(**np.load(sys.argv[2])))
+"""
+
+
+def test_a_program_for_the_accelerator_stands_alone(tmp_path: Path) -> None:
+    """It runs where onnxruntime cannot be imported and the portable ONNX is gone."""
+    model = str(chain(tmp_path / "chain.onnx"))
+    bundle = gimlet.compile(
+        model, topology=RACK, bind=CHAIN_BIND, pins={"product": "sram0"}, output=tmp_path / "out.gimlet"
+    )
+    with gimlet.load(bundle.path) as program:
+        wanted = program(x=X)
+    for portable in bundle.path.glob("segments/*/model.onnx"):
+        portable.unlink()
+    np.savez(tmp_path / "in.npz", x=X)
+    command = [sys.executable, "-c", SRAM_ALONE, bundle.path, tmp_path / "in.npz", tmp_path / "out.npz"]
+    subprocess.run([str(part) for part in command], check=True, timeout=300)
+    found = np.load(tmp_path / "out.npz")
+    assert sorted(found.files) == sorted(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value)
