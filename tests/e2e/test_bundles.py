@@ -1,4 +1,4 @@
-"""What a bundle promises: the same bytes again, placements and costs that can be given back, programs that stand alone."""
+"""What a bundle promises: equal bytes, placements and costs that can be given back, programs that stand alone."""
 
 from __future__ import annotations
 
