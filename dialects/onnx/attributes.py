@@ -53,10 +53,12 @@ class StringsAttr(ParametrizedAttribute):
     """A tensor of strings: `#onnx.strings<["a", "b"], tensor<2x!onnx.string>>`."""
 
     name = "onnx.strings"
-    values: ArrayAttr[StringAttr] = param_def()
+    values: ArrayAttr[Attribute] = param_def()
     type: TensorType[Attribute] = param_def()
 
     def verify(self) -> None:
+        if any(kind_of(value) != "string" for value in self.values):
+            raise VerifyException(f"onnx.strings holds strings, not {self.values}")
         wanted = int(np.prod(self.type.get_shape()))
         if len(self.values) != wanted:
             raise VerifyException(f"{self.type} holds {wanted} strings, not {len(self.values)}")
@@ -150,7 +152,7 @@ def tensor_attr(array: np.ndarray[Any, Any]) -> InlineTensor:
 def tensor_value(attribute: Attribute) -> np.ndarray[Any, Any]:
     """The array that a tensor attribute holds, read-only. InputError for one whose bytes are in the weight store."""
     if isinstance(attribute, StringsAttr):
-        texts = [text.data for text in attribute.values]
+        texts = [text_of(text) for text in attribute.values]
         return np.array(texts, dtype=np.object_).reshape(attribute.type.get_shape())
     if isinstance(attribute, RawAttr):
         raw = np.frombuffer(bytes.fromhex(attribute.hex.data), dtype=dtype_of(attribute.type))

@@ -62,7 +62,7 @@ def value_name(value: SSAValue) -> str:
     """
     if value.name_hint is None:
         assign_names(_root(value))
-    return decode_name(value.name_hint or "")
+    return proposed_name(value)
 
 
 def _root(value: SSAValue) -> Operation:

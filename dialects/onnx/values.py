@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xdsl.ir import OpResult, SSAValue
 
-from gimlet.dialects.onnx.attributes import WeightAttr, tensor_value
+from gimlet.dialects.onnx.attributes import WeightAttr, tensor_value, text_of
 from gimlet.dialects.onnx.extra_ops import InitializerOp
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.types import dims_of
@@ -36,20 +36,16 @@ def constant_value(
     if not isinstance(value, OpResult) or not isinstance(value.op, OnnxOp):
         return None
     op = value.op
-    if isinstance(op, InitializerOp):
-        attribute = op.properties.get("value")
-        key = op.key
-    elif op.op_type == "Constant" and not op.domain:
-        attribute = op.properties.get("value")
-        key = attribute.key.data if isinstance(attribute, WeightAttr) else None
-        if attribute is None:
-            return _from_scalar(op)
-    else:
+    if not isinstance(op, InitializerOp) and (op.op_type != "Constant" or op.domain):
         return None
     if max_elements is not None and not _fits(value, max_elements):
         return None
+    attribute = op.properties.get("value")
+    key = op.key if isinstance(op, InitializerOp) else None
+    if isinstance(attribute, WeightAttr):
+        key = text_of(attribute.key)
     if key is None:
-        return tensor_value(attribute) if attribute is not None else None
+        return tensor_value(attribute) if attribute is not None else _from_scalar(op)
     if ctx is None or key not in ctx.weights or not ctx.weights[key].has_data:
         return None
     return ctx.weights[key].array()
