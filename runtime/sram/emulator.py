@@ -175,8 +175,11 @@ class _KernelRun:
                 flat = self.memory.pad(access.tensor, flat, access.shape, padding, access.fill)
                 valid = None if valid is None else self.memory.pad(access.tensor, valid, access.shape, padding, True)
                 seen = seen.shifted(padding)
-        if not seen.empty and (wrong := seen.outside()) is not None:
-            self.outside(step, seen, *wrong)
+        still = seen
+        if isinstance(instruction, Gather):
+            still = seen.standing(sum(len(group) for group in access.axes[: instruction.axis]))
+        if not seen.empty and (wrong := still.outside()) is not None:
+            self.outside(step, still, *wrong)
         return seen, flat, valid
 
     def store(self, step: Step, store: Store) -> None:

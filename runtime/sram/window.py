@@ -82,6 +82,11 @@ class Window:
         base = tuple(position + low for position, (low, _) in zip(self.base, padding, strict=True))
         return replace(self, shape=shape, base=base)
 
+    def standing(self, counter: int) -> Window:
+        """The positions with one counter at its first step only."""
+        dim, step, _ = self.counters[counter]
+        return replace(self, counters=(*self.counters[:counter], (dim, step, 1), *self.counters[counter + 1 :]))
+
     def whole_blocks(self, block: int) -> bool:
         """Whether the last counter runs along the last dimension over whole blocks, or to its end, for every item."""
         last = len(self.shape) - 1

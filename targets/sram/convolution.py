@@ -24,7 +24,7 @@ from gimlet.targets.sram.expression import Argument, Place, evaluate, views_of
 from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.views import Counter, Shape, View
 
-_POSITIONS = (256, 128, 64, 32)
+_POSITIONS = (256, 128, 64, 32, 16)
 _VECTOR_TILE = 4096
 
 

@@ -16,7 +16,7 @@ from gimlet.targets.sram.expression import Argument, Index, Place, evaluate, nod
 from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.views import Counter, Shape, View
 
-_ROWS = (256, 128, 64, 32)
+_ROWS = (256, 128, 64, 32, 16, 8)
 
 
 def product_of(sizes: Sequence[Expr]) -> Expr:

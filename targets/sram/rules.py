@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gimlet.targets.sram import rules_attention, rules_elementwise, rules_matrix, rules_reduce, rules_shape
+from gimlet.targets.sram import (
+    rules_attention,
+    rules_elementwise,
+    rules_gather,
+    rules_matrix,
+    rules_reduce,
+    rules_shape,
+)
 from gimlet.targets.sram.lowering import Rule
 
 RULES: Mapping[str, Rule] = {
     **rules_elementwise.RULES,
     **rules_shape.RULES,
+    **rules_gather.RULES,
     **rules_matrix.RULES,
     **rules_reduce.RULES,
     **rules_attention.RULES,

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from xdsl.ir import SSAValue
-
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Constant
 from gimlet.targets.sram.convolution import whole_place
-from gimlet.targets.sram.expression import emit_elementwise
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.views import Counter, Shape, View
@@ -134,89 +130,6 @@ def _concat(lowering: Lowering, op: OnnxOp) -> None:
     lowering.define(value, target)
 
 
-def _gather(lowering: Lowering, op: OnnxOp) -> None:
-    data, indices, value = present(op, 0), present(op, 1), result(op)
-    axis = int(op.attr("axis", 0)) % len(shape_of(data))
-    known = lowering.known(indices)
-    if known is not None and _evenly_spaced(known):
-        lowering.define(value, _picked(lowering, data, axis, known, shape_of(value)))
-        return
-    source = lowering.view(data)
-    size = source.shape[axis]
-    if size == ONE:
-        count = shape_of(indices)
-        view = source.squeeze(axis)
-        for position, length in enumerate(count):
-            view = view.unsqueeze(axis + position).expand(
-                (*view.shape[: axis + position], length, *view.shape[axis + position :])
-            )
-        lowering.define(value, view)
-        return
-    wrapped = _wrapped(lowering, indices, size)
-    lowering.define(value, _gathered(lowering, source, axis, wrapped, value))
-
-
-def _evenly_spaced(indices: np.ndarray) -> bool:
-    steps = np.diff(indices.reshape(-1).astype(np.int64))
-    return indices.size > 0 and bool(indices.size < 2 or (steps == steps[0]).all()) and not (steps == 0).any()
-
-
-def _picked(lowering: Lowering, data: SSAValue, axis: int, indices: np.ndarray, shape: Shape) -> View:
-    """A Gather of constant, evenly spaced indices, which is a slice."""
-    view = lowering.view(data)
-    flat = [int(each) for each in indices.reshape(-1)]
-    first = Expr.const(flat[0]) if flat[0] >= 0 else view.shape[axis] + flat[0]
-    step = flat[1] - flat[0] if len(flat) > 1 else 1
-    view = view.slice(axis, first, Expr.const(len(flat)), step)
-    if indices.ndim != 1:
-        view = view.squeeze(axis) if not indices.ndim else reshaped(lowering, view, shape)
-    return view
-
-
-def _wrapped(lowering: Lowering, indices: SSAValue, size: Expr) -> View:
-    """Indices in memory as a vector, negative ones counted from the end."""
-    shape, dtype = shape_of(indices), vector_type(indices)
-    argument = lowering.argument(indices)
-    negative = lowering.node("less", (argument, 0), shape, "i1")
-    end = lowering.node("add", (argument, size), shape, dtype)
-    chosen = lowering.node("select", (negative, end, argument), shape, dtype)
-    target = lowering.builder.temporary(dtype, shape)
-    emit_elementwise(lowering.builder, chosen, target, "indices")
-    count = ONE
-    for each in shape:
-        count = count * each
-    return reshaped(lowering, target, (count,))
-
-
-def _gathered(lowering: Lowering, source: View, axis: int, indices: View, value: SSAValue) -> View:
-    """The kernel of a Gather: rows of the source at positions that a tile of indices gives."""
-    walk = source.walks[axis]
-    if walk is None:
-        raise RefusedError("it gathers along a dimension that repeats one element")
-    if indices.walks[0] is None:
-        indices = indices.rigid()
-    builder = lowering.builder
-    shape = (*source.shape[:axis], indices.shape[0], *source.shape[axis + 1 :])
-    target = builder.temporary(source.dtype, shape)
-    with builder.kernel("gather") as kernel:
-        best = [builder.bounds.best(size) for size in shape]
-        steps = [1] * len(shape)
-        steps[axis] = min(best[axis], 64)
-        room = 4096 // steps[axis]
-        for dim in reversed([dim for dim in range(len(shape)) if dim != axis]):
-            steps[dim] = max(1, min(best[dim], room))
-            room = max(1, room // steps[dim])
-        ranges = [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
-        place = whole_place(shape, ranges)
-        at = ranges[axis]
-        positions = kernel.load(indices, [at.start], [[Counter(0, at.size)]], [at.step], repeated=True)
-        begin = [ZERO if dim == axis else each for dim, each in enumerate(place.begin)]
-        access = source.access(begin, place.tile, repeated=True)
-        tile = kernel.gather(access, source.dtype, place.limits, positions, axis)
-        kernel.store(target, place.begin, place.tile, tile)
-    return reshaped(lowering, target, shape_of(value))
-
-
 def _shape(lowering: Lowering, op: OnnxOp) -> None:
     dims = shape_of(present(op, 0))
     start, end = op.attr("start", 0), op.attr("end")
@@ -336,7 +249,6 @@ RULES: dict[str, Rule] = {
     "DepthToSpace": _depth_to_space,
     "Expand": _expand,
     "Flatten": _reshape,
-    "Gather": _gather,
     "Identity": _identity,
     "Pad": _pad,
     "Reshape": _reshape,
