@@ -6,15 +6,14 @@ host itself, where inputs come from and outputs go to: it has no launch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from gimlet.compiler.placement.problem import Problem
 
 _INFINITE = float("inf")
-_BUDGET = 4000
-_LARGEST = 24
+_LARGEST = 100
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,13 @@ class BlockTable:
     """Seconds of node by place, transfers, and the blocks solved so far: equal layers are solved once.
 
     `charge` is a price of node by place (of either sign) that is added to the seconds of a block once, whatever its
-    schedule: the multipliers of `relaxed_bound`.
+    schedule: the multipliers of `relaxed_bound`. `budget` is how many branches a block's search may follow.
     """
 
     seconds: list[list[float]]
     problem: Problem
     charge: list[list[float]]
+    budget: int
     solved: dict[object, tuple[float, tuple[int, ...]]] = field(
         default_factory=dict[object, tuple[float, tuple[int, ...]]]
     )
@@ -96,13 +96,18 @@ class _Search:
         self.charge = [table.charge[node] for node in block.inner]
         self.places = [[p for p, s in enumerate(row) if s < _INFINITE] for row in self.rows]
         self.count = len(block.inner)
+        self.launch = [
+            table.problem.devices[table.device(place)].segment_overhead_s for place in range(len(table.problem.places))
+        ]
         least = [min(self.charge[i][p] for p in places) for i, places in enumerate(self.places)]
         self.least_after = [sum(least[i:]) for i in range(self.count + 1)]
         self.floor = 0.0 if block.direct is None else table.hop(ends.first, ends.last, block.direct)
         self.tail = self._tails()
         self.best = _INFINITE
         self.best_places: tuple[int, ...] = ()
-        self.budget = _BUDGET
+        self.budget = table.budget
+        # The least that a branch could reach that was not followed when the budget had run out.
+        self.open = _INFINITE
 
     def run(self) -> tuple[float, tuple[int, ...]]:
         for place in sorted({place for places in self.places for place in places}):
@@ -111,7 +116,7 @@ class _Search:
         if self.count > _LARGEST:
             return self._coarse(), self.best_places
         self._descend([], [], {}, 0.0)
-        return (self.best if self.budget > 0 else self._coarse()), self.best_places
+        return (self.best if self.budget > 0 else max(min(self.best, self.open), self._coarse())), self.best_places
 
     def _fastest(self, index: int) -> int:
         return min(self.places[index], key=lambda place: self.rows[index][place] + self.charge[index][place])
@@ -138,57 +143,89 @@ class _Search:
                 tails[index][place] = longest
         return tails
 
-    def _finish(self, index: int, place: int, places: Sequence[int], finish: Sequence[float]) -> float:
-        """When inner node `index` on `place` can have ended, given its predecessors' places and ends."""
-        source = self.block.sources[index]
-        start = self.table.hop(self.ends.first, place, source)
-        for before, size in self.block.edges[index]:
-            start = max(start, finish[before] + self.table.hop(places[before], place, size))
-        return start + self.rows[index][place]
+    def _step(self, index: int, place: int, places: Sequence[int], finish: Sequence[float]) -> tuple[float, float]:
+        """When inner node `index` on `place` can have ended, and when its inputs from elsewhere have arrived.
 
-    def _lead(self, place: int) -> float:
-        """Time at the block's edges in which `place` cannot work: the launch after the first joint's own."""
-        return self.table.hop(self.ends.first, place, None)
+        The second is -1 where there are none, so that the node can be in the first joint's segment.
+        """
+        source = self.block.sources[index]
+        launch = self.launch[place]
+        start = self.table.hop(self.ends.first, place, source)
+        arrival = -1.0
+        if place != self.ends.first and source is not None:
+            arrival = start - launch
+        for before, size in self.block.edges[index]:
+            ready = finish[before] + self.table.hop(places[before], place, size)
+            start = max(start, ready)
+            if places[before] != place:
+                arrival = max(arrival, ready - launch)
+        return start + self.rows[index][place], arrival
+
+    def _busy(self, loads: Mapping[int, tuple[float, float]]) -> float:
+        """The time until a place has done its nodes, at least.
+
+        On the first joint's place, whatever needs an input from elsewhere needs a launch. On another place there is one
+        launch, after all inputs from elsewhere have arrived, or there are two. A device does one thing at a time.
+        """
+        longest = 0.0
+        devices: dict[int, float] = {}
+        for place, (work, arrival) in loads.items():
+            launch = self.launch[place]
+            if place == self.ends.first:
+                spent = work + (launch if arrival >= 0 else 0.0)
+                longest = max(longest, spent)
+            else:
+                spent = work + launch
+                longest = max(longest, spent + min(max(arrival, 0.0), launch))
+            device = self.table.device(place)
+            devices[device] = devices.get(device, 0.0) + spent
+        return max(longest, *devices.values(), 0.0)
+
+    def _added(
+        self, loads: Mapping[int, tuple[float, float]], index: int, place: int, arrival: float
+    ) -> dict[int, tuple[float, float]]:
+        work, before = loads.get(place, (0.0, -1.0))
+        return {**loads, place: (work + self.rows[index][place], max(before, arrival))}
 
     def _offer(self, places: list[int]) -> None:
         """Makes `places` the incumbent where it is better."""
         finish: list[float] = []
-        loads: dict[int, float] = {}
+        loads: dict[int, tuple[float, float]] = {}
         value = self.floor
         for index, place in enumerate(places):
-            finish.append(self._finish(index, place, places, finish))
-            value = max(value, finish[index] + self.tail[index][place])
-            device = self.table.device(place)
-            loads[device] = loads.get(device, self._lead(place)) + self.rows[index][place]
-        value = max([value, *loads.values()]) + sum(self.charge[i][place] for i, place in enumerate(places))
+            end, arrival = self._step(index, place, places, finish)
+            finish.append(end)
+            value = max(value, end + self.tail[index][place])
+            loads = self._added(loads, index, place, arrival)
+        value = max(value, self._busy(loads)) + sum(self.charge[i][place] for i, place in enumerate(places))
         if value < self.best:
             self.best, self.best_places = value, tuple(places)
 
     def _helps(self, value: float) -> bool:
         return value < self.best - 1e-9 * abs(self.best)
 
-    def _descend(self, places: list[int], finish: list[float], loads: dict[int, float], charged: float) -> None:
+    def _descend(
+        self, places: list[int], finish: list[float], loads: Mapping[int, tuple[float, float]], charged: float
+    ) -> None:
         index = len(places)
         if index == self.count:
             self._offer(places)
             return
-        if self.budget <= 0:
-            return
         self.budget -= 1
-        choices: list[tuple[float, int, float, dict[int, float]]] = []
+        choices: list[tuple[float, int, float, dict[int, tuple[float, float]]]] = []
         for place in self.places[index]:
-            end = self._finish(index, place, places, finish)
-            device = self.table.device(place)
-            before = loads.get(device)
-            load = (self._lead(place) if before is None else before) + self.rows[index][place]
-            reach = max(end + self.tail[index][place], load, self.floor, *loads.values())
+            end, arrival = self._step(index, place, places, finish)
+            after = self._added(loads, index, place, arrival)
+            reach = max(end + self.tail[index][place], self._busy(after), self.floor)
             reach += charged + self.charge[index][place] + self.least_after[index + 1]
-            if self._helps(reach):
-                choices.append((reach, place, end, {**loads, device: load}))
+            choices.append((reach, place, end, after))
         for reach, place, end, after in sorted(choices, key=lambda choice: choice[:2]):
-            if self._helps(reach):
-                charge = self.charge[index][place]
-                self._descend([*places, place], [*finish, end], after, charged + charge)
+            if not self._helps(reach):
+                continue
+            if self.budget <= 0:
+                self.open = min(self.open, reach)
+            else:
+                self._descend([*places, place], [*finish, end], after, charged + self.charge[index][place])
 
     def _coarse(self) -> float:
         """Where the search was too long: the longest path, and the work spread over all devices at their best."""
@@ -221,7 +258,7 @@ class _Search:
             if not ratios:
                 continue
             device = self.table.device(place)
-            lead, rate = self._lead(place), 1 / max(min(ratios), 1e-12)
+            lead, rate = self.table.hop(self.ends.first, place, None), 1 / max(min(ratios), 1e-12)
             before = rates.get(device, (lead, rate))
             rates[device] = min(before[0], lead), max(before[1], rate)
         steps = sorted(rates.values())

@@ -46,6 +46,8 @@ class _Groups:
         self.members: dict[int, list[int]] = {node: [node] for node in range(count)}
         self.successors = [set(nodes) for nodes in problem.successors]
         self.predecessors = [set(nodes) for nodes in problem.predecessors]
+        # A topological order of the groups, with holes where groups have gone, and each group's position in it.
+        self.order: list[int | None] = list(range(count))
         self.rank = list(range(count))
         self.cost: list[dict[int, float]] = [
             {place: problem.nodes[node].options[place].seconds for place in problem.allowed[node]}
@@ -79,7 +81,8 @@ class _Groups:
         return False
 
     def merge(self, left: int, right: int) -> int:
-        """Merges two groups, whose contraction must leave no cycle."""
+        """Merges two groups joined by an edge from left to right that has no detour."""
+        self._reorder(left, right)
         kept, gone = (left, right) if len(self.members[left]) >= len(self.members[right]) else (right, left)
         common = self.common(kept, gone)
         self.cost[kept] = {place: self.cost[kept][place] + self.cost[gone][place] for place in common}
@@ -93,22 +96,33 @@ class _Groups:
             graph[kept] -= {kept, gone}
             graph[gone] = set()
         self.parent[gone] = kept
-        self._rerank()
+        self.order[self.rank[gone]] = None
         return kept
 
-    def _rerank(self) -> None:
-        """Positions in a topological order; only their order matters, to cut searches short."""
-        waiting = {group: len(self.predecessors[group]) for group in self.members}
-        ready = [group for group, count in waiting.items() if not count]
-        position = 0
-        while ready:
-            group = ready.pop()
+    def _reorder(self, left: int, right: int) -> None:
+        """Puts both groups next to each other in the order: what follows `left` goes behind them, the rest before.
+
+        Nothing that follows `left` leads to `right`, so what was between them stays in order.
+        """
+        first, last = self.rank[left], self.rank[right]
+        following = {left}
+        before: list[int] = []
+        behind: list[int] = []
+        for position in range(first + 1, last):
+            group = self.order[position]
+            if group is None:
+                continue
+            if following.isdisjoint(self.predecessors[group]):
+                before.append(group)
+            else:
+                following.add(group)
+                behind.append(group)
+        placed = [*before, left, right, *behind]
+        for position, group in enumerate(placed, first):
+            self.order[position] = group
             self.rank[group] = position
-            position += 1
-            for following in self.successors[group]:
-                waiting[following] -= 1
-                if not waiting[following]:
-                    ready.append(following)
+        for position in range(first + len(placed), last + 1):
+            self.order[position] = None
 
 
 def coarsen(problem: Problem, limit: int = 48) -> Coarse:

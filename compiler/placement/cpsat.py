@@ -19,7 +19,7 @@ class Limits:
     `seconds` is wall time and makes the answer depend on the machine; None is no such limit.
     """
 
-    work: float = 4.0
+    work: float = 2.0
     seconds: float | None = None
     seed: int = 0
     gap: float = 1e-4

@@ -118,8 +118,9 @@ def best_of(problem: Problem, candidates: Iterable[Sequence[int]]) -> Found:
     return min(found, key=lambda candidate: candidate.rank(problem.rules.objective))
 
 
-def climb(problem: Problem, start: Found, evaluations: int = 600) -> Found:
+def climb(problem: Problem, start: Found) -> Found:
     """Moves one node, or two neighbours, to another place while that helps; first to where a neighbour is."""
+    evaluations = min(600, 30_000 // max(len(problem.nodes), 1))
     best = start
     for near in (True, False):
         improved = True
@@ -154,9 +155,10 @@ def _moves(problem: Problem, here: Sequence[int], near: bool) -> Iterator[tuple[
                     yield pair, place
 
 
-def refine(problem: Problem, start: Found, evaluations: int = 250) -> Found:
+def refine(problem: Problem, start: Found) -> Found:
     """Moves nodes at the borders of segments into the segment of a neighbour while that helps."""
     objective = problem.rules.objective
+    evaluations = min(250, 100_000 // max(len(problem.nodes), 1))
     best = start
     improved = True
     while improved and evaluations > 0:

@@ -28,6 +28,12 @@ def read_topology(module: ModuleOp) -> Topology:
         devices.append(Device(name, kind))
     links: list[Link] = []
     for name, link in op.links.items():
-        described = load_link(link.kind.data, where=f"placement.link @{name}")
-        links.append(Link(name, link.kind.data, link.between, described.latency_s, described.bandwidth))
+        latency_s, bandwidth = link.speed or _speed(name, link.kind.data)
+        links.append(Link(name, link.kind.data, link.between, latency_s, bandwidth))
     return Topology(op.sym_name.data, tuple(devices), tuple(links), op.host_name)
+
+
+def _speed(name: str, kind: str) -> tuple[float, float]:
+    """Latency in seconds and bytes per second of a kind of link."""
+    described = load_link(kind, where=f"placement.link @{name}")
+    return described.latency_s, described.bandwidth

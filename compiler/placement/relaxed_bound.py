@@ -16,6 +16,7 @@ from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxat
 from gimlet.compiler.placement.problem import Problem
 
 _STEPS = 24
+_LARGEST_BLOCK = 24
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,16 @@ def relaxed_bound(
 ) -> tuple[LatencyBound, list[tuple[int, ...]]]:
     """The best bound over multipliers, and the placements seen. `best_known` sets the length of the steps.
 
-    Multipliers are sought for the amount of leaving out that is best without rules, and for the largest one: charges
-    are exact on a chain, and weak in a block that is too large to search.
+    Multipliers are sought with as little left out as leaves no block larger than a search is quick for: charges are
+    exact there, and weak in a block that is only bounded.
     """
     rules = resources(problem)
     if not rules or not problem.nodes:
         return start, []
-    best = start
     seen: dict[tuple[int, ...], None] = {}
-    for choice in sorted({start.choice, len(relaxation.choices) - 1}):
-        found = _ascend(problem, relaxation, rules, choice, best_known, seen)
-        if found.seconds > best.seconds:
-            best = found
-    return LatencyBound(best.seconds, start.place, start.choice), list(seen)
+    choice = next(c for c in range(len(relaxation.choices)) if relaxation.largest_block(c) <= _LARGEST_BLOCK)
+    found = _ascend(problem, relaxation, rules, choice, best_known, seen)
+    return LatencyBound(max(found.seconds, start.seconds), start.place, start.choice), list(seen)
 
 
 def _ascend(

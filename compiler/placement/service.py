@@ -86,7 +86,7 @@ class PlacementOptions:
     seed: int = 0
     bounds: Mapping[Objective, float] = field(default_factory=dict[Objective, float])
     max_segments: int | None = None
-    work: float = 4.0
+    work: float = 2.0
 
 
 @dataclass(frozen=True)
