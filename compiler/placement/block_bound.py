@@ -14,6 +14,7 @@ from gimlet.compiler.placement.problem import Problem
 
 _INFINITE = float("inf")
 _LARGEST = 100
+_MOST = 40_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class BlockTable:
     """Seconds of node by place, transfers, and the blocks solved so far: equal layers are solved once.
 
     `charge` is a price of node by place (of either sign) that is added to the seconds of a block once, whatever its
-    schedule: the multipliers of `relaxed_bound`. `budget` is how many branches a block's search may follow.
+    schedule: the multipliers of `relaxed_bound`. `budget` is how many branches all
+    searches may still follow together, at most `_MOST` each.
     """
 
     seconds: list[list[float]]
@@ -105,7 +107,7 @@ class _Search:
         self.tail = self._tails()
         self.best = _INFINITE
         self.best_places: tuple[int, ...] = ()
-        self.budget = table.budget
+        self.budget = min(table.budget, _MOST)
         # The least that a branch could reach that was not followed when the budget had run out.
         self.open = _INFINITE
 
@@ -115,7 +117,9 @@ class _Search:
         self._offer([self._fastest(i) for i in range(self.count)])
         if self.count > _LARGEST:
             return self._coarse(), self.best_places
+        self.table.budget -= self.budget
         self._descend([], [], {}, 0.0)
+        self.table.budget += max(self.budget, 0)
         return (self.best if self.budget > 0 else max(min(self.best, self.open), self._coarse())), self.best_places
 
     def _fastest(self, index: int) -> int:

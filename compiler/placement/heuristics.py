@@ -15,18 +15,18 @@ from gimlet.compiler.placement.segments import POLICIES, Found, carve, judge, re
 
 
 def single_places(problem: Problem) -> list[tuple[int, ...]]:
-    """Everything on one place, for each place; what it refuses goes where it is fastest, or stays with its input."""
+    """Everything on one place, for each place; what it refuses goes where it is fastest, or to the host if it may."""
     fastest = fastest_places(problem)
+    hosts = [place for place, device in enumerate(problem.device_of) if device == problem.host]
     found: dict[tuple[int, ...], None] = {}
     for place in range(len(problem.places)):
         if not any(place in allowed for allowed in problem.allowed):
             continue
-        found[tuple(place if place in allowed else fastest[n] for n, allowed in enumerate(problem.allowed))] = None
-        for second in range(len(problem.places)):
-            chosen = [
+        for second in (-1, *hosts):
+            chosen = (
                 place if place in allowed else second if second in allowed else fastest[n]
                 for n, allowed in enumerate(problem.allowed)
-            ]
+            )
             found[tuple(chosen)] = None
     return list(found)
 

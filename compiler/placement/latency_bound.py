@@ -26,7 +26,7 @@ from gimlet.compiler.placement.block_bound import Block, BlockTable, Ends, solve
 from gimlet.compiler.placement.problem import Problem
 
 _SPANS = (10**9, 64, 16, 4, 0)
-_BUDGET, _CHARGED_BUDGET = 40_000, 400
+_BUDGET = 100_000
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Relaxation:
                 self.output_bytes[value.producer] = self.output_bytes.get(value.producer, 0) + value.size_bytes
 
 
-def latency_bound(problem: Problem) -> LatencyBound:
+def latency_bound(problem: Problem, budget: int = _BUDGET) -> LatencyBound:
     """The best bound over all amounts of leaving out. Rules other than pins are not used."""
-    return LatencyRelaxation(problem).bound()
+    return LatencyRelaxation(problem).bound(budget=budget)
 
 
 class LatencyRelaxation:
@@ -88,15 +88,16 @@ class LatencyRelaxation:
         kept = {limit: tuple(n for n, span in enumerate(spans) if span <= limit) for limit in _SPANS}
         self.choices = list(dict.fromkeys(kept.values()))
 
-    def bound(self, charge: list[list[float]] | None = None, choice: int | None = None) -> LatencyBound:
+    def bound(
+        self, charge: list[list[float]] | None = None, choice: int | None = None, budget: int = _BUDGET
+    ) -> LatencyBound:
         """A lower bound on latency plus charges: `charge[node][place]` is paid where the node is on the place.
 
-        `choice` is one amount of leaving out; by default all are tried.
+        `choice` is one amount of leaving out; by default all are tried. `budget` limits the searches, all together.
         """
         if not self.problem.nodes:
             return LatencyBound(0.0, ())
         charges = charge or [[0.0] * len(self.problem.places) for _ in self.problem.nodes]
-        budget = _BUDGET if charge is None else _CHARGED_BUDGET
         table = BlockTable(self.relaxation.seconds, self.problem, charges, budget)
         best: LatencyBound | None = None
         for number, kept in enumerate(self.choices):

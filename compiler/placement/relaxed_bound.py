@@ -16,6 +16,7 @@ from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxat
 from gimlet.compiler.placement.problem import Problem
 
 _STEPS = 24
+_BUDGET = 4_000
 _LARGEST_BLOCK = 24
 
 
@@ -84,7 +85,7 @@ def _ascend(
     """Subgradient steps from multipliers of zero; notes the placements seen."""
     places = range(len(problem.places))
     multipliers = [0.0] * len(rules)
-    best = found = relaxation.bound(None, choice)
+    best = found = relaxation.bound(None, choice, _BUDGET)
     pace, stalled = 1.0, 0
     for _ in range(_STEPS):
         missing = [rule.missing(found.place) for rule in rules]
@@ -98,7 +99,7 @@ def _ascend(
         charge = [
             [-sum(u * rule.amount[n][p] for u, rule in priced) for p in places] for n in range(len(problem.nodes))
         ]
-        plain = relaxation.bound(charge, choice)
+        plain = relaxation.bound(charge, choice, _BUDGET)
         found = LatencyBound(plain.seconds + sum(u * rule.least for u, rule in priced), plain.place, choice)
         seen[found.place] = None
         if found.seconds > best.seconds * (1 + 1e-4):

@@ -102,13 +102,20 @@ class _Solve:
         if problem.rules.min_share and len(problem.nodes) > 3 * self.group_limit:
             # Shares are met with small pieces: moves on finer groups first.
             best = self._move_groups(coarsen(problem, 3 * self.group_limit), best, bound.suggestions)[0]
-        coarse = coarsen(problem, self.group_limit) if len(problem.nodes) > self.group_limit else identity(problem)
+        coarse = self._coarsened(self.group_limit)
         best, answer = self._solve_groups(coarse, best, bound.suggestions)
+        if best.excess and answer.status == "infeasible" and len(coarse.groups) < len(problem.nodes):
+            # Limits that groups cannot keep may be kept by smaller ones.
+            coarse = self._coarsened(3 * self.group_limit)
+            best, answer = self._solve_groups(coarse, best, bound.suggestions)
         best = min(best, refine(problem, best), key=self._rank)
         self._note("refined", best)
-        if best.excess > 0:
+        if best.excess:
             raise self._none_found(coarse, answer)
         return self._solution(best, bound.value, len(coarse.groups), answer)
+
+    def _coarsened(self, limit: int) -> Coarse:
+        return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
 
     def _check_bounds(self) -> None:
         """InfeasibleError for a bound on a figure that no placement can keep."""
@@ -160,7 +167,7 @@ class _Solve:
             problem,
             None if start.excess else start.placement,
             _scales(start.schedule, best.schedule),
-            latency_bound(problem).seconds,
+            latency_bound(problem, budget=10_000).seconds,
             rounds,
             Limits(self.limits.work, self._seconds_left(), self.limits.seed, self.limits.gap),
         )
@@ -168,6 +175,10 @@ class _Solve:
             found = judge(self.problem, coarse.expand(answer.placement))
             again = carve(self.problem, found.placement.place)
             best = min(best, found, again, key=self._rank)
+            figure = found.schedule.figure(self.objective)
+            if abs(figure - answer.objective) > 10 * GAP * figure:
+                # The model and the schedule disagree, so what was proven is not about this problem.
+                answer = replace(answer, bound=0.0)
         self._note("cp-sat", best)
         return best, answer
 
@@ -177,7 +188,7 @@ class _Solve:
         return max(self.limits.seconds - (time.perf_counter() - self.began), 0.01)
 
     def _none_found(self, coarse: Coarse, answer: Answer) -> InfeasibleError:
-        if answer.status == "infeasible":
+        if answer.status == "infeasible" and len(coarse.groups) == len(self.problem.nodes):
             return explain_infeasible(self.problem, coarse)
         return InfeasibleError(
             "no placement that keeps all limits was found within the work limit",
