@@ -70,9 +70,14 @@ class CanonicalizeOnnxPass(ModulePass):
         del ctx
         function = entry_function(op)
         for nested in list(function.walk()):
-            if isinstance(nested, OnnxOp) and not nested.domain and (rule := _RULES.get(nested.op_type)) is not None:
-                rule(nested)
+            # What was in the branch of an If that is gone has no parent any more.
+            if isinstance(nested, OnnxOp) and nested.parent is not None and not nested.domain:
+                _RULES.get(nested.op_type, _leave)(nested)
         function.update_function_type()
+
+
+def _leave(op: OnnxOp) -> None:
+    """No rule for this operator."""
 
 
 def _replace(op: OnnxOp, value: SSAValue) -> None:

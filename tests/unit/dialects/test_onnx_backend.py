@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx.backend.test.case import node as node_cases
 from tests.unit.dialects.onnx_cases import exported, imported, parse, run, text_of
@@ -63,7 +62,7 @@ def check(case: Any) -> bool:
     assert text_of(parse(generic, ctx)) == text
     try:
         expected = run(case.model, feeds)
-    except (RuntimeError, TypeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
+    except Exception:  # onnxruntime's errors have no common base
         return False
     if not any(word in case.name for word in RANDOM):
         assert same([*expected.values()], [*run(exported(again, ctx), feeds).values()])
@@ -83,7 +82,7 @@ def check_all(found: list[Any]) -> None:
         for case in found:
             try:
                 ran += check(case)
-            except (AssertionError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            except Exception as error:
                 failures.append(f"{case.name}: {type(error).__name__} {str(error)[:200]}")
     assert failures == []
     assert ran >= LEAST_RUN * len(found)
