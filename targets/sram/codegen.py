@@ -21,7 +21,8 @@ from gimlet.targets.sram.allocate import allocate, private_bytes
 from gimlet.targets.sram.builder import ALIGNMENT, Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise
-from gimlet.targets.sram.lowering import MATRIX_TYPES, Lowering, element_type, shape_of
+from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
+from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_shares
 from gimlet.targets.sram.rules import RULES
 from gimlet.targets.sram.views import View
 
@@ -31,6 +32,7 @@ class Work:
     """What to generate code for: values that are given, values that are wanted, and their names at the edge.
 
     `keeps_views` leaves results that are views of other tensors where they are: then there is no output to bind.
+    `mx_budget` is the relative error that MXINT8 may add (precision.py).
     """
 
     name: str
@@ -39,15 +41,20 @@ class Work:
     ctx: GimletContext | None
     bounds: Mapping[str, DimBound]
     keeps_views: bool = False
+    mx_budget: float = MX_ERROR_BUDGET
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A program, how to read the values of each of its weights, and its time with dimensions at their optimum."""
+    """A program, how to read the values of each of its weights, and its time with dimensions at their optimum.
+
+    `shares` is the part of the operations of products with weights that each element type computes.
+    """
 
     program: Program
     readers: Mapping[str, Callable[[], Array]]
     timing: Timing
+    shares: Mapping[str, float]
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
@@ -75,7 +82,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int) -> Generate
         {name: bound.maximum for name, bound in work.bounds.items()},
     )
     builder = ProgramBuilder(machine, bounds, cores)
-    lowering = Lowering(builder, fmt, work.ctx, RULES)
+    lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget)
     inputs: list[Binding] = []
     for name, value in work.inputs:
         try:
@@ -95,7 +102,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int) -> Generate
     program = _program(work, builder, fmt, inputs, outputs)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
-    return Generated(program, lowering.weights.readers, timing)
+    return Generated(program, lowering.weights.readers, timing, product_shares(lowering.product_types, bounds.optimum))
 
 
 def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:

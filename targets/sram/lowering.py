@@ -22,6 +22,7 @@ from gimlet.runtime.sram.program import Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of
+from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_types
 from gimlet.targets.sram.views import Shape, View
 
 Rule = Callable[["Lowering", OnnxOp], None]
@@ -39,9 +40,6 @@ ELEMENTS: Mapping[str, str] = {
     "bool": "i1",
 }
 """The element types that the machine has, by ONNX's names of them."""
-
-MATRIX_TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxint8"}
-"""The number formats of the target, and the element type of matrix operands in each."""
 
 _INLINE_ELEMENTS = 4096
 
@@ -76,6 +74,7 @@ class Lowering:
     format: str
     ctx: GimletContext | None
     rules: Mapping[str, Rule]
+    mx_budget: float = MX_ERROR_BUDGET
 
     def __post_init__(self) -> None:
         self.weights = Weights(self.builder)
@@ -83,25 +82,27 @@ class Lowering:
         self.readers: dict[SSAValue, list[Operation]] = {}
         self.packed: dict[tuple[View, str], View] = {}
         self.results: set[SSAValue] = set()
+        self.product_types: Mapping[OnnxOp, str] = {}
 
     @property
     def bounds(self) -> Bounds:
         return self.builder.bounds
 
     @property
-    def matrix_type(self) -> str:
-        """The element type of operands of matrix products with weights."""
-        return MATRIX_TYPES[self.format]
-
-    @property
     def activation_type(self) -> str:
-        """The element type of operands of matrix products without weights: MXINT8 is for products with weights."""
-        return "bf16" if self.format == "mxint8" else self.matrix_type
+        """The element type of operands of products without weights: MXINT8 is for products with weights."""
+        return "f32" if self.format == "fp32" else "bf16"
+
+    def product_type(self, op: OnnxOp) -> str:
+        """The element type of operands of an op's product with weights (precision.py)."""
+        return self.product_types.get(op, self.activation_type)
 
     def run(self, results: Sequence[SSAValue], given: Sequence[SSAValue]) -> None:
         """Generates code for everything that `results` depend on, up to `given`, in the order of the block."""
         self.results = set(results)
-        for op in self._needed(results, set(given)):
+        ops = self._needed(results, set(given))
+        self.product_types = product_types(ops, self.format, self.builder.machine, self.bounds.optimum, self.mx_budget)
+        for op in ops:
             self.builder.source = op.node_name or op.op_type
             rule = self.rules.get(rule_name(op))
             if rule is None:
@@ -271,10 +272,17 @@ class Lowering:
         """f32 for floats, but bf16 where all that read the value are bf16 products."""
         dtype = vector_type(value)
         readers = self.readers.get(value, ())
-        rounds = self.format == "bf16" and dtype == "f32" and value not in self.results
-        if rounds and readers and all(_reads_as_matrix(op, value) for op in readers):
+        if dtype == "f32" and value not in self.results and readers and all(self._rounds(op, value) for op in readers):
             return "bf16"
         return dtype
+
+    def _rounds(self, op: Operation, value: SSAValue) -> bool:
+        """Whether an op reads a value as an operand of a bf16 product, and as nothing else."""
+        if not isinstance(op, OnnxOp) or op.domain or self.product_type(op) != "bf16":
+            return False
+        if op.op_type in ("MatMul", "Gemm"):
+            return value in op.inputs[:2] and value not in op.inputs[2:]
+        return op.op_type == "Conv" and op in self.product_types and value not in op.inputs[1:]
 
     def node(
         self,
@@ -286,14 +294,6 @@ class Lowering:
     ) -> Node:
         """A vector function of arguments."""
         return Node(function, tuple(arguments), dtype, shape, tuple(parameters))
-
-
-def _reads_as_matrix(op: Operation, value: SSAValue) -> bool:
-    if not isinstance(op, OnnxOp) or op.domain:
-        return False
-    if op.op_type in ("MatMul", "Gemm"):
-        return value in op.inputs[:2] and value not in op.inputs[2:]
-    return op.op_type == "Conv" and value not in op.inputs[1:]
 
 
 def rule_name(op: OnnxOp) -> str:

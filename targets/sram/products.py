@@ -9,7 +9,6 @@ from functools import reduce
 import numpy as np
 
 from gimlet.runtime.expr import ONE, ZERO, Expr
-from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.targets.sram.builder import ProgramBuilder
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import Argument, Index, Place, evaluate, nodes_of, views_of
@@ -128,10 +127,3 @@ def multiply(lowering: Lowering, lhs: View, rhs: View | PackedMatrix, batch: Sha
     if isinstance(rhs, View):
         rhs = rhs.expand((*batch, *rhs.shape[-2:]))
     return MatrixProduct(lowering.builder, lhs, rhs, (*batch, lhs.shape[-2], columns))
-
-
-def weight_type(lowering: Lowering, depth: Expr) -> str:
-    """The element type of a product with weights. MXINT8 needs a block along the depth to be worth its name."""
-    if lowering.matrix_type == "mxint8" and (not depth.is_constant or depth.as_int() < MX_BLOCK):
-        return lowering.activation_type
-    return lowering.matrix_type

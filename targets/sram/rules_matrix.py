@@ -15,7 +15,7 @@ from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
-from gimlet.targets.sram.products import multiply, pack_matrix, weight_type
+from gimlet.targets.sram.products import multiply, pack_matrix
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.views import Shape, View
@@ -32,7 +32,7 @@ def _floats(op: OnnxOp) -> None:
 def _matmul(lowering: Lowering, op: OnnxOp) -> None:
     _floats(op)
     left, right, value = present(op, 0), present(op, 1), result(op)
-    product = _product(lowering, left, right)
+    product = _product(lowering, op, left, right)
     shape = shape_of(value)
     if product.shape == shape:
         lowering.define(value, product)
@@ -40,13 +40,11 @@ def _matmul(lowering: Lowering, op: OnnxOp) -> None:
         lowering.define(value, reshaped(lowering, lowering.computed(product, product.shape, "f32"), shape))
 
 
-def _product(lowering: Lowering, left: SSAValue, right: SSAValue) -> Product:
+def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) -> Product:
     """The product as numpy.matmul defines it, vectors as matrices of one row or column."""
-    left_shape, right_shape = shape_of(left), shape_of(right)
-    depth = left_shape[-1]
     constant = lowering.get(right)
-    if isinstance(constant, Constant) and len(right_shape) == 2:
-        dtype = weight_type(lowering, depth)
+    if isinstance(constant, Constant) and len(constant.shape) == 2:
+        dtype = lowering.product_type(op)
         lhs = _as_matrix(lowering.operand(left, dtype), row=True)
         return multiply(lowering, lhs, pack_matrix(lowering, constant, dtype, transposed=False), lhs.shape[:-2])
     dtype = lowering.activation_type
@@ -74,9 +72,7 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     shape = shape_of(value)
     constant = lowering.get(right)
     turned = bool(op.attr("transB", 0))
-    depth = shape_of(right)[1 if turned else 0]
-    is_weight = isinstance(constant, Constant)
-    dtype = weight_type(lowering, depth) if is_weight else lowering.activation_type
+    dtype = lowering.product_type(op) if isinstance(constant, Constant) else lowering.activation_type
     lhs = _matrix_operand(lowering, left, dtype, bool(op.attr("transA", 0)))
     if isinstance(constant, Constant):
         product = multiply(lowering, lhs, pack_matrix(lowering, constant, dtype, turned), ())
@@ -140,7 +136,7 @@ def _conv(lowering: Lowering, op: OnnxOp) -> None:
     sizes, shape = shape_of(source), shape_of(value)
     geometry = geometry_of(op, weight.shape[2:], sizes[2:], shape[2:])
     groups = int(op.attr("group", 1))
-    found: Argument = convolve(lowering, source, None, weight, groups, geometry, shape)
+    found: Argument = convolve(lowering, op, None, weight, groups, geometry, shape)
     _define_with_bias(lowering, op, found, value)
 
 
@@ -160,36 +156,31 @@ def _channel_vector(lowering: Lowering, bias: SSAValue, rank: int) -> View:
 
 def convolve(
     lowering: Lowering,
-    source: SSAValue,
+    op: OnnxOp,
     view: View | None,
     weight: Constant,
     groups: int,
     geometry: Geometry,
     shape: Shape,
 ) -> Product:
-    """The convolution of a value, or of `view` in its place, on the unit that suits it."""
+    """The convolution of the op's input, or of `view` in its place, on the unit that suits it."""
     rank = len(geometry.kernel)
     axes = range(2, 2 + rank)
-    outputs = weight.shape[0] // groups
-    if weight.shape[1] == 1 and groups > 1 and outputs <= _MOST_OUTPUTS_PER_GROUP:
+    source = present(op, 0)
+    if weight.shape[1] == 1 and groups > 1 and weight.shape[0] // groups <= _MOST_OUTPUTS_PER_GROUP:
         return _depthwise(lowering, view or lowering.view(source), weight, groups, geometry, shape)
-    dtype = lowering.matrix_type
-    if dtype != "mxint8" or weight.shape[1] < MX_BLOCK:
-        loaded = (view or lowering.view(source)) if dtype == "mxint8" else _operand(lowering, source, view, dtype)
-        return Convolution(lowering, padded_view(lowering, loaded, axes), False, weight, groups, geometry, dtype, shape)
-    seen = view or lowering.view(source)
-    if weight.shape[1] % MX_BLOCK and groups > 1:
-        loaded = _operand(lowering, source, view, lowering.activation_type)
-        padded = padded_view(lowering, loaded, axes)
-        return Convolution(lowering, padded, False, weight, groups, geometry, lowering.activation_type, shape)
-    last = seen.transpose((0, *axes, 1))
-    packed = lowering.converted(last, dtype)
-    padded = padded_view(lowering, packed, range(1, 1 + rank))
-    return Convolution(lowering, padded, True, weight, groups, geometry, dtype, shape)
-
-
-def _operand(lowering: Lowering, source: SSAValue, view: View | None, dtype: str) -> View:
-    return lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
+    dtype = lowering.product_type(op)
+    if dtype == "mxint8" and weight.shape[1] % MX_BLOCK and groups > 1:
+        dtype = lowering.activation_type
+    if dtype == "mxint8" and weight.shape[1] >= MX_BLOCK:
+        packed = lowering.converted((view or lowering.view(source)).transpose((0, *axes, 1)), dtype)
+        padded = padded_view(lowering, packed, range(1, 1 + rank))
+        return Convolution(lowering, padded, True, weight, groups, geometry, dtype, shape)
+    if dtype == "mxint8":
+        loaded = view or lowering.view(source)
+    else:
+        loaded = lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
+    return Convolution(lowering, padded_view(lowering, loaded, axes), False, weight, groups, geometry, dtype, shape)
 
 
 def _depthwise(
@@ -237,7 +228,7 @@ def _conv_transpose(lowering: Lowering, op: OnnxOp) -> None:
         for size, dilation, pad in zip(kernel, dilations, pads[:rank], strict=True)
     )
     geometry = Geometry(tuple(kernel), (1,) * rank, dilations, before)
-    found: Argument = convolve(lowering, source, spread, turned, groups, geometry, shape)
+    found: Argument = convolve(lowering, op, spread, turned, groups, geometry, shape)
     _define_with_bias(lowering, op, found, value)
 
 

@@ -17,6 +17,7 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import StateType
+from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode
 from gimlet.runtime.sram.machine import Machine
@@ -25,7 +26,8 @@ from gimlet.targets.one_op import is_constant, signature_of
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import Generated, Work, generate
-from gimlet.targets.sram.lowering import MATRIX_TYPES, rule_name
+from gimlet.targets.sram.lowering import rule_name
+from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
 from gimlet.targets.sram.rules import RULES
 
 PROGRAM_FILE = "program.sram"
@@ -84,7 +86,11 @@ class SramTarget(Target):
 
     def _refusal(self, op: OnnxOp, device: Device, fmt: str) -> str | None:
         try:
-            generate(work_of_ops([op], dict.fromkeys(_symbols(op), _ASSUMED_SIZE)), self.machine(device), fmt)
+            generate(
+                work_of_ops([op], dict.fromkeys(_symbols(op), _ASSUMED_SIZE), _mx_budget(device.kind)),
+                self.machine(device),
+                fmt,
+            )
         except RefusedError as error:
             return str(error)
         return None
@@ -121,7 +127,7 @@ class SramTarget(Target):
 
     def _generated(self, ops: Sequence[OnnxOp], device: Device, fmt: str, sizes: Mapping[str, int]) -> Generated | None:
         try:
-            return generate(work_of_ops(ops, sizes), self.machine(device), fmt)
+            return generate(work_of_ops(ops, sizes, _mx_budget(device.kind)), self.machine(device), fmt)
         except RefusedError:
             return None
 
@@ -151,6 +157,7 @@ class SramTarget(Target):
             outputs=_named((each.data for each in op.res_names), op.results_yielded),
             ctx=ctx,
             bounds=segment.bounds,
+            mx_budget=_mx_budget(device.kind),
         )
         try:
             generated = generate(work, self.machine(device), fmt)
@@ -186,12 +193,13 @@ class SramTarget(Target):
                 "sram_bytes": ends["sram"],
                 "lpddr_bytes": ends["lpddr"],
                 "weight_bytes": sum(tensor.capacity_bytes for tensor in weights),
+                "products": {dtype: round(share, 4) for dtype, share in generated.shares.items()},
                 "utilisation": {unit: round(share, 4) for unit, share in timing.utilisation.items()},
             },
         )
 
 
-def work_of_ops(ops: Sequence[OnnxOp], sizes: Mapping[str, int]) -> Work:
+def work_of_ops(ops: Sequence[OnnxOp], sizes: Mapping[str, int], mx_budget: float = MX_ERROR_BUDGET) -> Work:
     """Operations alone, at one set of sizes, with everything that they read from outside given."""
     made = {result for op in ops for result in op.results}
     inside = set(ops)
@@ -213,6 +221,7 @@ def work_of_ops(ops: Sequence[OnnxOp], sizes: Mapping[str, int]) -> Work:
         ctx=None,
         bounds={name: DimBound(size, size, size) for name, size in sizes.items()},
         keeps_views=True,
+        mx_budget=mx_budget,
     )
 
 
@@ -227,6 +236,14 @@ def _symbols(op: OnnxOp) -> set[str]:
         for dim in shape_of(value) or ():
             found |= dim.symbols if dim is not None else set()
     return found
+
+
+def _mx_budget(kind: HardwareKind) -> float:
+    """The option `mx_error_budget` of a device kind. InputError if it is not a number."""
+    budget = kind.options.get("mx_error_budget", MX_ERROR_BUDGET)
+    if not isinstance(budget, int | float) or budget < 0:
+        raise InputError(f"mx_error_budget must be a number from 0 to 1, not {budget!r}", where=kind.name)
+    return float(budget)
 
 
 def _label(op: OnnxOp) -> str:

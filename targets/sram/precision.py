@@ -1,0 +1,97 @@
+"""Which products of a segment are computed in which number format.
+
+`bf16` and `mxint8` name the fastest format that a segment may use, not the only one: rounding errors of products in
+series add up, and they cost nothing where a product is small. What was measured on PP-OCRv4, MiniLM and SmolLM2
+(docs/sram.md has the figures):
+
+- f32: convolutions to a single position, which scale whole feature maps (the squeeze-and-excite gates of a mobile
+  network caused most of its error), and products of a depth below the array's rows, whose weights are next to nothing.
+- mxint8: products with weights, from the one with the most operations down, as long as the errors that they are
+  expected to add (as independent ones do: by their squares) stay within the budget of the segment.
+- bf16: everything else, attention's products of two computed operands among it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from gimlet.dialects.onnx import OnnxOp, dims_of
+from gimlet.dialects.onnx.work import is_weight, work_of
+from gimlet.runtime.expr import ONE
+from gimlet.runtime.sram.machine import Machine
+
+MX_ERROR_BUDGET = 0.02
+"""The relative error (L2) that MXINT8 may add to a segment, unless the hardware file's options say otherwise."""
+
+_PRODUCT_ERROR = 0.01
+_CONVOLUTION_ERROR = 0.03
+_LEAST_DEPTH = 128
+
+MATRIX_TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxint8"}
+"""The number formats of the target, and the element type of matrix operands in each."""
+
+
+def product_types(
+    ops: Sequence[OnnxOp], fmt: str, machine: Machine, sizes: Mapping[str, int], mx_budget: float = MX_ERROR_BUDGET
+) -> dict[OnnxOp, str]:
+    """The element type of the operands of every product with weights among `ops`, dimensions being at `sizes`.
+
+    `mx_budget` is the error that MXINT8 may add; from 1 on there is no limit.
+    """
+    fastest = MATRIX_TYPES[fmt]
+    types: dict[OnnxOp, str] = {}
+    candidates: list[tuple[float, int, OnnxOp]] = []
+    for index, op in enumerate(ops):
+        shape = _weight_shape(op)
+        if shape is None:
+            continue
+        depth = prod(shape[1:]) if op.op_type in _CONVOLUTIONS else shape[0]
+        if fastest == "f32" or depth < machine.matrix_rows or _is_gate(op):
+            types[op] = "f32"
+            continue
+        types[op] = "bf16"
+        if fastest == "mxint8" and depth >= _LEAST_DEPTH:
+            candidates.append((-float(work_of(op).flops.evaluate(sizes)), index, op))
+    error = 0.0
+    for _, _, op in sorted(candidates, key=lambda each: each[:2]):
+        added = (_CONVOLUTION_ERROR if op.op_type in _CONVOLUTIONS else _PRODUCT_ERROR) ** 2
+        if mx_budget >= 1 or error + added <= mx_budget**2 * (1 + 1e-9):
+            types[op] = "mxint8"
+            error += added
+    return types
+
+
+def product_shares(types: Mapping[OnnxOp, str], sizes: Mapping[str, int]) -> dict[str, float]:
+    """The part of all operations that each element type computes."""
+    flops: dict[str, float] = {}
+    for op, dtype in types.items():
+        flops[dtype] = flops.get(dtype, 0.0) + work_of(op).flops.evaluate(sizes)
+    total = sum(flops.values())
+    return {dtype: count / total for dtype, count in sorted(flops.items()) if total}
+
+
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+
+
+def _weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
+    """The shape of a product's weights as [depth, columns], of a convolution's as [outputs, channels, ...]."""
+    if op.domain or op.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return None
+    weight = op.input_at(1)
+    dims = None if weight is None or not is_weight(weight) else dims_of(weight)
+    if dims is None:
+        return None
+    shape = tuple(dim.as_int() for dim in dims)
+    if op.op_type == "ConvTranspose":
+        groups = int(op.attr("group", 1))
+        return (shape[1] * groups, shape[0] // groups, *shape[2:])
+    if op.op_type == "Gemm" and op.attr("transB", 0):
+        return (shape[1], shape[0])
+    return shape if op.op_type == "Conv" or len(shape) == 2 else None
+
+
+def _is_gate(op: OnnxOp) -> bool:
+    """Whether a convolution has one output position for each channel."""
+    dims = dims_of(op.results[0])
+    return op.op_type in _CONVOLUTIONS and dims is not None and all(dim == ONE for dim in dims[2:])
