@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+from gimlet.targets import registry
+
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w+) \{([^}\n]*)\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
@@ -115,6 +117,14 @@ def run_page(page: Path, folder: Path, long: bool) -> None:
 
 def pages_with(option: str) -> list[Path]:
     return [page for page in pages() if any(option in fence.options for fence in fences(page.read_text()))]
+
+
+@pytest.fixture(autouse=True)
+def _targets_as_they_were(monkeypatch: pytest.MonkeyPatch):
+    """A page may add a target; the tests after it must not find that."""
+    monkeypatch.setattr(registry, "TARGETS", dict(registry.TARGETS))
+    yield
+    registry.load.cache_clear()
 
 
 @pytest.mark.parametrize("page", pages_with("run"), ids=name_of)
