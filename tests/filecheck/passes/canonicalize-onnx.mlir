@@ -1,27 +1,51 @@
-// RUN: gimlet-opt %s -p canonicalize-onnx | filecheck %s
+// RUN: gimlet-opt %s --split-input-file -p canonicalize-onnx | filecheck %s
+// RUN: gimlet-opt %s --split-input-file -p canonicalize-onnx,canonicalize-onnx | filecheck %s
 
-// Operations that change nothing go, and constants are spelled one way.
+// What changes nothing is gone; a constant has one form.
 
 builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
-  func.func @main(%x: tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<?x24xf32, #onnx.dims<"batch", "">> {
-    %a = onnx.Cast v13(%x) {to = 1}
-        : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>
-    %batch = onnx.Shape v15(%x) {end = 1} : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<1xi64>
-    %rest = onnx.Constant v13 {value_ints = [24]} : tensor<1xi64>
-    %shape = onnx.Concat v13(%batch, %rest) {axis = 0} : (tensor<1xi64>, tensor<1xi64>) -> tensor<2xi64>
-    %y = onnx.Reshape v14(%a, %shape)
-        : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>, tensor<2xi64>)
-        -> tensor<?x24xf32, #onnx.dims<"batch", "">>
-    func.return %y : tensor<?x24xf32, #onnx.dims<"batch", "">>
+  func.func @main(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<i64>) {
+    %a = onnx.Identity v16(%x) : (tensor<4xf32>) -> tensor<4xf32>
+    %b = onnx.Dropout v13(%a) : (tensor<4xf32>) -> tensor<4xf32>
+    %c = onnx.Cast v13(%b) {to = 1} : (tensor<4xf32>) -> tensor<4xf32>
+    %y = onnx.Relu v14(%c) : (tensor<4xf32>) -> tensor<4xf32>
+    %k = onnx.Constant v13 {value_int = 3} : tensor<i64>
+    func.return %y, %k : tensor<4xf32>, tensor<i64>
   }
 }
-// CHECK:       builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
-// CHECK-NEXT:    func.func @main(%x: tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<?x24xf32, #onnx.dims<"batch", "">> {
-// CHECK-NEXT:      %batch = onnx.Shape v15(%x) {end = 1} : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>) -> tensor<1xi64>
-// CHECK-NEXT:      %rest = onnx.initializer {value = dense<24> : tensor<1xi64>} : tensor<1xi64>
-// CHECK-NEXT:      %shape = onnx.Concat v13(%batch, %rest) {axis = 0} : (tensor<1xi64>, tensor<1xi64>) -> tensor<2xi64>
-// CHECK-NEXT:      %y_shape = onnx.initializer {value = dense<[0, 24]> : tensor<2xi64>} : tensor<2xi64>
-// CHECK-NEXT:      %y = onnx.Reshape v14(%x, %y_shape) : (tensor<?x4x6xf32, #onnx.dims<"batch", "", "">>, tensor<2xi64>) -> tensor<?x24xf32, #onnx.dims<"batch", "">>
-// CHECK-NEXT:      func.return %y : tensor<?x24xf32, #onnx.dims<"batch", "">>
-// CHECK-NEXT:    }
-// CHECK-NEXT:  }
+// CHECK:       func.func @main(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<i64>) {
+// CHECK-NEXT:    %y = onnx.Relu v14(%x) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK-NEXT:    %k = onnx.initializer {value = dense<3> : tensor<i64>} : tensor<i64>
+// CHECK-NEXT:    func.return %y, %k
+
+// -----
+
+// Two transposes are one.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+  func.func @main(%x: tensor<2x3x4xf32>) -> tensor<4x2x3xf32> {
+    %a = onnx.Transpose v13(%x) {perm = [1, 0, 2]} : (tensor<2x3x4xf32>) -> tensor<3x2x4xf32>
+    %y = onnx.Transpose v13(%a) {perm = [2, 1, 0]} : (tensor<3x2x4xf32>) -> tensor<4x2x3xf32>
+    func.return %y : tensor<4x2x3xf32>
+  }
+}
+// CHECK:         %y = onnx.Transpose v13(%x) {perm = [2, 0, 1]} : (tensor<2x3x4xf32>) -> tensor<4x2x3xf32>
+
+// -----
+
+// A Dropout whose mask is read, and a slice with a step, are left.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+  func.func @main(%x: tensor<4xf32>) -> (tensor<4xi1>, tensor<4xf32>) {
+    %d, %mask = onnx.Dropout v13(%x) : (tensor<4xf32>) -> (tensor<4xf32>, tensor<4xi1>)
+    %last = onnx.initializer {value = dense<3> : tensor<1xi64>} : tensor<1xi64>
+    %end = onnx.initializer {value = dense<-9> : tensor<1xi64>} : tensor<1xi64>
+    %zero = onnx.initializer {value = dense<0> : tensor<1xi64>} : tensor<1xi64>
+    %step = onnx.initializer {value = dense<-1> : tensor<1xi64>} : tensor<1xi64>
+    %y = onnx.Slice v13(%x, %last, %end, %zero, %step)
+        : (tensor<4xf32>, tensor<1xi64>, tensor<1xi64>, tensor<1xi64>, tensor<1xi64>) -> tensor<4xf32>
+    func.return %mask, %y : tensor<4xi1>, tensor<4xf32>
+  }
+}
+// CHECK:         %d, %mask = onnx.Dropout v13(%x)
+// CHECK:         %y = onnx.Slice v13(%x, %last, %end, %zero, %step)

@@ -1,20 +1,35 @@
-// RUN: gimlet-opt %s -p infer-shapes | filecheck %s
+// RUN: gimlet-opt %s --split-input-file -p infer-shapes | filecheck %s
+// RUN: gimlet-opt %s --split-input-file -p infer-shapes,infer-shapes | filecheck %s
 
-// Every value gets a type whose dimensions are expressions over those of the inputs.
+// Dimensions are expressions over the inputs'; a shape that is computed is followed through Shape, Gather and Concat.
 
 builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
-  func.func @main(%x: tensor<?x?xf32, #onnx.dims<"batch", "width">>) -> !onnx.any {
-    %xx = onnx.Concat v13(%x, %x) {axis = 1}
-        : (tensor<?x?xf32, #onnx.dims<"batch", "width">>, tensor<?x?xf32, #onnx.dims<"batch", "width">>)
-        -> !onnx.any
-    %shape = onnx.Shape v15(%xx) : (!onnx.any) -> !onnx.any
-    func.return %shape : !onnx.any
+  func.func @main(%x: tensor<?x64x?xf32, #onnx.dims<"batch", "", "width">>) -> !onnx.any {
+    %shape = onnx.Shape v15(%x) : (tensor<?x64x?xf32, #onnx.dims<"batch", "", "width">>) -> !onnx.any
+    %first = onnx.Constant v13 {value_ints = [0]} : tensor<1xi64>
+    %batch = onnx.Gather v13(%shape, %first) : (!onnx.any, tensor<1xi64>) -> !onnx.any
+    %rest = onnx.Constant v13 {value_ints = [8, -1]} : tensor<2xi64>
+    %target = onnx.Concat v13(%batch, %rest) {axis = 0} : (!onnx.any, tensor<2xi64>) -> !onnx.any
+    %y = onnx.Reshape v14(%x, %target) : (tensor<?x64x?xf32, #onnx.dims<"batch", "", "width">>, !onnx.any) -> !onnx.any
+    func.return %y : !onnx.any
   }
 }
-// CHECK:       builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
-// CHECK-NEXT:    func.func @main(%x: tensor<?x?xf32, #onnx.dims<"batch", "width">>) -> tensor<2xi64> {
-// CHECK-NEXT:      %xx = onnx.Concat v13(%x, %x) {axis = 1} : (tensor<?x?xf32, #onnx.dims<"batch", "width">>, tensor<?x?xf32, #onnx.dims<"batch", "width">>) -> tensor<?x?xf32, #onnx.dims<"batch", "2*width">>
-// CHECK-NEXT:      %shape = onnx.Shape v15(%xx) : (tensor<?x?xf32, #onnx.dims<"batch", "2*width">>) -> tensor<2xi64>
-// CHECK-NEXT:      func.return %shape : tensor<2xi64>
-// CHECK-NEXT:    }
-// CHECK-NEXT:  }
+// CHECK:       func.func @main(%x: tensor<?x64x?xf32, #onnx.dims<"batch", "", "width">>) -> tensor<?x8x?xf32, #onnx.dims<"batch", "", "8*width">>
+// CHECK:         %batch = onnx.Gather v13(%shape, %first) : (tensor<3xi64>, tensor<1xi64>) -> tensor<1xi64>
+// CHECK:         %y = onnx.Reshape v14(%x, %target) : {{.*}} -> tensor<?x8x?xf32, #onnx.dims<"batch", "", "8*width">>
+
+// -----
+
+// What depends on data is left open, and what the model states is kept.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+  func.func @main(%x: tensor<4xf32>) -> (!onnx.any, !onnx.any) {
+    %y = onnx.NonZero v13(%x) : (tensor<4xf32>) -> !onnx.any
+    %m = onnx.custom "com.example", "Mystery"(%x) : (tensor<4xf32>) -> tensor<8xf32>
+    %z = onnx.Relu v14(%m) : (tensor<8xf32>) -> !onnx.any
+    func.return %y, %z : !onnx.any, !onnx.any
+  }
+}
+// CHECK:       func.func @main(%x: tensor<4xf32>) -> (tensor<1x?xi64, #onnx.dims<"", "?">>, tensor<8xf32>)
+// CHECK:         %m = onnx.custom "com.example", "Mystery"(%x) : (tensor<4xf32>) -> tensor<8xf32>
+// CHECK-NEXT:    %z = onnx.Relu v14(%m) : (tensor<8xf32>) -> tensor<8xf32>

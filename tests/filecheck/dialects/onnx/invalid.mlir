@@ -1,0 +1,65 @@
+// RUN: gimlet-opt %s --split-input-file --verify-diagnostics --parsing-diagnostics | filecheck %s
+
+// CHECK: onnx.Conv takes 2 to 3 inputs (X, W, B?), not 1
+builtin.module attributes {onnx.opsets = {"" = 22 : i64}} {
+  func.func @main(%x: tensor<1x3x8x8xf32>) {
+    %y = onnx.Conv(%x) : (tensor<1x3x8x8xf32>) -> tensor<1x3x8x8xf32>
+    func.return
+  }
+}
+
+// -----
+
+// CHECK: onnx.Gelu needs opset 20 of ai.onnx; the module imports 17
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+  func.func @main(%x: tensor<4xf32>) {
+    %y = onnx.Gelu(%x) : (tensor<4xf32>) -> tensor<4xf32>
+    func.return
+  }
+}
+
+// -----
+
+// CHECK: onnx.Clip is of version 13, but at the module's opset 10 version 6 is in force: set since_version or convert it
+builtin.module attributes {onnx.opsets = {"" = 10 : i64}} {
+  func.func @main(%x: tensor<4xf32>) {
+    %y = onnx.Clip(%x) : (tensor<4xf32>) -> tensor<4xf32>
+    func.return
+  }
+}
+
+// -----
+
+// CHECK: onnx.Add: input 1 (B) is tensor(int64) and input 0 (A) is tensor(float), but they share the type T
+func.func @main(%x: tensor<4xf32>, %i: tensor<4xi64>) {
+  %y = onnx.Add(%x, %i) : (tensor<4xf32>, tensor<4xi64>) -> tensor<4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: onnx.Softmax version 13 has no attribute 'axes'; its attributes are: axis
+func.func @main(%x: tensor<4xf32>) {
+  %y = onnx.Softmax(%x) {axes = 1} : (tensor<4xf32>) -> tensor<4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: onnx.initializer has either a key or a value, and no other property
+%w = onnx.initializer : tensor<4xf32>
+
+// -----
+
+// CHECK: expected a version such as v11, or the operands
+func.func @main(%x: tensor<4xf32>) {
+  %y = onnx.Relu six(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: unexpected character in expression 'n ? 2'
+func.func @main(%x: tensor<?xf32, #onnx.dims<"n ? 2">>) {
+  func.return
+}
