@@ -103,3 +103,25 @@ def test_on_three_kinds_of_silicon(name: str, tmp_path: Path) -> None:
     for device, share in shares.items():
         assert flops_share(bundle.manifest, device) >= share
     check(name, bundle)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fmt", ["bf16", "mxint8"])
+@pytest.mark.parametrize("name", ["recognition", "direction", "minilm"])
+def test_in_the_formats_of_the_accelerator(name: str, fmt: str, tmp_path: Path) -> None:
+    """The outputs are within the tolerance of the coarsest format in the bundle."""
+    source = source_of(name)
+    result = gimlet.compile(
+        source.model if not source.is_file else str(source.model),
+        source.args,
+        kwargs=source.kwargs,
+        dynamic_shapes=source.dynamic_shapes,
+        topology=TOPOLOGIES / "rack.toml",
+        bind=MODELS[name].bind,
+        min_shares=dict.fromkeys(("cpu", "gpu0", "sram0"), FORCED_SHARE),
+        max_segments=MOST_SEGMENTS,
+        formats={"sram0": fmt},
+        output=tmp_path / "out.gimlet",
+    )
+    assert fmt in {segment.format for segment in result.manifest.segments}
+    check(name, open_bundle(result.path), runs=3)
