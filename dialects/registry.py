@@ -11,6 +11,7 @@ from xdsl.ir import Dialect
 DIALECTS: dict[str, str] = {
     "onnx": "gimlet.dialects.onnx:Onnx",
     "placement": "gimlet.dialects.placement:Placement",
+    "sram": "gimlet.dialects.sram:Sram",
 }
 
 

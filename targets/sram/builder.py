@@ -173,7 +173,7 @@ class KernelBuilder:
 
     def fill(self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr) -> str:
         name = self.new_tile(dtype, shape)
-        self.body.append(Fill(name, tuple(sizes), value))
+        self.body.append(Fill(name, tuple(sizes), _plain(value)))
         return name
 
     def iota(self, sizes: Sequence[Expr], shape: Sequence[int], axis: int, start: Expr, step: int = 1) -> str:
@@ -197,7 +197,8 @@ class KernelBuilder:
         """A vector function of tiles and numbers; into a new tile, or one that is there already."""
         shapes = [self.tiles[each].shape for each in operands if isinstance(each, str)]
         name = into or self.new_tile(dtype, [max(sizes) for sizes in zip(*shapes, strict=True)], depth)
-        self.body.append(Map(function, name, tuple(operands), tuple(parameters)))
+        plain = tuple(each if isinstance(each, str) else _plain(each) for each in operands)
+        self.body.append(Map(function, name, plain, tuple(parameters)))
         return name
 
     def reduce(self, function: str, source: str, axes: Sequence[int]) -> str:
@@ -206,3 +207,8 @@ class KernelBuilder:
         name = self.new_tile(declared.dtype, shape)
         self.body.append(Reduce(function, name, source, tuple(axes)))
         return name
+
+
+def _plain(value: int | float | Expr) -> int | float | Expr:
+    """A constant expression as the integer that it is."""
+    return value.as_int() if isinstance(value, Expr) and value.is_constant else value

@@ -1,0 +1,63 @@
+"""The sram dialect: programs of the SRAM machine as text. `assembly` goes between text and what the runtime loads."""
+
+from xdsl.ir import Dialect
+
+from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
+from gimlet.dialects.sram.ops import (
+    FillOp,
+    GatherOp,
+    IotaOp,
+    KernelOp,
+    LoadOp,
+    LoopOp,
+    MapOp,
+    MatmulOp,
+    ProgramOp,
+    ReduceOp,
+    StoreOp,
+    TensorOp,
+    TileOp,
+)
+
+Sram = Dialect(
+    "sram",
+    [
+        ProgramOp,
+        TensorOp,
+        KernelOp,
+        TileOp,
+        LoopOp,
+        LoadOp,
+        GatherOp,
+        StoreOp,
+        FillOp,
+        IotaOp,
+        MatmulOp,
+        MapOp,
+        ReduceOp,
+    ],
+    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr],
+)
+
+__all__ = [
+    "AccessAttr",
+    "FillOp",
+    "GatherOp",
+    "IotaOp",
+    "KernelOp",
+    "LoadOp",
+    "LoopOp",
+    "MapOp",
+    "MatmulOp",
+    "OperandsAttr",
+    "ProgramOp",
+    "RangeAttr",
+    "ReduceOp",
+    "SizesAttr",
+    "Sram",
+    "StoreOp",
+    "TensorOp",
+    "TileOp",
+    "TileType",
+    "ValueAttr",
+]
