@@ -55,6 +55,12 @@ def from_proto(proto: onnx.ModelProto, where: str) -> ir.Model:
             where=where,
             hint="it is cut short, or too old: export it again",
         )
+    if proto.graph.sparse_initializer:
+        raise InputError(
+            f"weight {proto.graph.sparse_initializer[0].values.name!r} is sparse, which is not supported",
+            where=where,
+            hint="store it as a dense tensor",
+        )
     try:
         return ir.from_proto(proto)
     except (SerdeError, ValueError, NotImplementedError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAttr
@@ -19,7 +19,7 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from gimlet.dialects.onnx.attributes import WeightAttr, int_attr, strings_attr, tensor_attr
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp, YieldOp
 from gimlet.dialects.onnx.ir_types import TypeReader, attribute_from_ir
-from gimlet.dialects.onnx.ir_weights import INLINE_BYTES, register_tensor
+from gimlet.dialects.onnx.ir_weights import INLINE_BYTES, register_tensor, small_array
 from gimlet.dialects.onnx.names import NAME_ATTR, assign_names, set_value_name
 from gimlet.dialects.onnx.op import ABSENT_INPUTS, ABSENT_OUTPUTS, GRAPHS, SINCE_VERSION, OnnxOp, without_absent
 from gimlet.dialects.onnx.ops import OPERATORS
@@ -175,10 +175,8 @@ class _Importer:
         return op
 
     def _constant(self, name: str, tensor: ir.TensorProtocol) -> InitializerOp:
-        if tensor.dtype == ir.DataType.STRING or tensor.nbytes <= INLINE_BYTES:
-            array = _small_array(tensor)
-            if array is not None:
-                return InitializerOp.from_array(array, name)
+        if _is_small(tensor) and (array := small_array(name, tensor, self.data_roots)) is not None:
+            return InitializerOp.from_array(array, name)
         key, type_ = register_tensor(self.ctx.weights, name, tensor, self.data_roots)
         return InitializerOp.from_key(key, type_, name)
 
@@ -251,8 +249,7 @@ class _Importer:
         return graphs, attributes
 
     def _tensor_attribute(self, name: str, tensor: ir.TensorProtocol) -> Attribute:
-        array = _small_array(tensor) if tensor.nbytes <= INLINE_BYTES or tensor.dtype == ir.DataType.STRING else None
-        if array is not None:
+        if _is_small(tensor) and (array := small_array(name, tensor, self.data_roots)) is not None:
             return tensor_attr(array)
         key, type_ = register_tensor(self.ctx.weights, name, tensor, self.data_roots)
         return WeightAttr(StringAttr(key), type_)
@@ -315,11 +312,9 @@ def _large_constant(node: ir.Node) -> ir.TensorProtocol | None:
     if attribute is None or attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR:
         return None
     tensor = attribute.as_tensor()
-    return tensor if tensor.nbytes > INLINE_BYTES and tensor.dtype != ir.DataType.STRING else None
+    return None if _is_small(tensor) else tensor
 
 
-def _small_array(tensor: ir.TensorProtocol) -> Any:
-    """The values of a small tensor; None if it is on the meta device, so that there are none."""
-    if getattr(getattr(getattr(tensor, "raw", None), "device", None), "type", "") == "meta":
-        return None
-    return tensor.numpy()
+def _is_small(tensor: ir.TensorProtocol) -> bool:
+    """Whether the text holds a tensor. Strings have no place in the weight store."""
+    return tensor.dtype == ir.DataType.STRING or tensor.nbytes <= INLINE_BYTES

@@ -45,7 +45,19 @@ def register_tensor(
         return store.add_lazy(name, element.dtype, shape, tensor.numpy, identity), type_
     if isinstance(raw, np.ndarray) and raw.dtype == element.dtype and raw.shape == shape:
         return store.add(name, raw), type_
-    return store.add_lazy(name, element.dtype, shape, _Once(tensor), ("object", id(tensor))), type_
+    return store.add_lazy(name, element.dtype, shape, _Once(tensor)), type_
+
+
+def small_array(name: str, tensor: ir.TensorProtocol, data_roots: Sequence[Path] = ()) -> np.ndarray[Any, Any] | None:
+    """The values of a tensor that the text is to hold; None if it is on the meta device, so that there are none."""
+    raw: Any = getattr(tensor, "raw", None)
+    if _is_torch(raw) and _has_no_data(raw):
+        return None
+    if not isinstance(tensor, ir.ExternalTensor):
+        return tensor.numpy()
+    store = WeightStore()
+    key, _ = register_tensor(store, name, tensor, data_roots)
+    return np.array(store[key].array())
 
 
 class _Once:
@@ -72,9 +84,22 @@ def _has_no_data(raw: Any) -> bool:
     return raw.device.type == "meta" or type(raw).__name__ == "FakeTensor"
 
 
+class _Object:
+    """Equal to itself alone. It keeps what it stands for alive, so that nothing else can get the same address."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Object) and other.held is self.held
+
+
 def _torch_identity(raw: Any) -> Hashable:
     if _has_no_data(raw):
-        return ("torch", id(raw))
+        return _Object(raw)
     return ("torch", raw.data_ptr(), str(raw.dtype), tuple(raw.shape), tuple(raw.stride()))
 
 

@@ -72,10 +72,9 @@ def test_a_module_is_itself():
 
 def test_a_linked_model_reads_data_beside_its_target(tmp_path: Path):
     """As download caches have it: the names are links to files in another folder."""
-    weights = {"w": np.ones((64, 64), np.float32)}
-    model = model_of(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 64]}, {"y": ["n", 64]}, weights=weights
-    )
+    weights = {"w": np.ones((64, 64), np.float32), "b": np.ones(64, np.float32)}
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"])
+    model = model_of([node], {"x": ["n", 64]}, {"y": ["n", 64]}, weights=weights)
     blobs, names = tmp_path / "blobs", tmp_path / "names"
     blobs.mkdir()
     names.mkdir()
@@ -139,6 +138,13 @@ def test_a_node_that_does_not_fit_its_operator():
         load(model_of([node], {"x": [4]}, {"y": [4]}), ctx=context())
     assert error.value.where == "node 'bad'"
     assert "\n" not in error.value.message
+
+
+def test_sparse_weights():
+    model = model_of([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [4]}, {"y": [4]})
+    model.graph.sparse_initializer.add().values.name = "w"
+    with pytest.raises(InputError, match="weight 'w' is sparse"):
+        load(model, ctx=context())
 
 
 def test_a_type_that_cannot_be_read():

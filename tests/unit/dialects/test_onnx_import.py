@@ -1,5 +1,7 @@
 """What an imported model is, and what is refused."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import ml_dtypes
@@ -180,6 +182,19 @@ def test_torch_tensors_stay_where_they_are():
     weight[0, 0] = 7
     assert ctx.weights["w0"].array()[0, 0] == 7
     assert ctx.weights["w3"].array().dtype == ml_dtypes.bfloat16
+
+
+def test_a_tensor_that_is_gone_is_not_taken_for_another():
+    """An address tells tensors apart only while the store keeps what is there."""
+    ctx = context()
+    meta = torch.empty(512, device="meta")
+    proto = onnx.numpy_helper.from_array(np.zeros((32, 32), np.float32), "w")
+    import_model(tensor_model(ir.tensor_adapters.TorchTensor(meta), ir.serde.TensorProtoTensor(proto)), ctx)
+    held = weakref.ref(meta)
+    del meta
+    gc.collect()
+    assert held() is not None
+    assert ctx.weights["w1"].identity is None
 
 
 def test_tensors_on_the_meta_device():
