@@ -22,7 +22,7 @@ STAMP := $(VENV)/.gimlet-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install $(PIP_ARGS)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 BENCHMARKS ?= import_time runtime_overhead compile_rack roofline_tables placement_public
-LIT := $(BIN)/lit -j $(JOBS) --timeout 120 tests/filecheck
+LIT := $(BIN)/lit -j $(JOBS) tests/filecheck
 
 help: ## print this list
 	@echo 'gimlet-compile: make TARGET'
