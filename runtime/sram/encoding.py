@@ -226,9 +226,9 @@ def _read_range(value: object) -> Range:
 
 
 def _read_statement(value: object) -> Statement:
-    opcode, *fields = _read_list(value)
-    length = _FIELDS.get(opcode if isinstance(opcode, str) else "")
-    if length is None or len(fields) != length:
+    items = _read_list(value)
+    opcode, fields = (items[0], items[1:]) if items else ("", items)
+    if not isinstance(opcode, str) or _FIELDS.get(opcode) != len(fields):
         raise _wrong("an instruction", value)
     match opcode:
         case "loop":

@@ -127,7 +127,8 @@ def encode(dtype: str, values: np.ndarray[Any, Any]) -> bytes:
         scales = np.where(finite, exponents + _MX_BIAS, MX_NAN_SCALE).astype(np.uint8)
         return elements.astype(np.int8).tobytes() + scales.tobytes()
     stored = _STORED.get(dtype, np.dtype(CARRIERS[dtype]))
-    return np.ascontiguousarray(values.astype(stored, copy=False)).astype(stored.newbyteorder("<")).tobytes()
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values).astype(stored).astype(stored.newbyteorder("<")).tobytes()
 
 
 def decode(dtype: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

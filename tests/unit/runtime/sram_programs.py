@@ -1,0 +1,134 @@
+"""Small programs of the SRAM machine, written by hand."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.emulator import Emulator
+from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import (
+    Access,
+    Axis,
+    Binding,
+    Dim,
+    Fill,
+    Kernel,
+    Load,
+    Loop,
+    Matmul,
+    Program,
+    Range,
+    Statement,
+    Store,
+    Tensor,
+    Tile,
+)
+from gimlet.runtime.sram.verify import tile_bytes
+
+MACHINE = Machine(chiplets=2, cores=8)
+E = Expr.of
+
+
+def exprs(*values: int | str | Expr) -> tuple[Expr, ...]:
+    return tuple(Expr.of(value) for value in values)
+
+
+def access(
+    tensor: str, shape: Sequence[Any], start: Sequence[Any], sizes: Sequence[Any], fill: float | None = None
+) -> Access:
+    """The box of `sizes` from `start`: a counter for each dimension."""
+    axes = tuple((Axis(dim, 1, Expr.of(size)),) for dim, size in enumerate(sizes))
+    return Access(tensor, exprs(*shape), exprs(*start), axes, fill)
+
+
+def placed(tiles: Sequence[Tile]) -> tuple[Tile, ...]:
+    """The tiles one after the other."""
+    found: list[Tile] = []
+    address = 0
+    for tile in tiles:
+        found.append(replace(tile, address=address))
+        address += tile_bytes(tile)
+    return tuple(found)
+
+
+def kernel(grid: Sequence[Range], tiles: Sequence[Tile], body: Sequence[Statement], name: str = "k") -> Kernel:
+    return Kernel(name, tuple(grid), placed(tiles), tuple(body))
+
+
+def program(
+    kernels: Sequence[Kernel],
+    inputs: dict[str, tuple[str, Sequence[Any]]],
+    outputs: dict[str, tuple[str, Sequence[Any]]],
+    temporaries: dict[str, tuple[str, Sequence[Any]]] | None = None,
+    dims: Sequence[Dim] = (),
+    machine: Machine = MACHINE,
+    cores: int | None = None,
+) -> Program:
+    """A program with every tensor at an address of its own, sized for the dimensions' maxima."""
+    tensors: list[Tensor] = []
+    address = 0
+    largest = {dim.name: dim.maximum for dim in dims}
+    groups = (("input", inputs), ("output", outputs), ("temporary", temporaries or {}))
+    for role, group in groups:
+        for name, (dtype, shape) in group.items():
+            size = stored_bytes(dtype, tuple(Expr.of(dim).evaluate(largest) for dim in shape))
+            tensors.append(Tensor(name, dtype, exprs(*shape), "sram", address, size, role))
+            address += -(-size // 64) * 64
+    return Program(
+        name="p",
+        machine=machine,
+        format="fp32",
+        cores=cores or machine.cores,
+        page_bytes=16384,
+        local_bytes=1 << 18,
+        dims=tuple(dims),
+        inputs=tuple(Binding(name, name) for name in inputs),
+        outputs=tuple(Binding(name, name) for name in outputs),
+        tensors=tuple(tensors),
+        kernels=tuple(kernels),
+    )
+
+
+def run(each: Program, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs, with dimensions taken from tensors whose shape names them."""
+    sizes: dict[str, int] = {}
+    for binding in each.inputs:
+        for dim, size in zip(each.tensor(binding.tensor).shape, inputs[binding.name].shape, strict=True):
+            if len(dim.symbols) == 1 and dim == Expr.symbol(*dim.symbols):
+                sizes[next(iter(dim.symbols))] = size
+    return Emulator(each, np.zeros(0, np.uint8)).run(inputs, sizes)
+
+
+def matmul_program(
+    rows: int | str = "m",
+    depth: int = 100,
+    columns: int = 70,
+    dtype: str = "f32",
+    machine: Machine = MACHINE,
+    step: int = 32,
+    copies: int = 2,
+) -> Program:
+    """`y[rows, columns] = x[rows, depth] · w[depth, columns]`."""
+    m, n, k = Range("m", E(rows), step), Range("n", E(columns), 64), Range("k", E(depth), 64)
+    loads = (
+        Load("a", access("x", (rows, depth), (m.start, k.start), (m.size, k.size))),
+        Load("b", access("w", (depth, columns), (k.start, n.start), (k.size, n.size))),
+    )
+    total = "i32" if dtype == "i8" else "f32"
+    body = (
+        Fill("c", (m.size, n.size), 0),
+        Loop(k, (*loads, Matmul("c", "a", "b", "rhs"))),
+        Store(access("y", (rows, columns), (m.start, n.start), (m.size, n.size)), "c"),
+    )
+    tiles = (Tile("a", dtype, (step, 64), copies), Tile("b", dtype, (64, 64), copies), Tile("c", total, (step, 64)))
+    return program(
+        [kernel((m, n), tiles, body, "matmul")],
+        {"x": (dtype, (rows, depth)), "w": (dtype, (depth, columns))},
+        {"y": (total, (rows, columns))},
+        dims=[Dim("m", 1, 64, 300)] if isinstance(rows, str) else [],
+        machine=machine,
+    )
