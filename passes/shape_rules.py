@@ -16,6 +16,8 @@ from onnx_shape_inference import ShapeInferenceContext, registry
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements: TypeAlias = list[int | ir.SymbolicDim]
 _MOST_ELEMENTS = 64
+# Exporters spell "up to the end" as a number that no dimension reaches.
+_FAR_END = 1 << 28
 
 
 @cache
@@ -69,6 +71,38 @@ def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     elements, count = _elements(ctx, node, 0), _static_size(node.outputs[0])
     if elements and count is not None and count <= _MOST_ELEMENTS and count % len(elements) == 0:
         ctx.set_symbolic_value(node.outputs[0], elements * (count // len(elements)))
+
+
+def _slice(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """A Slice up to a number takes so many elements, or as many as there are: the library takes the number as it is."""
+    data, output = node.inputs[0], node.outputs[0]
+    starts, ends = _integers(ctx, node, 1), _integers(ctx, node, 2)
+    if data is None or data.shape is None or output.shape is None or starts is None or ends is None:
+        return
+    axes, steps = _integers(ctx, node, 3) or list(range(len(starts))), _integers(ctx, node, 4) or [1] * len(starts)
+    dims = list(output.shape)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=False):
+        dim = data.shape[axis]
+        if isinstance(dim, ir.SymbolicDim) and dim.value is not None and start >= 0 and end >= 0 and step > 0:
+            dims[axis] = _taken(dim.value, start, end, step)
+    output.shape = ir.Shape(dims)
+
+
+def _taken(dim: str, start: int, end: int, step: int) -> int | ir.SymbolicDim:
+    """How many elements of a dimension a slice takes, all numbers as they are given."""
+    if end <= start:
+        return 0
+    if (start, end) == (0, 1):
+        return 1
+    stop = f"({dim})" if end >= _FAR_END else f"Min({dim}, {end})"
+    count = stop if not start else f"Max(0, {stop} - {start})"
+    return ir.SymbolicDim(count if step == 1 else f"floor(({count} + {step - 1})/{step})")
+
+
+def _integers(ctx: ShapeInferenceContext, node: ir.Node, index: int) -> list[int] | None:
+    elements = _elements(ctx, node, index)
+    numbers = [element for element in elements or () if isinstance(element, int)]
+    return numbers if elements is not None and len(numbers) == len(elements) else None
 
 
 def _static_size(value: ir.Value | None) -> int | None:
@@ -138,5 +172,6 @@ _RULES: dict[str, Rule] = {
     "Equal": _equal,
     "Expand": _expand,
     "If": _if,
+    "Slice": _slice,
     "Where": _where,
 }

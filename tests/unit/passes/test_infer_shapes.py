@@ -124,6 +124,20 @@ def ints(name: str, values: list[int]) -> onnx.NodeProto:
             ],
             ["n", "m"],
         ),
+        ([ints("a", [0]), ints("b", [5]), *nodes_of(("Slice", "x a b", "y"))], ["min(5, n)", "m"]),
+        ([ints("a", [0]), ints("b", [1]), *nodes_of(("Slice", "x a b", "y"))], ["1", "m"]),
+        (
+            [ints("a", [2, 0]), ints("b", [9, 1 << 40]), *nodes_of(("Slice", "x a b", "y"))],
+            ["max(0, min(9, n) - 2)", "m"],
+        ),
+        (
+            [
+                *(ints(name, [v]) for name, v in (("a", 0), ("b", 1000000000), ("c", 1), ("d", 2))),
+                *nodes_of(("Slice", "x a b c d", "y")),
+            ],
+            ["n", "floordiv(m + 1, 2)"],
+        ),
+        ([ints("a", [3]), ints("b", [2]), *nodes_of(("Slice", "x a b", "y"))], ["0", "m"]),
         (nodes_of(("NonZero", "x", "y")), ["2", "?"]),
         (nodes_of(("Mystery", "x", "y")), ["no rank"]),
     ],
