@@ -1,0 +1,169 @@
+"""The cycle model: bounds that it never beats, what speeds it up, and what it charges for."""
+
+from dataclasses import replace
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.runtime.sram_programs import MACHINE, access, kernel, matmul_program, program
+
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram import cycles
+from gimlet.runtime.sram.binding import bind
+from gimlet.runtime.sram.cycles import Timing, time_program
+from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import Load, Loop, Map, Program, Range, Store, Tile
+
+TEN_THOUSAND = 10240
+
+
+def timed(each: Program, **sizes: int) -> Timing:
+    return time_program(bind(each, sizes))
+
+
+def in_lpddr(each: Program) -> Program:
+    return replace(each, tensors=tuple(replace(t, space="lpddr") for t in each.tensors))
+
+
+def copies(elements: int, step: int, machine: Machine = MACHINE, function: str = "relu") -> Program:
+    """An elementwise function of a vector, `step` elements an item."""
+    n = Range("n", Expr.const(elements), step)
+    body = [
+        Load("a", access("x", (elements,), (n.start,), (n.size,))),
+        Map(function, "b", ("a",)),
+        Store(access("y", (elements,), (n.start,), (n.size,)), "b"),
+    ]
+    tiles = [Tile("a", "f32", (step,), 2), Tile("b", "f32", (step,))]
+    made = kernel([n], tiles, body)
+    return program([made], {"x": ("f32", (elements,))}, {"y": ("f32", (elements,))}, machine=machine)
+
+
+@given(
+    m=st.integers(1, 300),
+    depth=st.integers(1, 400),
+    columns=st.integers(1, 400),
+    dtype=st.sampled_from(["f32", "bf16", "i8"]),
+    lpddr=st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_never_below_the_bound(m, depth, columns, dtype, lpddr):
+    """The bound is written out here from shapes and figures, not from the program."""
+    each = matmul_program("m", depth, columns, dtype)
+    each = in_lpddr(each) if lpddr else each
+    found = timed(each, m=m).cycles
+    item = {"f32": 4, "bf16": 2, "i8": 1}[dtype]
+    compute = 2 * m * depth * columns / (2 * MACHINE.cores * 64 * 64 / MACHINE.row_cycles[dtype])
+    moved = item * (m * depth + depth * columns) + 4 * m * columns
+    assert found >= compute
+    assert found >= moved / (MACHINE.cores * MACHINE.sram_bytes_per_cycle)
+    if lpddr:
+        assert found >= moved / MACHINE.lpddr_bytes_per_cycle
+
+
+@pytest.mark.parametrize(
+    "faster",
+    [
+        {"sram_bytes_per_cycle": 122},
+        {"network_bytes_per_cycle": 122},
+        {"lpddr_bytes_per_s": 0.8e12},
+        {"lpddr_latency_cycles": 10},
+        {"die_bytes_per_s": 4e12},
+        {"network_latency_cycles": 1},
+        {"barrier_cycles": 1},
+        {"vector_lanes": 128},
+        {"row_cycles": {"f32": 8.0, "bf16": 8.0, "i8": 4.0}},
+        {"issue_cycles": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+@given(m=st.integers(1, 300), depth=st.integers(1, 300), columns=st.integers(1, 200), lpddr=st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_a_better_machine_is_never_slower(faster, m, depth, columns, lpddr):
+    slow, quick = (matmul_program("m", depth, columns, machine=each) for each in (MACHINE, replace(MACHINE, **faster)))
+    if lpddr:
+        slow, quick = in_lpddr(slow), in_lpddr(quick)
+    assert timed(quick, m=m).cycles <= timed(slow, m=m).cycles
+
+
+@pytest.mark.parametrize("depth", [64 * 3, 64 * 40 + 5])
+@pytest.mark.parametrize("copies_of_tiles", [1, 2])
+def test_the_steady_state_stands_for_the_whole_walk(monkeypatch, depth, copies_of_tiles):
+    each = matmul_program(2000, depth, 70, copies=copies_of_tiles)
+    quick = timed(each)
+    monkeypatch.setattr(cycles, "_WALKED", 10**9)
+    whole = timed(each)
+    assert quick.cycles == pytest.approx(whole.cycles, rel=0.02)
+    for unit, share in whole.utilisation.items():
+        assert quick.utilisation[unit] == pytest.approx(share, rel=0.03)
+
+
+def test_a_second_copy_of_tiles_hides_the_loads():
+    """With one copy, a load waits for the product that reads the tile; with two it runs beside it."""
+    one, two = (timed(matmul_program(32, 64 * 50, 64, copies=each)) for each in (1, 2))
+    busy = max(two.kernels[0].busy[unit] for unit in ("dma_in", "matrix"))
+    assert one.cycles > busy + 50 * MACHINE.network_latency_cycles
+    assert two.cycles < one.cycles
+    assert two.cycles < busy * 1.1 + 1000
+
+
+def test_a_held_tile_is_loaded_into_the_array_once():
+    """64 × 64 f32 at 61 bytes a cycle are 269 cycles, charged when the tile changes and not for each product."""
+    each = matmul_program(32, 64, 64)
+    made = each.kernels[0]
+    loop = made.body[1]
+    assert isinstance(loop, Loop)
+    product = loop.body[2]
+    twice = replace(
+        each, kernels=(replace(made, body=(made.body[0], replace(loop, body=(*loop.body, product)), made.body[2])),)
+    )
+    first, second = timed(each).kernels[0].busy["matrix"], timed(twice).kernels[0].busy["matrix"]
+    rows = 32 * MACHINE.row_cycles["f32"] + MACHINE.issue_cycles
+    assert first == rows + ceil(64 * 64 * 4 / 61)
+    assert second == first + rows
+
+
+def test_vector_passes():
+    relu, exponential = (timed(copies(64 * 64, 4096, function=name)) for name in ("relu", "exp"))
+    # Both are held back by SRAM: 4,096 elements read and written at 61 bytes a cycle; exp by its 4 passes less.
+    assert relu.kernels[0].busy["vector"] == exponential.kernels[0].busy["vector"] == 4 + ceil(4096 * 8 / 61)
+    quick = replace(MACHINE, sram_bytes_per_cycle=4096)
+    busy = [timed(copies(4096, 4096, quick, name)).kernels[0].busy["vector"] for name in ("relu", "exp")]
+    assert busy == [4 + 64, 4 + 4 * 64]
+
+
+def test_a_shared_load_is_read_once():
+    """All 8 column tiles of the result read the same rows of x: LPDDR sees them once."""
+    each = in_lpddr(matmul_program(32, 64, 512))
+    expected = 4 * (32 * 64 + 64 * 512 + 32 * 512)
+    assert timed(each).traffic.lpddr == pytest.approx(expected)
+
+
+def test_chiplets_pay_for_what_crosses():
+    one, two = (timed(replace(copies(TEN_THOUSAND, 64), cores=cores)) for cores in (4, 8))
+    assert one.traffic.die == 0
+    assert two.traffic.die == pytest.approx(TEN_THOUSAND * 8 / 2)
+
+
+def test_lpddr_can_be_what_decides():
+    slow = replace(MACHINE, lpddr_bytes_per_s=1e9, lpddr_latency_cycles=1)
+    timing = timed(in_lpddr(copies(1 << 16, 1024, slow)))
+    assert timing.cycles >= (1 << 16) * 8 / slow.lpddr_bytes_per_cycle
+    assert timing.utilisation["lpddr"] > 0.9
+
+
+def test_seconds_are_cycles_of_the_clock():
+    timing = timed(copies(100, 100))
+    assert timing.seconds == timing.cycles / MACHINE.clock_hz
+    assert timing.cycles == timing.kernels[0].cycles + MACHINE.barrier_cycles
+
+
+def test_an_empty_kernel_takes_a_barrier():
+    assert timed(copies(0, 4)).cycles == MACHINE.barrier_cycles
+
+
+def test_utilisation_is_a_share():
+    found = timed(matmul_program(2000, 512, 512)).utilisation
+    assert set(found) == {"dma_in", "dma_out", "matrix", "vector", "sram", "lpddr", "die"}
+    assert all(0 <= share <= 1 for share in found.values())
+    assert found["matrix"] > 0.5
