@@ -138,12 +138,12 @@ class Window:
 
     def as_tile(self, view: Array) -> Array:
         """A view with its counters joined into the dimensions of the tile."""
-        return view.reshape(*self.grid_counts, *self.tile_shape)
+        return view.reshape((*self.grid_counts, *self.tile_shape))
 
     def from_tile(self, tile: Array) -> Array:
         """What a tile holds with the dimensions split into counters."""
         leading = tile.shape[: len(self.grid)]
-        return tile.reshape(*leading, *(size for _, _, size in self.counters))
+        return tile.reshape((*leading, *(size for _, _, size in self.counters)))
 
 
 def window(access: BoundAccess, box: Box, loops: Mapping[str, int], sizes: Mapping[str, int]) -> Window:
