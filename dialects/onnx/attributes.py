@@ -128,7 +128,9 @@ def _awkward(values: np.ndarray[Any, Any]) -> bool:
     if values.dtype.kind == "c":
         return bool(values.size)
     wide = values.astype(np.float64)
-    return bool(np.any(~np.isfinite(wide) | ((wide == np.rint(wide)) & (np.abs(wide) >= _LEAST_AWKWARD))))
+    large = (wide == np.rint(wide)) & (np.abs(wide) >= _LEAST_AWKWARD)
+    # Zeros of both signs count as equal, and are printed as one.
+    return bool(np.any(~np.isfinite(wide) | large | (np.signbit(wide) & (wide == 0))))
 
 
 def tensor_attr(array: np.ndarray[Any, Any]) -> InlineTensor:

@@ -63,9 +63,14 @@ def test_float_tensors_survive_text(array: np.ndarray):
     assert tensor_value(reparsed(tensor_attr(array))).tobytes() == array.tobytes()
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 10484697.0, 1e-40, 3.4e38])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 10484697.0, 1e-40, 3.4e38, -0.0])
 def test_floats_that_xdsl_misreads_are_kept_as_bytes(value: float):
-    for array in (np.array(value, np.float32), np.full(200, value, np.float32), np.array([value, 1.5], np.float64)):
+    for array in (
+        np.array(value, np.float32),
+        np.array([value, 0.0], np.float32),
+        np.full(200, value, np.float32),
+        np.array([value, 1.5], np.float64),
+    ):
         assert tensor_value(reparsed(tensor_attr(array))).tobytes() == array.tobytes()
 
 
