@@ -114,7 +114,7 @@ class SramExecutor(Executor):
             dtype = self.outputs[name].numpy_type
             given = bindings.outputs.get(name)
             if given is None:
-                bindings.made[name] = np.ascontiguousarray(values).astype(dtype, copy=False)
+                bindings.made[name] = np.array(values, dtype, order="C")
                 continue
             if given.shape != values.shape:
                 message = f"output {name!r} has shape {list(values.shape)}, its buffer {list(given.shape)}"
