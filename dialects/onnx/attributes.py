@@ -124,7 +124,7 @@ _LEAST_AWKWARD = 1e6
 
 
 def _awkward(values: np.ndarray[Any, Any]) -> bool:
-    """Whether xDSL would print one of these floats in a form that it misreads."""
+    """Whether xDSL would print one of these floats in a form that it misreads, or take −0 and 0 for equal."""
     if values.dtype.kind == "c":
         return bool(values.size)
     wide = values.astype(np.float64)

@@ -74,6 +74,12 @@ def test_floats_that_xdsl_misreads_are_kept_as_bytes(value: float):
         assert tensor_value(reparsed(tensor_attr(array))).tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("values", [[0.0, -0.0], [-0.0, 0.0], [1.0, -0.0]])
+def test_the_sign_of_zero_survives_text(values: list[float]):
+    array = np.array(values, np.float32)
+    assert tensor_value(reparsed(tensor_attr(array))).tobytes() == array.tobytes()
+
+
 @given(st.lists(FINITE))
 def test_lists_of_floats_survive_text(values: list[float]):
     attribute = floats_attr(values)
