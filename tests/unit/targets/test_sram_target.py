@@ -1,0 +1,255 @@
+"""The SRAM target: what it refuses and why, what it costs, and what it writes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from tests.unit.targets.sram_models import DEVICE, Runner, device, emit, model_of, reference, segment_of
+from tests.unit.targets.test_sram_models import BLOCK_BOUNDS, CONV_BOUNDS, conv_net, transformer_block
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.work import work_of
+from gimlet.dialects.sram.assembly import assemble, disassemble
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.sram.encoding import dumps, loads
+from gimlet.targets.api import Artifact, Reason
+from gimlet.targets.sram.target import PROGRAM_FILE, WEIGHTS_FILE, SramTarget, machine_of
+
+F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
+TARGET = SramTarget()
+
+
+def ops_of(segment) -> list[OnnxOp]:
+    return [op for op in segment.op.body.block.ops if isinstance(op, OnnxOp)]
+
+
+def first(model, kind: str) -> OnnxOp:
+    """The op of a kind, in a segment that stays alive with it."""
+    segment = segment_of(model)
+    KEPT.append(segment)
+    return next(op for op in ops_of(segment) if op.op_type == kind)
+
+
+KEPT: list[object] = []
+
+
+def one(op: str, inputs, weights=None, outputs=1, opset=17, **attributes):
+    names = [*inputs, *(weights or {})]
+    made = helper.make_node(op, names, [f"y{index}" for index in range(outputs)], name=f"/{op}", **attributes)
+    return model_of([made], inputs, [f"y{index}" for index in range(outputs)], weights, opset)
+
+
+X4 = {"x": (F, [1, 4, 8, 8])}
+MATRICES = {"a": (TensorProto.INT32, [3, 4]), "b": (TensorProto.INT32, [4, 5])}
+KERNEL = {"x": (F, [1, 4, 8, 8]), "w": (F, [4, 4, 3, 3])}
+
+
+def scaled(*factors: float) -> dict[str, np.ndarray]:
+    """The second and third input of Resize."""
+    return {"r": np.zeros(0, np.float32), "s": np.array([1, 1, *factors], np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (one("NonZero", {"x": (F, ["n"])}), "NonZero has no lowering to the machine"),
+        (one("Det", {"x": (F, [3, 3])}), "Det has no lowering to the machine"),
+        (one("Sin", {"x": (TensorProto.DOUBLE, [3])}), "the machine has no elements of type"),
+        (one("Conv", KERNEL), "the weights of Conv are computed, they must be constant"),
+        (one("MaxPool", X4, outputs=2, kernel_shape=[2, 2]), "the indices of MaxPool are not generated"),
+        (one("Dropout", {"x": (F, [4])}, outputs=2), "the mask of Dropout is not generated"),
+        (one("Resize", X4, scaled(1.5, 2)), "whole factors only"),
+        (one("Resize", X4, scaled(2, 2), mode="linear"), "this one is linear"),
+        (one("Pad", X4, {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])}, mode="reflect"), "Pad in mode reflect"),
+        (one("ReduceSum", {"x": (F, [3, 4]), "axes": (I, [1])}), "the axes of ReduceSum are computed|depends on data"),
+        (one("GatherND", {"x": (F, [2, 3, 4]), "i": (I, [2, 1])}, batch_dims=1), "GatherND with batch dimensions"),
+        (
+            one("LayerNormalization", {"x": (F, [3, 4]), "s": (F, [4])}, outputs=2),
+            "the mean and deviation of LayerNormalization are not generated",
+        ),
+        (one("MatMul", MATRICES), "MatMul of i32 is not generated"),
+        (
+            one("ConvTranspose", X4, {"w": np.zeros((4, 2, 3, 3), np.float32)}, auto_pad="SAME_UPPER", strides=[2, 2]),
+            "ConvTranspose is generated with explicit pads only",
+        ),
+        (
+            one("Attention", {n: (F, [1, 2, 5, 8]) for n in "qkv"}, outputs=4, opset=23),
+            "the scores of Attention are not generated",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.graph.node[0].op_type,
+)  # fmt: skip
+def test_refusals_say_why(model, message):
+    refused = TARGET.refuses(first(model, model.graph.node[0].op_type), DEVICE, "fp32")
+    assert isinstance(refused, Reason)
+    assert refused.op == f"/{model.graph.node[0].op_type}"
+    assert any(part in refused.message for part in message.split("|"))
+
+
+def test_what_is_taken_is_not_refused():
+    for model in (conv_net(), transformer_block()):
+        segment = segment_of(model)
+        for fmt in TARGET.formats(DEVICE):
+            assert [TARGET.refuses(op, DEVICE, fmt) for op in ops_of(segment)] == [None] * len(ops_of(segment))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "on", "message"),
+    [
+        ({"batch": (1, 1, 3)}, DEVICE, "dimension width of x has no bounds|dimension width"),
+        (CONV_BOUNDS, device(cores=1, chiplets=1, sram_bytes_per_core=1 << 20, lpddr_bytes=1000), "its tensors take"),
+        (CONV_BOUNDS, device(sram_bytes_per_core=1 << 14), "more than half of a core's"),
+    ],
+)
+def test_segments_that_do_not_fit(tmp_path, bounds, on, message):
+    refused = emit(segment_of(conv_net(), bounds), "fp32", tmp_path, on)
+    assert isinstance(refused, Reason)
+    assert any(part in refused.message for part in message.split("|"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_the_device_lacks(tmp_path):
+    on = device(row_cycles={"f32": 8.0})
+    assert TARGET.formats(on) == ("fp32",)
+    refused = emit(segment_of(conv_net(), CONV_BOUNDS), "bf16", tmp_path, on)
+    assert isinstance(refused, Reason)
+    assert "does not compute in bf16" in refused.message
+
+
+def test_emit_is_deterministic_and_says_what_it_made(tmp_path):
+    folders, model = [tmp_path / name for name in ("a", "b")], conv_net()
+    found = [emit(segment_of(model, CONV_BOUNDS), "bf16", folder) for folder in folders]
+    assert found[0] == found[1]
+    assert isinstance(found[0], Artifact)
+    assert found[0].files == (PROGRAM_FILE, WEIGHTS_FILE)
+    for name in found[0].files:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    facts = found[0].facts
+    assert facts["cycles"] > 0
+    assert facts["seconds"] == facts["cycles"] / 1.2e9
+    assert facts["weight_bytes"] <= facts["sram_bytes"] + facts["lpddr_bytes"]
+    assert sum(facts["products"].values()) == pytest.approx(1, abs=1e-3)
+    assert facts["products"]["bf16"] > 0.5
+
+
+@pytest.mark.parametrize("model", [conv_net(), transformer_block()], ids=["conv", "block"])
+def test_the_text_of_a_program_assembles(tmp_path, model):
+    bounds = CONV_BOUNDS if model.graph.node[0].op_type == "Conv" else BLOCK_BOUNDS
+    emit(segment_of(model, bounds), "mxint8", tmp_path)
+    program = loads((tmp_path / PROGRAM_FILE).read_text())
+    op = disassemble(program)
+    op.verify()
+    assert assemble(op) == program
+    assert dumps(assemble(op)) == (tmp_path / PROGRAM_FILE).read_text()
+
+
+def test_weights_are_stored_once_and_in_their_format(tmp_path):
+    """The matrix of two products is one tensor; bf16 takes 2 bytes of it."""
+    matrix = np.ones((256, 256), np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])]
+    model = model_of(nodes, {"x": (F, [4, 256])}, ["y"], {"w": matrix})
+    found = emit(segment_of(model), "bf16", tmp_path)
+    assert isinstance(found, Artifact)
+    assert found.facts["weight_bytes"] == (tmp_path / WEIGHTS_FILE).stat().st_size == 2 * 256 * 256
+
+
+def test_a_matrix_unit_is_never_faster_than_the_kinds_peak():
+    machine = machine_of(DEVICE.kind)
+    for fmt, dtype in (("mxint8", "mxint8"), ("bf16", "bf16"), ("fp32", "f32")):
+        assert machine.flops(dtype) <= DEVICE.kind.peak[fmt] * (1 + 1e-9)
+
+
+@given(
+    m=st.integers(1, 2000),
+    k=st.integers(1, 2000),
+    n=st.integers(1, 2000),
+    fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_cost_is_never_below_the_roof(m, k, n, fmt):
+    """The roof is from the IR's shapes and the hardware file: operations over the peak, weights over SRAM's rate."""
+    model = model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (F, [m, k])}, ["y"], {"w": np.zeros((k, n), np.float32)}
+    )
+    op = first(model, "MatMul")
+    cost = TARGET.op_cost(op, DEVICE, fmt, {})
+    amounts = work_of(op).at({}, {"fp32": 32, "bf16": 16, "mxint8": 8.25}[fmt])
+    kind = DEVICE.kind
+    assert cost.seconds >= amounts.flops / kind.peak[fmt]
+    assert cost.seconds >= amounts.weight_read / kind.memory[0].bandwidth
+    assert cost.weight_bytes >= amounts.weight_read
+    KEPT.clear()
+
+
+def test_costs_grow_with_dimensions_and_are_remembered():
+    model = model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": (F, ["seq", 512])},
+        ["y"],
+        {"w": np.zeros((512, 2048), np.float32)},
+    )
+    op = first(model, "MatMul")
+    small, large = (TARGET.op_cost(op, DEVICE, "bf16", {"seq": size}) for size in (16, 4096))
+    assert large.seconds > small.seconds
+    assert large.activation_bytes > small.activation_bytes
+    assert small.joules == pytest.approx(small.seconds * 550)
+    assert TARGET.op_cost(op, DEVICE, "bf16", {"seq": 16}) is small
+
+
+def test_views_cost_nothing():
+    model = model_of([helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])], {"x": (F, [30, 40])}, ["y"])
+    assert TARGET.op_cost(first(model, "Transpose"), DEVICE, "fp32", {}).seconds == 0
+
+
+def test_a_segment_costs_less_than_its_ops():
+    """Fused, and one launch: the estimate is the cycle model's of the program that is really made."""
+    segment = segment_of(transformer_block(), BLOCK_BOUNDS)
+    ops = [op for op in ops_of(segment) if op.op_type not in ("Constant", "initializer") and op.operands]
+    sizes = {"batch": 1, "seq": 32}
+    apart = sum(TARGET.op_cost(op, DEVICE, "bf16", sizes).seconds for op in ops)
+    together = TARGET.estimate(ops, DEVICE, "bf16", sizes)
+    assert DEVICE.kind.segment_overhead_s < together.seconds < apart + DEVICE.kind.segment_overhead_s
+
+
+def test_fusable_work():
+    segment = segment_of(conv_net())
+    by_type = {op.op_type: op for op in ops_of(segment)}
+    assert TARGET.fusable(by_type["Conv"], by_type["Relu"])
+    assert TARGET.fusable(by_type["Add"], by_type["Mul"])
+    assert not TARGET.fusable(by_type["Relu"], by_type["Conv"])
+
+
+def test_a_budget_that_is_no_number(tmp_path):
+    with pytest.raises(InputError, match="mx_error_budget must be a number from 0 to 1"):
+        emit(segment_of(conv_net(), CONV_BOUNDS), "mxint8", tmp_path, device(mx_error_budget="much"))
+
+
+def test_inputs_that_only_say_shapes_are_not_read():
+    """The target of a Reshape may be computed elsewhere: what it is, the types say."""
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"]), helper.make_node("Relu", ["y"], ["z"])]
+    model = model_of(nodes, {"x": (F, ["n", 6]), "shape": (I, [2])}, ["z"])
+    model.graph.value_info.append(helper.make_tensor_value_info("y", F, ["n", 6]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", F, ["n", 6]))
+    runner = Runner(segment_of(model, {"n": (1, 2, 9)}), "fp32")
+    x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
+    shape = np.array([4, 6])
+    np.testing.assert_array_equal(runner(x=x, shape=shape)[0], reference(model, x=x, shape=shape)[0])
+
+
+def test_outputs_that_are_inputs_weights_and_each_other(tmp_path: Path):
+    nodes = [
+        helper.make_node("Identity", ["x"], ["a"]),
+        helper.make_node("Relu", ["x"], ["b"]),
+        helper.make_node("Identity", ["b"], ["c"]),
+        helper.make_node("Identity", ["w"], ["d"]),
+        helper.make_node("Transpose", ["b"], ["e"], perm=[1, 0]),
+    ]
+    w = np.arange(6, dtype=np.float32).reshape(2, 3)
+    model = model_of(nodes, {"x": (F, [2, 3])}, list("abcde"), {"w": w})
+    x = np.array([[1, -2, 3], [-4, 5, -6]], np.float32)
+    runner = Runner(segment_of(model), "bf16")
+    for found, expected in zip(runner(x=x), reference(model, x=x), strict=True):
+        np.testing.assert_array_equal(found, expected)
