@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import (
 from xdsl.irdl import (
     IRDLOperation,
     ParsePropInAttrDict,
+    eq,
     irdl_op_definition,
     operand_def,
     opt_prop_def,
@@ -40,6 +41,7 @@ from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr,
 from gimlet.runtime.errors import InputError
 
 _TILE = TileType()
+_INT = IntegerAttr.constr(eq(i64))
 
 
 @irdl_op_definition
@@ -54,9 +56,9 @@ class ProgramOp(IRDLOperation):
 
     sym_name = prop_def(SymbolNameConstraint())
     number_format = prop_def(StringAttr, prop_name="format")
-    cores = prop_def(IntegerAttr)
-    page_bytes = prop_def(IntegerAttr)
-    local_bytes = prop_def(IntegerAttr)
+    cores = prop_def(_INT)
+    page_bytes = prop_def(_INT)
+    local_bytes = prop_def(_INT)
     machine = prop_def(DictionaryAttr)
     dims = prop_def(DictionaryAttr)
     inputs = prop_def(DictionaryAttr)
@@ -80,7 +82,7 @@ class ProgramOp(IRDLOperation):
 
 @irdl_op_definition
 class TensorOp(IRDLOperation):
-    """A tensor in shared SRAM or LPDDR: `sram.tensor @x : "f32" #sram.sizes<["seq", 64]> in "sram" at 0 {…}`."""
+    """A tensor in shared SRAM or LPDDR: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`."""
 
     name = "sram.tensor"
 
@@ -88,10 +90,10 @@ class TensorOp(IRDLOperation):
     dtype = prop_def(StringAttr)
     shape = prop_def(SizesAttr)
     space = prop_def(StringAttr)
-    address = prop_def(IntegerAttr)
-    capacity_bytes = prop_def(IntegerAttr)
+    address = prop_def(_INT)
+    capacity_bytes = prop_def(_INT)
     role = prop_def(StringAttr)
-    offset = opt_prop_def(IntegerAttr)
+    offset = opt_prop_def(_INT)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())
     irdl_options = (ParsePropInAttrDict(),)
@@ -116,15 +118,15 @@ class KernelOp(IRDLOperation):
 
 @irdl_op_definition
 class TileOp(IRDLOperation):
-    """A tile: `%a = sram.tile "a" : "bf16" [64, 64] at 0`, with `depth` copies (1 if it does not say)."""
+    """A tile: `%a = sram.tile "a" : "bf16" [64, 64] at 0 depth 2`, with `depth` copies."""
 
     name = "sram.tile"
 
     tile_name = prop_def(StringAttr)
     dtype = prop_def(StringAttr)
     shape = prop_def(DenseArrayBase.constr(i64))
-    address = prop_def(IntegerAttr)
-    depth = prop_def(IntegerAttr)
+    address = prop_def(_INT)
+    depth = prop_def(_INT)
     result = result_def(_TILE)
 
     traits = traits_def(HasParent(KernelOp))
@@ -134,7 +136,7 @@ class TileOp(IRDLOperation):
 
 @irdl_op_definition
 class LoopOp(IRDLOperation):
-    """A hardware loop: `sram.loop #sram.range<k = 0 to 576 step 64> { … }`."""
+    """A hardware loop: `sram.loop <k = 0 to 576 step 64> { … }`."""
 
     name = "sram.loop"
 
@@ -147,7 +149,7 @@ class LoopOp(IRDLOperation):
 
 @irdl_op_definition
 class LoadOp(IRDLOperation):
-    """DMA into a tile: `sram.load %a from #sram.access<…>`."""
+    """DMA into a tile: `sram.load %a from <@x["seq", 64] at ["r.m", 0] by [["r.m.size" along 0], [64 along 1]]>`."""
 
     name = "sram.load"
 
@@ -159,21 +161,21 @@ class LoadOp(IRDLOperation):
 
 @irdl_op_definition
 class GatherOp(IRDLOperation):
-    """DMA into a tile at computed positions: `sram.gather %a from #sram.access<…> by %i along 0`."""
+    """DMA into a tile at computed positions: `sram.gather %a from <…> by %i along 0`."""
 
     name = "sram.gather"
 
     tile = operand_def(_TILE)
     access = prop_def(AccessAttr)
     indices = operand_def(_TILE)
-    axis = prop_def(IntegerAttr)
+    axis = prop_def(_INT)
 
     assembly_format = "$tile `from` $access `by` $indices `along` $axis attr-dict"
 
 
 @irdl_op_definition
 class StoreOp(IRDLOperation):
-    """DMA out of a tile: `sram.store %a to #sram.access<…>`."""
+    """DMA out of a tile: `sram.store %a to <…>`."""
 
     name = "sram.store"
 
@@ -185,7 +187,7 @@ class StoreOp(IRDLOperation):
 
 @irdl_op_definition
 class FillOp(IRDLOperation):
-    """Vector: `sram.fill %a #sram.sizes<[64, 64]> with #sram.value<0>`."""
+    """Vector: `sram.fill %a <[64, "r.n.size"]> with <float "0.0">`."""
 
     name = "sram.fill"
 
@@ -198,15 +200,15 @@ class FillOp(IRDLOperation):
 
 @irdl_op_definition
 class IotaOp(IRDLOperation):
-    """Vector: `sram.iota %a #sram.sizes<[64]> along 0 from #sram.value<"r.m"> step 1`."""
+    """Vector: `sram.iota %a <[64]> along 0 from <"r.m"> step 1`."""
 
     name = "sram.iota"
 
     tile = operand_def(_TILE)
     sizes = prop_def(SizesAttr)
-    axis = prop_def(IntegerAttr)
+    axis = prop_def(_INT)
     start = prop_def(ValueAttr)
-    step = prop_def(IntegerAttr)
+    step = prop_def(_INT)
 
     assembly_format = "$tile $sizes `along` $axis `from` $start `step` $step attr-dict"
 
@@ -227,7 +229,7 @@ class MatmulOp(IRDLOperation):
 
 @irdl_op_definition
 class MapOp(IRDLOperation):
-    """Vector: `sram.map "add" %c = %a, %b by #sram.operands<tile, tile>`, parameters in `parameters`."""
+    """Vector: `sram.map "multiply_add" %c = %a, %b by <tile, 2, tile>`, parameters in `parameters`."""
 
     name = "sram.map"
 

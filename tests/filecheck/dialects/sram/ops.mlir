@@ -1,0 +1,70 @@
+// RUN: gimlet-opt %s | gimlet-opt | filecheck %s
+// RUN: gimlet-opt %s --print-op-generic | gimlet-opt | filecheck %s
+// RUN: xdsl-opt %s | filecheck %s
+
+sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 65536,
+    machine = {chiplets = 2, cores = 8, clock_hz = 1.2e9, row_cycles = {f32 = 72.0, bf16 = 16.0}},
+    dims = {seq = array<i64: 1, 16, 64>}, inputs = {x = @x, ids = @ids}, outputs = {y = @y, z = @z}} {
+  sram.tensor @x : "bf16" <["seq", 96]> in "sram" at 0 {capacity_bytes = 12288, role = "input"}
+  sram.tensor @ids : "i64" <["seq"]> in "sram" at 12288 {capacity_bytes = 512, role = "input"}
+  sram.tensor @w : "bf16" <[96, 80]> in "lpddr" at 0 {capacity_bytes = 15360, role = "weight", offset = 64}
+  sram.tensor @y : "f32" <["seq", 80]> in "sram" at 16384 {capacity_bytes = 20480, role = "output"}
+  sram.tensor @z : "f32" <["seq"]> in "sram" at 40960 {capacity_bytes = 256, role = "output"}
+  sram.kernel @matmul [#sram.range<m = 0 to "seq" step 32>, #sram.range<n = 0 to 80 step 64>] attributes {sources = ["/block/MatMul"]} {
+    %a = sram.tile "a" : "bf16" [32, 64] at 0 depth 2
+    %b = sram.tile "b" : "bf16" [64, 64] at 8192 depth 2
+    %c = sram.tile "c" : "f32" [32, 64] at 24576 depth 1
+    sram.fill %c <["r.m.size", "r.n.size"]> with <float "0.0">
+    sram.loop <k = 0 to 96 step 64> {
+      sram.load %a from <@x["seq", 96] at ["r.m", "r.k"] by [["r.m.size" along 0], ["r.k.size" along 1]]>
+      sram.load %b from <@w[96, 80] at ["r.k", "r.n"] by [["r.k.size" along 0], ["r.n.size" along 1]]>
+      sram.matmul %c, %a, %b hold "rhs"
+    }
+    sram.map "leaky_relu" %c = %c by <tile> {parameters = [#sram.value<float "0.1">]}
+    sram.map "div" %c = %c by <tile, "seq + 1">
+    sram.store %c to <@y["seq", 80] at ["r.m", "r.n"] by [["r.m.size" along 0], ["r.n.size" along 1]]>
+  }
+  sram.kernel @rows [#sram.range<m = 0 to "seq" step 8>] attributes {sources = []} {
+    %i = sram.tile "i" : "i64" [8] at 0 depth 2
+    %e = sram.tile "e" : "bf16" [8, 8] at 256 depth 2
+    %f = sram.tile "f" : "bf16" [8, 8] at 512 depth 2
+    %j = sram.tile "j" : "i64" [8, 1] at 1024 depth 1
+    %g = sram.tile "g" : "f32" [8, 8] at 2048 depth 1
+    %h = sram.tile "h" : "f32" [8, 1] at 4096 depth 1
+    sram.load %i from <@ids["seq"] at ["r.m"] by [["r.m.size" along 0]]>
+    sram.load %f from <@x["seq", 96] at ["r.m", -2] by [["r.m.size" along 0], [4 along 1 step 3, 2 repeated]] fill float "-inf">
+    sram.gather %e from <@x["seq", 96] at [0, 5] by [["r.m.size" along 0], [8 along 1 step -1]]> by %i along 0
+    sram.iota %j <["r.m.size", 1]> along 0 from <"r.m"> step 2
+    sram.map "max" %g = %e, %f by <tile, tile>
+    sram.map "copy" %h = %j by <tile>
+    sram.map "multiply_add" %g = %g, %h by <tile, tile, float "0.5">
+    sram.reduce "sum" %h = %g over [1]
+    sram.store %h to <@z["seq"] at ["r.m"] by [["r.m.size" along 0], []]>
+  }
+}
+
+// CHECK: sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192 : i64, local_bytes = 65536 : i64, machine = {chiplets = 2 : i64, cores = 8 : i64, clock_hz = 1.200000e+09 : f64, row_cycles = {f32 = 7.200000e+01 : f64, bf16 = 1.600000e+01 : f64}}, dims = {seq = array<i64: 1, 16, 64>}, inputs = {x = @x, ids = @ids}, outputs = {y = @y, z = @z}} {
+// CHECK: sram.tensor @x : "bf16" <["seq", 96]> in "sram" at 0 {capacity_bytes = 12288 : i64, role = "input"}
+// CHECK: sram.tensor @ids : "i64" <["seq"]> in "sram" at 12288 {capacity_bytes = 512 : i64, role = "input"}
+// CHECK: sram.tensor @w : "bf16" <[96, 80]> in "lpddr" at 0 {capacity_bytes = 15360 : i64, role = "weight", offset = 64 : i64}
+// CHECK: sram.tensor @y : "f32" <["seq", 80]> in "sram" at 16384 {capacity_bytes = 20480 : i64, role = "output"}
+// CHECK: sram.tensor @z : "f32" <["seq"]> in "sram" at 40960 {capacity_bytes = 256 : i64, role = "output"}
+// CHECK: sram.kernel @matmul [#sram.range<m = 0 to "seq" step 32>, #sram.range<n = 0 to 80 step 64>] attributes {sources = ["/block/MatMul"]} {
+// CHECK: sram.fill %c <["r.m.size", "r.n.size"]> with <float "0.0">
+// CHECK: sram.loop <k = 0 to 96 step 64> {
+// CHECK: sram.load %a from <@x["seq", 96] at ["r.m", "r.k"] by {{\[\[}}"r.m.size" along 0], ["r.k.size" along 1{{\]\]}}>
+// CHECK: sram.load %b from <@w[96, 80] at ["r.k", "r.n"] by {{\[\[}}"r.k.size" along 0], ["r.n.size" along 1{{\]\]}}>
+// CHECK: sram.matmul %c, %a, %b hold "rhs"
+// CHECK: sram.map "leaky_relu" %c = %c by <tile> {parameters = [#sram.value<float "0.1">]}
+// CHECK: sram.map "div" %c = %c by <tile, "seq + 1">
+// CHECK: sram.store %c to <@y["seq", 80] at ["r.m", "r.n"] by {{\[\[}}"r.m.size" along 0], ["r.n.size" along 1{{\]\]}}>
+// CHECK: sram.kernel @rows [#sram.range<m = 0 to "seq" step 8>] attributes {sources = []} {
+// CHECK: sram.load %i from <@ids["seq"] at ["r.m"] by {{\[\[}}"r.m.size" along 0{{\]\]}}>
+// CHECK: sram.load %f from <@x["seq", 96] at ["r.m", -2] by {{\[\[}}"r.m.size" along 0], [4 along 1 step 3, 2 repeated{{\]\]}} fill float "-inf">
+// CHECK: sram.gather %e from <@x["seq", 96] at [0, 5] by {{\[\[}}"r.m.size" along 0], [8 along 1 step -1{{\]\]}}> by %i along 0
+// CHECK: sram.iota %j <["r.m.size", 1]> along 0 from <"r.m"> step 2
+// CHECK: sram.map "max" %g = %e, %f by <tile, tile>
+// CHECK: sram.map "copy" %h = %j by <tile>
+// CHECK: sram.map "multiply_add" %g = %g, %h by <tile, tile, float "0.5">
+// CHECK: sram.reduce "sum" %h = %g over [1]
+// CHECK: sram.store %h to <@z["seq"] at ["r.m"] by {{\[\[}}"r.m.size" along 0], [{{\]\]}}>
