@@ -47,6 +47,7 @@ def compile(
     max_segments: int | None = None,
     placement: str | Path | None = None,
     costs: str | Path | None = None,
+    cost_providers: Mapping[str, str] | None = None,
     allow_tf32: bool = False,
     time_limit_s: float | None = None,
     seed: int = 0,
@@ -61,7 +62,8 @@ def compile(
     file, by default this machine alone. `bind` fixes dimensions (`{"batch": 1}`) or gives their range
     (`{"width": "32:320:2048"}`). `pins` are regular expressions over op names and types, with the device of each;
     `formats` are number formats by device; `min_shares` the least share of all FLOPs by device,
-    and `max_segments` caps how many pieces the model is cut into.
+    and `max_segments` caps how many pieces the model is cut into. `cost_providers` says by device where its costs are
+    from ("analytic", "measured").
 
     Raises UsageError, InputError, MissingError or InfeasibleError as the commands do.
     """
@@ -75,6 +77,7 @@ def compile(
         max_segments=max_segments,
         placement=Path(placement) if placement else None,
         costs=Path(costs) if costs else None,
+        cost_providers=tuple((cost_providers or {}).items()),
         allow_tf32=allow_tf32,
         time_limit_s=time_limit_s,
         seed=seed,

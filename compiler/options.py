@@ -26,7 +26,7 @@ class CompileOptions:
     """Options of one compile. `pins` are `(regular expression, device)` in the order given; later ones win.
 
     `formats` limits a device to number formats; `min_shares` asks for a least share of all FLOPs on a device;
-    `max_segments` caps the launches.
+    `max_segments` caps the launches; `cost_providers` says for a device where its costs are from.
     """
 
     topology: Topology
@@ -38,6 +38,7 @@ class CompileOptions:
     max_segments: int | None = None
     placement: Path | None = None
     costs: Path | None = None
+    cost_providers: tuple[tuple[str, str], ...] = ()
     allow_tf32: bool = False
     time_limit_s: float | None = None
     seed: int = 0

@@ -21,10 +21,11 @@ def random_inputs(manifest: Manifest, seed: int = 0, sizes: Mapping[str, int] | 
     generator = np.random.default_rng(seed)
     known = {name: bound.optimum for name, bound in manifest.dims.items()} | dict(sizes or {})
     specs = [manifest.spec(port) for port in manifest.inputs]
-    return {spec.name: _random(spec, known, generator) for spec in specs}
+    return {spec.name: random_array(spec, known, generator) for spec in specs}
 
 
-def _random(spec: TensorSpec, sizes: Mapping[str, int], generator: np.random.Generator) -> np.ndarray:
+def random_array(spec: TensorSpec, sizes: Mapping[str, int], generator: np.random.Generator) -> np.ndarray:
+    """An array as `random_inputs` makes it for one tensor. InputError where its shape is open."""
     shape = spec.resolve(sizes)
     if shape is None:
         raise InputError(f"the shape of {spec} is open", where=f"input {spec.name!r}", hint="give the input itself")

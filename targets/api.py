@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from xdsl.context import Context
-from xdsl.ir import Operation
+from xdsl.ir import Attribute, Operation
 
+from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import SegmentOp
 
@@ -56,6 +58,10 @@ class HardwareKind:
     fractions: Mapping[str, float] = field(default_factory=dict[str, float])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def level_for(self, bytes_held: float) -> MemoryLevel:
+        """The fastest level of memory with room for `bytes_held`, else the largest."""
+        return next((level for level in self.memory if level.capacity_bytes >= bytes_held), self.memory[-1])
 
 
 @dataclass(frozen=True)
@@ -202,6 +208,10 @@ class Target(ABC):
         del device
         return {}
 
+    def versions(self) -> Mapping[str, str]:
+        """The versions of the libraries that decide how quick its artifacts are: times are kept by them."""
+        return {}
+
     @abstractmethod
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         """Why `op` cannot run on `device` in `fmt`, or None where it can."""
@@ -219,12 +229,30 @@ class Target(ABC):
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What `op` alone costs on `device`, with symbolic dimensions at `sizes`. Launch of a segment not included."""
 
+    def fusion_saving(self, producer: Operation, consumer: Operation, device: Device, size_bytes: int) -> float:
+        """Seconds that running `consumer` in the producer's kernel saves, at most all that it costs alone.
+
+        By default a kernel's launch, and a value of `size_bytes` that is neither written nor read again. Nothing where
+        they do not fuse.
+        """
+        if not self.fusable(producer, consumer):
+            return 0.0
+        kind = device.kind
+        if not kind.memory:
+            return kind.kernel_overhead_s
+        bandwidth = kind.level_for(2 * size_bytes).bandwidth * kind.memory_fraction
+        return kind.kernel_overhead_s + 2 * size_bytes / bandwidth
+
     def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        """What the ops cost as one segment: by default their sum and one segment launch."""
+        """What the ops cost as one segment: by default their sum less what fusion saves, and one segment launch."""
         costs = [self.op_cost(op, device, fmt, sizes) for op in ops]
-        joules = [cost.joules for cost in costs]
+        saved = fusion_savings(self, ops, [cost.seconds for cost in costs], device, sizes)
+        joules = [
+            None if cost.joules is None else cost.joules * (1 - less / cost.seconds if cost.seconds else 1)
+            for cost, less in zip(costs, saved, strict=True)
+        ]
         return Cost(
-            seconds=device.kind.segment_overhead_s + sum(cost.seconds for cost in costs),
+            seconds=device.kind.segment_overhead_s + sum(cost.seconds for cost in costs) - sum(saved),
             joules=None if None in joules else sum(j for j in joules if j is not None),
             weight_bytes=sum(cost.weight_bytes for cost in costs),
             activation_bytes=max((cost.activation_bytes for cost in costs), default=0),
@@ -246,3 +274,30 @@ class Target(ABC):
         """
         del folder
         return Reason(files[0] if files else root.name, f"target {self.name} defers nothing")
+
+
+def fusion_savings(
+    target: Target, ops: Sequence[Operation], seconds: Sequence[float], device: Device, sizes: Mapping[str, int]
+) -> list[float]:
+    """For each of `ops` as one segment, the seconds that fusing it into a producer saves of its own `seconds`.
+
+    An op fuses with one producer, the one that saves most, and only where it alone uses the value.
+    """
+    inside = {op: index for index, op in enumerate(ops)}
+    saved = [0.0] * len(ops)
+    for consumer, index in inside.items():
+        for value in consumer.operands:
+            producer = value.owner
+            if not isinstance(producer, Operation) or producer not in inside or value.uses.get_length() != 1:
+                continue
+            saving = target.fusion_saving(producer, consumer, device, bytes_of(value.type, sizes))
+            saved[index] = max(saved[index], min(saving, seconds[index]))
+    return saved
+
+
+def bytes_of(type_: Attribute, sizes: Mapping[str, int]) -> int:
+    """Bytes of a tensor with dimensions at `sizes`; 0 where its shape, or the size of a dimension, is not known."""
+    dims, element = dims_of(type_), element_of(type_)
+    if dims is None or element is None or any(not dim.symbols <= sizes.keys() for dim in dims):
+        return 0
+    return -(-prod(dim.evaluate(sizes) for dim in dims) * element.bits // 8)

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 from gimlet.dialects.onnx.work import Amounts, OpClass, Work
 from gimlet.runtime.errors import UsageError
-from gimlet.targets.api import Cost, Device, HardwareKind, MemoryLevel
+from gimlet.targets.api import Cost, Device, HardwareKind
 
 FORMAT_BITS: Mapping[str, float] = {
     "fp64": 64,
@@ -80,14 +80,9 @@ def compute_seconds(flops: float, kind: HardwareKind, fmt: str, op_class: OpClas
 
 def memory_seconds(amounts: Amounts, kind: HardwareKind, resident_bytes: float) -> float:
     """Seconds for bytes alone: activations and weights one after the other, each at the rate of its level of memory."""
-    activations = amounts.activation_bytes / level_for(kind, amounts.activation_bytes).bandwidth
-    weights = amounts.weight_read / level_for(kind, resident_bytes).bandwidth
+    activations = amounts.activation_bytes / kind.level_for(amounts.activation_bytes).bandwidth
+    weights = amounts.weight_read / kind.level_for(resident_bytes).bandwidth
     return (activations + weights) / kind.memory_fraction
-
-
-def level_for(kind: HardwareKind, bytes_held: float) -> MemoryLevel:
-    """The fastest level of memory with room for `bytes_held`, else the largest."""
-    return next((level for level in kind.memory if level.capacity_bytes >= bytes_held), kind.memory[-1])
 
 
 def energy_joules(kind: HardwareKind, busy_s: float, waiting_s: float) -> float | None:

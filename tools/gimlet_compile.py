@@ -41,6 +41,7 @@ class Request:
     save_placement: Path | None
     costs: Path | None
     save_costs: Path | None
+    cost_provider: tuple[str, ...]
     to: str | None
     explain: bool
     dry_run: bool
@@ -78,6 +79,12 @@ class Request:
 @click.option("--save-placement", type=PATH, help="Write the placement, for --placement.")
 @click.option("--costs", type=PATH, help="Costs saved before: the same costs give the same placement.")
 @click.option("--save-costs", type=PATH, help="Write the costs that placement used, for --costs.")
+@click.option(
+    "--cost-provider",
+    multiple=True,
+    metavar="DEVICE=PROVIDER",
+    help="Where a device's costs are from: analytic (default), or measured on this machine.",
+)
 @click.option("--to", type=click.Choice(PHASES[:-1]), help="Stop after a phase and print the IR.")
 @click.option("--explain", is_flag=True, help="Say for each op where it runs, and what it would cost elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Place and split, print what would be built, write nothing.")
@@ -171,6 +178,7 @@ def options_of(request: Request) -> CompileOptions:
         max_segments=request.max_segments,
         placement=request.placement,
         costs=request.costs,
+        cost_providers=pairs(request.cost_provider, "--cost-provider", "DEVICE=measured"),
         allow_tf32=request.allow_tf32,
         time_limit_s=request.time_limit,
         seed=request.seed,

@@ -1,7 +1,8 @@
 """From the IR to a placement problem: what each device's target takes, what each op costs there, what moves.
 
 Every (device, number format) is a place, served by the first of the device's targets that has the format. A format is
-the target's default unless others are asked for. Costs come from `Target.op_cost` with dimensions at their optimum;
+the target's default unless others are asked for. Costs come from the device's provider (`gimlet.compiler.costs`),
+by default the target's own model, with dimensions at their optimum;
 where the target says that it fuses an op into its producer, the pair saves the op's kernel launch and the trip of the
 value between them through memory.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gimlet.compiler.costs.provider import AnalyticCosts, CostProvider
 from gimlet.compiler.hardware import route
 from gimlet.compiler.placement.graph import Constant, ModuleGraph, Unit
 from gimlet.compiler.placement.problem import (
@@ -29,10 +31,10 @@ from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import StateType
 from gimlet.runtime.errors import UsageError
-from gimlet.targets.api import Cost, Device, Reason, Target, Topology
-from gimlet.targets.roofline import level_for
+from gimlet.targets.api import Device, Reason, Target, Topology
 
 Targets = Mapping[str, Sequence[Target]]
+Providers = Mapping[str, CostProvider]
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,13 @@ def structure(graph: ModuleGraph, topology: Topology) -> Problem:
     )
 
 
-def build_problem(graph: ModuleGraph, topology: Topology, sites: Sequence[Site]) -> Problem:
-    """The problem of a module's graph on a topology, with what the targets say; no rules but those of the graph."""
+def build_problem(
+    graph: ModuleGraph, topology: Topology, sites: Sequence[Site], providers: Providers | None = None
+) -> Problem:
+    """The problem of a module's graph on a topology, with what the targets say; no rules but those of the graph.
+
+    `providers` say what ops cost, by device; a device without one has its targets' own model.
+    """
     options: list[dict[int, Option]] = [{} for _ in graph.units]
     refusals: list[dict[int, str]] = [{} for _ in graph.units]
     shares: dict[str, dict[int, int]] = {}
@@ -89,29 +96,38 @@ def build_problem(graph: ModuleGraph, topology: Topology, sites: Sequence[Site])
     for constant in graph.constants:
         for user in constant.users:
             by_user.setdefault(user, []).append(constant)
+    scales: list[Mapping[int, float]] = []
+    places: list[Place] = []
+    notes: list[str] = []
     for index, site in enumerate(sites):
         reasons = _reasons(graph.units, site)
-        for number, unit in enumerate(graph.units):
-            reason = reasons[number]
-            if reason is not None:
-                refusals[number][index] = reason.message
-                continue
-            cost = _cost(unit, site, graph.sizes)
+        taken = [number for number, reason in enumerate(reasons) if reason is None]
+        refused = {number: reason.message for number, reason in enumerate(reasons) if reason is not None}
+        for number, message in refused.items():
+            refusals[number][index] = message
+        provider = (providers or {}).get(site.device.name) or AnalyticCosts()
+        found = provider.costs(graph, taken, site.target, site.device, site.place.format)
+        scales.append(found.scale)
+        places.append(replace(site.place, provider=provider.name))
+        notes += found.notes
+        for number, cost in found.costs.items():
             options[number][index] = Option(cost.seconds, cost.joules, cost.activation_bytes)
-            _share_weights(shares, by_user.get(number, ()), f"{unit.name} (inside)", index, cost.weight_bytes)
+            name = f"{graph.units[number].name} (inside)"
+            _share_weights(shares, by_user.get(number, ()), name, index, cost.weight_bytes)
     users: dict[str, tuple[int, ...]] = {c.key: tuple(sorted(c.users)) for c in graph.constants}
     inner = {f"{unit.name} (inside)": (number,) for number, unit in enumerate(graph.units)}
     weights = [Weight(key, (users | inner)[key], sizes) for key, sizes in shares.items()]
     return replace(
         structure(graph, topology),
-        places=tuple(site.place for site in sites),
+        places=tuple(places),
         nodes=tuple(
             Node(unit.name, unit.op_type, options[number], refusals[number], _flops(unit, graph.sizes))
             for number, unit in enumerate(graph.units)
         ),
         routes=_routes(topology),
         weights=tuple(sorted((*weights, *_states(graph, len(sites))), key=lambda weight: weight.key)),
-        fusions=tuple(_fusions(graph, sites, options)),
+        fusions=tuple(_fusions(graph, sites, options, scales)),
+        notes=tuple(notes),
     )
 
 
@@ -135,20 +151,6 @@ def _reasons(units: Sequence[Unit], site: Site) -> list[Reason | None]:
     return [
         next((reason for reason in [next(answers) for _ in unit.ops] if reason is not None), None) for unit in units
     ]
-
-
-def _cost(unit: Unit, site: Site, sizes: Mapping[str, int]) -> Cost:
-    costs = [site.target.op_cost(op, site.device, site.place.format, sizes) for op in unit.ops]
-    if len(costs) == 1:
-        return costs[0]
-    joules = [cost.joules for cost in costs]
-    known = [j for j in joules if j is not None]
-    return Cost(
-        sum(cost.seconds for cost in costs),
-        sum(known) if len(known) == len(joules) else None,
-        sum(cost.weight_bytes for cost in costs),
-        max(cost.activation_bytes for cost in costs),
-    )
 
 
 def _flops(unit: Unit, sizes: Mapping[str, int]) -> float:
@@ -212,7 +214,12 @@ def _routes(topology: Topology) -> dict[tuple[int, int], Route]:
     return routes
 
 
-def _fusions(graph: ModuleGraph, sites: Sequence[Site], options: Sequence[Mapping[int, Option]]) -> list[Fusion]:
+def _fusions(
+    graph: ModuleGraph,
+    sites: Sequence[Site],
+    options: Sequence[Mapping[int, Option]],
+    scales: Sequence[Mapping[int, float]],
+) -> list[Fusion]:
     """For each unit, the producer that most places fuse it into, with what that saves there."""
     found: list[Fusion] = []
     producers: list[dict[int, int]] = [{} for _ in graph.units]
@@ -233,19 +240,13 @@ def _fusions(graph: ModuleGraph, sites: Sequence[Site], options: Sequence[Mappin
                 own = options[number].get(index)
                 if own is None or index not in options[source] or not own.seconds:
                     continue
-                if not site.target.fusable(before.ops[-1], unit.ops[0]):
+                saving = site.target.fusion_saving(before.ops[-1], unit.ops[0], site.device, size)
+                if not saving:
                     continue
-                seconds[index] = min(own.seconds, _saved(site.device, size))
+                seconds[index] = min(own.seconds, saving * scales[index].get(number, 1.0))
                 joules[index] = (own.joules or 0.0) * seconds[index] / own.seconds
             if seconds:
                 candidates.append(Fusion(source, number, seconds, joules))
         if candidates:
             found.append(max(candidates, key=lambda fusion: (sum(fusion.seconds.values()), -fusion.producer)))
     return found
-
-
-def _saved(device: Device, size_bytes: int) -> float:
-    """A kernel's launch, and a value that is neither written nor read again."""
-    kind = device.kind
-    trip = 2 * size_bytes / (level_for(kind, 2 * size_bytes).bandwidth * kind.memory_fraction) if kind.memory else 0.0
-    return kind.kernel_overhead_s + trip

@@ -1,9 +1,10 @@
 """The costs that a placement was made from, as JSON: written into the bundle, and read back with `--costs`.
 
-    {"schema": 1, "devices": [{name, kind, memory_bytes, …}], "places": [{device, target, format}],
+    {"schema": 1, "devices": [{name, kind, memory_bytes, …}], "places": [{device, target, format, provider}],
      "routes": [{from, to, latency_s, seconds_per_byte, links}], "reasons": [text],
      "nodes": {name: {"type", "flops", "options": [[seconds, joules, activation_bytes] | index of a reason | null]}},
-     "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]]}
+     "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
+     "notes": [text]}
 
 Figures are written so that they read back as the same floats: a rebuild from them decides the same.
 """
@@ -15,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from gimlet.compiler.costs.provider import ANALYTIC
 from gimlet.compiler.placement.graph import ModuleGraph
 from gimlet.compiler.placement.problem import DeviceSpec, Fusion, Node, Option, Place, Problem, Route, Weight
 from gimlet.compiler.placement.rules import read_json
@@ -32,7 +34,13 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
         "schema": SCHEMA,
         "devices": [asdict(device) for device in problem.devices],
         "places": [
-            {"device": names[place.device], "target": place.target, "format": place.format} for place in problem.places
+            {
+                "device": names[place.device],
+                "target": place.target,
+                "format": place.format,
+                "provider": place.provider,
+            }
+            for place in problem.places
         ],
         "routes": [
             {
@@ -63,6 +71,7 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
             for fusion in problem.fusions
         ],
         "reasons": list(reasons),
+        "notes": list(problem.notes),
     }
 
 
@@ -101,7 +110,10 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
     if names != [device.name for device in problem.devices]:
         own = ", ".join(device.name for device in problem.devices)
         raise InputError(f"the costs are for the devices {', '.join(names)}, not {own}", where=where)
-    places = tuple(Place(names.index(entry["device"]), entry["target"], entry["format"]) for entry in data["places"])
+    places = tuple(
+        Place(names.index(entry["device"]), entry["target"], entry["format"], entry.get("provider", ANALYTIC))
+        for entry in data["places"]
+    )
     reasons: list[str] = data["reasons"]
     nodes: list[Node] = []
     for node in problem.nodes:
@@ -134,6 +146,7 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
             Fusion(index[producer], index[consumer], _by_place(seconds), _by_place(joules))
             for producer, consumer, seconds, joules in data["fusions"]
         ),
+        notes=tuple(str(note) for note in data.get("notes", ())),
     )
 
 

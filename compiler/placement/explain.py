@@ -46,6 +46,7 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
             {
                 "name": device.name,
                 "kind": device.kind,
+                "costs": sorted({place.provider for place in problem.places if place.device == index}),
                 "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
                 "flops_share": _share(problem, solution, index),
                 "busy_s": schedule.device_busy_s.get(index, 0.0),
@@ -123,7 +124,9 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
     console.print(summary_line(data), highlight=False)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
-    console.print(_table("devices", ("device", "kind", "ops", "FLOPs", "busy", "memory", "of"), _device_rows(data)))
+    console.print(
+        _table("devices", ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of"), _device_rows(data))
+    )
     console.print(_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data)))
     if data["transfers"]:
         console.print(_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
@@ -178,6 +181,7 @@ def _device_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         yield (
             device["name"],
             device["kind"],
+            ", ".join(device["costs"]),
             f"{device['ops']} of {device['takes']}",
             f"{device['flops_share']:.1%}",
             seconds_text(device["busy_s"]),

@@ -43,11 +43,15 @@ class DeviceSpec:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node can be: a device's index, the target that runs it there, and the number format it is computed in."""
+    """Where a node can be: a device's index, the target that runs it there, and the number format it is computed in.
+
+    `provider` says where the costs there are from.
+    """
 
     device: int
     target: str = ""
     format: str = "fp32"
+    provider: str = "analytic"
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,8 @@ class Rules:
 class Problem:
     """A placement problem. `host` is the index of the device that inputs come from and outputs go to.
 
+    `notes` say where its costs are from, as far as a user has to know.
+
     Raises InputError where indices do not fit together, where nodes are not in topological order, where a figure is
     negative, or where two devices have no route between them.
     """
@@ -155,6 +161,7 @@ class Problem:
     fusions: tuple[Fusion, ...] = ()
     host: int = 0
     rules: Rules = field(default_factory=Rules)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(self)

@@ -19,6 +19,9 @@ from typing import Any, Protocol
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, SymbolRefAttr, i64
 
 from gimlet.compiler.bounds import read_bounds
+from gimlet.compiler.costs.choose import make_providers
+from gimlet.compiler.costs.provider import parse_providers
+from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.build import Targets, build_problem, sites_of, structure
 from gimlet.compiler.placement.costs_json import costs_to_json, load_costs, with_costs
@@ -41,7 +44,7 @@ from gimlet.compiler.placement.segments import judge
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT
-from gimlet.runtime.errors import InfeasibleError
+from gimlet.runtime.errors import InfeasibleError, UsageError
 from gimlet.runtime.manifest import PlacementSummary
 from gimlet.targets import registry
 from gimlet.targets.api import DimBound, Topology
@@ -63,6 +66,10 @@ class Options(Protocol):
     @property
     def costs(self) -> Path | None: ...
     @property
+    def cost_providers(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def cache(self) -> Path: ...
+    @property
     def time_limit_s(self) -> float | None: ...
     @property
     def seed(self) -> int: ...
@@ -82,6 +89,8 @@ class PlacementOptions:
     min_shares: tuple[tuple[str, float], ...] = ()
     placement: Path | None = None
     costs: Path | None = None
+    cost_providers: tuple[tuple[str, str], ...] = ()
+    cache: Path = field(default_factory=default_cache)
     time_limit_s: float | None = None
     seed: int = 0
     bounds: Mapping[Objective, float] = field(default_factory=dict[Objective, float])
@@ -173,7 +182,7 @@ class PlacementService:
         op that no device takes, UsageError for a pin that matches nothing, InfeasibleError where limits cannot be met.
         """
         graph = read_graph(module, {name: bound.optimum for name, bound in bounds.items()})
-        problem = refused(self._problem(graph, options), refusals or {}, _by_key(graph))
+        problem = refused(self._problem(module, graph, options, bounds), refusals or {}, _by_key(graph))
         limits = Limits(
             work=float("inf") if options.time_limit_s is not None else getattr(options, "work", PlacementOptions.work),
             seconds=options.time_limit_s,
@@ -199,17 +208,23 @@ class PlacementService:
         _write(graph, problem, solution.placement)
         return PlacementResult(problem, solution, tuple(self._notes(graph, problem)))
 
-    def _problem(self, graph: ModuleGraph, options: Options) -> Problem:
+    def _problem(
+        self, module: ModuleOp, graph: ModuleGraph, options: Options, bounds: Mapping[str, DimBound]
+    ) -> Problem:
+        chosen = parse_providers(options.cost_providers, [device.name for device in self.topology.devices])
+        if options.costs is not None and chosen:
+            raise UsageError("saved costs and a cost provider exclude each other", hint="leave one of them out")
         if options.costs is not None:
             data = load_costs(options.costs)
             return with_costs(structure(graph, self.topology), graph, data, str(options.costs))
         formats: dict[str, list[str]] = {}
         for device, fmt in options.formats:
             formats.setdefault(device, []).append(fmt)
-        return build_problem(graph, self.topology, sites_of(self.topology, self.targets, formats))
+        providers = make_providers(chosen, module, self.ctx, bounds, graph, options.cache)
+        return build_problem(graph, self.topology, sites_of(self.topology, self.targets, formats), providers)
 
     def _notes(self, graph: ModuleGraph, problem: Problem) -> Sequence[str]:
-        notes: list[str] = []
+        notes: list[str] = list(problem.notes)
         if graph.assumed:
             notes.append(f"dimensions without bounds are taken as {ASSUMED_SIZE}: {', '.join(graph.assumed)}")
         if problem.rules.objective == "energy":

@@ -9,6 +9,7 @@ project.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,6 +66,9 @@ class OnnxRuntimeTarget(Target):
     def requires(self, device: Device) -> Mapping[str, str]:
         provider = provider_of(device)
         return {} if provider is None else {"execution_provider": f"{provider}ExecutionProvider"}
+
+    def versions(self) -> Mapping[str, str]:
+        return {"onnxruntime": version("onnxruntime")}
 
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         del fmt

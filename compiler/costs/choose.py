@@ -1,0 +1,28 @@
+"""Makes the cost providers that a compile was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from xdsl.dialects.builtin import ModuleOp
+
+from gimlet.compiler.costs.measured import MeasuredCosts
+from gimlet.compiler.costs.provider import MEASURED, AnalyticCosts, CostProvider
+from gimlet.compiler.costs.timer import SegmentTimer
+from gimlet.compiler.placement.graph import ModuleGraph
+from gimlet.dialects.context import GimletContext
+from gimlet.targets.api import DimBound
+
+
+def make_providers(
+    chosen: Mapping[str, str],
+    module: ModuleOp,
+    ctx: GimletContext,
+    bounds: Mapping[str, DimBound],
+    graph: ModuleGraph,
+    cache: Path,
+) -> dict[str, CostProvider]:
+    """A provider for each device of `chosen`, by the names of `parse_providers`. Those that measure share a timer."""
+    timer = SegmentTimer(module, ctx, bounds, graph.sizes, cache)
+    return {device: MeasuredCosts(timer) if name == MEASURED else AnalyticCosts() for device, name in chosen.items()}

@@ -1,0 +1,149 @@
+"""Costs measured on this machine, segment by segment.
+
+An op alone cannot be timed: a framework fuses it with its neighbours, reorders layouts at the edges of a session and
+finds in a cache what it would not find there in the middle of a model. So the ops are timed in runs of neighbours:
+
+1. the *stretches*: ops that the target takes without a gap, each as one segment, which is what a placement on this
+   device alone launches;
+2. the *pieces* that a stretch is cut into where few values cross and nothing fuses across, each of about
+   `PIECE_SECONDS` by the model.
+
+The model's estimate of a piece's ops, fusion counted, is scaled to the time of the piece, and all pieces of a stretch
+to the time of the stretch. So a device that takes everything is predicted as it was measured, and what one part of the
+model gains elsewhere is a measurement too. Pieces of one shape class (a repeated layer) are timed once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from xdsl.ir import Operation
+
+from gimlet.compiler.costs.provider import MEASURED, CostProvider, SiteCosts, unit_cost
+from gimlet.compiler.costs.timer import SegmentTimer
+from gimlet.compiler.placement.graph import ModuleGraph
+from gimlet.targets.api import Cost, Device, Reason, Target
+
+PIECE_SECONDS = 3e-4
+LONGEST_PIECE = 4.0
+"""A piece ends at the latest at so many times `PIECE_SECONDS`, whatever crosses there."""
+_LOOK_AHEAD = 8
+
+
+@dataclass(frozen=True)
+class _Site:
+    graph: ModuleGraph
+    target: Target
+    device: Device
+    format: str
+
+    def ops(self, numbers: Sequence[int]) -> list[Operation]:
+        return [op for number in numbers for op in self.graph.units[number].ops]
+
+    def model_seconds(self, numbers: Sequence[int]) -> float:
+        """The model's seconds of units as one segment, its launch not included."""
+        found = self.target.estimate(self.ops(numbers), self.device, self.format, self.graph.sizes)
+        return max(found.seconds - self.device.kind.segment_overhead_s, 0.0)
+
+
+class MeasuredCosts(CostProvider):
+    """Times of this machine, apportioned to ops by the model."""
+
+    name = MEASURED
+
+    def __init__(self, timer: SegmentTimer) -> None:
+        self.timer = timer
+
+    def costs(self, graph: ModuleGraph, taken: Sequence[int], target: Target, device: Device, fmt: str) -> SiteCosts:
+        site = _Site(graph, target, device, fmt)
+        model = {n: unit_cost(graph.units[n], target, device, fmt, graph.sizes) for n in taken}
+        before = (self.timer.measured, self.timer.reused)
+        scale: dict[int, float] = {}
+        failures: Counter[str] = Counter()
+        for stretch in stretches(taken):
+            scale |= self._stretch(site, stretch, model, failures)
+        timed, kept = self.timer.measured - before[0], self.timer.reused - before[1]
+        notes = [f"{device.name}: costs of {target.name} measured, {timed} segments timed, {kept} known from before"]
+        notes += [f"{device.name}: {count} ops by the model, not measured: {why}" for why, count in failures.items()]
+        return SiteCosts({n: scaled(cost, scale.get(n, 1.0)) for n, cost in model.items()}, scale, tuple(notes))
+
+    def _stretch(
+        self, site: _Site, stretch: Sequence[int], model: Mapping[int, Cost], failures: Counter[str]
+    ) -> dict[int, float]:
+        if not any(model[number].seconds for number in stretch):
+            return {}
+        found: dict[int, float] = {}
+        times: dict[int, float] = {}
+        pieces = cut(site.graph, stretch, model, site.target)
+        for index, piece in enumerate(pieces):
+            seconds = self._seconds(site, piece)
+            if isinstance(seconds, Reason):
+                failures[seconds.message] += len(piece)
+                continue
+            times[index] = seconds
+        whole = self._seconds(site, stretch) if len(pieces) > 1 and len(times) == len(pieces) else None
+        factor = whole / sum(times.values()) if isinstance(whole, float) and sum(times.values()) else 1.0
+        for index, seconds in times.items():
+            expected = site.model_seconds(pieces[index])
+            found |= dict.fromkeys(pieces[index], factor * seconds / expected if expected else 1.0)
+        return found
+
+    def _seconds(self, site: _Site, numbers: Sequence[int]) -> float | Reason:
+        """Seconds of units as one segment, less its launch; at least a twentieth of it, for a launch is an estimate."""
+        found = self.timer.time(site.ops(numbers), site.target, site.device, site.format)
+        if isinstance(found, Reason):
+            return found
+        return max(found.seconds - site.device.kind.segment_overhead_s, found.seconds / 20)
+
+
+def scaled(cost: Cost, factor: float) -> Cost:
+    """A cost whose time, and energy with it, is `factor` times as much."""
+    return replace(cost, seconds=cost.seconds * factor, joules=None if cost.joules is None else cost.joules * factor)
+
+
+def stretches(taken: Sequence[int]) -> list[list[int]]:
+    """Runs of consecutive numbers: sets of units that are convex in any graph whose order these are."""
+    found: list[list[int]] = []
+    for number in sorted(taken):
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
+
+
+def cut(graph: ModuleGraph, stretch: Sequence[int], model: Mapping[int, Cost], target: Target) -> list[list[int]]:
+    """A stretch in pieces of about `PIECE_SECONDS`, ended where the fewest values cross and nothing fuses across."""
+    crossing, fused = _borders(graph, stretch, target)
+    pieces: list[list[int]] = [[]]
+    seconds = 0.0
+    for position, number in enumerate(stretch):
+        pieces[-1].append(number)
+        seconds += model[number].seconds
+        border = position + 1
+        late = seconds >= LONGEST_PIECE * PIECE_SECONDS
+        good = not fused[border] and crossing[border] == min(crossing[border:-1][:_LOOK_AHEAD], default=0)
+        if border < len(stretch) and seconds >= PIECE_SECONDS and (good or late):
+            pieces.append([])
+            seconds = 0.0
+    return pieces
+
+
+def _borders(graph: ModuleGraph, stretch: Sequence[int], target: Target) -> tuple[list[int], list[bool]]:
+    """Before each position of a stretch (and after the last): how many values cross, and whether something fuses."""
+    place = {number: position for position, number in enumerate(stretch)}
+    crossing = [0] * (len(stretch) + 1)
+    fused = [False] * (len(stretch) + 1)
+    for value in graph.values:
+        source = graph.producer[value]
+        users = [place[user] for user in graph.consumers[value] if user in place]
+        if source not in place or not users:
+            continue
+        for border in range(place[source] + 1, max(users) + 1):
+            crossing[border] += 1
+        for user in users:
+            if target.fusable(graph.units[source].ops[-1], graph.units[stretch[user]].ops[0]):
+                fused[place[source] + 1 : user + 1] = [True] * (user - place[source])
+    return crossing, fused
