@@ -27,6 +27,7 @@ from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx.names import value_name
 from gimlet.dialects.onnx.types import shape_of
 from gimlet.passes.annotate_costs import AnnotateCostsPass
 from gimlet.passes.bind_dims import BindDimsPass
@@ -94,9 +95,7 @@ class Compilation:
     def bind(self) -> None:
         """Applies `--bind`: fixed dimensions become constants, the others get their ranges."""
         function = entry_function(self.module)
-        shapes = {
-            value.name_hint or str(index): shape_of(value) or () for index, value in enumerate(function.body.block.args)
-        }
+        shapes = {value_name(value): shape_of(value) or () for value in function.body.block.args}
         symbols = {name for shape in shapes.values() for dim in shape if dim is not None for name in dim.symbols}
         bindings = resolve_axes(self.options.bindings, shapes)
         bounds = merge_bounds(symbols, self.bounds, bindings)

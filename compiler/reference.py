@@ -1,8 +1,8 @@
 """The source model run as it is: what every bundle's numbers are compared with.
 
 A PyTorch model runs in PyTorch. An ONNX model runs in onnx's own reference evaluator, which shares no code with the
-runtimes that bundles use; where the evaluator does not know an operator (one of another domain), in a plain
-onnxruntime session, and the result says so.
+runtimes that bundles use; where the evaluator does not know an operator (one of another domain), or fails at one, in a
+plain onnxruntime session, and the result says so.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gimlet.compiler.reference_corrections import corrections
 from gimlet.compiler.sources import Source, is_torch
 from gimlet.runtime.errors import InputError, UsageError
 
-if TYPE_CHECKING:
-    from onnx.reference.op_run import OpRun
-
 Arrays = Mapping[str, NDArray[Any]]
-_BATCH_NORMALIZATION_GIVEN = 7
-_BATCH_NORMALIZATION_MODES = 14
+# What Python and numpy raise in the evaluator's operators, which check nothing themselves.
+_EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Reference(ABC):
-    """A source model that can be run on numpy arrays."""
+    """A source model that can be run on numpy arrays. `name` says what ran it, once it was run."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
@@ -78,57 +76,33 @@ class TorchReference(Reference):
 
 
 class OnnxReference(Reference):
-    """An ONNX file in onnx's reference evaluator."""
+    """An ONNX file in onnx's reference evaluator; in a plain session from the first run on that the evaluator fails."""
 
     name = "onnx reference evaluator"
 
     def __init__(self, path: Path) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self._evaluator = ReferenceEvaluator(str(path), new_ops=_corrections(path))
+        self._path = path
+        self._evaluator = ReferenceEvaluator(str(path), new_ops=corrections(path))
+        self._session: SessionReference | None = None
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
-        return _arrays(self._evaluator.run(None, dict(inputs)))
+        if self._session is None:
+            try:
+                return _arrays(self._evaluator.run(None, dict(inputs)))
+            except _EVALUATOR_ERRORS as error:
+                self._session = SessionReference(self._path)
+                self.name = f"{self._session.name} (the reference evaluator failed: {type(error).__name__}: {error})"
+        return self._session.run(inputs)
 
     def values(self, inputs: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        if self._session is not None:
+            return {}
         known = self._evaluator.run(None, dict(inputs), intermediate=True)
         if not isinstance(known, dict):
             return {}
         return {name: known[name] for name in names if name in known}
-
-
-def _corrections(path: Path) -> list[type[OpRun]]:
-    """Operators that the evaluator computes otherwise than the specification says.
-
-    BatchNormalization before opset 14 normalises with the statistics that it is given where it has one output; the
-    evaluator (onnx 1.23) mixes them with the batch's own, by `momentum`, as if the model were being trained.
-    """
-    import onnx
-    from onnx.reference.op_run import OpRun
-
-    model = onnx.load(str(path), load_external_data=False)
-    opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
-    if not _BATCH_NORMALIZATION_GIVEN <= opset < _BATCH_NORMALIZATION_MODES:
-        return []
-
-    class BatchNormalization(OpRun):
-        op_domain = ""
-
-        def _run(  # pyright: ignore[reportIncompatibleMethodOverride]
-            self,
-            x: NDArray[Any],
-            scale: NDArray[Any],
-            bias: NDArray[Any],
-            mean: NDArray[Any],
-            variance: NDArray[Any],
-            epsilon: float = 1e-5,
-            **_: Any,
-        ) -> tuple[NDArray[Any]]:
-            ones = (1,) * (x.ndim - 2)
-            scale, bias, mean, variance = (each.reshape(-1, *ones) for each in (scale, bias, mean, variance))
-            return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
-
-    return [BatchNormalization]
 
 
 class SessionReference(Reference):

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from gimlet.dialects.context import GimletContext
@@ -103,6 +105,7 @@ def one_op_model(op: OnnxOp) -> OneOpModel:
             set_value_name(argument, f"x{len(inputs)}")
             inputs.append((f"x{len(inputs)}", argument))
     clone = op.clone(value_mapper=mapped)
+    _fill_inner_weights(clone, ctx)
     block.add_op(clone)
     outputs = [(f"y{index}", result) for index, result in enumerate(clone.results)]
     for name, result in outputs:
@@ -131,12 +134,29 @@ def _clone_constant(value: SSAValue, ctx: GimletContext) -> OnnxOp | None:
         return source.clone() if is_constant(source) else None
     if source.key is None:
         return source.clone()
-    shape = [dim.as_int() for dim in shape_of(value) or () if dim is not None]
-    dtype = dtype_of(value.type)
+    shape, dtype = _weight_shape(value), dtype_of(value.type)
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > LARGEST_CONSTANT or dtype.hasobject:
         return None
+    return InitializerOp.from_key(ctx.weights.add(source.key, _fill(shape, dtype)), value.type)
+
+
+def _fill_inner_weights(op: OnnxOp, ctx: GimletContext) -> None:
+    """Gives the weights of an operation's regions stand-ins in `ctx`."""
+    for nested in op.walk():
+        if isinstance(nested, InitializerOp) and nested.key is not None and nested.key not in ctx.weights:
+            value = nested.results[0]
+            ctx.weights.add(nested.key, _fill(_weight_shape(value), dtype_of(value.type)))
+
+
+def _weight_shape(value: SSAValue) -> list[int]:
+    return [dim.as_int() for dim in shape_of(value) or () if dim is not None]
+
+
+def _fill(shape: list[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.hasobject:
+        return np.full(shape, "", dtype)
     fill = np.ones if dtype.kind in "fV" and "int" not in dtype.name else np.zeros
-    return InitializerOp.from_key(ctx.weights.add(source.key, fill(shape, dtype)), value.type)
+    return fill(shape, dtype)
 
 
 def _canonical(model: ir.Model) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from xdsl.dialects.builtin import ModuleOp
 
+from gimlet.compiler.api import resolve_topology, start
 from gimlet.compiler.bounds import merge_bounds, parse_bindings, read_bounds, resolve_axes, write_bounds
+from gimlet.compiler.options import CompileOptions
+from gimlet.compiler.progress import Progress
+from gimlet.compiler.sources import open_source
 from gimlet.runtime.errors import UsageError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound
@@ -72,3 +80,15 @@ def test_a_module_remembers_its_ranges() -> None:
     assert read_bounds(module) == {"width": DimBound(32, 320, 2048)}
     write_bounds(module, {})
     assert read_bounds(module) == {}
+
+
+def test_an_axis_is_bound_by_the_input_s_own_name(tmp_path: Path) -> None:
+    """TensorFlow's names have a colon, which no SSA name may have."""
+    info = helper.make_tensor_value_info("serving_x:0", TensorProto.FLOAT, ["unk__1", 4])
+    output = helper.make_empty_tensor_value_info("y")
+    graph = helper.make_graph([helper.make_node("Relu", ["serving_x:0"], ["y"])], "g", [info], [output])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    options = CompileOptions(resolve_topology(None), bindings={"serving_x:0[0]": DimBound(3, 3, 3)})
+    compilation = start(open_source(str(tmp_path / "m.onnx")), options, Progress(quiet=True))
+    compilation.bind()
+    assert "tensor<3x4xf32>" in str(compilation.module)

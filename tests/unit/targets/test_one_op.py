@@ -110,3 +110,20 @@ def test_what_a_body_reads_from_outside_is_an_input(ops_of):
     proto, _ = model_of(op)
     assert [info.name for info in proto.graph.input] == ["x0", "x1"]
     assert signature_of(op) != signature_of(op.clone())
+
+
+def bodies(node):
+    return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+
+
+def test_weights_of_a_body_have_stand_ins(ops_of):
+    def branch(name, value):
+        weight = onnx.numpy_helper.from_array(np.full((4, 400), value, np.float32), f"w{name}")
+        result = helper.make_tensor_value_info(name, FLOAT, [4, 400])
+        return helper.make_graph([helper.make_node("Add", ["a", f"w{name}"], [name])], name, [], [result], [weight])
+
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=branch("t", 7), else_branch=branch("e", 8))]
+    op = next(op for op in ops_of(nodes, [("c", BOOL, []), ("a", FLOAT, [4, 400])]) if op.op_type == "If")
+    proto, _ = model_of(op)
+    weights = [tensor for graph in (proto.graph, *bodies(proto.graph.node[0])) for tensor in graph.initializer]
+    assert [(onnx.numpy_helper.to_array(weight) == 1).all() for weight in weights] == [True, True]

@@ -1,0 +1,55 @@
+"""The reference that bundles are compared with."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from gimlet.compiler.reference import OnnxReference
+
+
+def saved(path: Path, node: onnx.NodeProto, shape: list[int], weights: dict[str, np.ndarray], opset: int = 13) -> Path:
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_empty_tensor_value_info("y")],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [[2, 3, 5], [2, 3, 5, 4], [2, 3, 2, 2, 3]])
+def test_the_maximum_is_over_every_spatial_dimension(tmp_path: Path, shape: list[int]) -> None:
+    path = saved(tmp_path / "m.onnx", helper.make_node("GlobalMaxPool", ["x"], ["y"]), shape, {})
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    (y,) = OnnxReference(path).run({"x": x})
+    np.testing.assert_array_equal(y, x.max(axis=tuple(range(2, len(shape))), keepdims=True))
+
+
+def test_batch_normalization_takes_the_statistics_that_it_is_given(tmp_path: Path) -> None:
+    node = helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"], epsilon=0.0)
+    weights = {"s": 2.0, "b": 1.0, "m": 3.0, "v": 4.0}
+    tensors = {name: np.full(3, value, np.float32) for name, value in weights.items()}
+    path = saved(tmp_path / "m.onnx", node, [1, 3, 2], tensors, opset=9)
+    (y,) = OnnxReference(path).run({"x": np.full((1, 3, 2), 5, np.float32)})
+    assert (y == 2 * (5 - 3) / 2 + 1).all()
+
+
+def test_where_the_evaluator_fails_a_session_runs_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "m.onnx", helper.make_node("Relu", ["x"], ["y"]), [2], {})
+    reference = OnnxReference(path)
+
+    def fail(*_: object) -> None:
+        raise IndexError("axis 2 is out of bounds")
+
+    monkeypatch.setattr(reference._evaluator, "run", fail)
+    (y,) = reference.run({"x": np.array([-1, 2], np.float32)})
+    assert list(y) == [0, 2]
+    assert reference.name.startswith("onnxruntime, unsplit")
+    assert "axis 2 is out of bounds" in reference.name
+    assert reference.values({"x": y}, ["y"]) == {}
