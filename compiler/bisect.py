@@ -117,7 +117,15 @@ def _with_all_outputs(segment: SegmentOp) -> SegmentOp:
         last.operands = values
     res_names = [value_name(value) for value in values]
     arg_names = [item.data for item in segment.arg_names]
-    return SegmentOp(segment.sym_name.data, segment.device_name, segment.format, body, arg_names, res_names)
+    return SegmentOp(
+        segment.sym_name.data,
+        segment.device_name,
+        segment.format,
+        body,
+        arg_names,
+        res_names,
+        segment.target_name,
+    )
 
 
 def _named_values(segment: SegmentOp) -> list[tuple[str, str]]:
@@ -139,7 +147,7 @@ def _target_values(context: SegmentContext, topology: Topology, folder: Path, in
     folder.mkdir()
     op = context.op
     device = topology.device(op.device_name)
-    target = target_of(device, op.format)
+    target = target_of(device, op.format, op.target_name)
     opened = replace(context, weights=FolderWeights(folder))
     spec = DeviceSpec(device.name, device.kind.name)
     if not load_executor(target.executor).available(spec):

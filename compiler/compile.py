@@ -137,9 +137,9 @@ class Compilation:
     def refuse(self, failures: list[BuildFailure]) -> None:
         """Remembers what could not be built, for the next placement."""
         for failure in failures:
-            self.progress.say(f"cannot build {failure.reason}; placing again without it on {failure.device}")
+            self.progress.say(f"cannot build {failure.reason}; placing again without it on {failure.place}")
             for op in failure.ops:
-                self.refusals[op_key(op), failure.device] = failure.reason.message
+                self.refusals[op_key(op), failure.place] = failure.reason.message
 
     def predicted(self, segments: list[Segment]) -> list[Segment]:
         """The segments with the times that placement counts on, where it launches the same ones in the same order."""

@@ -65,16 +65,28 @@ class BundleWeights:
 
 @dataclass(frozen=True)
 class BuildFailure:
-    """A segment that its target could not build: the ops concerned, the device, and why."""
+    """A segment that its target could not build: the ops concerned, the device, its target and format, and why."""
 
     ops: tuple[Operation, ...]
     device: str
+    target: str
+    format: str
     reason: Reason
 
+    @property
+    def place(self) -> str:
+        """Where it could not be built, as `--pin` names it."""
+        return f"{self.device}:{self.target}:{self.format}"
 
-def target_of(device: Device, fmt: str) -> Target:
-    """The target that compiles for a device in a number format: the first of its kind's targets that has the format."""
-    targets = [registry.load(name) for name in device.kind.targets]
+
+def target_of(device: Device, fmt: str, name: str = "") -> Target:
+    """The target that compiles for a device in a number format: `name`, else the first of its kind's that has it."""
+    if name and name not in device.kind.targets:
+        raise InputError(
+            f"device {device.name} ({device.kind.name}) has no target {name!r}",
+            hint=f"its targets are: {', '.join(device.kind.targets)}",
+        )
+    targets = [registry.load(known) for known in device.kind.targets if name in ("", known)]
     for target in targets:
         if fmt in target.formats(device):
             return target
@@ -130,7 +142,8 @@ class Lowering:
             with self.progress.phase("emit", f"{op.sym_name.data} for {device.name} ({device.kind.name})"):
                 found = self.emit(context, device)
             if isinstance(found, Reason):
-                failed.append(BuildFailure(_ops_of_reason(op, found), device.name, found))
+                target = target_of(device, op.format, op.target_name).name
+                failed.append(BuildFailure(_ops_of_reason(op, found), device.name, target, op.format, found))
             else:
                 built.append(found)
         if self.weights.places and not failed:
@@ -141,7 +154,7 @@ class Lowering:
         """One segment: its portable form, then what its target makes of it."""
         op = context.op
         name = op.sym_name.data
-        target = target_of(device, op.format)
+        target = target_of(device, op.format, op.target_name)
         folder = self.writer.segment_folder(name)
         inputs, outputs = segment_specs(op)
         ops = real_ops(op)
@@ -162,7 +175,7 @@ class Lowering:
             format=op.format,
             inputs=inputs,
             outputs=outputs,
-            variants=(self.variant(artifact, folder, device),),
+            variants=(self.variant(artifact, folder, device, target),),
             portable=Variant(PORTABLE_EXECUTOR, "fp32", portable_files, device_kind="host"),
             ops=len(ops),
             flops=_total_flops(ops),
@@ -171,7 +184,7 @@ class Lowering:
             joules=cost.joules,
         )
 
-    def variant(self, artifact: Artifact, folder: Path, device: Device) -> Variant:
+    def variant(self, artifact: Artifact, folder: Path, device: Device, target: Target) -> Variant:
         """An artifact as the manifest describes it, its paths relative to the bundle."""
         return Variant(
             executor=artifact.executor,
@@ -181,7 +194,7 @@ class Lowering:
             key=artifact.key,
             deferred=artifact.deferred,
             device_kind=device.kind.name,
-            requires=target_of(device, artifact.format).requires(device),
+            requires=target.requires(device),
             options=artifact.options,
             facts=artifact.facts,
         )

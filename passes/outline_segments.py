@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
@@ -17,6 +18,7 @@ from gimlet.dialects.placement import (
     DEVICE,
     FORMAT,
     SEGMENT_HINT,
+    TARGET,
     LaunchOp,
     SegmentOp,
     StateInitOp,
@@ -34,9 +36,18 @@ DEFAULT_FORMAT = "fp32"
 DEFAULT_HOST = "cpu"
 
 
+class Colour(NamedTuple):
+    """What the ops of one segment have in common."""
+
+    device: str
+    number_format: str
+    target: str
+    hint: object
+
+
 @dataclass(frozen=True)
 class OutlineSegmentsPass(ModulePass):
-    """Moves the ops of @main into segments, one device and number format each, and launches them in @main.
+    """Moves the ops of @main into segments, one device, number format and target each, and launches them in @main.
 
     ```mlir
     func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
@@ -71,7 +82,8 @@ class OutlineSegmentsPass(ModulePass):
     It must not act on a function that is split already, on ops without a device, or on a group of devices: it fails and
     names the op.
 
-    Requires `placement.device` on every op of @main but constants; `placement.format` is fp32 where it is absent.
+    Requires `placement.device` on every op of @main but constants; `placement.format` is fp32 where it is absent, and
+    without `placement.target` the device's first target that has the format compiles the segment.
     Ensures that @main holds launches only, each after those whose results it uses, and waits for their tokens.
     """
 
@@ -116,8 +128,7 @@ class _Outliner:
             members[segment].append(op)
         results = [self._results(index, ops) for index, ops in enumerate(members)]
         for index, ops in enumerate(members):
-            device, number_format, _ = colours[self.index_of[ops[0]]]
-            self._outline(f"s{index}", device, number_format, ops, results[index])
+            self._outline(f"s{index}", colours[self.index_of[ops[0]]], ops, results[index])
         self._outline_constants(f"s{len(members)}")
         for index, value in enumerate(last.operands):
             last.operands[index] = self.launched.get(value, value)
@@ -125,7 +136,7 @@ class _Outliner:
             if is_constant(op):
                 block.erase_op(op)
 
-    def _colour(self, op: Operation) -> tuple[str, str, object]:
+    def _colour(self, op: Operation) -> Colour:
         device = op.attributes.get(DEVICE)
         if not isinstance(device, SymbolRefAttr):
             raise PassFailedException(f"{describe(op)} has no {DEVICE}: run place-by-cost first")
@@ -139,11 +150,9 @@ class _Outliner:
                 raise PassFailedException(
                     f"{describe(op)} is placed on @{name}, which topology @{self.topology.sym_name.data} does not have"
                 )
-        number_format = op.attributes.get(FORMAT)
-        text = number_format.data if isinstance(number_format, StringAttr) else DEFAULT_FORMAT
-        return name, text, op.attributes.get(SEGMENT_HINT)
+        return Colour(name, _text(op, FORMAT, DEFAULT_FORMAT), _text(op, TARGET, ""), op.attributes.get(SEGMENT_HINT))
 
-    def _partition(self, colours: list[tuple[str, str, object]], keep_schedule: bool) -> None:
+    def _partition(self, colours: list[Colour], keep_schedule: bool) -> None:
         block = self.function.body.block
         predecessors: list[list[int]] = []
         arrivals: list[list[int]] = []
@@ -185,9 +194,7 @@ class _Outliner:
                     found.append(result)
         return found
 
-    def _outline(
-        self, name: str, device: str, number_format: str, ops: list[Operation], results: list[SSAValue]
-    ) -> None:
+    def _outline(self, name: str, colour: Colour, ops: list[Operation], results: list[SSAValue]) -> None:
         body = Block()
         inside = set(ops)
         entered: dict[SSAValue, SSAValue] = {}
@@ -200,11 +207,11 @@ class _Outliner:
                     entered[value] = _enter(value, body, arguments)
                 user.operands[index] = entered[value]
             op.detach()
-            for key in (DEVICE, FORMAT, SEGMENT_HINT):
+            for key in (DEVICE, FORMAT, TARGET, SEGMENT_HINT):
                 op.attributes.pop(key, None)
             body.add_op(op)
         states = [state_end(arg) for arg in body.args if isinstance(arg.type, StateType)]
-        self._launch(name, device, number_format, body, arguments, [*results, *states])
+        self._launch(name, colour, body, arguments, [*results, *states])
 
     def _outline_constants(self, name: str) -> None:
         """Constants that the function returns as they are come from a segment on the host."""
@@ -218,22 +225,23 @@ class _Outliner:
         clones = {value: _enter(value, body, []) for value in constants}
         for value, clone in clones.items():
             clone.name_hint = value.name_hint
-        self._launch(name, host, DEFAULT_FORMAT, body, [], list(clones.values()))
+        self._launch(name, Colour(host, DEFAULT_FORMAT, "", None), body, [], list(clones.values()))
         outputs = [self.launched[clone] for clone in clones.values()]
         self.launched.update(zip(constants, outputs, strict=True))
 
     def _launch(
         self,
         name: str,
-        device: str,
-        number_format: str,
+        colour: Colour,
         body: Block,
         arguments: list[SSAValue],
         results: list[SSAValue],
     ) -> None:
         body.add_op(YieldOp(results))
         arg_names, res_names = [value_name(value) for value in arguments], [value_name(value) for value in results]
-        segment = SegmentOp(name, device, number_format, Region(body), arg_names, res_names)
+        segment = SegmentOp(
+            name, colour.device, colour.number_format, Region(body), arg_names, res_names, colour.target
+        )
         self.module.body.block.insert_op_before(segment, self.function)
         values = [self.launched.get(value, value) for value in arguments]
         tokens = dict.fromkeys(token for value in values if (token := completion_of(value)) is not None)
@@ -243,6 +251,11 @@ class _Outliner:
         for value, output in zip(results, launch.outputs, strict=True):
             output.name_hint = value.name_hint
             self.launched[value] = output
+
+
+def _text(op: Operation, key: str, default: str) -> str:
+    found = op.attributes.get(key)
+    return found.data if isinstance(found, StringAttr) else default
 
 
 def _enter(value: SSAValue, body: Block, arguments: list[SSAValue]) -> SSAValue:

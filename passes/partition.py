@@ -1,6 +1,6 @@
 """Groups the nodes of a graph into segments whose own graph has no cycle.
 
-Terms. A *node* has a *colour*: what must be equal for two nodes to share a segment (device, number format, hint). The
+Terms. A *node* has a *colour*: what must be equal for two nodes to share a segment (device, format, target, hint). The
 *quotient* is the graph of segments. A launch is atomic, so a segment waits for all its inputs before any of its nodes
 runs. That a segment is convex (no path leaves it and comes back) is then not enough: with a1→b1 and b2→a2, {a1, a2} and
 {b1, b2} are both convex and wait for each other. What is needed, and all that is, is a quotient without cycles.

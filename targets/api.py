@@ -203,6 +203,10 @@ class Target(ABC):
     def formats(self, device: Device) -> tuple[str, ...]:
         """The number formats that `device` computes in under this target, the default one first."""
 
+    def segment_overhead_s(self, device: Device) -> float:
+        """What a launch of one segment costs on `device` under this target: by default what the hardware file says."""
+        return device.kind.segment_overhead_s
+
     def requires(self, device: Device) -> Mapping[str, str]:
         """What the real device must have to run what is made for `device`, as the executor checks it."""
         del device
@@ -252,7 +256,7 @@ class Target(ABC):
             for cost, less in zip(costs, saved, strict=True)
         ]
         return Cost(
-            seconds=device.kind.segment_overhead_s + sum(cost.seconds for cost in costs) - sum(saved),
+            seconds=self.segment_overhead_s(device) + sum(cost.seconds for cost in costs) - sum(saved),
             joules=None if None in joules else sum(j for j in joules if j is not None),
             weight_bytes=sum(cost.weight_bytes for cost in costs),
             activation_bytes=max((cost.activation_bytes for cost in costs), default=0),

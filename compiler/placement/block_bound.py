@@ -66,7 +66,7 @@ class BlockTable:
         if source == destination:
             return 0.0
         left, right = self.device(source), self.device(destination)
-        launch = 0.0 if destination < 0 else self.problem.devices[right].segment_overhead_s
+        launch = 0.0 if destination < 0 else self.problem.launch_s[destination]
         return launch + (0.0 if size_bytes is None else self.problem.transfer_s(left, right, size_bytes))
 
 
@@ -98,9 +98,7 @@ class _Search:
         self.charge = [table.charge[node] for node in block.inner]
         self.places = [[p for p, s in enumerate(row) if s < _INFINITE] for row in self.rows]
         self.count = len(block.inner)
-        self.launch = [
-            table.problem.devices[table.device(place)].segment_overhead_s for place in range(len(table.problem.places))
-        ]
+        self.launch = table.problem.launch_s
         least = [min(self.charge[i][p] for p in places) for i, places in enumerate(self.places)]
         self.least_after = [sum(least[i:]) for i in range(self.count + 1)]
         self.floor = 0.0 if block.direct is None else table.hop(ends.first, ends.last, block.direct)

@@ -102,7 +102,7 @@ def share_bound(problem: Problem) -> float:
             if here and data.flops:
                 least = min(data.options[p].seconds - saved.get((node, p), 0.0) for p in here)
                 rates.append((max(least, 0.0) / data.flops, data.flops))
-        missing, seconds = share * problem.total_flops, problem.devices[device].segment_overhead_s if share else 0.0
+        missing, seconds = share * problem.total_flops, problem.least_launch_s(device) if share else 0.0
         for rate, flops in sorted(rates):
             taken = min(flops, missing)
             missing -= taken

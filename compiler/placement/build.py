@@ -1,10 +1,10 @@
 """From the IR to a placement problem: what each device's target takes, what each op costs there, what moves.
 
-Every (device, number format) is a place, served by the first of the device's targets that has the format. A format is
-the target's default unless others are asked for. Costs come from the device's provider (`gimlet.compiler.costs`),
-by default the target's own model, with dimensions at their optimum;
-where the target says that it fuses an op into its producer, the pair saves the op's kernel launch and the trip of the
-value between them through memory.
+Every (device, target, number format) is a place: each target of a device that has a format competes for the ops there.
+A format is the default of the device's first target unless others are asked for. Costs come from the device's provider
+(`gimlet.compiler.costs`), by default the target's own model, with dimensions at their optimum; where the target says
+that it fuses an op into its producer, the pair saves the op's kernel launch and the trip of the value between them
+through memory.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ class Site:
 
 
 def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequence[str]]) -> list[Site]:
-    """The places of a topology. `formats` lists number formats by device; without it a target's default is taken."""
+    """The places of a topology. `formats` lists number formats by device; without it, the first target's default."""
     known = [device.name for device in topology.devices]
     for name in formats:
         if name not in known:
             raise UsageError(f"there is no device {name!r}", hint=f"the devices are: {', '.join(known)}")
     sites: list[Site] = []
     for index, device in enumerate(topology.devices):
-        offered: dict[str, Target] = {}
+        offered: dict[str, list[Target]] = {}
         for target in targets[device.name]:
             for fmt in target.formats(device):
-                offered.setdefault(fmt, target)
+                offered.setdefault(fmt, []).append(target)
         wanted = formats.get(device.name) or list(offered)[:1]
         for fmt in wanted:
             if fmt not in offered:
@@ -65,7 +65,9 @@ def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequenc
                     f"device {device.name} ({device.kind.name}) does not compute in {fmt!r}",
                     hint=f"its formats are: {', '.join(offered) or 'none'}",
                 )
-            sites.append(Site(Place(index, offered[fmt].name, fmt), device, offered[fmt]))
+            for target in offered[fmt]:
+                place = Place(index, target.name, fmt, launch_s=target.segment_overhead_s(device))
+                sites.append(Site(place, device, target))
     return sites
 
 

@@ -1,6 +1,7 @@
 """The costs that a placement was made from, as JSON: written into the bundle, and read back with `--costs`.
 
-    {"schema": 1, "devices": [{name, kind, memory_bytes, …}], "places": [{device, target, format, provider}],
+    {"schema": 1, "devices": [{name, kind, memory_bytes, …}],
+     "places": [{device, target, format, provider, launch_s}],
      "routes": [{from, to, latency_s, seconds_per_byte, links}], "reasons": [text],
      "nodes": {name: {"type", "flops", "options": [[seconds, joules, activation_bytes] | index of a reason | null]}},
      "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
@@ -39,8 +40,9 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
                 "target": place.target,
                 "format": place.format,
                 "provider": place.provider,
+                "launch_s": launch_s,
             }
-            for place in problem.places
+            for place, launch_s in zip(problem.places, problem.launch_s, strict=True)
         ],
         "routes": [
             {
@@ -111,7 +113,13 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
         own = ", ".join(device.name for device in problem.devices)
         raise InputError(f"the costs are for the devices {', '.join(names)}, not {own}", where=where)
     places = tuple(
-        Place(names.index(entry["device"]), entry["target"], entry["format"], entry.get("provider", ANALYTIC))
+        Place(
+            names.index(entry["device"]),
+            entry["target"],
+            entry["format"],
+            entry.get("provider", ANALYTIC),
+            entry.get("launch_s"),
+        )
         for entry in data["places"]
     )
     reasons: list[str] = data["reasons"]

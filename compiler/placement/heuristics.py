@@ -46,7 +46,7 @@ def best_cuts(problem: Problem) -> tuple[int, ...]:
     before. Exact for a chain; elsewhere a start.
     """
     count, places = len(problem.nodes), range(len(problem.places))
-    overhead = [problem.devices[problem.device_of[place]].segment_overhead_s for place in places]
+    overhead = problem.launch_s
     crossing = _crossing_bytes(problem)
     best: list[list[float]] = [[float("inf")] * len(places) for _ in range(count)]
     parent: list[list[int]] = [[-1] * len(places) for _ in range(count)]

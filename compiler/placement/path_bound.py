@@ -37,7 +37,7 @@ def _hop(problem: Problem, source: int, destination: int, size_bytes: int) -> fl
     if source == destination:
         return 0.0
     left, right = problem.device_of[source], problem.device_of[destination]
-    return problem.devices[right].segment_overhead_s + problem.transfer_s(left, right, size_bytes)
+    return problem.launch_s[destination] + problem.transfer_s(left, right, size_bytes)
 
 
 def heads(problem: Problem) -> list[list[float]]:
@@ -48,7 +48,7 @@ def heads(problem: Problem) -> list[list[float]]:
         row = [_INFINITE] * len(problem.places)
         for place in problem.allowed[node]:
             device = problem.device_of[place]
-            start = problem.devices[device].segment_overhead_s
+            start = problem.launch_s[place]
             if (-1, node) in sizes:
                 start += problem.transfer_s(problem.host, device, sizes[-1, node])
             for source in sources:

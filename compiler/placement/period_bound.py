@@ -42,7 +42,7 @@ def _linear(problem: Problem, others: frozenset[int], *, launches: bool) -> floa
     at = [{place: solver.NumVar(0, 1, "") for place in places} for places in at_places]
     loads: dict[int, list[Any]] = {}
     for device in others if launches else ():
-        loads[device] = [problem.devices[device].segment_overhead_s / scale]
+        loads[device] = [problem.least_launch_s(device) / scale]
     saved: dict[tuple[int, int], float] = {}
     for fusion in problem.fusions:
         for place, seconds in fusion.seconds.items():

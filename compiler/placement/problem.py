@@ -45,13 +45,14 @@ class DeviceSpec:
 class Place:
     """Where a node can be: a device's index, the target that runs it there, and the number format it is computed in.
 
-    `provider` says where the costs there are from.
+    `provider` says where the costs there are from. `launch_s` is a segment's launch overhead; None is the device's own.
     """
 
     device: int
     target: str = ""
     format: str = "fp32"
     provider: str = "analytic"
+    launch_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,19 @@ class Problem:
         return tuple(place.device for place in self.places)
 
     @cached_property
+    def launch_s(self) -> tuple[float, ...]:
+        """The launch overhead of a segment on each place."""
+        return tuple(
+            self.devices[place.device].segment_overhead_s if place.launch_s is None else place.launch_s
+            for place in self.places
+        )
+
+    def least_launch_s(self, device: int) -> float:
+        """The least launch overhead of any place on a device."""
+        here = [launch for launch, found in zip(self.launch_s, self.device_of, strict=True) if found == device]
+        return min(here, default=0.0)
+
+    @cached_property
     def seconds(self) -> NDArray[np.float64]:
         """Seconds of node by place, infinite where not allowed."""
         table = np.full((len(self.nodes), len(self.places)), np.inf)
@@ -249,9 +263,11 @@ class Problem:
         return 0.0 if source == destination else self.routes[source, destination].seconds(size_bytes)
 
     def place_name(self, place: int) -> str:
-        """A place for people: `gpu0 (fp32)`."""
+        """A place for people: `gpu0 (fp32)`, or `cpu (openvino, fp32)` where several targets have the format there."""
         found = self.places[place]
-        return f"{self.devices[found.device].name} ({found.format})"
+        rivals = [other for other in self.places if (other.device, other.format) == (found.device, found.format)]
+        target = f"{found.target}, " if len(rivals) > 1 else ""
+        return f"{self.devices[found.device].name} ({target}{found.format})"
 
 
 def check(problem: Problem) -> None:
@@ -262,6 +278,8 @@ def check(problem: Problem) -> None:
     for place in problem.places:
         if not 0 <= place.device < devices:
             raise InputError(f"a place names device {place.device}, but there are {devices} devices")
+        if place.launch_s is not None and not place.launch_s >= 0:
+            raise InputError("a launch overhead is negative", where=f"device {problem.devices[place.device].name}")
     for device in problem.devices:
         figures = (device.memory_bytes, device.segment_overhead_s, device.idle_w, device.load_w, device.usd_per_hour)
         if any(figure is not None and not figure >= 0 for figure in figures):

@@ -69,5 +69,5 @@ def around(problem: Problem, chosen: Sequence[int], node: int) -> float:
         if value.is_output:
             reached.add(problem.host)
         for device in reached - {source}:
-            total += problem.transfer_s(source, device, value.size_bytes) + problem.devices[device].segment_overhead_s
+            total += problem.transfer_s(source, device, value.size_bytes) + problem.least_launch_s(device)
     return total

@@ -1,9 +1,9 @@
 """What a user asks of a placement, as rules of the problem: pins, placement files, shares, and refusals after builds.
 
-A pin `REGEX=DEVICE` (or `REGEX=DEVICE:FORMAT`) concerns every op whose node name the expression is found in, or whose
-operator it matches as a whole: `Conv` pins all convolutions and whatever has `Conv` in its name, `^Conv$` only the
-operator or a node of exactly that name. Of two pins on one op the later wins. A placement file's assignments come
-before the pins of the command line, its rules before its assignments.
+A pin `REGEX=DEVICE` concerns every op whose node name the expression is found in, or whose operator it matches as a
+whole: `Conv` pins all convolutions and whatever has `Conv` in its name, `^Conv$` only the operator or a node of exactly
+that name. `DEVICE:FORMAT`, `DEVICE:TARGET` and `DEVICE:TARGET:FORMAT` say more. Of two pins on one op the later wins. A
+placement file's assignments come before the pins of the command line, its rules before its assignments.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class PlacementFile:
-    """A placement as it is saved: rules by regular expression, and for node names device, format and segment."""
+    """A placement as it is saved: rules by regular expression, and for node names the place and the segment.
+
+    A place is named as a pin names it.
+    """
 
     rules: tuple[tuple[str, str], ...] = ()
-    assign: Mapping[str, tuple[str, str | None, int | None]] = field(
-        default_factory=dict[str, tuple[str, str | None, int | None]]
-    )
+    assign: Mapping[str, tuple[str, int | None]] = field(default_factory=dict[str, tuple[str, int | None]])
 
 
 def pinned(problem: Problem, pins: Iterable[tuple[str, str]], where: str = "--pin") -> dict[int, frozenset[int]]:
@@ -56,20 +57,29 @@ def pinned(problem: Problem, pins: Iterable[tuple[str, str]], where: str = "--pi
 
 
 def places_named(problem: Problem, name: str, where: str) -> frozenset[int]:
-    """The places that `DEVICE` or `DEVICE:FORMAT` names."""
-    device, _, fmt = name.partition(":")
+    """The places that `DEVICE` names, or `DEVICE:FORMAT`, `DEVICE:TARGET`, `DEVICE:TARGET:FORMAT`."""
+    device, _, rest = name.partition(":")
     names = [spec.name for spec in problem.devices]
     if device not in names:
         close = difflib.get_close_matches(device, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the devices are: {', '.join(names)}"
         raise UsageError(f"there is no device {device!r}", where=where, hint=hint)
-    index = names.index(device)
-    on_device = {number: place.format for number, place in enumerate(problem.places) if place.device == index}
-    chosen = frozenset(number for number, offered in on_device.items() if not fmt or offered == fmt)
+    chosen = matching_places(problem, name)
     if not chosen:
-        offered = ", ".join(sorted(set(on_device.values()))) or "none"
-        raise UsageError(f"{device} is not offered in the format {fmt!r}", where=where, hint=f"it is in: {offered}")
+        here = [f"{place.target}:{place.format}" for place in problem.places if names[place.device] == device]
+        hint = f"it is as: {', '.join(sorted(here)) or 'nothing'}"
+        raise UsageError(f"{device} is not offered as {rest!r}", where=where, hint=hint)
     return chosen
+
+
+def matching_places(problem: Problem, name: str) -> frozenset[int]:
+    """The places whose device, target or format are all that `name` asks for; none where it asks for another."""
+    device, *rest = name.split(":")
+    return frozenset(
+        number
+        for number, place in enumerate(problem.places)
+        if problem.devices[place.device].name == device and set(rest) <= {place.target, place.format}
+    )
 
 
 def _close(problem: Problem, expression: str) -> str:
@@ -81,11 +91,13 @@ def _close(problem: Problem, expression: str) -> str:
 
 
 def refused(problem: Problem, refusals: Mapping[tuple[str, str], str], by_key: Mapping[str, Sequence[int]]) -> Problem:
-    """The problem without what builds have shown not to work: reasons by (op, device); `by_key` has the op's nodes."""
-    names = [spec.name for spec in problem.devices]
+    """The problem without what builds have shown not to work: reasons by (op, place); `by_key` has the op's nodes.
+
+    A place is named as a pin names it.
+    """
     nodes = list(problem.nodes)
-    for (name, device), reason in refusals.items():
-        places = {p for p, d in enumerate(problem.device_of) if device in names and d == names.index(device)}
+    for (name, place_name), reason in refusals.items():
+        places = matching_places(problem, place_name)
         for index in by_key.get(name, ()):
             node = nodes[index]
             options = {place: option for place, option in node.options.items() if place not in places}
@@ -122,6 +134,7 @@ def save_placement(path: Path, problem: Problem, placement: Placement) -> None:
         node.name: {
             "device": problem.devices[problem.device_of[place]].name,
             "format": problem.places[place].format,
+            "target": problem.places[place].target,
             "segment": segment,
         }
         for node, place, segment in zip(problem.nodes, placement.place, placement.segment, strict=True)
@@ -139,30 +152,33 @@ def load_placement(path: Path) -> PlacementFile:
     rules: list[tuple[str, str]] = []
     for number, item in enumerate(_list(data.get("rules", []), f"{where}: rules")):
         rule = _object(item, f"{where}: rules[{number}]")
-        device = _text(rule, "device", f"{where}: rules[{number}]")
-        fmt = rule.get("format")
-        rules.append((_text(rule, "match", f"{where}: rules[{number}]"), f"{device}:{fmt}" if fmt else device))
-    assign: dict[str, tuple[str, str | None, int | None]] = {}
+        rules.append((_text(rule, "match", f"{where}: rules[{number}]"), _place_of(rule, f"{where}: rules[{number}]")))
+    assign: dict[str, tuple[str, int | None]] = {}
     for name, item in _object(data.get("assign", {}), f"{where}: assign").items():
         entry = {"device": item} if isinstance(item, str) else _object(item, f"{where}: assign[{name}]")
         segment = entry.get("segment")
-        fmt = entry.get("format")
-        if segment is not None and not isinstance(segment, int):
+        if segment is not None and (not isinstance(segment, int) or isinstance(segment, bool)):
             raise InputError("the segment must be an integer", where=f"{where}: assign[{name}]")
-        assign[name] = _text(entry, "device", f"{where}: assign[{name}]"), None if fmt is None else str(fmt), segment
+        assign[name] = _place_of(entry, f"{where}: assign[{name}]"), segment
     return PlacementFile(tuple(rules), assign)
+
+
+def _place_of(entry: Mapping[str, Any], where: str) -> str:
+    """The place of an entry: its device, with the target and the format that it may have."""
+    parts = [_text(entry, key, where) for key in ("device", "target", "format") if key == "device" or key in entry]
+    return ":".join(parts)
 
 
 def file_pins(problem: Problem, file: PlacementFile, where: str) -> dict[int, frozenset[int]]:
     """The pins of a placement file. UsageError for a name that the model does not have."""
     found = pinned(problem, file.rules, where)
     index = {node.name: number for number, node in enumerate(problem.nodes)}
-    for name, (device, fmt, _) in file.assign.items():
+    for name, (place, _) in file.assign.items():
         if name not in index:
             close = difflib.get_close_matches(name, index, n=3)
             hint = f"close to it are: {', '.join(close)}" if close else "the file may be of another model"
             raise UsageError(f"the model has no op {name!r}", where=where, hint=hint)
-        found[index[name]] = places_named(problem, f"{device}:{fmt}" if fmt else device, where)
+        found[index[name]] = places_named(problem, place, where)
     return found
 
 
@@ -172,10 +188,10 @@ def complete_placement(problem: Problem, file: PlacementFile) -> Placement | Non
     segments: list[int] = []
     for number, node in enumerate(problem.nodes):
         entry = file.assign.get(node.name)
-        if entry is None or entry[2] is None or len(problem.allowed[number]) != 1:
+        if entry is None or entry[1] is None or len(problem.allowed[number]) != 1:
             return None
         places.append(problem.allowed[number][0])
-        segments.append(entry[2])
+        segments.append(entry[1])
     return Placement(tuple(places), tuple(segments)) if _is_valid(problem, places, segments) else None
 
 

@@ -199,10 +199,7 @@ def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int
 
 
 def _durations(problem: Problem, placement: Placement, place_of_segment: Mapping[int, int]) -> dict[int, float]:
-    duration = {
-        segment: problem.devices[problem.device_of[place]].segment_overhead_s
-        for segment, place in place_of_segment.items()
-    }
+    duration = {segment: problem.launch_s[place] for segment, place in place_of_segment.items()}
     for node, (place, segment) in enumerate(zip(placement.place, placement.segment, strict=True)):
         duration[segment] += problem.nodes[node].options[place].seconds
     for fusion in problem.fusions:
@@ -225,7 +222,7 @@ def _figures(
     for launch in launches:
         device = problem.device_of[launch.place]
         busy[device] = busy.get(device, 0.0) + launch.seconds
-        overhead[device] = overhead.get(device, 0.0) + problem.devices[device].segment_overhead_s
+        overhead[device] = overhead.get(device, 0.0) + problem.launch_s[launch.place]
     links: dict[str, float] = {}
     for transfer in transfers:
         for link, seconds_per_byte in problem.routes[transfer.source, transfer.destination].links:

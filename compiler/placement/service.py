@@ -4,12 +4,14 @@
     result = service.place(module, options, bounds, refusals)
     result.objective, result.bound, result.gap, result.status
 
-Every op of @main but constants gets `placement.device`, `placement.format` and `placement.segment`; ops with the same
+Every op of @main but constants gets `placement.device`, `placement.format` and `placement.segment`, and
+`placement.target` where its device has several targets for the format; ops with the same
 number are one segment, and the numbers are an order in which the segments can run.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -43,7 +45,7 @@ from gimlet.compiler.placement.schedule import Schedule, violations
 from gimlet.compiler.placement.segments import judge
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT
+from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, TARGET
 from gimlet.runtime.errors import InfeasibleError, UsageError
 from gimlet.runtime.manifest import PlacementSummary
 from gimlet.targets import registry
@@ -178,8 +180,9 @@ class PlacementService:
     ) -> PlacementResult:
         """Places `module` and writes the answer on its ops.
 
-        `refusals` are reasons by (op, device) that builds have given, the op as `op_key` names it. InputError for an
-        op that no device takes, UsageError for a pin that matches nothing, InfeasibleError where limits cannot be met.
+        `refusals` are reasons by (op, place) that builds have given, the op as `op_key` names it and the place as a pin
+        does. InputError for an op that no device takes, UsageError for a pin that matches nothing, InfeasibleError
+        where limits cannot be met.
         """
         graph = read_graph(module, {name: bound.optimum for name, bound in bounds.items()})
         problem = refused(self._problem(module, graph, options, bounds), refusals or {}, _by_key(graph))
@@ -269,10 +272,14 @@ def _forced(problem: Problem, placement: Placement) -> Solution:
 
 
 def _write(graph: ModuleGraph, problem: Problem, placement: Placement) -> None:
-    """Writes device, format and segment on every op."""
+    """Writes device, format and segment on every op, and the target where its device has several for the format."""
+    served = Counter((place.device, place.format) for place in problem.places)
+    several = {key for key, count in served.items() if count > 1}
     for unit, place, segment in zip(graph.units, placement.place, placement.segment, strict=True):
         found = problem.places[place]
         for op in unit.ops:
             op.attributes[DEVICE] = SymbolRefAttr(problem.devices[found.device].name)
             op.attributes[FORMAT] = StringAttr(found.format)
+            if (found.device, found.format) in several:
+                op.attributes[TARGET] = StringAttr(found.target)
             op.attributes[SEGMENT_HINT] = IntegerAttr(segment, i64)

@@ -210,7 +210,7 @@ class SlotModel:
     def busy(self, slot: int, tick: float) -> Any:
         """How long a slot takes, launch included, as a linear expression."""
         problem, place = self.problem, self.slots[slot]
-        terms: list[Any] = [self.ticks(problem.devices[self.device[slot]].segment_overhead_s, tick) * self.used[slot]]
+        terms: list[Any] = [self.ticks(problem.launch_s[place], tick) * self.used[slot]]
         for node, literals in enumerate(self.at):
             if slot in literals:
                 terms.append(self.ticks(problem.nodes[node].options[place].seconds, tick) * literals[slot])
@@ -248,7 +248,7 @@ class SlotModel:
             for slot, literal in literals.items():
                 place = self.slots[slot]
                 model.add(end[slot] >= int(head[node][place] * (1 - 1e-6) / tick) * literal)
-                launch = problem.devices[self.device[slot]].segment_overhead_s
+                launch = problem.launch_s[place]
                 rest = launch + tail[node][place]
                 model.add(latency >= start[slot] + int(rest * (1 - 1e-6) / tick) * literal)
         return latency
@@ -332,7 +332,7 @@ class SlotModel:
         )
 
     def _active(self, slot: int) -> Any:
-        launch = self.ticks(self.problem.devices[self.device[slot]].segment_overhead_s, self.tick)
+        launch = self.ticks(self.problem.launch_s[self.slots[slot]], self.tick)
         return self.busy(slot, self.tick) - launch * self.used[slot]
 
     def _while_used(self, device: int, per_second: float, ticks: Any) -> Any:

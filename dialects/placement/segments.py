@@ -23,6 +23,7 @@ from xdsl.irdl import (
     VarConstraint,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     region_def,
     result_def,
@@ -50,7 +51,8 @@ class SegmentOp(IRDLOperation):
           placement.yield %y : tensor<4xf32>
         }
 
-    `format` is the number format that the device computes in. `arg_names` and `res_names` are the ONNX names of the
+    `format` is the number format that the device computes in; `by "…"` after it names the target that compiles the
+    segment, where the device has several. `arg_names` and `res_names` are the ONNX names of the
     values at its edge, the names that artifacts bind by. A state among the inputs is updated in place: the segment
     yields as many states as it takes, and the n-th goes on as the n-th.
     """
@@ -60,6 +62,7 @@ class SegmentOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     device = prop_def(FlatSymbolRefAttrConstr)
     number_format = prop_def(StringAttr, prop_name="format")
+    target = opt_prop_def(StringAttr)
     function_type = prop_def(FunctionType)
     arg_names = prop_def(ArrayAttr[StringAttr])
     res_names = prop_def(ArrayAttr[StringAttr])
@@ -75,6 +78,7 @@ class SegmentOp(IRDLOperation):
         body: Region,
         arg_names: Sequence[str],
         res_names: Sequence[str],
+        target: str = "",
     ) -> None:
         last = body.block.last_op
         super().__init__(
@@ -82,6 +86,7 @@ class SegmentOp(IRDLOperation):
                 "sym_name": StringAttr(name),
                 "device": SymbolRefAttr(device),
                 "format": StringAttr(number_format),
+                "target": StringAttr(target) if target else None,
                 "function_type": FunctionType.from_lists(
                     body.block.arg_types, () if last is None else last.operand_types
                 ),
@@ -100,6 +105,11 @@ class SegmentOp(IRDLOperation):
         return self.number_format.data
 
     @property
+    def target_name(self) -> str:
+        """The target that compiles the segment; empty for the device's first that has the format."""
+        return "" if self.target is None else self.target.data
+
+    @property
     def results_yielded(self) -> tuple[SSAValue, ...]:
         """The values that the segment's body yields."""
         last = self.body.block.last_op
@@ -108,6 +118,8 @@ class SegmentOp(IRDLOperation):
     def verify_(self) -> None:
         if not self.format:
             raise VerifyException(f"segment @{self.sym_name.data} has an empty format")
+        if self.target is not None and not self.target.data:
+            raise VerifyException(f"segment @{self.sym_name.data} has an empty target")
         require_device(self, self.device_name)
         last = self.body.block.last_op
         if not isinstance(last, YieldOp):
@@ -145,6 +157,7 @@ class SegmentOp(IRDLOperation):
         device = SymbolRefAttr(parser.parse_symbol_name())
         parser.parse_keyword("as")
         number_format = StringAttr(parser.parse_str_literal("a number format"))
+        target = parser.parse_str_literal("a target") if parser.parse_optional_keyword("by") else None
         args = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_argument)
         outputs: list[Attribute] = []
         if parser.parse_optional_punctuation("->"):
@@ -156,6 +169,7 @@ class SegmentOp(IRDLOperation):
             "sym_name": name,
             "device": device,
             "format": number_format,
+            **({} if target is None else {"target": StringAttr(target)}),
             "function_type": FunctionType.from_lists([arg.type for arg in args], outputs),
         }
         for key in ("arg_names", "res_names"):
@@ -172,6 +186,10 @@ class SegmentOp(IRDLOperation):
         printer.print_string(" as ")
         printer.print_attribute(self.number_format)
         printer.print_string(" ")
+        if self.target is not None:
+            printer.print_string("by ")
+            printer.print_attribute(self.target)
+            printer.print_string(" ")
         with printer.in_parens():
             printer.print_list(self.body.block.args, printer.print_block_argument)
         outputs = self.function_type.outputs.data

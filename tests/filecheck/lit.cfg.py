@@ -1,4 +1,4 @@
-"""lit's configuration: every .mlir file here has RUN lines, run with the environment's own tools first on PATH."""
+"""lit's configuration: RUN lines of .mlir files, with the environment's tools first on PATH and this tree's code."""
 
 import os
 import sys
@@ -13,5 +13,6 @@ config.suffixes = [".mlir"]
 config.test_source_root = str(Path(__file__).parent)
 config.test_exec_root = str(Path(__file__).parents[2] / "build" / "lit")
 config.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+config.environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
 config.environment["OMP_NUM_THREADS"] = "1"
 config.environment["GIMLET_CACHE"] = str(Path(__file__).parents[2] / "build" / "test-cache")

@@ -156,3 +156,16 @@ func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
 // CHECK:       builtin.module {
 // CHECK-NEXT:    func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
 // CHECK-NEXT:      func.return %x : tensor<4xf32>
+
+// -----
+
+// Targets of one device share no segment.
+
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %a = onnx.Relu(%x) {placement.device = @cpu, placement.target = "onnxruntime"} : (tensor<4xf32>) -> tensor<4xf32>
+  %b = onnx.Exp(%a) {placement.device = @cpu} : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %b : tensor<4xf32>
+}
+// CHECK:       placement.segment @s0 on @cpu as "fp32" by "onnxruntime" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["a"]} {
+// CHECK-NEXT:    %a = onnx.Relu(%x) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK:       placement.segment @s1 on @cpu as "fp32" (%a: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["a"], res_names = ["b"]} {

@@ -193,6 +193,13 @@ placement.topology @rack {
 
 // -----
 
+// CHECK: segment @s0 has an empty target
+placement.segment @s0 on @cpu as "fp32" by "" () attributes {arg_names = [], res_names = []} {
+  placement.yield
+}
+
+// -----
+
 // CHECK: segment @s0 has an empty format
 placement.segment @s0 on @cpu as "" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["x"]} {
   placement.yield %x : tensor<4xf32>

@@ -48,6 +48,14 @@ placement.segment @nothing on @cpu as "fp32" () attributes {arg_names = [], res_
 // CHECK-NEXT:    placement.yield
 // CHECK-NEXT:  }
 
+placement.segment @either on @cpu as "fp32" by "onnxruntime" () attributes {arg_names = [], res_names = []} {
+  placement.yield
+}
+// CHECK-NEXT:  placement.segment @either on @cpu as "fp32" by "onnxruntime" () attributes {arg_names = [], res_names = []} {
+// CHECK-NEXT:    placement.yield
+// CHECK-NEXT:  }
+// GENERIC:       "placement.segment"() <{sym_name = "either", device = @cpu, format = "fp32", target = "onnxruntime", function_type = () -> (), arg_names = [], res_names = []}> ({
+
 placement.segment @one on @sram0 as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["x"]} {
   placement.yield %x : tensor<4xf32>
 }
