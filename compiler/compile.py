@@ -7,17 +7,18 @@ A split that a target cannot build goes back to `place` with what was refused, a
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.printer import Printer
+from xdsl.passes import ModulePass
 
 from gimlet.compiler.bounds import merge_bounds, read_bounds, resolve_axes, write_bounds
 from gimlet.compiler.bundle import BundleWriter, check_target
+from gimlet.compiler.instruments import Instrument, module_text, observe
 from gimlet.compiler.lowering import BuildFailure, Lowering
 from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
 from gimlet.compiler.options import PHASES, CompileOptions
@@ -60,6 +61,7 @@ class Compilation:
     progress: Progress = field(default_factory=lambda: Progress(quiet=True))
     placement: PlacementResult | None = None
     refusals: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    instruments: Sequence[Instrument] = ()
 
     @property
     def bounds(self) -> dict[str, DimBound]:
@@ -76,21 +78,27 @@ class Compilation:
 
     def _normalize(self) -> None:
         self.bind()
-        run_passes(self.module, self.ctx, NORMALIZE)
+        self._run(NORMALIZE)
 
     def _quantize(self) -> None:
         """Number formats stay as they were imported."""
 
     def _annotate(self) -> None:
-        run_passes(self.module, self.ctx, [AnnotateCostsPass()])
+        self._run([AnnotateCostsPass()])
 
     def _place(self) -> None:
         set_topology(self.module, self.options.topology)
+        observe("place", self.module, self._solve, self.module.verify, self.instruments)
+
+    def _solve(self) -> None:
         service = PlacementService(self.ctx, self.options.topology)
         self.placement = service.place(self.module, self.options, self.bounds, self.refusals)
 
     def _split(self) -> None:
-        run_passes(self.module, self.ctx, SPLIT)
+        self._run(SPLIT)
+
+    def _run(self, passes: Sequence[str | ModulePass]) -> None:
+        run_passes(self.module, self.ctx, passes, self.instruments)
 
     def bind(self) -> None:
         """Applies `--bind`: fixed dimensions become constants, the others get their ranges."""
@@ -102,7 +110,7 @@ class Compilation:
         fixed = {name: bound.minimum for name, bound in bounds.items() if bound.minimum == bound.maximum}
         write_bounds(self.module, {name: bound for name, bound in bounds.items() if name not in fixed})
         if fixed:
-            run_passes(self.module, self.ctx, [BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
+            self._run([BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
 
     def emit(self, output: Path, *, force: bool) -> tuple[str, Manifest]:
         """Splits, lowers and writes the bundle; goes back to `place` where a target cannot build a segment.
@@ -199,10 +207,3 @@ def requirements(device: Device) -> dict[str, str]:
     for name in device.kind.targets:
         found |= registry.load(name).requires(device)
     return found
-
-
-def module_text(module: ModuleOp) -> str:
-    """The IR as text, ending in a newline."""
-    stream = io.StringIO()
-    Printer(stream=stream).print_op(module)
-    return stream.getvalue() + "\n"

@@ -2,32 +2,86 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
 from xdsl.printer import Printer
+from xdsl.utils.exceptions import DiagnosticException
+
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a pass raises only where it is wrong itself."""
 
 
 class CompilerBug(Exception):  # noqa: N818 - the field's word for it
     """A pass failed in a way that no input should be able to cause.
 
-    `reproducer` is the file that holds the IR from before the pass; `command` runs the pass on it again.
+    `reproducer` is the file that holds the IR to start from; `command` runs the pass on it again.
     """
 
-    def __init__(self, pipeline: str, cause: BaseException, reproducer: Path | None) -> None:
+    def __init__(
+        self, pipeline: str, cause: BaseException, reproducer: Path | None = None, flags: Sequence[str] = ()
+    ) -> None:
         super().__init__(f"{type(cause).__name__} in '{pipeline}': {cause}")
         self.reproducer = reproducer
-        self.command = f"gimlet-opt {reproducer} -p '{pipeline}'" if reproducer else None
+        self.command = command_text(reproducer, pipeline, flags) if reproducer else None
 
 
-def write_reproducer(module: ModuleOp, pipeline: str) -> Path | None:
+def bug_of(
+    start: ModuleOp, ctx: Context, passes: Sequence[ModulePass], cause: Exception, flags: Sequence[str] = ()
+) -> CompilerBug:
+    """The bug that the last of `passes` has, which all ran in turn on `start` before it raised `cause`.
+
+    To copy the IR before each pass would cost more than many passes do. Instead the passes run once more, and the
+    reproducer is the IR before the last one; where that pass alone does not fail in the same way again, the
+    reproducer is `start` with all of the passes. `flags` are further flags that gimlet-opt needs. `start` is changed.
+    """
+    last = str(passes[-1].spec())
+    whole = ",".join(str(item.spec()) for item in passes)
+    path = _reproducer(start.clone(), whole, flags)
+    before = _replayed(start, ctx.clone(), passes[:-1])
+    if before is None or not _fails(before.clone(), ctx.clone(), passes[-1], cause):
+        return CompilerBug(whole, cause, path, flags)
+    if path is not None:
+        path.unlink(missing_ok=True)
+    return CompilerBug(last, cause, _reproducer(before, last, flags), flags)
+
+
+def command_text(path: Path, pipeline: str, flags: Sequence[str] = ()) -> str:
+    """The shell command that runs `pipeline` on the IR in `path`."""
+    return shlex.join(["gimlet-opt", str(path), *flags, "-p", pipeline])
+
+
+def _reproducer(module: ModuleOp, pipeline: str, flags: Sequence[str]) -> Path | None:
     """Writes the IR, and as its first line the command that runs `pipeline` on it. None where it cannot be written."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="gimlet-bug-", suffix=".mlir", delete=False) as file:
-            file.write(f"// gimlet-opt {file.name} -p '{pipeline}'\n")
+            file.write(f"// {command_text(Path(file.name), pipeline, flags)}\n")
             Printer(stream=file).print_op(module)
             file.write("\n")
     except OSError:
         return None
     return Path(file.name)
+
+
+def _replayed(module: ModuleOp, ctx: Context, passes: Sequence[ModulePass]) -> ModuleOp | None:
+    """The module after `passes`; None where they do not get through this time."""
+    try:
+        for item in passes:
+            item.apply(ctx, module)
+    except (*BUGS, DiagnosticException):
+        return None
+    return module
+
+
+def _fails(module: ModuleOp, ctx: Context, item: ModulePass, cause: Exception) -> bool:
+    try:
+        item.apply(ctx, module)
+        module.verify()
+    except (*BUGS, DiagnosticException) as error:
+        return type(error) is type(cause)
+    return False

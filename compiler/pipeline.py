@@ -9,13 +9,15 @@ phases from `normalize` to `split` are passes over IR; `lower` and `emit` are th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.passes import ModulePass
-from xdsl.utils.exceptions import DiagnosticException, PassFailedException, VerifyException
+from xdsl.utils.exceptions import DiagnosticException, PassFailedException
 
-from gimlet.compiler.diagnostics import CompilerBug, write_reproducer
+from gimlet.compiler.diagnostics import BUGS, bug_of
+from gimlet.compiler.instruments import Instrument, observe
 from gimlet.compiler.options import PHASES
 from gimlet.dialects.context import GimletContext
 from gimlet.passes import registry
@@ -50,31 +52,25 @@ def load_pass(name: str) -> type[ModulePass]:
     return get_all_passes()[name]()
 
 
-def run_passes(module: ModuleOp, ctx: GimletContext, passes: Sequence[str | ModulePass]) -> None:
-    """Runs passes in order and verifies the module after each.
+def run_passes(
+    module: ModuleOp,
+    ctx: GimletContext,
+    passes: Sequence[str | ModulePass],
+    instruments: Sequence[Instrument] = (),
+) -> None:
+    """Runs passes in order, verifies the module after each, and tells the instruments.
 
     A user's mistake is raised as a GimletError; anything else that a pass raises is a bug of ours, and is raised as
-    CompilerBug with the IR from before that pass written to a file.
+    CompilerBug with a file that reproduces it.
     """
-    for item in passes:
-        found = load_pass(item)() if isinstance(item, str) else item
-        before = module.clone()
+    items = [load_pass(item)() if isinstance(item, str) else item for item in passes]
+    start = module.clone()
+    for index, item in enumerate(items):
         try:
-            found.apply(ctx, module)
-            module.verify()
+            observe(item.name, module, partial(item.apply, ctx, module), module.verify, instruments)
         except GimletError:
             raise
         except PassFailedException as error:
-            raise InputError(str(error), where=f"pass {found.name}") from error
-        except (
-            VerifyException,
-            DiagnosticException,
-            ArithmeticError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:
-            pipeline = str(found.spec())
-            raise CompilerBug(pipeline, error, write_reproducer(before, pipeline)) from error
+            raise InputError(str(error), where=f"pass {item.name}") from error
+        except (DiagnosticException, *BUGS) as error:
+            raise bug_of(start, ctx, items[: index + 1], error) from error

@@ -15,8 +15,8 @@ from gimlet.tools.cli import print_json, run
 
 if TYPE_CHECKING:
     from gimlet.compiler.compile import Compilation
+    from gimlet.compiler.instruments import Instrument
     from gimlet.compiler.options import CompileOptions
-    from gimlet.compiler.progress import Progress
     from gimlet.compiler.sources import Source
     from gimlet.runtime.manifest import Manifest
 
@@ -48,6 +48,8 @@ class Request:
     verify: bool
     allow_tf32: bool
     report: Path | None
+    dump_ir: Path | None
+    timing: bool
     time_limit: float | None
     seed: int
     force: bool
@@ -91,6 +93,8 @@ class Request:
 @click.option("--verify", is_flag=True, help="Run the bundle and compare it with the source model.")
 @click.option("--allow-tf32", is_flag=True, help="Let float32 matrix products be computed in TF32 where a device can.")
 @click.option("--report", type=PATH, help="Write a page with the segments, the placement and the schedule.")
+@click.option("--dump-ir", type=PATH, metavar="DIR", help="Write the IR before the first pass and after each there.")
+@click.option("--timing", is_flag=True, help="Print the seconds of each pass and of the verifier, and counts of ops.")
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds for placement.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of placement and of --verify's inputs.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
@@ -146,6 +150,22 @@ def compile_request(request: Request) -> None:
     progress = Progress(quiet=request.as_json or request.to is not None)
     source = open_source(request.model)
     compilation = start(source, options, progress)
+    compilation.instruments = instruments_of(request)
+    build(compilation, request, source)
+    for instrument in compilation.instruments:
+        click.echo(instrument.report(), nl=False, err=True)
+
+
+def instruments_of(request: Request) -> list[Instrument]:
+    """What is to watch the passes."""
+    from gimlet.compiler.instruments import DumpIr, Timing
+
+    timing = [Timing()] if request.timing else []
+    return [*timing, *([DumpIr(request.dump_ir)] if request.dump_ir else [])]
+
+
+def build(compilation: Compilation, request: Request, source: Source) -> None:
+    """Runs the phases that are asked for and prints what came of them."""
     if request.to:
         print_phase(compilation, request)
         return
@@ -157,7 +177,7 @@ def compile_request(request: Request) -> None:
     bundle_id, manifest = compilation.emit(request.output, force=request.force)
     save(compilation, request)
     checks = verify(request, source) if request.verify else None
-    print_outcome(compilation, request, bundle_id, manifest, progress, checks)
+    print_outcome(compilation, request, bundle_id, manifest, checks)
 
 
 def options_of(request: Request) -> CompileOptions:
@@ -208,7 +228,7 @@ def _share(text: str) -> float:
 
 def print_phase(compilation: Compilation, request: Request) -> None:
     """The IR after a phase, on standard output or into the file that -o names."""
-    from gimlet.compiler.compile import module_text
+    from gimlet.compiler.instruments import module_text
 
     # `lower` and `emit` leave the IR as it is after `split`.
     compilation.run_to("split" if request.to == "lower" else request.to or "split")
@@ -280,7 +300,6 @@ def print_outcome(
     request: Request,
     bundle_id: str,
     manifest: Manifest,
-    progress: Progress,
     checks: list[dict[str, Any]] | None,
 ) -> None:
     """The bundle that was written, and with --explain why it is as it is."""
@@ -306,7 +325,7 @@ def print_outcome(
                 }
                 for segment in manifest.segments
             ],
-            "seconds": progress.seconds,
+            "seconds": compilation.progress.seconds,
         }
         if request.explain and placement is not None:
             data["explain"] = placement.explain()

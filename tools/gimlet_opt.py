@@ -1,14 +1,17 @@
-"""gimlet-opt: reads IR, runs passes on it, prints it. Takes every flag of xdsl-opt.
+"""gimlet-opt: reads IR, runs passes on it, prints it. Takes every flag of xdsl-opt, and has some of its own.
 
-gimlet-opt FILE.mlir -p 'outline-segments{keep-schedule=true},insert-transfers'
+gimlet-opt FILE.mlir -p 'outline-segments{keep-schedule=true},insert-transfers' --timing --dump-ir dump
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -19,23 +22,35 @@ from xdsl.universe import Universe
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError, VerifyException
 from xdsl.xdsl_opt_main import xDSLOptMain
 
-from gimlet.compiler.diagnostics import CompilerBug, write_reproducer
+from gimlet.compiler.diagnostics import BUGS, CompilerBug, bug_of
+from gimlet.compiler.instruments import DumpIr, Instrument, Statistics, Timing, observe
+from gimlet.compiler.plugins import load_plugin
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.universe import GIMLET_UNIVERSE
+from gimlet.passes.registry import PASSES
 from gimlet.runtime.errors import GimletError
+from gimlet.tools.pass_list import pass_list, pass_page
 
 BUG_EXIT_CODE = 70
 _INPUT_ERROR, _USAGE_ERROR = 1, 2
-# What a pass raises only where it is wrong itself.
-_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _MARK = "Operation does not verify"
 _LONGEST_LINE = 160
 
 
 class GimletOptMain(xDSLOptMain):
-    """xDSL's driver, with gimlet's dialects and passes, and a file that reproduces the failure where a pass breaks."""
+    """xDSL's driver, with gimlet's dialects and passes, plug-ins, instruments, and a reproducer where a pass breaks."""
 
     version_format: ClassVar[str] = "gimlet-opt built from xdsl version {xdsl_version}"
+
+    def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
+        super().register_all_arguments(arg_parser)
+        own = arg_parser.add_argument_group("gimlet's own")
+        own.add_argument("--load", type=Path, action="append", default=[], metavar="FILE.py", help=_HELP["load"])
+        own.add_argument("--list-passes", nargs="?", const="", metavar="NAME", help=_HELP["list_passes"])
+        own.add_argument("--timing", action="store_true", help=_HELP["timing"])
+        own.add_argument("--statistics", action="store_true", help=_HELP["statistics"])
+        own.add_argument("--dump-ir", type=Path, metavar="DIR", help=_HELP["dump_ir"])
+        own.add_argument("--dump-ir-changed", action="store_true", help=_HELP["dump_ir_changed"])
 
     def register_all_dialects(self) -> None:
         """Left to `setup_pipeline`: the context is made once it is known that there is something to do."""
@@ -48,10 +63,23 @@ class GimletOptMain(xDSLOptMain):
         self.available_frontends["mlir"] = self._parse_mlir
 
     def setup_pipeline(self) -> None:
+        plugins = [load_plugin(path) for path in self.args.load]
+        for plugin in plugins:
+            self.available_passes.update({name: partial(_same, item) for name, item in plugin.passes.items()})
         super().setup_pipeline()
         self.ctx = GimletContext(self.ctx.allow_unregistered, services={"placement": _place})
-        for name, factory in (Universe.get_multiverse().all_dialects | GIMLET_UNIVERSE.all_dialects).items():
+        dialects = Universe.get_multiverse().all_dialects | GIMLET_UNIVERSE.all_dialects
+        for plugin in plugins:
+            dialects = dialects | {name: partial(_same, item) for name, item in plugin.dialects.items()}
+        for name, factory in dialects.items():
             self.ctx.register_dialect(name, factory)
+        self.instruments: list[Instrument] = []
+        if self.args.timing:
+            self.instruments.append(Timing())
+        if self.args.statistics:
+            self.instruments.append(Statistics())
+        if self.args.dump_ir is not None:
+            self.instruments.append(DumpIr(self.args.dump_ir, only_changed=self.args.dump_ir_changed))
 
     def prepare_output(self) -> IO[str]:
         return sys.stdout if self.args.output_file is None else self._partial_output.open("w")
@@ -60,6 +88,11 @@ class GimletOptMain(xDSLOptMain):
     def _partial_output(self) -> Path:
         """Where the output is written until it is complete."""
         return Path(f"{self.args.output_file}.partial")
+
+    def parse_chunk(self, chunk: IO[bytes], file_extension: str, start_offset: int = 0) -> ModuleOp | None:
+        # Kept for a reproducer: a copy of the text costs less than one of the IR.
+        self._text, self._extension = chunk.read(), file_extension
+        return super().parse_chunk(BytesIO(self._text), file_extension, start_offset)
 
     def _parse_mlir(self, source: IO[bytes]) -> ModuleOp:
         parser = Parser(self.ctx, source.read().decode(), self.get_input_name())
@@ -72,23 +105,36 @@ class GimletOptMain(xDSLOptMain):
         passes = self.pipeline.passes
         self._between(None, prog, passes[0] if passes else None)
         for index, current in enumerate(passes):
-            # A copy would be counted as time of the pass.
-            before = None if self.args.time_passes else prog.clone()
             following = passes[index + 1] if index + 1 < len(passes) else None
+            apply, check = partial(current.apply, self.ctx, prog), partial(self._between, current, prog, following)
             try:
-                current.apply(self.ctx, prog)
-            except _BUGS as error:
-                raise _bug(before, current, error) from error
-            try:
-                self._between(current, prog, following)
+                observe(current.name, prog, apply, check, self.instruments)
             except VerifyException as error:
                 if self.args.verify_diagnostics:
                     raise
-                raise _bug(before, current, error) from error
+                raise self._bug(index, error) from error
+            except BUGS as error:
+                raise self._bug(index, error) from error
 
     def _between(self, previous: ModulePass | None, prog: ModuleOp, following: ModulePass | None) -> None:
         if self.pipeline.callback is not None:
             self.pipeline.callback(previous, prog, following)
+
+    def _bug(self, index: int, error: Exception) -> CompilerBug:
+        """The bug of the pass at `index`, which failed on the input that was read last."""
+        passes = self.pipeline.passes[: index + 1]
+        flags = [text for path in self.args.load for text in ("--load", str(path))]
+        if self.args.allow_unregistered_dialect:
+            flags.append("--allow-unregistered-dialect")
+        module = super().parse_chunk(BytesIO(self._text), self._extension)
+        if module is None:
+            return CompilerBug(",".join(str(item.spec()) for item in passes), error)
+        return bug_of(module, self.ctx, passes, error, flags)
+
+    def report(self) -> None:
+        """Prints what the instruments found out, on standard error."""
+        for instrument in self.instruments:
+            sys.stderr.write(instrument.report())
 
     def keep_output(self) -> None:
         """Puts the complete output where it belongs."""
@@ -101,9 +147,18 @@ class GimletOptMain(xDSLOptMain):
             self._partial_output.unlink(missing_ok=True)
 
 
-def _bug(before: ModuleOp | None, current: ModulePass, error: Exception) -> CompilerBug:
-    pipeline = str(current.pipeline_pass_spec())
-    return CompilerBug(pipeline, error, None if before is None else write_reproducer(before, pipeline))
+_HELP: dict[str, str] = {
+    "load": "a Python file whose passes and dialects are to be known; several times for several",
+    "list_passes": "print every pass with its options and what it does, or all about one of them, and exit",
+    "timing": "print the seconds of each pass and of the verifier, and the number of operations",
+    "statistics": "print what each pass made, erased and changed",
+    "dump_ir": "write the IR before the first pass and after each into this folder",
+    "dump_ir_changed": "with --dump-ir, leave out what a pass did not change",
+}
+
+
+def _same(found: Any) -> Any:
+    return found
 
 
 def _place(module: ModuleOp, ctx: GimletContext, **options: Any) -> None:
@@ -139,8 +194,14 @@ def _report_bug(error: BaseException) -> int:
 
 def _run(tool: GimletOptMain) -> int:
     try:
+        if tool.args.list_passes is not None:
+            name = tool.args.list_passes
+            passes = tool.available_passes
+            sys.stdout.write(pass_page(passes, name) if name else pass_list(passes, PASSES))
+            return 0
         tool.run()
         tool.keep_output()
+        tool.report()
     except ParseError as error:
         return _fail(f"error: {error}", _INPUT_ERROR)
     except UnicodeDecodeError as error:
@@ -155,7 +216,7 @@ def _run(tool: GimletOptMain) -> int:
         return _INPUT_ERROR
     except OSError as error:
         return _fail(f"error: {error.strerror}: {error.filename}", _USAGE_ERROR)
-    except (CompilerBug, *_BUGS) as error:
+    except (CompilerBug, *BUGS) as error:
         return _report_bug(error)
     return 0
 
@@ -164,8 +225,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """Runs the command with `args`, those of the process by default, and exits with its code."""
     try:
         tool = GimletOptMain("gimlet's IR: read it, run passes on it, print it", args)
+    except GimletError as error:
+        sys.exit(_fail(f"error: {error}", error.exit_code))
     except (ArgSpecParseError, ValueError) as error:
-        sys.exit(_fail(f"error: {error}\n  hint: gimlet-opt --help lists the passes", _USAGE_ERROR))
+        sys.exit(_fail(f"error: {error}\n  hint: gimlet-opt --list-passes prints them", _USAGE_ERROR))
     code = _run(tool)
     if code:
         with suppress(OSError):
