@@ -199,6 +199,10 @@ class Target(ABC):
     name: ClassVar[str]
     executor: ClassVar[str]
 
+    told_apart_by_measuring: ClassVar[bool] = False
+    """Whether its model of costs cannot tell it from the other targets of its device. It then takes part where costs
+    are measured, or where a pin or a placement names it."""
+
     @abstractmethod
     def formats(self, device: Device) -> tuple[str, ...]:
         """The number formats that `device` computes in under this target, the default one first."""
@@ -206,6 +210,11 @@ class Target(ABC):
     def segment_overhead_s(self, device: Device) -> float:
         """What a launch of one segment costs on `device` under this target: by default what the hardware file says."""
         return device.kind.segment_overhead_s
+
+    def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
+        """Options of artifacts to choose from where costs are measured (threads, streams), the default first."""
+        del device
+        return ({},)
 
     def requires(self, device: Device) -> Mapping[str, str]:
         """What the real device must have to run what is made for `device`, as the executor checks it."""

@@ -15,6 +15,7 @@ from gimlet.targets.api import Target
 TARGETS: dict[str, str] = {
     "onnxruntime": "gimlet.targets.onnxruntime.target:OnnxRuntimeTarget",
     "tensorrt": "gimlet.targets.tensorrt.target:TensorRTTarget",
+    "openvino": "gimlet.targets.openvino.target:OpenVinoTarget",
     "sram": "gimlet.targets.sram.target:SramTarget",
 }
 

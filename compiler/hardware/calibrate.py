@@ -137,7 +137,7 @@ def render(found: Calibration, today: date | None = None) -> str:
         "schema = 1",
         f"title = {_text(machine)}",
         f'name = "{HOST}"',
-        'targets = ["onnxruntime"]',
+        'targets = ["onnxruntime", "openvino"]',
         *_table("peak", found.peak),
     ]
     for name, capacity, bandwidth in found.memory:

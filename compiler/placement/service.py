@@ -22,7 +22,7 @@ from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, SymbolRefAt
 
 from gimlet.compiler.bounds import read_bounds
 from gimlet.compiler.costs.choose import make_providers
-from gimlet.compiler.costs.provider import parse_providers
+from gimlet.compiler.costs.provider import MEASURED, parse_providers
 from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.build import Targets, build_problem, sites_of, structure
@@ -224,7 +224,23 @@ class PlacementService:
         for device, fmt in options.formats:
             formats.setdefault(device, []).append(fmt)
         providers = make_providers(chosen, module, self.ctx, bounds, graph, options.cache)
-        return build_problem(graph, self.topology, sites_of(self.topology, self.targets, formats), providers)
+        sites = sites_of(self.topology, self._taking_part(options, chosen), formats)
+        return build_problem(graph, self.topology, sites, providers)
+
+    def _taking_part(self, options: Options, providers: Mapping[str, str]) -> Targets:
+        """The targets of each device but those that only measuring tells apart, where nothing is measured or named."""
+        named = _named_places(options)
+        return {
+            device: [
+                target
+                for index, target in enumerate(targets)
+                if not index
+                or not target.told_apart_by_measuring
+                or providers.get(device) == MEASURED
+                or any(name.split(":")[0] == device and target.name in name.split(":")[1:] for name in named)
+            ]
+            for device, targets in self.targets.items()
+        }
 
     def _notes(self, graph: ModuleGraph, problem: Problem) -> Sequence[str]:
         notes: list[str] = list(problem.notes)
@@ -248,6 +264,15 @@ def make_service() -> Callable[..., PlacementResult]:
         return service.place(module, PlacementOptions(**options), read_bounds(module))
 
     return place
+
+
+def _named_places(options: Options) -> list[str]:
+    """The places that pins and a placement file name, spelled as a pin spells them."""
+    names = [name for _, name in options.pins]
+    if options.placement is not None:
+        file = load_placement(options.placement)
+        names += [name for _, name in file.rules] + [name for name, _ in file.assign.values()]
+    return names
 
 
 def _by_key(graph: ModuleGraph) -> dict[str, list[int]]:

@@ -15,6 +15,7 @@ from gimlet.runtime.executors.base import Executor
 
 EXECUTORS = {
     "onnxruntime": "gimlet.runtime.executors.onnxruntime:OnnxRuntimeExecutor",
+    "openvino": "gimlet.runtime.executors.openvino:OpenVinoExecutor",
     "sram": "gimlet.runtime.executors.sram:SramExecutor",
     "tensorrt": "gimlet.runtime.executors.tensorrt:TensorRTExecutor",
 }

@@ -20,13 +20,6 @@ _REPORT = "report.json"
 _ENGINE = "engine.trt"
 
 
-def default_cache() -> Path:
-    """The folder that outlives a compile: `$GIMLET_CACHE`, else `gimlet` in the user's cache folder."""
-    if "GIMLET_CACHE" in os.environ:
-        return Path(os.environ["GIMLET_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gimlet"
-
-
 def engine_key(model: bytes, settings: dict[str, Any]) -> str:
     """The hash of what decides an engine: the model with its weights' digests, and everything in `settings`."""
     digest = hashlib.sha256(hashlib.sha256(model).digest())

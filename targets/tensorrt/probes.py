@@ -8,16 +8,14 @@ the model that was asked about, the compute capability and the library's version
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
+from gimlet.targets.answers import AnswerFile
 from gimlet.targets.one_op import OneOpModel, is_constant, one_op_model, signature_of, signature_text
 from gimlet.targets.tensorrt.client import Worker, WorkerError
 from gimlet.targets.tensorrt.rules import depends_on_its_place, must_be_built, static_refusal
@@ -148,38 +146,3 @@ def _size(dim: Expr | None) -> int:
     if dim is None:
         return _UNKNOWN_SIZE
     return max(1, dim.evaluate(dict.fromkeys(dim.symbols, _PROBE_SIZE)))
-
-
-class AnswerFile:
-    """Answers on disk: a JSON object from a question's key, or an operator's name, to a refusal or nothing."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._answers = self._read()
-
-    def get(self, key: str) -> str | None:
-        """The stored answer, None where the question was never asked."""
-        return self._answers.get(key)
-
-    def add(self, answers: Mapping[str, str]) -> None:
-        """Adds answers to what is on disk now. A folder that cannot be written to only costs the next compile time."""
-        if not answers:
-            return
-        self._answers = {**self._read(), **answers}
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_text(json.dumps(self._answers, indent=0, sort_keys=True))
-                partial.replace(self.path)
-            finally:
-                partial.unlink(missing_ok=True)
-
-    def _read(self) -> dict[str, str]:
-        try:
-            found = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(found, dict):
-            return {}
-        return {str(key): text for key, text in found.items() if isinstance(text, str)}

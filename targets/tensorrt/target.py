@@ -21,13 +21,14 @@ from gimlet.dialects.onnx import OnnxOp, value_name
 from gimlet.dialects.onnx.types import shape_of
 from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.errors import InputError
+from gimlet.targets.answers import default_cache
 from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, SegmentModel, identity_of, segment_model, write_model
 from gimlet.targets.roofline import roofline
 from gimlet.targets.shape_operands import compute_shapes_inside, shapes_from_outside
 from gimlet.targets.tensorrt import builder_rtx, builder_trt
 from gimlet.targets.tensorrt.builder_trt import ENGINE_FILE, SETTINGS_FILE, BuildSettings
-from gimlet.targets.tensorrt.cache import EngineCache, default_cache, engine_key
+from gimlet.targets.tensorrt.cache import EngineCache, engine_key
 from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes

@@ -5,8 +5,9 @@ import json
 import pytest
 from onnx import TensorProto, helper
 
+from gimlet.targets.answers import AnswerFile
 from gimlet.targets.tensorrt.client import WorkerError
-from gimlet.targets.tensorrt.probes import AnswerFile, Probes
+from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.rules import depends_on_its_place, must_be_built
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

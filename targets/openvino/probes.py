@@ -1,0 +1,224 @@
+"""What OpenVINO runs, found by trying: each op is built alone, run on made-up values, and compared with ONNX Runtime.
+
+OpenVINO takes some ops and computes something else: an attribute of a newer opset is ignored, an output is not written,
+a rounding differs. Its own `query_model` says yes to them. So an op is taken if its model builds and gives the same
+numbers as the reference on made-up values. Where the reference accepts none of these values (they would have to fit
+together), a build is all there is; an op that it does not know is refused.
+
+Compiling a model takes OpenVINO tens of milliseconds, however small it is. The ops of a question are therefore put into
+one model side by side; where it does not build, halves are tried. Answers are kept on disk by the op and the versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.runtime.errors import InputError
+from gimlet.runtime.executors.openvino import settings_of
+from gimlet.runtime.expr import Expr
+from gimlet.targets.answers import AnswerFile
+from gimlet.targets.one_op import is_constant, one_op_model, signature_of, signature_text
+from gimlet.targets.openvino.library import DEVICE, core, installed_version, tidy
+from gimlet.targets.openvino.reference import Values, reference
+from gimlet.targets.openvino.rules import static_refusal
+
+_SIZE = 16
+"""The size of every symbol, and of a dimension that has none. Multiples of it divide evenly in most models."""
+
+_TOGETHER = 64
+_RELATIVE, _OF_LARGEST = 1e-3, 1e-5
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One op as a model of its own, with values for it, and what the reference makes of them."""
+
+    key: str
+    model: onnx.ModelProto
+    inputs: Values
+    wanted: Values | None
+
+
+@dataclass
+class Probes:
+    """Answers of this process, and those on disk in `folder`."""
+
+    folder: Path
+    _known: dict[Hashable, str | None] = field(default_factory=dict[Hashable, str | None])
+
+    def refusals(self, ops: Sequence[OnnxOp]) -> list[str | None]:
+        """For each op why OpenVINO does not run it, or None."""
+        signatures = [None if is_constant(op) else signature_of(op) for op in ops]
+        unknown: dict[Hashable, OnnxOp] = {}
+        for op, signature in zip(ops, signatures, strict=True):
+            if signature is not None and signature not in self._known:
+                unknown.setdefault(signature, op)
+        self._learn(unknown)
+        return [None if signature is None else self._known[signature] for signature in signatures]
+
+    def _learn(self, unknown: Mapping[Hashable, OnnxOp]) -> None:
+        stored = AnswerFile(self.folder / f"openvino-{installed_version()}.json")
+        keys: dict[Hashable, str] = {}
+        asked: dict[str, OnnxOp] = {}
+        for signature, op in unknown.items():
+            refusal = static_refusal(op)
+            if refusal is not None:
+                self._known[signature] = refusal
+                continue
+            key = keys[signature] = hashlib.sha256(signature_text(op).encode()).hexdigest()
+            if stored.get(key) is None:
+                asked.setdefault(key, op)
+        stored.add(answers(asked))
+        for signature, key in keys.items():
+            self._known[signature] = stored.get(key) or None
+
+
+def answers(ops: Mapping[str, OnnxOp]) -> dict[str, str]:
+    """For each op by its key why OpenVINO does not run it, or an empty text."""
+    found: dict[str, str] = {}
+    trials: list[_Trial] = []
+    for key, op in ops.items():
+        try:
+            trials.append(_trial(key, op))
+        except InputError as error:
+            found[key] = error.message
+    for start in range(0, len(trials), _TOGETHER):
+        found |= _tried(trials[start : start + _TOGETHER])
+    return found
+
+
+def _trial(key: str, op: OnnxOp) -> _Trial:
+    one = one_op_model(op)
+    model = _fixed(onnx.load_from_string(one.data), one.inputs)
+    inputs, wanted = reference(model)
+    return _Trial(key, model, inputs, wanted)
+
+
+def _fixed(model: onnx.ModelProto, inputs: Mapping[str, tuple[Expr | None, ...] | None]) -> onnx.ModelProto:
+    """The model with a size for every dimension of its inputs, and varied positive numbers for its weights."""
+    for info in model.graph.input:
+        dims = inputs[info.name]
+        if dims is None:
+            continue
+        shape = info.type.tensor_type.shape
+        del shape.dim[:]
+        for dim in dims:
+            shape.dim.add(dim_value=_size(dim))
+    generator = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size > 1 and np.all(values == 1):
+            varied = generator.uniform(0.5, 1.5, values.shape).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(varied, tensor.name))
+    del model.graph.value_info[:]
+    for info in model.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    return model
+
+
+def _size(dim: Expr | None) -> int:
+    return _SIZE if dim is None else max(1, dim.evaluate(dict.fromkeys(dim.symbols, _SIZE)))
+
+
+def _tried(trials: Sequence[_Trial]) -> dict[str, str]:
+    """Tries all at once; where that fails, halves until it is known which of them fail."""
+    if not trials:
+        return {}
+    try:
+        computed = _computed(trials)
+    except RuntimeError as error:
+        if len(trials) == 1:
+            return {trials[0].key: tidy(error)}
+        middle = len(trials) // 2
+        return _tried(trials[:middle]) | _tried(trials[middle:])
+    return {trial.key: _difference(trial, computed[index]) for index, trial in enumerate(trials)}
+
+
+def _computed(trials: Sequence[_Trial]) -> list[Values]:
+    """What OpenVINO computes for each trial that the reference could run. RuntimeError where it does not."""
+    import openvino
+
+    merged = side_by_side([trial.model for trial in trials])
+    model = core().read_model(merged.SerializeToString())
+    compiled = core().compile_model(model, DEVICE, settings_of({"threads": 1}))
+    if len(compiled.inputs) != len(merged.graph.input) or len(compiled.outputs) != len(merged.graph.output):
+        raise RuntimeError("OpenVINO's model has other inputs or outputs than the op")
+    request = compiled.create_infer_request()
+    if any(trial.wanted is None for trial in trials):
+        runnable = [trial for trial in trials if trial.wanted is not None]
+        found = dict(zip((id(trial) for trial in runnable), _computed(runnable) if runnable else [], strict=True))
+        return [found.get(id(trial), {}) for trial in trials]
+    names = [info.name for info in merged.graph.input]
+    values = {f"{index}_{name}": array for index, trial in enumerate(trials) for name, array in trial.inputs.items()}
+    for position, name in enumerate(names):
+        request.set_input_tensor(position, openvino.Tensor(values[name]))
+    request.infer()
+    outputs = {
+        info.name: np.array(request.get_output_tensor(position).data)
+        for position, info in enumerate(merged.graph.output)
+    }
+    return [
+        {info.name: outputs[f"{index}_{info.name}"] for info in trial.model.graph.output}
+        for index, trial in enumerate(trials)
+    ]
+
+
+def side_by_side(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
+    """The models as one, with the number of each before its names."""
+    merged = onnx.ModelProto()
+    merged.CopyFrom(models[0])
+    for field_name in ("node", "initializer", "input", "output"):
+        merged.graph.ClearField(field_name)
+    opsets = {item.domain: item.version for model in models for item in model.opset_import}
+    del merged.opset_import[:]
+    for domain, version in opsets.items():
+        merged.opset_import.add(domain=domain, version=version)
+    for index, model in enumerate(models):
+        part = onnx.GraphProto()
+        part.CopyFrom(model.graph)
+        _prefix(part, f"{index}_")
+        for field_name in ("node", "initializer", "input", "output"):
+            getattr(merged.graph, field_name).extend(getattr(part, field_name))
+    return merged
+
+
+def _prefix(graph: onnx.GraphProto, prefix: str) -> None:
+    for info in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        info.name = prefix + info.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name and prefix + name for name in names]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _prefix(attribute.g, prefix)
+
+
+def _difference(trial: _Trial, computed: Mapping[str, Any]) -> str:
+    """How OpenVINO's outputs differ from the reference's, or an empty text."""
+    for name, wanted in (trial.wanted or {}).items():
+        found = computed[name]
+        operator = trial.model.graph.node[-1].op_type
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            return (
+                f"OpenVINO's {operator} gives {found.dtype}{list(found.shape)}, not {wanted.dtype}{list(wanted.shape)}"
+            )
+        if not _is_close(found, wanted):
+            return f"OpenVINO's {operator} computes other numbers than ONNX Runtime's"
+    return ""
+
+
+def _is_close(found: np.ndarray, wanted: np.ndarray) -> bool:
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(found, wanted))
+    finite = np.abs(wanted[np.isfinite(wanted)])
+    largest = float(finite.max()) if finite.size else 0.0
+    return bool(np.allclose(found, wanted, _RELATIVE, _OF_LARGEST * max(largest, 1e-3), equal_nan=True))

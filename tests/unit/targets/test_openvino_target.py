@@ -1,0 +1,193 @@
+"""What OpenVINO runs, found by trying it, and the models it gets over the bundle's weights."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from gimlet.runtime.errors import MissingError
+from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
+from gimlet.runtime.executors.openvino import OpenVinoExecutor
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.tensors import TensorSpec
+from gimlet.targets import registry
+from gimlet.targets.api import Artifact, Reason, Target
+from gimlet.targets.openvino import library
+from gimlet.targets.openvino import target as module_under_test
+from gimlet.targets.openvino.target import OpenVinoTarget
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def parse(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 22]> {text}')
+
+
+@pytest.fixture(autouse=True)
+def own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GIMLET_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def answers(import_onnx, make_device):
+    """What the target says about each op of a model, by operator."""
+
+    def run(model: onnx.ModelProto) -> dict[str, str | None]:
+        module, _ = import_onnx(model)
+        ops = [op for op in module.body.block.first_op.body.block.ops if op.name.startswith("onnx.")]
+        found = OpenVinoTarget().refuses_all(ops, make_device("openvino"), "fp32")
+        return {op.op_type: reason and reason.message for op, reason in zip(ops, found, strict=True)}
+
+    return run
+
+
+def test_it_is_a_target_by_its_name():
+    assert isinstance(registry.load("openvino"), Target)
+
+
+def test_what_runs(answers):
+    found = answers(
+        parse("""net (float[1, 4, 8, 8] x, int64[3] i) => (float[1, 4, 8, 8] y, float[3, 8] g) {
+          s = Constant <value_ints = [32, 8]> ()
+          y = HardSwish (x)
+          r = Reshape (y, s)
+          g = Gather (r, i)
+        }""")
+    )
+    assert found == dict.fromkeys(["Constant", "HardSwish", "Reshape", "Gather"])
+
+
+@pytest.mark.parametrize(
+    ("body", "operator", "reason"),
+    [
+        ("(float16[4] x) => (float16[4] y) { y = Relu (x) }", "Relu", "computes float16 in float32"),
+        ("(double[4] x) => (double[4] y) { y = Relu (x) }", "Relu", "computes double in float32"),
+        ("(uint8[4] x) => (uint8[4] y) { y = Add (x, x) }", "Add", "does not wrap around at 8 bits"),
+        ("(int64[4] x) => (int64[4] y) { y = Mul (x, x) }", "Mul", "may need more"),
+        (
+            "(seq(float[4]) x) => (float[4] y) { y = ConcatFromSequence <axis = 0> (x) }",
+            "ConcatFromSequence",
+            "no form",
+        ),
+        ('(int32[4] x) => (int32[4] y) { y = BitShift <direction = "LEFT"> (x, x) }', "BitShift", "otherwise than"),
+        ("(float[4, 4] x) => (float y) { y = Det (x) }", "Det", "No conversion rule"),
+    ],
+)
+def test_what_is_refused_by_a_rule_or_by_the_library(answers, body: str, operator: str, reason: str):
+    assert reason in answers(parse("net " + body))[operator]
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "reason"),
+    [
+        (helper.make_node("Resize", ["x", "", "s"], ["y"], mode="linear", antialias=1), (1, 1, 8, 8), "other numbers"),
+        (helper.make_node("SpaceToDepth", ["x"], ["y"], blocksize=2, mode="CRD"), (1, 2, 4, 4), "cannot be checked"),
+    ],
+    ids=["Resize", "SpaceToDepth"],
+)
+def test_what_builds_and_computes_something_else_is_found_by_trying(
+    answers, node: onnx.NodeProto, shape: tuple[int, ...], reason: str
+):
+    """SpaceToDepth of opset 26 has an attribute that OpenVINO does not read."""
+    scales = numpy_helper.from_array(np.array([1, 1, 0.6, 0.6], np.float32), "s")
+    infos = [helper.make_tensor_value_info(name, FLOAT, dims) for name, dims in (("x", shape), ("y", None))]
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:], [scales])
+    opset = 26 if node.op_type == "SpaceToDepth" else 22
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    assert reason in answers(model)[node.op_type]
+
+
+def test_integers_of_shapes_may_be_computed_with(answers):
+    found = answers(
+        parse("""net (float[n, 4] x) => (int64[2] y) {
+          s = Shape (x)
+          two = Constant <value_ints = [2]> ()
+          y = Mul (s, two)
+        }""")
+    )
+    assert found["Mul"] is None
+
+
+def test_answers_are_kept_on_disk(answers, monkeypatch: pytest.MonkeyPatch):
+    model = parse("net (float[4] x) => (float[4] y) { y = Relu (x) }")
+    assert answers(model) == {"Relu": None}
+
+    def unwanted(*arguments: object) -> None:
+        raise RuntimeError("asked again")
+
+    monkeypatch.setattr("gimlet.targets.openvino.probes._computed", unwanted)
+    assert answers(model) == {"Relu": None}
+
+
+def test_without_the_package_every_op_is_refused_with_what_would_help(
+    answers, make_segment, make_device, tmp_path, monkeypatch
+):
+    for module in (library, module_under_test):
+        monkeypatch.setattr(module, "installed_version", lambda: None)
+    model = parse("net (float[4] x) => (float[4] y) { y = Relu (x) }")
+    assert "pip install 'gimlet-compiler[openvino]'" in answers(model)["Relu"]
+    with pytest.raises(MissingError, match="openvino is not installed"):
+        OpenVinoTarget().emit(make_segment(model), make_device("openvino"), "fp32", tmp_path)
+
+
+def dense_model() -> onnx.ModelProto:
+    """[batch, 4] times a weight that is there twice, and one of its own."""
+    weight = np.arange(16, dtype=np.float32).reshape(4, 4)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "again"], ["y"], name="second"),
+    ]
+    infos = [helper.make_tensor_value_info(name, FLOAT, ["batch", 4]) for name in ("x", "y")]
+    tensors = [numpy_helper.from_array(weight, name) for name in ("w", "again")]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+
+
+def emitted(make_segment, make_device, folder: Path, **bounds: tuple[int, int, int]) -> Artifact | Reason:
+    segment = make_segment(dense_model(), bounds)
+    return OpenVinoTarget().emit(segment, make_device("openvino"), "fp32", folder)
+
+
+def test_a_segment_is_a_model_over_one_file_of_weights(make_segment, make_device, tmp_path: Path):
+    found = emitted(make_segment, make_device, tmp_path / "s0", batch=(1, 2, 8))
+    assert isinstance(found, Artifact)
+    assert found.files == ("model.xml", "model.weights")
+    assert sorted(path.name for path in (tmp_path / "s0").iterdir()) == ["model.weights", "model.xml"]
+    assert (tmp_path / "s0/model.weights").stat().st_size == 64
+    model = openvino.Core().read_model(tmp_path / "s0/model.xml", tmp_path / "s0/model.weights")
+    assert str(model.inputs[0].partial_shape) == "[1..8,4]"
+    assert "rt_info" not in (tmp_path / "s0/model.xml").read_text()
+
+
+def test_the_same_segment_gives_the_same_bytes(make_segment, make_device, tmp_path: Path):
+    texts = []
+    for name in ("a", "b"):
+        emitted(make_segment, make_device, tmp_path / name)
+        texts.append((tmp_path / name / "model.xml").read_bytes())
+    assert texts[0] == texts[1]
+
+
+def test_what_it_makes_computes_what_the_model_says(make_segment, make_device, tmp_path: Path):
+    found = emitted(make_segment, make_device, tmp_path / "s0")
+    assert isinstance(found, Artifact)
+    specs = [TensorSpec(name, "float32", (Expr.symbol("batch"), Expr.const(4))) for name in ("x", "y")]
+    item = SegmentArtifact(
+        "s0", "fp32", tmp_path / "s0", found.files, (specs[0],), (specs[1],), lambda path: tmp_path / "s0" / path
+    )
+    x = np.random.default_rng(0).random((3, 4), np.float32)
+    executor = OpenVinoExecutor.load(item, DeviceSpec("cpu", "host"))
+    bindings = executor.bind({"x": x}, {"y": None})
+    executor.submit(bindings).wait()
+    weight = np.arange(16, dtype=np.float32).reshape(4, 4)
+    np.testing.assert_allclose(np.asarray(bindings.output("y")), x @ weight @ weight, rtol=1e-6)
+
+
+def test_a_segment_that_does_not_convert_is_refused(make_segment, make_device, tmp_path: Path):
+    model = parse("net (float[4, 4] x) => (float y) { y = Det (x) }")
+    found = OpenVinoTarget().emit(make_segment(model), make_device("openvino"), "fp32", tmp_path / "s0")
+    assert isinstance(found, Reason)
+    assert "No conversion rule" in found.message
+    assert not list((tmp_path / "s0").glob("*.xml"))
