@@ -134,6 +134,9 @@ def parser_errors(parser: Any) -> list[str]:
         error = parser.get_error(index)
         node = error.node_name() or error.node_operator()
         text = tidy(error.desc())
+        # The text of the check that always fails, of operators that it knows by name only.
+        if text == "false":
+            text = "the parser does not support this operator"
         found.append(f"{node}: {text}" if node else text)
     return list(dict.fromkeys(found))
 
