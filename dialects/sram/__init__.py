@@ -4,6 +4,7 @@ from xdsl.ir import Dialect
 
 from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
 from gimlet.dialects.sram.ops import (
+    AddOp,
     FillOp,
     GatherOp,
     IotaOp,
@@ -30,6 +31,7 @@ Sram = Dialect(
         LoadOp,
         GatherOp,
         StoreOp,
+        AddOp,
         FillOp,
         IotaOp,
         MatmulOp,
@@ -41,6 +43,7 @@ Sram = Dialect(
 
 __all__ = [
     "AccessAttr",
+    "AddOp",
     "FillOp",
     "GatherOp",
     "IotaOp",

@@ -6,7 +6,7 @@ Disassembling what was assembled gives the same ops, and the other way round: no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -24,6 +24,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
 from gimlet.dialects.sram.ops import (
+    AddOp,
     FillOp,
     GatherOp,
     IotaOp,
@@ -39,7 +40,7 @@ from gimlet.dialects.sram.ops import (
     TileOp,
 )
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.machine import Machine, Stationary
 from gimlet.runtime.sram.program import (
     Binding,
     Dim,
@@ -60,7 +61,7 @@ from gimlet.runtime.sram.program import (
     Tile,
 )
 
-_SPACES = ("sram", "lpddr")
+_SPACES = ("sram", "lpddr", "core")
 _ROLES = ("input", "output", "weight", "temporary")
 
 
@@ -106,6 +107,8 @@ def _figure(attribute: Attribute) -> object:
             return _int(attribute)
         case FloatAttr():
             return float(attribute.value.data)
+        case StringAttr():
+            return attribute.data
         case DictionaryAttr():
             return {name: _figure(value) for name, value in attribute.data.items()}
         case _:
@@ -133,6 +136,8 @@ def _tensor(op: TensorOp) -> Tensor:
         capacity_bytes=_int(op.capacity_bytes),
         role=op.role.data,
         offset=-1 if op.offset is None else _int(op.offset),
+        block=0 if op.block is None else _int(op.block),
+        first=0 if op.first is None else _int(op.first),
     )
 
 
@@ -149,6 +154,7 @@ def _kernel(op: KernelOp) -> Kernel:
         tiles=tuple(tiles.values()),
         body=tuple(_statement(each, tiles) for each in body),
         sources=tuple(each.data for each in op.sources),
+        first=0 if op.first is None else _int(op.first),
     )
 
 
@@ -167,6 +173,8 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
             return Gather(name(op.tile), op.access.data, name(op.indices), _int(op.axis))
         case StoreOp():
             return Store(op.access.data, name(op.tile))
+        case AddOp():
+            return Store(op.access.data, name(op.tile), adds=True)
         case FillOp():
             return Fill(name(op.tile), op.sizes.data, op.value.data)
         case IotaOp():
@@ -176,10 +184,10 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
             return Iota(name(op.tile), op.sizes.data, _int(op.axis), Expr.of(start), _int(op.step))
         case MatmulOp():
             held = op.stationary.data
-            if held not in ("lhs", "rhs"):
-                raise VerifyException(f"the matrix unit holds lhs or rhs, not {held}")
-            stationary: Literal["lhs", "rhs"] = "lhs" if held == "lhs" else "rhs"
-            return Matmul(name(op.accumulator), name(op.lhs), name(op.rhs), stationary)
+            if held not in get_args(Stationary):
+                raise VerifyException(f"the matrix unit holds lhs, rhs or accumulator, not {held}")
+            begins = "" if op.begins is None else op.begins.data
+            return Matmul(name(op.accumulator), name(op.lhs), name(op.rhs), cast(Stationary, held), begins)
         case MapOp():
             sources = iter(op.sources)
             operands = tuple(name(next(sources)) if isinstance(each, str) else each for each in op.operands_.data)
@@ -230,6 +238,8 @@ def _figure_attr(value: object) -> Attribute:
         return DictionaryAttr({name: _figure_attr(each) for name, each in table.items()})
     if isinstance(value, int):
         return _int_attr(value)
+    if isinstance(value, str):
+        return StringAttr(value)
     return FloatAttr(cast(float, value), f64)
 
 
@@ -245,6 +255,10 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
     }
     if tensor.offset >= 0:
         properties["offset"] = _int_attr(tensor.offset)
+    if tensor.block:
+        properties["block"] = _int_attr(tensor.block)
+    if tensor.first:
+        properties["first"] = _int_attr(tensor.first)
     return TensorOp.create(properties=properties)
 
 
@@ -271,6 +285,7 @@ def _kernel_op(kernel: Kernel) -> KernelOp:
             "sym_name": StringAttr(kernel.name),
             "grid": ArrayAttr([RangeAttr(each) for each in kernel.grid]),
             "sources": ArrayAttr([StringAttr(each) for each in kernel.sources]),
+            **({"first": _int_attr(kernel.first)} if kernel.first else {}),
         },
         regions=[Region(block)],
     )
@@ -286,8 +301,9 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
         case Gather(tile=tile, access=access, indices=indices, axis=axis):
             properties = {"access": AccessAttr(access), "axis": _int_attr(axis)}
             return GatherOp.create(operands=[tiles[tile], tiles[indices]], properties=properties)
-        case Store(access=access, tile=tile):
-            return StoreOp.create(operands=[tiles[tile]], properties={"access": AccessAttr(access)})
+        case Store(access=access, tile=tile, adds=adds):
+            kind = AddOp if adds else StoreOp
+            return kind.create(operands=[tiles[tile]], properties={"access": AccessAttr(access)})
         case Fill(tile=tile, sizes=sizes, value=value):
             properties = {"sizes": SizesAttr(sizes), "value": ValueAttr(value)}
             return FillOp.create(operands=[tiles[tile]], properties=properties)
@@ -296,9 +312,12 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
             properties = {"sizes": SizesAttr(sizes), "axis": _int_attr(axis)}
             properties |= {"start": ValueAttr(first), "step": _int_attr(step)}
             return IotaOp.create(operands=[tiles[tile]], properties=properties)
-        case Matmul(accumulator=accumulator, lhs=lhs, rhs=rhs, stationary=stationary):
+        case Matmul(accumulator=accumulator, lhs=lhs, rhs=rhs, stationary=stationary, begins=begins):
             operands = [tiles[accumulator], tiles[lhs], tiles[rhs]]
-            return MatmulOp.create(operands=operands, properties={"stationary": StringAttr(stationary)})
+            held: dict[str, Attribute] = {"stationary": StringAttr(stationary)}
+            if begins:
+                held["begins"] = StringAttr(begins)
+            return MatmulOp.create(operands=operands, properties=held)
         case Map():
             return _map_op(statement, tiles)
         case Reduce(function=function, tile=tile, source=source, axes=axes):

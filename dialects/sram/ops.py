@@ -82,7 +82,7 @@ class ProgramOp(IRDLOperation):
 
 @irdl_op_definition
 class TensorOp(IRDLOperation):
-    """A tensor in shared SRAM or LPDDR: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`."""
+    """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`."""
 
     name = "sram.tensor"
 
@@ -94,6 +94,8 @@ class TensorOp(IRDLOperation):
     capacity_bytes = prop_def(_INT)
     role = prop_def(StringAttr)
     offset = opt_prop_def(_INT)
+    block = opt_prop_def(_INT)
+    first = opt_prop_def(_INT)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())
     irdl_options = (ParsePropInAttrDict(),)
@@ -109,6 +111,7 @@ class KernelOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     grid = prop_def(ArrayAttr[RangeAttr])
     sources = prop_def(ArrayAttr[StringAttr])
+    first = opt_prop_def(_INT)
     body = region_def("single_block")
 
     traits = traits_def(HasParent(ProgramOp), IsolatedFromAbove(), NoTerminator(), SymbolOpInterface())
@@ -186,6 +189,18 @@ class StoreOp(IRDLOperation):
 
 
 @irdl_op_definition
+class AddOp(IRDLOperation):
+    """DMA out of a tile that adds to what the tensor holds: `sram.add %a to <…>`."""
+
+    name = "sram.add"
+
+    tile = operand_def(_TILE)
+    access = prop_def(AccessAttr)
+
+    assembly_format = "$tile `to` $access attr-dict"
+
+
+@irdl_op_definition
 class FillOp(IRDLOperation):
     """Vector: `sram.fill %a <[64, "r.n.size"]> with <float "0.0">`."""
 
@@ -215,7 +230,10 @@ class IotaOp(IRDLOperation):
 
 @irdl_op_definition
 class MatmulOp(IRDLOperation):
-    """Matrix: `sram.matmul %acc, %a, %b hold "rhs"`: the accumulator grows by the product."""
+    """Matrix: `sram.matmul %acc, %a, %b hold "rhs" {begins = "k"}`: the accumulator grows by the product.
+
+    In the first step of the loop `begins` it begins at zero.
+    """
 
     name = "sram.matmul"
 
@@ -223,7 +241,9 @@ class MatmulOp(IRDLOperation):
     lhs = operand_def(_TILE)
     rhs = operand_def(_TILE)
     stationary = prop_def(StringAttr)
+    begins = opt_prop_def(StringAttr)
 
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$accumulator `,` $lhs `,` $rhs `hold` $stationary attr-dict"
 
 

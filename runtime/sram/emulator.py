@@ -13,12 +13,22 @@ pairwise sums.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 
-from gimlet.runtime.sram.binding import BoundKernel, BoundLoop, BoundProgram, BoundStatement, Step, bind, evaluate
+from gimlet.runtime.sram.binding import (
+    BoundAccess,
+    BoundKernel,
+    BoundLoop,
+    BoundProgram,
+    BoundStatement,
+    Step,
+    bind,
+    evaluate,
+)
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, MX_BLOCK, round_to
 from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
@@ -35,7 +45,7 @@ from gimlet.runtime.sram.program import (
     Reduce,
     Store,
 )
-from gimlet.runtime.sram.window import Box, Window, boxes, item_of, reach, window
+from gimlet.runtime.sram.window import Box, Window, boxes, first_blocks, item_of, items_of, reach, window
 
 Array = np.ndarray[Any, Any]
 
@@ -96,9 +106,10 @@ class _KernelRun:
         self.padding: dict[int, tuple[tuple[int, int], ...]] = {}
 
     def run(self) -> None:
-        stored = {each.access.tensor: None for each in self.kernel.kernel.statements() if isinstance(each, Store)}
+        stores = [each for each in self.kernel.kernel.statements() if isinstance(each, Store)]
+        stored = {each.access.tensor: each.adds for each in stores}
         place = Place(self.kernel.kernel.name, 0, "kernel")
-        self.memory.begin_kernel(tuple(stored), place)
+        self.memory.begin_kernel(stored, place)
         largest = max((prod(tile.shape) for tile in self.kernel.tiles.values()), default=1)
         for box in boxes(self.kernel, _BOX_ELEMENTS // max(1, largest)):
             self.box, self.sizes, self.loops = box, dict(box.sizes), {}
@@ -152,7 +163,22 @@ class _KernelRun:
         if valid is not None and not seen.view(valid).all():
             missing = np.argwhere(~seen.view(valid))[0][: len(seen.grid)]
             self.fault(step, f"reads elements of tensor {load.access.tensor} that were never written", missing)
+        if not self.kernel.tiles[load.tile].depth:
+            self.check_home(step, load, seen)
         self.write(load.tile, seen.as_tile(seen.view(flat)), step)
+
+    def check_home(self, step: Step, load: Load, seen: Window) -> None:
+        """A window is on a block that lies on the core of the item."""
+        tensor = self.memory.tensors[load.access.tensor]
+        first, last = first_blocks(seen, tensor.block)
+        home = (first + tensor.first) % self.cores
+        here = (items_of(self.kernel, self.box) + self.kernel.kernel.first) % self.cores
+        wrong = (first != last) | (home != here)
+        if wrong.any():
+            at = np.argwhere(wrong)[0]
+            block = int(np.broadcast_to(first, wrong.shape)[tuple(at)])
+            where = f"core {(block + tensor.first) % self.cores}" if not (first != last).any() else "more than one core"
+            self.fault(step, f"reads block {block} of tensor {load.access.tensor} in place, which is on {where}", at)
 
     def source(self, step: Step, instruction: Load | Gather) -> tuple[Window, Array, Array | None]:
         """What an access sees, the memory it sees it in, and which elements of that are valid (None if all are)."""
@@ -197,6 +223,9 @@ class _KernelRun:
             self.outside(step, seen, *wrong)
         if self.kernel.tiles[store.tile].dtype == "mxint8" and not seen.whole_blocks(MX_BLOCK):
             self.fault(step, f"stores a part of a block of {MX_BLOCK} to tensor {access.tensor}")
+        if store.adds:
+            self.add(step, access, seen, tile)
+            return
         for (count, _), items, name in zip(seen.grid, self.box.counts, self.box.names, strict=True):
             if count != items:
                 self.fault(step, f"all steps of {name} write the same elements of tensor {access.tensor}", None)
@@ -207,6 +236,22 @@ class _KernelRun:
         target[...] = seen.from_tile(tile)
         seen.view(self.memory.valid[access.tensor])[...] = True
         self.memory.written[access.tensor] += target.size
+
+    def add(self, step: Step, access: BoundAccess, seen: Window, tile: Array) -> None:
+        """Adds what every item of the box has, in the order of the items."""
+        flat = self.memory.values[access.tensor]
+        if prod(access.shape) != flat.size:
+            self.fault(step, f"sees tensor {access.tensor} of {flat.size} elements as {list(access.shape)}")
+        target, marks = seen.view(flat), seen.view(self.memory.valid[access.tensor])
+        shared = [
+            range(1 if count == items else items) for (count, _), items in zip(seen.grid, self.box.counts, strict=True)
+        ]
+        for steps in product(*shared):
+            part = tuple(
+                slice(None) if len(each) == 1 else slice(at, at + 1) for at, each in zip(steps, shared, strict=True)
+            )
+            target += seen.from_tile(tile[part])
+        marks[...] = True
 
     def gather(self, step: Step, gather: Gather) -> None:
         seen, flat, valid = self.source(step, gather)
@@ -248,17 +293,22 @@ class _KernelRun:
 
     def matmul(self, step: Step, matmul: Matmul) -> None:
         lhs, rhs = self.read(matmul.lhs, step), self.read(matmul.rhs, step)
-        accumulator = self.read(matmul.accumulator, step)
-        if lhs.shape[-1] != rhs.shape[-2] or accumulator.shape[-2:] != (lhs.shape[-2], rhs.shape[-1]):
+        begins = self.loops.get(matmul.begins) == 0
+        accumulator = None if begins else self.read(matmul.accumulator, step)
+        into = (lhs.shape[-2], rhs.shape[-1]) if accumulator is None else accumulator.shape[-2:]
+        if lhs.shape[-1] != rhs.shape[-2] or into != (lhs.shape[-2], rhs.shape[-1]):
             shapes = " · ".join(str(list(each.shape[-2:])) for each in (lhs, rhs))
-            self.fault(step, f"multiplies {shapes} into {list(accumulator.shape[-2:])}")
+            self.fault(step, f"multiplies {shapes} into {list(into)}")
         if lhs.dtype != np.float32:
             lhs, rhs = lhs.astype(np.float32), rhs.astype(np.float32)
-        product = np.matmul(lhs, rhs)
-        if matmul.accumulator in self.owned and accumulator.shape == product.shape:
-            np.add(accumulator, product, out=accumulator, casting="unsafe")
+        found = np.matmul(lhs, rhs)
+        if accumulator is None:
+            self.write(matmul.accumulator, found, step)
+        elif matmul.accumulator in self.owned and accumulator.shape == found.shape:
+            np.add(accumulator, found, out=accumulator, casting="unsafe")
             return
-        self.write(matmul.accumulator, accumulator + product, step)
+        else:
+            self.write(matmul.accumulator, accumulator + found, step)
         self.owned.add(matmul.accumulator)
 
     def map(self, step: Step, instruction: Map) -> None:
@@ -286,7 +336,8 @@ class _KernelRun:
         inside = [0] * len(self.box.names) if steps is None else list(steps)
         item = item_of(self.kernel, [first + at for first, at in zip(self.box.first, inside, strict=True)])
         opcode = type(step.instruction).__name__.lower()
-        return Place(self.kernel.kernel.name, step.index, opcode, item % self.cores, address)
+        core = int(self.kernel.kernel.first + item) % self.cores
+        return Place(self.kernel.kernel.name, step.index, opcode, core, address)
 
     def fault(self, step: Step, message: str, steps: Sequence[int] | None = None) -> NoReturn:
         raise MachineError(message, self.place(step, steps))

@@ -1,4 +1,4 @@
-"""The stored form of a program: one JSON object, `schema` 1, with positional lists where text would repeat itself.
+"""The stored form of a program: one JSON object, `schema` 2, with positional lists where text would repeat itself.
 
 Sizes and positions are integers where they are constant and the text of an expression where not. Reading trusts
 nothing: whatever has the wrong form is an `InputError` that says where; what a program means is `verify`'s to check.
@@ -91,14 +91,14 @@ def _statement(statement: Statement) -> list[Any]:
             return ["load", tile, _access(access)]
         case Gather(tile=tile, access=access, indices=indices, axis=axis):
             return ["gather", tile, _access(access), indices, axis]
-        case Store(access=access, tile=tile):
-            return ["store", _access(access), tile]
+        case Store(access=access, tile=tile, adds=adds):
+            return ["add" if adds else "store", _access(access), tile]
         case Fill(tile=tile, sizes=sizes, value=value):
             return ["fill", tile, _exprs(sizes), _operand(value)]
         case Iota(tile=tile, sizes=sizes, axis=axis, start=start, step=step):
             return ["iota", tile, _exprs(sizes), axis, _expr(start), step]
-        case Matmul(accumulator=accumulator, lhs=lhs, rhs=rhs, stationary=stationary):
-            return ["matmul", accumulator, lhs, rhs, stationary]
+        case Matmul(accumulator=accumulator, lhs=lhs, rhs=rhs, stationary=stationary, begins=begins):
+            return ["matmul", accumulator, lhs, rhs, stationary, begins]
         case Map(function=function, tile=tile, operands=operands, parameters=parameters):
             return ["map", function, tile, [_operand(each) for each in operands], [_number(p) for p in parameters]]
         case Reduce(function=function, tile=tile, source=source, axes=axes):
@@ -112,6 +112,7 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
         "grid": [_range(each) for each in kernel.grid],
         "tiles": [[t.name, t.dtype, list(t.shape), t.depth, t.address] for t in kernel.tiles],
         "body": [_statement(each) for each in kernel.body],
+        **({"first": kernel.first} if kernel.first else {}),
     }
 
 
@@ -128,7 +129,7 @@ def _program(program: Program) -> dict[str, Any]:
         "inputs": [[b.name, b.tensor] for b in program.inputs],
         "outputs": [[b.name, b.tensor] for b in program.outputs],
         "tensors": [
-            [t.name, t.dtype, _exprs(t.shape), t.space, t.address, t.capacity_bytes, t.role, t.offset]
+            [t.name, t.dtype, _exprs(t.shape), t.space, t.address, t.capacity_bytes, t.role, t.offset, t.block, t.first]
             for t in program.tensors
         ],
         "kernels": [_kernel(kernel) for kernel in program.kernels],
@@ -228,7 +229,7 @@ def _read_range(value: object) -> Range:
 def _read_statement(value: object) -> Statement:
     items = _read_list(value)
     opcode, fields = (items[0], items[1:]) if items else ("", items)
-    if not isinstance(opcode, str) or _FIELDS.get(opcode) != len(fields):
+    if not isinstance(opcode, str) or len(fields) not in _FIELDS.get(opcode, ()):
         raise _wrong("an instruction", value)
     match opcode:
         case "loop":
@@ -237,8 +238,8 @@ def _read_statement(value: object) -> Statement:
             return Load(_read_text(fields[0]), _read_access(fields[1]))
         case "gather":
             return Gather(_read_text(fields[0]), _read_access(fields[1]), _read_text(fields[2]), _read_int(fields[3]))
-        case "store":
-            return Store(_read_access(fields[0]), _read_text(fields[1]))
+        case "store" | "add":
+            return Store(_read_access(fields[0]), _read_text(fields[1]), opcode == "add")
         case "fill":
             return Fill(_read_text(fields[0]), _read_all(fields[1], _read_expr), _read_value(fields[2]))
         case "iota":
@@ -246,7 +247,8 @@ def _read_statement(value: object) -> Statement:
             return Iota(_read_text(fields[0]), sizes, _read_int(fields[2]), _read_expr(fields[3]), _read_int(fields[4]))
         case "matmul":
             accumulator, lhs, rhs = (_read_text(field) for field in fields[:3])
-            return Matmul(accumulator, lhs, rhs, _read_choice(fields[3], "lhs", "rhs"))
+            held = _read_choice(fields[3], "lhs", "rhs", "accumulator")
+            return Matmul(accumulator, lhs, rhs, held, _read_text(fields[4]) if len(fields) > 4 else "")
         case "map":
             parameters = tuple(float(number) for number in _read_all(fields[3], _read_number))
             return Map(_read_text(fields[0]), _read_text(fields[1]), _read_all(fields[2], _read_operand), parameters)
@@ -255,7 +257,19 @@ def _read_statement(value: object) -> Statement:
             return Reduce(function, tile, source, _read_all(fields[3], _read_int))
 
 
-_FIELDS = {"loop": 2, "load": 2, "gather": 4, "store": 2, "fill": 3, "iota": 5, "matmul": 4, "map": 4, "reduce": 4}
+_FIELDS: dict[str, tuple[int, ...]] = {
+    "loop": (2,),
+    "load": (2,),
+    "gather": (4,),
+    "store": (2,),
+    "add": (2,),
+    "fill": (3,),
+    "iota": (5,),
+    # Schema 1 had no loop in which an accumulator begins.
+    "matmul": (4, 5),
+    "map": (4,),
+    "reduce": (4,),
+}
 
 
 def _read_tile(value: object) -> Tile:
@@ -271,20 +285,23 @@ def _read_kernel(value: object) -> Kernel:
         tiles=_read_all(data["tiles"], _read_tile),
         body=_read_all(data["body"], _read_statement),
         sources=_read_all(data["sources"], _read_text),
+        first=_read_int(data.get("first", 0)),
     )
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset = _read_list(value, (8,))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (8, 10))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
         shape=_read_all(shape, _read_expr),
-        space=_read_choice(space, "sram", "lpddr"),
+        space=_read_choice(space, "sram", "lpddr", "core"),
         address=_read_int(address),
         capacity_bytes=_read_int(capacity),
         role=_read_choice(role, "input", "output", "weight", "temporary"),
         offset=_read_int(offset),
+        block=_read_int(blocks[0]) if blocks else 0,
+        first=_read_int(blocks[1]) if blocks else 0,
     )
 
 
@@ -300,9 +317,9 @@ def _read_binding(value: object) -> Binding:
 
 def _read_program(value: object) -> Program:
     data = _read_object(value, ("schema",))
-    if data["schema"] != SCHEMA:
+    if data["schema"] not in (SCHEMA - 1, SCHEMA):
         raise InputError(
-            f"this program has schema {data['schema']!r}, this runtime reads {SCHEMA}",
+            f"this program has schema {data['schema']!r}, this runtime reads {SCHEMA - 1} and {SCHEMA}",
             hint="compile the bundle again, or install the gimlet that wrote it",
         )
     _read_object(data, ("name", "machine", "format", "cores", "page_bytes", "local_bytes", "dims"))

@@ -10,9 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import ceil
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 from gimlet.runtime.errors import InputError
+
+Stationary = Literal["lhs", "rhs", "accumulator"]
+"""The operand of a matrix product that the array holds while the others stream through."""
+
+_LATENCIES = frozenset(
+    {
+        "array_hold_cycles",
+        "array_drain_cycles",
+        "issue_cycles",
+        "lpddr_latency_cycles",
+        "network_latency_cycles",
+        "die_latency_s",
+        "barrier_cycles",
+    }
+)
 
 
 def _row_cycles() -> Mapping[str, float]:
@@ -27,6 +42,11 @@ class Machine:
     A *row* is one vector of `matrix_rows` elements that streams through the array against the tile of
     `matrix_rows` by `matrix_columns` that it holds; `row_cycles` says for each number format how long one takes.
     Bandwidths in bytes per cycle belong to one core, those in bytes per second to what their name says.
+
+    Putting a tile into the array takes what SRAM needs for its bytes and at least `array_hold_cycles`, whatever its
+    size (a systolic array shifts it in, a row a cycle); the last result leaves it `array_drain_cycles` after the last
+    row went in. With two `array_tiles` the next tile is put in beside the one in use. `dataflow` is the operand that
+    code generation holds in the array: the weights (`rhs`), the inputs (`lhs`) or the results (`accumulator`).
     """
 
     chiplets: int = 8
@@ -37,6 +57,10 @@ class Machine:
     matrix_rows: int = 64
     matrix_columns: int = 64
     matrix_stream: int = 256
+    array_tiles: int = 1
+    array_hold_cycles: int = 0
+    array_drain_cycles: int = 0
+    dataflow: Stationary = "rhs"
     row_cycles: Mapping[str, float] = field(default_factory=_row_cycles)
     vector_lanes: int = 64
     vector_elements: int = 65536
@@ -52,8 +76,12 @@ class Machine:
 
     def __post_init__(self) -> None:
         for name, value in self.figures().items():
-            if name != "row_cycles" and not value > 0:
+            if name in _LATENCIES and value < 0:
+                raise InputError(f"{name} of an SRAM machine must not be negative, it is {value}")
+            if name not in (*_LATENCIES, "row_cycles", "dataflow") and not value > 0:
                 raise InputError(f"{name} of an SRAM machine must be positive, not {value}")
+        if self.dataflow not in get_args(Stationary):
+            raise InputError(f"dataflow of an SRAM machine is lhs, rhs or accumulator, not {self.dataflow!r}")
         if self.cores % self.chiplets:
             raise InputError(f"{self.cores} cores do not divide over {self.chiplets} chiplets")
         if "f32" not in self.row_cycles or min(self.row_cycles.values()) <= 0:
@@ -96,6 +124,33 @@ class Machine:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @staticmethod
+    def systolic(rows: int, columns: int, dataflow: Stationary) -> Machine:
+        """One plain systolic array of one-cycle int8 cells, with memory that never holds it up.
+
+        A held tile is shifted in, a row a cycle; operands enter skewed, so that the last result leaves
+        `rows + columns - 2` cycles after the last row of the streamed operand went in at the first corner.
+        """
+        plenty = 1 << 48
+        return Machine(
+            chiplets=1,
+            cores=1,
+            sram_bytes_per_core=plenty,
+            sram_bytes_per_cycle=plenty,
+            matrix_rows=rows,
+            matrix_columns=columns,
+            matrix_stream=1 << 20,
+            array_hold_cycles=rows,
+            array_drain_cycles=rows + columns - 2,
+            dataflow=dataflow,
+            row_cycles=MappingProxyType({"f32": 1.0, "i8": 1.0}),
+            issue_cycles=0,
+            network_bytes_per_cycle=plenty,
+            network_latency_cycles=0,
+            die_latency_s=0.0,
+            barrier_cycles=0,
+        )
+
+    @staticmethod
     def from_options(options: Mapping[str, Any]) -> Machine:
         """A machine from the `[options]` table of a hardware file, defaults where it is silent.
 
@@ -110,6 +165,8 @@ class Machine:
                 if not isinstance(value, Mapping):
                     raise InputError("row_cycles of an SRAM machine must be a table of formats")
                 chosen[name] = MappingProxyType({str(key): _number(name, number) for key, number in value.items()})
+            elif isinstance(default, str):
+                chosen[name] = value
             elif isinstance(default, int):
                 if not isinstance(value, int) or isinstance(value, bool):
                     raise InputError(f"{name} of an SRAM machine must be an integer, not {value!r}")

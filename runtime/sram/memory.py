@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -65,6 +65,7 @@ class Memory:
         self.valid: dict[str, Array] = {}
         self.filled: dict[str, int] = {}
         self.written: dict[str, int] = {}
+        self.summed: list[str] = []
         self.overwritten: dict[str, str] = {}
         self.padded: dict[tuple[object, ...], Array] = {}
 
@@ -85,23 +86,33 @@ class Memory:
         what = "was never written" if killer is None else f"was overwritten by {killer}, which shares its address"
         raise MachineError(f"reads tensor {name}, which {what}", place)
 
-    def begin_kernel(self, stored: Sequence[str], place: Place) -> None:
-        """Brings the tensors that a kernel stores to life, and ends those whose place they take."""
+    def begin_kernel(self, stored: Mapping[str, bool], place: Place) -> None:
+        """Brings the tensors that a kernel stores to life, and ends those whose place they take.
+
+        Those that it adds to (`stored` says which) begin at zero.
+        """
         self.padded.clear()
-        self.written = dict.fromkeys(stored, 0)
-        for tensor in stored:
+        self.written = {name: 0 for name, adds in stored.items() if not adds}
+        self.summed = [name for name, adds in stored.items() if adds]
+        for tensor, adds in stored.items():
+            if adds and tensor in self.values:
+                raise MachineError(f"adds to tensor {tensor}, which another kernel has written", place)
             if tensor in self.values and tensor not in self.valid:
                 raise MachineError(f"writes tensor {tensor}, which is complete, a second time", place)
             if tensor in self.values:
                 continue
             self._bury(tensor)
             size = prod(self.bound.shapes[tensor])
-            self.values[tensor] = np.empty(size, CARRIERS[self.tensors[tensor].dtype])
+            begin = np.zeros if adds else np.empty
+            self.values[tensor] = begin(size, CARRIERS[self.tensors[tensor].dtype])
             self.valid[tensor] = np.zeros(size, np.bool_)
             self.filled[tensor] = 0
 
     def end_kernel(self, place: Place) -> None:
         """Checks that no element was written twice, and marks what is complete."""
+        for name in self.summed:
+            if self.valid[name].all():
+                del self.valid[name]
         for name, count in self.written.items():
             expected = self.filled[name] + count
             valid = self.valid[name]

@@ -2,15 +2,17 @@
 
 A program is a list of *kernels*, run one after the other with a barrier between them. A kernel is the instruction
 stream that every core of a group runs (one program, many data): its grid is a set of independent *items*, item `i`
-goes to core `i mod cores`, and a core takes its items in order. What differs between items, and between the iterations
-of the loops inside one, are *registers*: a range `m = 0 to seq step 64` defines `r.m` (the position: 0, 64, …),
-`r.m.size` (64, or what is left at the end) and `r.m.index` (0, 1, …). Positions in memory are affine in registers,
+goes to core `first + i mod cores`, and a core takes its items in order. What differs between items, and between the
+iterations of the loops inside one, are *registers*: a range `m = 0 to seq step 64` defines `r.m` (the position: 0, 64,
+…), `r.m.size` (64, or what is left at the end) and `r.m.index` (0, 1, …). Positions in memory are affine in registers,
 sizes come from `r.*.size`, and both may use the segment's symbolic dimensions, so that one program serves every shape
 within its bounds.
 
-Memory: *tensors* live in the SRAM of all cores together (pages, dealt round-robin) or in LPDDR, at static addresses.
-*Tiles* live in the private part of a core's SRAM, at static addresses too, `depth` copies each so that one is filled
-while the other is used. Loads and stores move tiles between the two; matrix and vector instructions see tiles only.
+Memory: *tensors* live in the SRAM of all cores together (pages, dealt round-robin), in LPDDR, or in blocks on the cores
+that use them, at static addresses. *Tiles* live in the private part of a core's SRAM, at static addresses too, `depth`
+copies each so that one is filled while another is used. Loads and stores move tiles between the two; matrix and vector
+instructions see tiles only. A tile of depth 0 is a *window*: it has no memory, a load of it moves nothing, and the
+units read the elements of a block where they lie.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.machine import Machine, Stationary
 
-SCHEMA = 1
+SCHEMA = 2
 REGISTER_PREFIX = "r."
 
-Space = Literal["sram", "lpddr"]
+Space = Literal["sram", "lpddr", "core"]
 Role = Literal["input", "output", "weight", "temporary"]
 Operand = str | int | float | Expr
 """What a vector instruction reads: a tile by name, a number, or an expression over the symbolic dimensions."""
@@ -46,7 +48,9 @@ class Tensor:
     """A tensor in shared SRAM or LPDDR, row-major, at byte `address` of its space.
 
     `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
-    weight begin at `offset` of the program's weights file.
+    weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements:
+    block b on core `first` + b mod cores, the blocks of a core one after the other from byte `address` of its private
+    part.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Tensor:
     capacity_bytes: int
     role: Role = "temporary"
     offset: int = -1
+    block: int = 0
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Tile:
-    """A buffer in each core's private SRAM: at most `shape` elements, `depth` copies from byte `address`."""
+    """A buffer in each core's private SRAM: at most `shape` elements, `depth` copies from byte `address`.
+
+    A depth of 0 makes it a window on the core's own blocks of a tensor.
+    """
 
     name: str
     dtype: str
@@ -140,10 +149,15 @@ class Gather:
 
 @dataclass(frozen=True)
 class Store:
-    """DMA from a tile into a tensor of the same element type. No element may be written twice in one kernel."""
+    """DMA from a tile into a tensor of the same element type. No element may be written twice in one kernel.
+
+    With `adds` the tensor is zero when the kernel begins and the tile (f32) is added to it, in the order of the items:
+    then several may add to one element. That is how items that share a sum put their parts together.
+    """
 
     access: Access
     tile: str
+    adds: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,13 +185,16 @@ class Matmul:
     """Matrix unit: `accumulator[I, J] += lhs[I, K] · rhs[K, J]`, accumulated in f32 (i32 for i8).
 
     The `stationary` operand is held in the array: it is at most `matrix_rows` by `matrix_columns` along K and its
-    other dimension, and the other operand streams through, at most `matrix_stream` rows an instruction.
+    other dimension, and the other operand streams through, at most `matrix_stream` rows an instruction. With the
+    accumulator held (I by J), both operands stream along K. In the first step of the loop `begins` the accumulator is
+    taken to be zero, whatever it holds.
     """
 
     accumulator: str
     lhs: str
     rhs: str
-    stationary: Literal["lhs", "rhs"]
+    stationary: Stationary
+    begins: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,13 +237,17 @@ Statement = Instruction | Loop
 
 @dataclass(frozen=True)
 class Kernel:
-    """One instruction stream over a grid of items. `sources` are the ONNX nodes that it computes."""
+    """One instruction stream over a grid of items. `sources` are the ONNX nodes that it computes.
+
+    Item i runs on core `first` + i mod cores.
+    """
 
     name: str
     grid: tuple[Range, ...]
     tiles: tuple[Tile, ...]
     body: tuple[Statement, ...]
     sources: tuple[str, ...] = ()
+    first: int = 0
 
     def statements(self) -> Iterator[Statement]:
         """Every loop and instruction in the order they are written, a loop before its body."""
@@ -297,8 +318,8 @@ def read_tiles(instruction: Instruction) -> tuple[str, ...]:
             return (instruction.tile,)
         case Gather():
             return (instruction.indices,)
-        case Matmul():
-            return (instruction.lhs, instruction.rhs, instruction.accumulator)
+        case Matmul(lhs=lhs, rhs=rhs, accumulator=accumulator):
+            return (lhs, rhs, accumulator)
         case Map():
             return tuple(operand for operand in instruction.operands if isinstance(operand, str))
         case Reduce():

@@ -61,6 +61,7 @@ def verify(program: Program) -> None:
     dims = frozenset(dim.name for dim in program.dims)
     for tensor in program.tensors:
         _verify_tensor(tensor, program, dims)
+    _verify_residents([tensor for tensor in program.tensors if tensor.space == "core"], program.cores)
     for binding in (*program.inputs, *program.outputs):
         if binding.tensor not in tensors:
             raise MachineError(f"{binding.name} is tensor {binding.tensor}, which does not exist")
@@ -76,21 +77,48 @@ def _unique(what: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
+def _disjoint(taken: list[tuple[int, int, str]]) -> None:
+    """Raises MachineError for the first two of (begin, end, name) that share a byte."""
+    taken.sort()
+    for (_, end, first), (start, _, second) in pairwise(taken):
+        if start < end:
+            raise MachineError(f"{first} and {second} overlap")
+
+
+def _verify_residents(tensors: Sequence[Tensor], cores: int) -> None:
+    """Raises MachineError for two tensors that have blocks at the same addresses of one core."""
+    by_core: dict[int, list[tuple[int, int, str]]] = {}
+    for tensor in tensors:
+        each = stored_bytes(tensor.dtype, (tensor.block,))
+        for block in range(-(-prod(dim.as_int() for dim in tensor.shape) // tensor.block)):
+            begin = tensor.address + block // cores * each
+            by_core.setdefault((tensor.first + block) % cores, []).append((begin, begin + each, tensor.name))
+    for taken in by_core.values():
+        _disjoint(taken)
+
+
 def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
     if tensor.dtype not in CARRIERS:
         raise MachineError(f"tensor {tensor.name} has elements of {tensor.dtype}, which the machine does not know")
-    limit = program.shared_bytes if tensor.space == "sram" else program.machine.lpddr_bytes
-    end = tensor.address + tensor.capacity_bytes
+    if not 0 <= tensor.first < program.cores:
+        raise MachineError(f"tensor {tensor.name} begins on core {tensor.first} of {program.cores}")
+    if (tensor.space == "core") != (tensor.block > 0) or (tensor.block and tensor.role != "weight"):
+        raise MachineError(
+            f"tensor {tensor.name} has blocks of {tensor.block} elements: weights in space core have them"
+        )
+    if tensor.role == "weight" and not all(dim.is_constant for dim in tensor.shape):
+        raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
+    limits = {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes, "core": program.local_bytes}
+    limit = limits[tensor.space]
+    end = tensor.address + (own_bytes(tensor, program.cores) if tensor.space == "core" else tensor.capacity_bytes)
     if not 0 <= tensor.address <= end <= limit:
         raise MachineError(f"tensor {tensor.name} ends at byte {end} of {limit} in {tensor.space}")
     for dim in tensor.shape:
         if not dim.symbols <= dims:
             raise MachineError(f"tensor {tensor.name} has dimension {dim}, which the program does not declare")
-    if tensor.role == "weight":
-        if not all(dim.is_constant for dim in tensor.shape):
-            raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
-        if stored_bytes(tensor.dtype, tuple(dim.as_int() for dim in tensor.shape)) > tensor.capacity_bytes:
-            raise MachineError(f"weight {tensor.name} does not fit its {tensor.capacity_bytes} bytes")
+    fixed = tuple(dim.as_int() for dim in tensor.shape if dim.is_constant)
+    if tensor.role == "weight" and stored_bytes(tensor.dtype, fixed) > tensor.capacity_bytes:
+        raise MachineError(f"weight {tensor.name} does not fit its {tensor.capacity_bytes} bytes")
 
 
 class _KernelCheck:
@@ -110,6 +138,8 @@ class _KernelCheck:
         return MachineError(message, Place(self.kernel.name, self.index, self.opcode))
 
     def run(self) -> None:
+        if not 0 <= self.kernel.first < self.program.cores:
+            raise self.fail(f"begins on core {self.kernel.first} of {self.program.cores}")
         _unique(f"kernel {self.kernel.name}: tile", (tile.name for tile in self.kernel.tiles))
         self.check_tiles()
         scope: dict[str, Range] = {}
@@ -131,18 +161,21 @@ class _KernelCheck:
                 raise self.fail(f"stores to tensor {name}, which is an {self.tensors[name].role}")
 
     def check_tiles(self) -> None:
-        taken: list[tuple[int, int, str]] = []
+        resident = [tensor for tensor in self.tensors.values() if tensor.space == "core"]
+        floor = min((tensor.address for tensor in resident), default=self.program.local_bytes)
+        taken = [(floor, self.program.local_bytes, "resident weights")]
         for tile in self.kernel.tiles:
-            if tile.dtype not in CARRIERS or tile.depth < 1 or min(tile.shape, default=1) < 1:
+            if tile.dtype not in CARRIERS or tile.depth < 0 or min(tile.shape, default=1) < 1:
                 raise self.fail(f"tile {tile.name} is {tile.depth} x {tile.dtype} {list(tile.shape)}")
             end = tile.address + tile_bytes(tile)
             if not 0 <= tile.address <= end <= self.program.local_bytes:
                 raise self.fail(f"tile {tile.name} ends at byte {end} of {self.program.local_bytes} private ones")
-            taken.append((tile.address, end, tile.name))
-        taken.sort()
-        for (_, end, first), (start, _, second) in pairwise(taken):
-            if start < end:
-                raise self.fail(f"tiles {first} and {second} overlap")
+            if tile.depth:
+                taken.append((tile.address, end, tile.name))
+        try:
+            _disjoint(taken)
+        except MachineError as error:
+            raise self.fail(error.message) from None
 
     def enter(self, each: Range, scope: dict[str, Range]) -> None:
         if each.step < 1:
@@ -190,12 +223,11 @@ class _KernelCheck:
         match instruction:
             case Load(tile=name, access=access) | Store(tile=name, access=access):
                 self.check_access(access, self.tile(name, len(access.axes)), scope)
-                if isinstance(instruction, Store) and access.fill is not None:
-                    raise self.fail("a store has no fill")
+                self.check_place(instruction)
             case Gather():
                 self.check_gather(instruction, scope)
             case Matmul():
-                self.check_matmul(instruction)
+                self.check_matmul(instruction, scope)
             case Map():
                 self.check_map(instruction)
             case Reduce(function=function, tile=name, source=source, axes=axes):
@@ -242,6 +274,23 @@ class _KernelCheck:
                 raise self.fail(f"dimension {axis.dim} of tensor {tensor.name} does not exist")
             self.check_size(axis.size, scope)
 
+    def check_place(self, instruction: Load | Store) -> None:
+        """What the two kinds of tiles may be moved from and to."""
+        access, tile = instruction.access, self.tile(instruction.tile)
+        window = tile.depth == 0
+        space = self.tensors[access.tensor].space
+        if isinstance(instruction, Store):
+            if access.fill is not None:
+                raise self.fail("a store has no fill")
+            if window or space == "core":
+                raise self.fail(f"stores tile {tile.name} to tensor {access.tensor}: blocks of a core are read only")
+            if instruction.adds and tile.dtype != "f32":
+                raise self.fail(f"adds {tile.dtype} to tensor {access.tensor}: only f32 is added")
+        elif window and (space != "core" or access.fill is not None):
+            raise self.fail(f"window {tile.name} is on tensor {access.tensor}, which has no blocks")
+        elif space == "core" and not window:
+            raise self.fail(f"loads blocks of tensor {access.tensor} into tile {tile.name}, which is no window")
+
     def check_gather(self, gather: Gather, scope: dict[str, Range]) -> None:
         self.check_access(gather.access, self.tile(gather.tile, len(gather.access.axes)), scope)
         if not 0 <= gather.axis < len(gather.access.axes) or len(gather.access.axes[gather.axis]) != 1:
@@ -252,20 +301,25 @@ class _KernelCheck:
         if self.tile(gather.indices, 1).dtype not in ("i64", "i32"):
             raise self.fail("gathers with indices that are not i32 or i64")
 
-    def check_matmul(self, matmul: Matmul) -> None:
+    def check_matmul(self, matmul: Matmul, scope: dict[str, Range]) -> None:
         lhs, rhs = self.tile(matmul.lhs, 2), self.tile(matmul.rhs, 2)
         accumulator = self.tile(matmul.accumulator, 2)
         if lhs.dtype != rhs.dtype or lhs.dtype not in self.machine.row_cycles:
             raise self.fail(f"the matrix unit does not multiply {lhs.dtype} by {rhs.dtype}")
         if accumulator.dtype != ("i32" if lhs.dtype == "i8" else "f32"):
             raise self.fail(f"the matrix unit does not accumulate {lhs.dtype} in {accumulator.dtype}")
-        held, streamed = (lhs.shape[0], rhs.shape[1]) if matmul.stationary == "lhs" else (rhs.shape[1], lhs.shape[0])
-        depth = max(lhs.shape[1], rhs.shape[0])
+        (height, depth), width = lhs.shape, rhs.shape[1]
+        depth = max(depth, rhs.shape[0])
+        held = {"lhs": (depth, height), "rhs": (depth, width), "accumulator": (height, width)}[matmul.stationary]
+        streamed = {"lhs": width, "rhs": height, "accumulator": depth}[matmul.stationary]
         rows, columns, stream = self.machine.matrix_rows, self.machine.matrix_columns, self.machine.matrix_stream
-        if depth > rows or held > columns or streamed > stream:
+        if held[0] > rows or held[1] > columns or streamed > stream:
             raise self.fail(
-                f"holds {depth} x {held} and streams {streamed} rows, the unit takes {rows} x {columns} and {stream}"
+                f"holds {held[0]} x {held[1]} and streams {streamed} rows, "
+                f"the unit takes {rows} x {columns} and {stream}"
             )
+        if matmul.begins and matmul.begins not in scope.keys() - {each.name for each in self.kernel.grid}:
+            raise self.fail(f"begins in loop {matmul.begins}, which is not around it")
 
     def check_map(self, instruction: Map) -> None:
         function = FUNCTIONS.get(instruction.function)
@@ -303,6 +357,13 @@ def _types_agree(kind: str, target: str, sources: list[str], instruction: Map) -
     if all(dtype in FLOATS for dtype in everything):
         return True
     return kind != "float" and len(set(everything)) == 1
+
+
+def own_bytes(tensor: Tensor, cores: int) -> int:
+    """The private bytes that a tensor's blocks take on the core that has most of them."""
+    elements = prod(dim.as_int() for dim in tensor.shape)
+    blocks = -(-elements // tensor.block)
+    return -(-blocks // cores) * stored_bytes(tensor.dtype, (tensor.block,))
 
 
 def tile_bytes(tile: Tile) -> int:

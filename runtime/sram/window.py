@@ -146,6 +146,29 @@ class Window:
         return tile.reshape((*leading, *(size for _, _, size in self.counters)))
 
 
+def first_blocks(seen: Window, block: int) -> tuple[Array, Array]:
+    """For each step of the grid the block of `block` elements that the first and the last visited element are in."""
+    strides = seen.strides
+    low = high = sum(position * stride for position, stride in zip(seen.base, strides, strict=True))
+    for dim, step, size in seen.counters:
+        reach = 0 if dim < 0 else step * strides[dim] * (size - 1)
+        low, high = low + min(0, reach), high + max(0, reach)
+    moved = np.zeros((1,) * len(seen.grid), np.int64)
+    for axis, (count, move) in enumerate(seen.grid):
+        distance = sum(m * s for m, s in zip(move, strides, strict=True))
+        moved = moved + distance * np.arange(count).reshape((-1,) + (1,) * (len(seen.grid) - axis - 1))
+    return (moved + low) // block, (moved + high) // block
+
+
+def items_of(kernel: BoundKernel, box: Box) -> Array:
+    """The number of every item of a box, a dimension for each range of the grid."""
+    item = np.zeros((1,) * len(box.names), np.int64)
+    for axis, (name, first, count) in enumerate(zip(box.names, box.first, box.counts, strict=True)):
+        steps = np.arange(first, first + count).reshape((-1,) + (1,) * (len(box.names) - axis - 1))
+        item = item * kernel.counts[name] + steps
+    return item
+
+
 def window(access: BoundAccess, box: Box, loops: Mapping[str, int], sizes: Mapping[str, int]) -> Window:
     """What `access` visits for the items of `box`, with loops at the given steps and size registers `sizes`."""
     base = list(access.base)

@@ -51,16 +51,30 @@ def lives(tensors: Mapping[str, Tensor], kernels: Sequence[Kernel]) -> dict[str,
 
 
 def allocate(
-    tensors: Mapping[str, Tensor], kernels: Sequence[Kernel], bounds: Bounds, sram_bytes: int, lpddr_bytes: int
+    tensors: Mapping[str, Tensor],
+    kernels: Sequence[Kernel],
+    bounds: Bounds,
+    tile_bytes: int,
+    sram_bytes: int,
+    lpddr_bytes: int,
 ) -> tuple[Tensor, ...]:
-    """The tensors that are used, each with a space, an address and a capacity. RefusedError if they do not fit."""
+    """The tensors that are used, each with a space, an address and a capacity. RefusedError if they do not fit.
+
+    Blocks of resident weights lie behind the `tile_bytes` of the tiles on each core.
+    """
     used = lives(tensors, kernels)
     kept = {name: _sized(tensor, bounds) for name, tensor in tensors.items() if name in used or tensor.role != "weight"}
     spaces = {"sram": _Space(sram_bytes), "lpddr": _Space(lpddr_bytes)}
-    placed: dict[str, Tensor] = {}
+    placed = {
+        name: replace(tensor, address=tile_bytes + tensor.address)
+        for name, tensor in kept.items()
+        if tensor.space == "core"
+    }
     everything = Life(-1, len(kernels))
     for weights in (False, True):
-        chosen = [tensor for tensor in kept.values() if (tensor.role == "weight") == weights]
+        chosen = [
+            tensor for tensor in kept.values() if (tensor.role == "weight") == weights and tensor.name not in placed
+        ]
         for tensor in sorted(chosen, key=lambda each: (-each.capacity_bytes, each.name)):
             life = used.get(tensor.name, everything)
             for name, space in spaces.items():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.machine import Machine, Stationary
 from gimlet.runtime.sram.program import (
     Access,
     Fill,
@@ -28,6 +28,7 @@ from gimlet.runtime.sram.program import (
     Tile,
 )
 from gimlet.runtime.sram.verify import tile_bytes
+from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.views import Counter, Shape, View
 
 ALIGNMENT = 64
@@ -43,6 +44,11 @@ class Bounds:
 
     optimum: Mapping[str, int]
     maximum: Mapping[str, int]
+    minimum: Mapping[str, int]
+
+    def never_empty(self, size: Expr) -> bool:
+        """Whether a size is positive at both ends of every dimension."""
+        return min(size.evaluate(self.minimum), size.evaluate(self.maximum)) > 0
 
     def best(self, size: Expr) -> int:
         """A size at the optimum, at least 1."""
@@ -60,6 +66,7 @@ class ProgramBuilder:
     machine: Machine
     bounds: Bounds
     cores: int
+    homes: Homes
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     kernels: list[Kernel] = field(default_factory=list[Kernel])
     source: str = ""
@@ -94,6 +101,7 @@ class ProgramBuilder:
                 tiles=tuple(tiles),
                 body=tuple(builder.body),
                 sources=(self.source,) if self.source else (),
+                first=builder.first,
             )
         )
 
@@ -111,6 +119,7 @@ class KernelBuilder:
         self.body: list[Statement] = []
         self.spare: dict[tuple[str, tuple[int, ...], int], list[str]] = {}
         self.ranges = 0
+        self.first = 0
 
     def range(self, extent: Expr, step: int) -> Range:
         """A range of the grid."""
@@ -153,10 +162,11 @@ class KernelBuilder:
         shape: Sequence[int],
         fill: float | None = None,
         repeated: bool = False,
+        depth: int = 2,
     ) -> str:
-        """A DMA load into a tile of at most `shape`, in two copies. Dimensions that only repeat take 1 (views.py)."""
+        """A load into a tile of at most `shape`, in `depth` copies. Dimensions that only repeat take 1 (views.py)."""
         held = [1 if view.repeats(counters, repeated) else size for counters, size in zip(tile, shape, strict=True)]
-        name = self.new_tile(view.dtype, held, depth=2)
+        name = self.new_tile(view.dtype, held, depth)
         self.body.append(Load(name, view.access(begin, tile, fill, repeated)))
         return name
 
@@ -165,11 +175,13 @@ class KernelBuilder:
         self.body.append(Gather(name, access, indices, axis))
         return name
 
-    def store(self, view: View, begin: Sequence[Expr], tile: Sequence[Sequence[Counter]], name: str) -> None:
+    def store(
+        self, view: View, begin: Sequence[Expr], tile: Sequence[Sequence[Counter]], name: str, adds: bool = False
+    ) -> None:
         """A DMA store of a tile, converted first if the tensor has another element type."""
         if self.tiles[name].dtype != view.dtype:
             name = self.map("copy", [name], view.dtype, depth=2)
-        self.body.append(Store(view.access(begin, tile), name))
+        self.body.append(Store(view.access(begin, tile), name, adds))
 
     def fill(self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr) -> str:
         name = self.new_tile(dtype, shape)
@@ -181,9 +193,9 @@ class KernelBuilder:
         self.body.append(Iota(name, tuple(sizes), axis, start, step))
         return name
 
-    def matmul(self, accumulator: str, lhs: str, rhs: str) -> None:
-        """`accumulator += lhs · rhs`, with `rhs` held in the array."""
-        self.body.append(Matmul(accumulator, lhs, rhs, "rhs"))
+    def matmul(self, accumulator: str, lhs: str, rhs: str, begins: str = "", stationary: Stationary = "rhs") -> None:
+        """`accumulator += lhs · rhs`, from zero in the first step of the loop `begins`."""
+        self.body.append(Matmul(accumulator, lhs, rhs, stationary, begins))
 
     def map(
         self,

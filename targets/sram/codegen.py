@@ -15,12 +15,13 @@ from gimlet.runtime.sram.cycles import Timing, time_program
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import REGISTER_PREFIX, Binding, Dim, Fill, Map, Program, Tensor
-from gimlet.runtime.sram.verify import verify
+from gimlet.runtime.sram.verify import own_bytes, verify
 from gimlet.targets.api import DimBound
 from gimlet.targets.sram.allocate import allocate, private_bytes
 from gimlet.targets.sram.builder import ALIGNMENT, Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise
+from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_shares
 from gimlet.targets.sram.rules import RULES
@@ -63,25 +64,29 @@ def generate(work: Work, machine: Machine, fmt: str) -> Generated:
     found: Generated | None = None
     refusal: RefusedError | None = None
     for cores in counts:
-        try:
-            candidate = generate_for(work, machine, fmt, cores)
-        except RefusedError as error:
-            refusal = error
-            continue
-        if found is None or candidate.timing.cycles < found.timing.cycles:
-            found = candidate
+        # What is left is for tiles and activations; where that is too little, no weights are resident.
+        for room in (machine.sram_bytes_per_core * 3 // 4, 0):
+            try:
+                candidate = generate_for(work, machine, fmt, cores, room)
+            except RefusedError as error:
+                refusal = error
+                continue
+            if found is None or candidate.timing.cycles < found.timing.cycles:
+                found = candidate
+            break
     if found is None:
         raise refusal or RefusedError("the machine has no cores")
     return found
 
 
-def generate_for(work: Work, machine: Machine, fmt: str, cores: int) -> Generated:
-    """The program for the first `cores` cores of the machine."""
+def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int = 0) -> Generated:
+    """The program for the first `cores` cores of the machine, with at most `room` bytes of weights resident in each."""
     bounds = Bounds(
         {name: bound.optimum for name, bound in work.bounds.items()},
         {name: bound.maximum for name, bound in work.bounds.items()},
+        {name: bound.minimum for name, bound in work.bounds.items()},
     )
-    builder = ProgramBuilder(machine, bounds, cores)
+    builder = ProgramBuilder(machine, bounds, cores, Homes(cores, room))
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget)
     inputs: list[Binding] = []
     for name, value in work.inputs:
@@ -144,7 +149,11 @@ def _program(
     symbols = _symbols(builder)
     for symbol in sorted(symbols - work.bounds.keys()):
         raise RefusedError(f"dimension {symbol} has no bounds")
-    local = ceil(private_bytes(builder.kernels) / ALIGNMENT) * ALIGNMENT
+    tiles = ceil(private_bytes(builder.kernels) / ALIGNMENT) * ALIGNMENT
+    resident = [tensor for tensor in builder.tensors.values() if tensor.space == "core"]
+    local = max((tiles + each.address + own_bytes(each, builder.cores) for each in resident), default=tiles)
+    if local > machine.sram_bytes_per_core:
+        raise RefusedError(f"tiles and resident weights take {local} bytes of a core's {machine.sram_bytes_per_core}")
     program = Program(
         name=work.name,
         machine=machine,
@@ -162,7 +171,9 @@ def _program(
         tensors=(),
         kernels=tuple(builder.kernels),
     )
-    tensors = allocate(builder.tensors, builder.kernels, builder.bounds, program.shared_bytes, machine.lpddr_bytes)
+    tensors = allocate(
+        builder.tensors, builder.kernels, builder.bounds, tiles, program.shared_bytes, machine.lpddr_bytes
+    )
     return replace(program, tensors=_with_offsets(tensors))
 
 

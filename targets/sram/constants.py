@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.targets.sram.builder import ProgramBuilder
 from gimlet.targets.sram.views import View
 
@@ -46,3 +48,16 @@ class Weights:
             self.readers[name] = constant.read
             self.known[key] = View.whole(name, dtype, shape)
         return self.known[key]
+
+    def resident(self, constant: Constant, dtype: str, block: int) -> View:
+        """The tensor that holds a constant in blocks of so many elements, each on the core that uses it."""
+        own = constant.derived(f"blocks/{block}", constant.shape, lambda array: array)
+        new = (own.key, dtype) not in self.known
+        view = self.view(own, dtype)
+        if new:
+            blocks = prod(constant.shape) // block
+            first, address = self.builder.homes.take(blocks, stored_bytes(dtype, (block,)))
+            tensor = self.builder.tensors[view.tensor]
+            changed = replace(tensor, space="core", block=block, first=first, address=address)
+            self.builder.tensors[view.tensor] = changed
+        return view

@@ -83,6 +83,14 @@ def products_of(root: Argument) -> list[Product]:
     return [each for each in nodes_of(root) if not isinstance(each, plain)]
 
 
+def replaced(root: Argument, known: dict[int, Argument]) -> Argument:
+    """The tree with other arguments in place of those whose id `known` has."""
+    if id(root) not in known and isinstance(root, Node):
+        arguments = tuple(replaced(each, known) for each in root.arguments)
+        known[id(root)] = Node(root.function, arguments, root.dtype, root.shape, root.parameters)
+    return known.get(id(root), root)
+
+
 def is_small(root: Argument) -> bool:
     """Whether one kernel can hold the tree."""
     count = sum(isinstance(each, Node) for each in nodes_of(root))

@@ -21,7 +21,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.program import Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
-from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of
+from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
 from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_types
 from gimlet.targets.sram.views import Shape, View
 
@@ -237,16 +237,7 @@ class Lowering:
             view = self.builder.temporary("f32", product.shape)
             self.emit(product, view)
             known[id(product)] = view
-
-        def rebuilt(argument: Argument) -> Argument:
-            if id(argument) not in known and isinstance(argument, Node):
-                arguments = tuple(rebuilt(each) for each in argument.arguments)
-                known[id(argument)] = Node(
-                    argument.function, arguments, argument.dtype, argument.shape, argument.parameters
-                )
-            return known.get(id(argument), argument)
-
-        return rebuilt(root)
+        return replaced(root, known)
 
     def operand(self, value: SSAValue, dtype: str) -> View:
         """A value in the element type of a matrix operand, converted if it is in memory in another one."""

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
 from gimlet.runtime.expr import ONE, ZERO, Expr
-from gimlet.targets.sram.builder import ProgramBuilder
-from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.expression import Argument, Index, Place, evaluate, nodes_of, views_of
+from gimlet.runtime.sram.program import Range
+from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
+from gimlet.targets.sram.constants import Array, Constant, Weights
+from gimlet.targets.sram.expression import (
+    Argument,
+    Index,
+    Place,
+    emit_elementwise,
+    evaluate,
+    nodes_of,
+    replaced,
+    views_of,
+)
 from gimlet.targets.sram.lowering import Lowering
+from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, choose, largest_steps
 from gimlet.targets.sram.views import Counter, Shape, View
-
-_ROWS = (256, 128, 64, 32, 16, 8)
 
 
 def product_of(sizes: Sequence[Expr]) -> Expr:
@@ -24,82 +34,155 @@ def product_of(sizes: Sequence[Expr]) -> Expr:
 
 
 @dataclass(frozen=True, eq=False)
-class PackedMatrix:
-    """A constant matrix [depth, columns] in tiles: the tensor is [column tiles, depth tiles, columns, depth].
+class WeightMatrix:
+    """A constant matrix [depth, columns] ([columns, depth] in memory if `transposed`) in element type `dtype`."""
 
-    A tile lies in one piece, its depth last: that is the order in which MXINT8 shares exponents.
-    """
+    weights: Weights
+    constant: Constant
+    dtype: str
+    transposed: bool
 
-    view: View
-    depth: Expr
-    columns: Expr
+    @property
+    def depth(self) -> int:
+        return self.constant.shape[-1 if self.transposed else 0]
 
+    @property
+    def columns(self) -> int:
+        return self.constant.shape[0 if self.transposed else -1]
 
-def pack_matrix(lowering: Lowering, constant: Constant, dtype: str, transposed: bool) -> PackedMatrix:
-    """A constant [depth, columns] ([columns, depth] if transposed) packed for the matrix unit."""
-    machine = lowering.builder.machine
-    depth, columns = reversed(constant.shape) if transposed else constant.shape
-    rows = min(machine.matrix_rows, depth)
-    grid = (-(-columns // machine.matrix_columns), -(-depth // rows))
-    shape = (*grid, machine.matrix_columns, rows)
+    def packed(self, steps: Steps, mapping: Mapping) -> View:
+        """The matrix in tiles: [column tiles, depth tiles, columns, depth], with as many depth tiles as groups hold.
 
-    def pack(matrix: Array) -> Array:
-        by_column = matrix if transposed else matrix.T
-        padded = np.zeros((grid[0] * machine.matrix_columns, grid[1] * rows), np.float32)
-        padded[:columns, :depth] = by_column.astype(np.float32)
-        return padded.reshape(grid[0], machine.matrix_columns, grid[1], rows).transpose(0, 2, 1, 3)
+        A tile lies in one piece, its depth last: that is the order in which MXINT8 shares exponents. All tiles of a
+        group lie together, so that they can be a block of one core.
+        """
+        rows, width = min(steps.depth, self.depth), min(steps.columns, self.columns)
+        grid = (-(-self.columns // width), mapping.splits * mapping.tiles)
+        transposed, columns, depth = self.transposed, self.columns, self.depth
 
-    packed = constant.derived(f"matrix{'^T' if transposed else ''}", shape, pack)
-    return PackedMatrix(lowering.weights.view(packed, dtype), Expr.const(depth), Expr.const(columns))
+        def pack(matrix: Array) -> Array:
+            by_column = matrix if transposed else matrix.T
+            padded = np.zeros((grid[0] * width, grid[1] * rows), np.float32)
+            padded[:columns, :depth] = by_column.astype(np.float32)
+            return padded.reshape(grid[0], width, grid[1], rows).transpose(0, 2, 1, 3)
+
+        what = f"matrix{'^T' if transposed else ''}/{grid[1]}"
+        packed = self.constant.derived(what, (*grid, width, rows), pack)
+        if mapping.resident:
+            return self.weights.resident(packed, self.dtype, mapping.tiles * width * rows)
+        return self.weights.view(packed, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixProduct:
-    """`lhs[..., M, K] · rhs[..., K, N]`, batch dimensions of both already broadcast to those of the result."""
+    """`lhs[..., M, K] · rhs[..., K, N]`, batch dimensions of both already broadcast to those of the result.
+
+    Operands are multiplied in the element type of `rhs`; tiles of `lhs` are converted where it has another one.
+    """
 
     builder: ProgramBuilder
     lhs: View
-    rhs: View | PackedMatrix
+    rhs: View | WeightMatrix
     shape: Shape
 
     def emit(self, root: Argument, target: View) -> None:
         lhs, output, views = self._flattened(root, target)
-        batch = lhs.shape[:-2]
-        rows, depth, columns = lhs.shape[-2], lhs.shape[-1], output.shape[-1]
-        machine, bounds = self.builder.machine, self.builder.bounds
-        row_step = self._row_step(bounds.best(product_of(batch)), bounds.best(rows), bounds.best(columns))
-        column_step = min(machine.matrix_columns, bounds.most(columns))
-        depth_step = min(machine.matrix_rows, bounds.most(depth))
+        steps = largest_steps(self.builder.machine)
+        mapping = self._mapping(lhs, output, root is not self)
+        if mapping.splits == 1:
+            self._kernel(lhs, output, steps, mapping, root, views)
+            return
+        if root is self and target.dtype == "f32" and target.is_whole:
+            self._kernel(lhs, output, steps, mapping, self, {})
+            return
+        total = self.builder.temporary("f32", self.shape)
+        whole = total if output.shape == self.shape else View.whole(total.tensor, "f32", output.shape)
+        self._kernel(lhs, whole, steps, mapping, self, {})
+        emit_elementwise(self.builder, replaced(root, {id(self): total}), target)
+
+    def _mapping(self, lhs: View, output: View, fused: bool) -> Mapping:
+        builder, bounds, held = self.builder, self.builder.bounds, self.rhs.dtype
+        sizes = Sizes(
+            batch=bounds.best(product_of(lhs.shape[:-2])),
+            rows=bounds.best(lhs.shape[-2]),
+            depth=bounds.best(lhs.shape[-1]),
+            columns=bounds.best(output.shape[-1]),
+            lhs=lhs.dtype,
+            held=held,
+            weights=isinstance(self.rhs, WeightMatrix),
+            fused=fused or output.dtype != "f32",
+        )
+        room = builder.homes.room if len(lhs.shape) == 2 else 0
+        return choose(builder.machine, builder.cores, sizes, room)
+
+    def _kernel(
+        self, lhs: View, output: View, steps: Steps, mapping: Mapping, root: Argument, views: dict[View, View]
+    ) -> None:
+        builder, bounds, held = self.builder, self.builder.bounds, self.rhs.dtype
+        batch, (rows, depth, columns) = lhs.shape[:-2], (*lhs.shape[-2:], output.shape[-1])
         axis = len(batch)
-        with self.builder.kernel("matmul") as kernel:
+        column_step = min(steps.columns, bounds.most(columns))
+        depth_step = min(steps.depth, bounds.most(depth))
+        rhs = self.rhs.packed(steps, mapping) if isinstance(self.rhs, WeightMatrix) else self.rhs
+        with builder.kernel("matmul") as kernel, ExitStack() as loops:
             outer = [kernel.range(size, 1).start for size in batch]
-            m, n = kernel.range(rows, row_step), kernel.range(columns, column_step)
+            m = None if mapping.resident else kernel.range(rows, mapping.rows)
+            n = kernel.range(columns, column_step)
+            # One group takes all of a depth that may be larger than the one that code is tuned for.
+            group = kernel.range(depth, mapping.tiles * depth_step) if mapping.splits > 1 else None
+            m = m or loops.enter_context(kernel.loop(rows, mapping.rows))
             place = Place(
                 shape=output.shape,
                 begin=(*outer, m.start, n.start),
                 tile=((Counter(axis, m.size),), (Counter(axis + 1, n.size),)),
-                limits=(row_step, column_step),
+                limits=(mapping.rows, column_step),
             )
-            accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
-            with kernel.loop(depth, depth_step) as k:
+            accumulator = kernel.new_tile("f32", place.limits, depth=2)
+            if not bounds.never_empty(depth):
+                accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
+            with kernel.loop(depth if group is None else group.size, depth_step) as k:
+                begin = k.start if group is None else group.start + k.start
                 left = ((Counter(axis, m.size),), (Counter(axis + 1, k.size),))
-                a = kernel.load(lhs, (*outer, m.start, k.start), left, (row_step, depth_step), repeated=True)
-                if isinstance(self.rhs, PackedMatrix):
-                    tiled = ((Counter(3, k.size),), (Counter(2, n.size),))
-                    begin = (n.index, k.index, ZERO, ZERO)
-                    b = kernel.load(self.rhs.view, begin, tiled, (depth_step, column_step), repeated=True)
+                copies = mapping.copies
+                if isinstance(self.rhs, WeightMatrix):
+                    index = k.index if group is None else group.index * mapping.tiles + k.index
+                    b = self._load_packed(kernel, rhs, n, k, index, (depth_step, column_step), mapping)
                 else:
                     right = ((Counter(axis, k.size),), (Counter(axis + 1, n.size),))
-                    begin = (*outer, k.start, n.start)
-                    b = kernel.load(self.rhs, begin, right, (depth_step, column_step), repeated=True)
-                kernel.matmul(accumulator, a, b)
+                    at, limits = (*outer, begin, n.start), (depth_step, column_step)
+                    b = kernel.load(rhs, at, right, limits, repeated=True, depth=copies)
+                a = kernel.load(
+                    lhs, (*outer, m.start, begin), left, (mapping.rows, depth_step), repeated=True, depth=copies
+                )
+                if lhs.dtype != held:
+                    a = kernel.map("copy", [a], held, depth=2)
+                begins = k.name if bounds.never_empty(depth) else ""
+                kernel.matmul(accumulator, a, b, begins, builder.machine.dataflow)
             result = evaluate(kernel, root, place, {id(self): accumulator}, views)
-            kernel.store(output, place.begin, place.tile, result)
+            kernel.store(output, place.begin, place.tile, result, adds=mapping.splits > 1)
+
+    def _load_packed(
+        self,
+        kernel: KernelBuilder,
+        packed: View,
+        n: Range,
+        k: Range,
+        index: Expr,
+        limits: tuple[int, int],
+        mapping: Mapping,
+    ) -> str:
+        """A tile of weights: where it lies on its core, or loaded."""
+        tiled = ((Counter(3, k.size),), (Counter(2, n.size),))
+        begin = (n.index, index, ZERO, ZERO)
+        if not mapping.resident:
+            return kernel.load(packed, begin, tiled, limits, repeated=True, depth=mapping.copies)
+        kernel.first = self.builder.tensors[packed.tensor].first
+        return kernel.load(packed, begin, tiled, limits, repeated=True, depth=0)
 
     def _flattened(self, root: Argument, target: View) -> tuple[View, View, dict[View, View]]:
         """The operands with all batch dimensions as rows, where one right-hand side serves them all."""
         views = {view: view.expand(self.shape) for view in views_of(root)}
-        shared = isinstance(self.rhs, PackedMatrix)
+        shared = isinstance(self.rhs, WeightMatrix)
         if not shared or len(self.shape) == 2 or any(isinstance(each, Index) for each in nodes_of(root)):
             return self.lhs, target, views
         probe = {name: max(2, size) for name, size in self.builder.bounds.optimum.items()}
@@ -112,18 +195,11 @@ class MatrixProduct:
             return self.lhs, target, views
         return lhs, output, found
 
-    def _row_step(self, batch: int, rows: int, columns: int) -> int:
-        """Rows that one instruction streams: as many as leave an item for each core, at least what hides the load."""
-        tiles = batch * -(-columns // self.builder.machine.matrix_columns)
-        steps = [min(step, self.builder.machine.matrix_stream) for step in _ROWS]
-        chosen = next((step for step in steps if tiles * -(-rows // step) >= self.builder.cores), steps[-1])
-        return max(1, min(chosen, rows))
 
-
-def multiply(lowering: Lowering, lhs: View, rhs: View | PackedMatrix, batch: Shape) -> MatrixProduct:
-    """The product of operands of one element type, batch dimensions broadcast to `batch`."""
+def multiply(lowering: Lowering, lhs: View, rhs: View | WeightMatrix, batch: Shape) -> MatrixProduct:
+    """The product of operands, batch dimensions broadcast to `batch`."""
     lhs = lhs.expand((*batch, *lhs.shape[-2:]))
-    columns = rhs.columns if isinstance(rhs, PackedMatrix) else rhs.shape[-1]
+    columns = Expr.const(rhs.columns) if isinstance(rhs, WeightMatrix) else rhs.shape[-1]
     if isinstance(rhs, View):
         rhs = rhs.expand((*batch, *rhs.shape[-2:]))
     return MatrixProduct(lowering.builder, lhs, rhs, (*batch, lhs.shape[-2], columns))

@@ -15,12 +15,13 @@ from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
-from gimlet.targets.sram.products import multiply, pack_matrix
+from gimlet.targets.sram.products import WeightMatrix, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.views import Shape, View
 
 _MOST_OUTPUTS_PER_GROUP = 4
+_FEW_ROWS = 32
 
 
 def _floats(op: OnnxOp) -> None:
@@ -45,8 +46,8 @@ def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) ->
     constant = lowering.get(right)
     if isinstance(constant, Constant) and len(constant.shape) == 2:
         dtype = lowering.product_type(op)
-        lhs = _as_matrix(lowering.operand(left, dtype), row=True)
-        return multiply(lowering, lhs, pack_matrix(lowering, constant, dtype, transposed=False), lhs.shape[:-2])
+        lhs = _as_matrix(_streamed(lowering, left, dtype), row=True)
+        return multiply(lowering, lhs, WeightMatrix(lowering.weights, constant, dtype, False), lhs.shape[:-2])
     dtype = lowering.activation_type
     lhs = _as_matrix(lowering.operand(left, dtype), row=True)
     rhs = _as_matrix(lowering.operand(right, dtype), row=False)
@@ -75,7 +76,7 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     dtype = lowering.product_type(op) if isinstance(constant, Constant) else lowering.activation_type
     lhs = _matrix_operand(lowering, left, dtype, bool(op.attr("transA", 0)))
     if isinstance(constant, Constant):
-        product = multiply(lowering, lhs, pack_matrix(lowering, constant, dtype, turned), ())
+        product = multiply(lowering, lhs, WeightMatrix(lowering.weights, constant, dtype, turned), ())
     else:
         rhs = lowering.operand(right, dtype)
         product = multiply(lowering, lhs, rhs.transpose((1, 0)) if turned else rhs, ())
@@ -94,9 +95,18 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     lowering.define(value, found)
 
 
+def _streamed(lowering: Lowering, value: SSAValue, dtype: str) -> View:
+    """What streams against weights. A few rows are converted tile by tile, many are converted once before."""
+    shape = shape_of(value)
+    rows = lowering.bounds.best(product_of(shape[:-1]))
+    if rows > _FEW_ROWS or vector_type(value) != "f32" or isinstance(lowering.get(value), Constant):
+        return lowering.operand(value, dtype)
+    return lowering.view(value)
+
+
 def _matrix_operand(lowering: Lowering, value: SSAValue, dtype: str, transposed: bool) -> View:
     if not transposed:
-        return lowering.operand(value, dtype)
+        return _streamed(lowering, value, dtype)
     return lowering.converted(lowering.view(value).transpose((1, 0)), dtype)
 
 

@@ -93,14 +93,15 @@ def program(
     )
 
 
-def run(each: Program, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+def run(each: Program, weights: np.ndarray | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
     """The outputs, with dimensions taken from tensors whose shape names them."""
     sizes: dict[str, int] = {}
     for binding in each.inputs:
         for dim, size in zip(each.tensor(binding.tensor).shape, inputs[binding.name].shape, strict=True):
             if len(dim.symbols) == 1 and dim == Expr.symbol(*dim.symbols):
                 sizes[next(iter(dim.symbols))] = size
-    return Emulator(each, np.zeros(0, np.uint8)).run(inputs, sizes)
+    stored = np.zeros(0, np.uint8) if weights is None else np.frombuffer(weights.tobytes(), np.uint8)
+    return Emulator(each, stored).run(inputs, sizes)
 
 
 def matmul_program(
@@ -132,3 +133,32 @@ def matmul_program(
         dims=[Dim("m", 1, 64, 300)] if isinstance(rows, str) else [],
         machine=machine,
     )
+
+
+def resident_program(adds: bool = False, block: int = 64 * 64, first: int = 0, home: int = 0) -> Program:
+    """`y = x · w` with the weights [256, 64] in four blocks, one on each of four cores, each of which has a part of y.
+
+    The parts are rows of y [4, 64], or are added up in y [1, 64].
+    """
+    g = Range("g", E(256), 64)
+    k = Range("k", E(64), 64)
+    out = access("y", (1, 64), (0, 0), (1, 64)) if adds else access("y", (4, 64), (g.index, 0), (1, 64))
+    body = (
+        Loop(
+            k,
+            (
+                Load("a", access("x", (1, 256), (0, g.start), (1, g.size))),
+                Load("b", access("w", (256, 64), (g.start, 0), (g.size, 64))),
+                Matmul("c", "a", "b", "rhs", begins="k"),
+            ),
+        ),
+        Store(out, "c", adds),
+    )
+    tiles = (Tile("a", "f32", (1, 64), 2), Tile("b", "f32", (64, 64), 0), Tile("c", "f32", (1, 64), 2))
+    made = program(
+        [replace(kernel((g,), tiles, body), first=first)],
+        {"x": ("f32", (1, 256))},
+        {"y": ("f32", (1 if adds else 4, 64))},
+    )
+    weights = Tensor("w", "f32", exprs(256, 64), "core", 1 << 16, 256 * 64 * 4, "weight", 0, block, home)
+    return replace(made, tensors=(*made.tensors, weights))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program, run
+from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program, resident_program, run
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
@@ -245,6 +245,60 @@ def copy_kernel(source: str, target: str, n: Range, name: str, shift: int = 0, d
 
 N = Range("n", Expr.const(10), 2)
 TEN = ("f32", (10,))
+
+
+def test_weights_in_place():
+    x, w = normal(1, 256), normal(256, 64)
+    parts = run(resident_program(), w, x=x)["y"]
+    np.testing.assert_allclose(parts, [x[0, at : at + 64] @ w[at : at + 64] for at in range(0, 256, 64)], rtol=1e-5)
+    moved = run(resident_program(first=6, home=6), w, x=x)["y"]
+    np.testing.assert_array_equal(parts, moved)
+
+
+def test_parts_are_added_in_the_order_of_the_items():
+    x, w = normal(1, 256), normal(256, 64)
+    expected = np.zeros((1, 64), np.float32)
+    for part in run(resident_program(), w, x=x)["y"]:
+        expected += part
+    np.testing.assert_array_equal(run(resident_program(adds=True), w, x=x)["y"], expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "core", "message"),
+    [
+        ({"first": 1}, 1, "reads block 0 of tensor w in place, which is on core 0"),
+        ({"home": 2}, 0, "reads block 0 of tensor w in place, which is on core 2"),
+        ({"block": 96 * 64}, 1, "reads block 0 of tensor w in place, which is on more than one core"),
+    ],
+)
+def test_fault_on_a_block_of_another_core(wrong, core, message):
+    each = resident_program(**wrong)
+    verify(each)
+    with pytest.raises(MachineError, match=message) as fault:
+        run(each, normal(256, 64), x=normal(1, 256))
+    assert fault.value.place is not None
+    assert fault.value.place.core == core
+
+
+def test_fault_on_adding_to_what_was_written():
+    each = resident_program(adds=True)
+    twice = replace(each, kernels=(each.kernels[0], replace(each.kernels[0], name="again")))
+    with pytest.raises(MachineError, match="adds to tensor y, which another kernel has written"):
+        run(twice, normal(256, 64), x=normal(1, 256))
+
+
+def test_an_accumulator_begins_in_the_first_step():
+    """What the tile held before the loop is not read: it may be anything, even nothing."""
+    made = matmul_program(40, 150, 70)
+    body = made.kernels[0].body
+    loop = body[1]
+    assert isinstance(loop, Loop)
+    fresh = replace(loop.body[2], begins="k")
+    loop = replace(loop, body=(*loop.body[:2], fresh))
+    x, w = normal(40, 150), normal(150, 70)
+    filled = run(made, x=x, w=w)["y"]
+    bare = replace(made, kernels=(replace(made.kernels[0], body=(loop, body[2])),))
+    np.testing.assert_array_equal(run(bare, x=x, w=w)["y"], filled)
 
 
 def test_fault_outside_a_tensor():

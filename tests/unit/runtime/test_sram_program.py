@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program
+from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program, resident_program
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
@@ -64,7 +64,7 @@ def every_instruction() -> Program:
     )
 
 
-@pytest.mark.parametrize("each", [every_instruction(), matmul_program()], ids=["every", "matmul"])
+@pytest.mark.parametrize("each", [every_instruction(), matmul_program(), resident_program(True, first=3, home=3)])
 def test_what_is_stored_reads_back(each):
     verify(each)
     text = dumps(each)
@@ -87,15 +87,15 @@ def changed(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["schema"], 2, "schema 2, this runtime reads 1"),
+        (["schema"], 3, "schema 3, this runtime reads 1 and 2"),
         (["kernels"], None, "where an object with inputs, outputs, tensors, kernels belongs"),
         (["cores"], "8", "'8' where an integer belongs"),
         (["cores"], True, "True where an integer belongs"),
         (["name"], 3, "3 where a name belongs"),
         (["machine"], [], r"\[\] where an object with"),
         (["machine", "cores"], 1.5, "cores of an SRAM machine must be an integer"),
-        (["tensors", 0, 3], "dram", "'dram' where one of sram, lpddr belongs"),
-        (["tensors", 0], [1, 2], "where a list of 8 belongs"),
+        (["tensors", 0, 3], "dram", "'dram' where one of sram, lpddr, core belongs"),
+        (["tensors", 0], [1, 2], "where a list of 8 or 10 belongs"),
         (["tensors", 0, 2, 0], "n +", "expected a number or a name in expression 'n \\+'"),
         (["kernels", 0, "body", 0, 0], "jump", "where an instruction belongs"),
         (["kernels", 0, "body", 0], [], "where an instruction belongs"),
@@ -107,6 +107,16 @@ def changed(path, value):
 def test_malformed_programs(path, value, message):
     with pytest.raises(InputError, match=message):
         loads(changed(path, value))
+
+
+def test_a_program_of_schema_1_is_still_read():
+    """It had no blocks, no first core, and no loop in which an accumulator begins."""
+    data = json.loads(dumps(matmul_program()))
+    data["schema"] = 1
+    data["tensors"] = [tensor[:8] for tensor in data["tensors"]]
+    loop = data["kernels"][0]["body"][1]
+    loop[2][2] = loop[2][2][:5]
+    assert loads(json.dumps(data)) == matmul_program()
 
 
 def test_a_program_is_json():
@@ -142,6 +152,20 @@ ROUNDED = (Tile("p", "bf16", (64, 64)), *SQUARE[1:])
 QUANTIZED = (*TILES, Tile("m", "mxint8", (8, 64)))
 
 
+R = resident_program()
+
+
+def with_weight(**changes) -> Program:
+    """The program with resident weights, the tensor of which is changed."""
+    return replace(R, tensors=(*R.tensors[:2], replace(R.tensors[2], **changes)))
+
+
+def with_window(**changes) -> Program:
+    made = R.kernels[0]
+    tiles = tuple(replace(tile, **changes) if tile.name == "b" else tile for tile in made.tiles)
+    return replace(R, kernels=(replace(made, tiles=tiles),))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -161,7 +185,7 @@ QUANTIZED = (*TILES, Tile("m", "mxint8", (8, 64)))
         (with_kernel(tiles=(Tile("a", "f32", (8, 64)), Tile("a", "f32", (8, 64), 1, 4096))), "tile a is there twice"),
         (with_kernel(tiles=(Tile("a", "f32", (8, 0)),)), "tile a is 1 x f32"),
         (with_kernel(tiles=(Tile("a", "f32", (8, 64), 1, 1 << 18),)), "tile a ends at byte"),
-        (with_kernel(tiles=(Tile("a", "f32", (8, 64)), Tile("b", "f32", (8, 64), 1, 100))), "tiles a and b overlap"),
+        (with_kernel(tiles=(Tile("a", "f32", (8, 64)), Tile("b", "f32", (8, 64), 1, 100))), "a and b overlap"),
         (with_kernel(grid=(Range("n", Expr.symbol("n"), 0),)), "range n has step 0"),
         (with_kernel(grid=(Range("n", Expr.symbol("k"), 1),)), "size k uses k"),
         (with_body(Loop(N, ())), "range n is there twice"),
@@ -202,6 +226,20 @@ QUANTIZED = (*TILES, Tile("m", "mxint8", (8, 64)))
             with_body(Matmul("p", "q", "s", "lhs"), tiles=LONG),
             "holds 64 x 64 and streams 300 rows",
         ),
+        (with_body(Matmul("p", "q", "s", "accumulator"), tiles=WIDE), "holds 64 x 65 and streams 64 rows"),
+        (with_body(Matmul("p", "q", "s", "rhs", "n"), tiles=SQUARE), "begins in loop n, which is not around it"),
+        (with_kernel(first=8), "begins on core 8 of 8"),
+        (with_weight(space="sram"), "tensor w has blocks of 4096 elements"),
+        (with_weight(block=0), "tensor w has blocks of 0 elements"),
+        (with_weight(role="input"), "tensor w has blocks of 4096 elements"),
+        (with_weight(first=8), "tensor w begins on core 8 of 8"),
+        (with_weight(address=1 << 18), "tensor w ends at byte 278528 of 262144 in core"),
+        (with_weight(address=0), "a and resident weights overlap"),
+        (replace(R, tensors=(*R.tensors, replace(R.tensors[2], name="v", first=3))), "v and w overlap"),
+        (with_window(depth=1, address=1 << 15), "loads blocks of tensor w into tile b, which is no window"),
+        (with_body(Load("v", of()), tiles=(Tile("v", "f32", (8, 64), 0),)), "window v is on tensor x, which has no"),
+        (with_body(Store(of("y"), "v"), tiles=(Tile("v", "f32", (8, 64), 0),)), "blocks of a core are read only"),
+        (with_body(Store(of("y"), "c", adds=True)), "moves i1 of tensor y|adds|moves"),
     ],
 )
 def test_rules(wrong, message):
@@ -224,6 +262,8 @@ def test_a_rule_names_its_place():
         ({"clock_hz": "fast"}, "clock_hz of an SRAM machine must be a number"),
         ({"row_cycles": 8}, "row_cycles of an SRAM machine must be a table"),
         ({"row_cycles": {"bf16": 8}}, "row_cycles of an SRAM machine needs f32"),
+        ({"issue_cycles": -1}, "issue_cycles of an SRAM machine must not be negative"),
+        ({"dataflow": "rows"}, "dataflow of an SRAM machine is lhs, rhs or accumulator, not 'rows'"),
     ],
 )
 def test_figures_that_no_machine_has(options, message):

@@ -8,8 +8,10 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
   sram.tensor @x : "bf16" <["seq", 96]> in "sram" at 0 {capacity_bytes = 12288, role = "input"}
   sram.tensor @ids : "i64" <["seq"]> in "sram" at 12288 {capacity_bytes = 512, role = "input"}
   sram.tensor @w : "bf16" <[96, 80]> in "lpddr" at 0 {capacity_bytes = 15360, role = "weight", offset = 64}
+  sram.tensor @v : "bf16" <[2, 64, 64]> in "core" at 32768 {capacity_bytes = 16384, role = "weight", offset = 15424, block = 4096, first = 2}
   sram.tensor @y : "f32" <["seq", 80]> in "sram" at 16384 {capacity_bytes = 20480, role = "output"}
   sram.tensor @z : "f32" <["seq"]> in "sram" at 40960 {capacity_bytes = 256, role = "output"}
+  sram.tensor @s : "f32" <["seq", 64]> in "sram" at 65536 {capacity_bytes = 16384, role = "temporary"}
   sram.kernel @matmul [#sram.range<m = 0 to "seq" step 32>, #sram.range<n = 0 to 80 step 64>] attributes {sources = ["/block/MatMul"]} {
     %a = sram.tile "a" : "bf16" [32, 64] at 0 depth 2
     %b = sram.tile "b" : "bf16" [64, 64] at 8192 depth 2
@@ -23,6 +25,17 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
     sram.map "leaky_relu" %c = %c by <tile> {parameters = [#sram.value<float "0.1">]}
     sram.map "div" %c = %c by <tile, "seq + 1">
     sram.store %c to <@y["seq", 80] at ["r.m", "r.n"] by [["r.m.size" along 0], ["r.n.size" along 1]]>
+  }
+  sram.kernel @parts [#sram.range<g = 0 to 2 step 1>] attributes {sources = [], first = 2} {
+    %a = sram.tile "a" : "bf16" [64, 64] at 0 depth 2
+    %b = sram.tile "b" : "bf16" [64, 64] at 0 depth 0
+    %c = sram.tile "c" : "f32" [64, 64] at 16384 depth 1
+    sram.loop <k = 0 to 64 step 64> {
+      sram.load %a from <@x["seq", 96] at [0, "32 * r.g"] by [["seq" along 0], [64 along 1]]>
+      sram.load %b from <@v[2, 64, 64] at ["r.g", 0, 0] by [[64 along 2], [64 along 1]]>
+      sram.matmul %c, %a, %b hold "rhs" {begins = "k"}
+    }
+    sram.add %c to <@s["seq", 64] at [0, 0] by [["seq" along 0], [64 along 1]]>
   }
   sram.kernel @rows [#sram.range<m = 0 to "seq" step 8>] attributes {sources = []} {
     %i = sram.tile "i" : "i64" [8] at 0 depth 2
@@ -47,6 +60,7 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
 // CHECK: sram.tensor @x : "bf16" <["seq", 96]> in "sram" at 0 {capacity_bytes = 12288 : i64, role = "input"}
 // CHECK: sram.tensor @ids : "i64" <["seq"]> in "sram" at 12288 {capacity_bytes = 512 : i64, role = "input"}
 // CHECK: sram.tensor @w : "bf16" <[96, 80]> in "lpddr" at 0 {capacity_bytes = 15360 : i64, role = "weight", offset = 64 : i64}
+// CHECK: sram.tensor @v : "bf16" <[2, 64, 64]> in "core" at 32768 {capacity_bytes = 16384 : i64, role = "weight", offset = 15424 : i64, block = 4096 : i64, first = 2 : i64}
 // CHECK: sram.tensor @y : "f32" <["seq", 80]> in "sram" at 16384 {capacity_bytes = 20480 : i64, role = "output"}
 // CHECK: sram.tensor @z : "f32" <["seq"]> in "sram" at 40960 {capacity_bytes = 256 : i64, role = "output"}
 // CHECK: sram.kernel @matmul [#sram.range<m = 0 to "seq" step 32>, #sram.range<n = 0 to 80 step 64>] attributes {sources = ["/block/MatMul"]} {
@@ -58,6 +72,11 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
 // CHECK: sram.map "leaky_relu" %c = %c by <tile> {parameters = [#sram.value<float "0.1">]}
 // CHECK: sram.map "div" %c = %c by <tile, "seq + 1">
 // CHECK: sram.store %c to <@y["seq", 80] at ["r.m", "r.n"] by {{\[\[}}"r.m.size" along 0], ["r.n.size" along 1{{\]\]}}>
+// CHECK: sram.kernel @parts [#sram.range<g = 0 to 2 step 1>] attributes {sources = [], first = 2 : i64} {
+// CHECK: %b = sram.tile "b" : "bf16" [64, 64] at 0 depth 0
+// CHECK: sram.load %b from <@v[2, 64, 64] at ["r.g", 0, 0] by {{\[\[}}64 along 2], [64 along 1{{\]\]}}>
+// CHECK: sram.matmul %c, %a, %b hold "rhs" {begins = "k"}
+// CHECK: sram.add %c to <@s["seq", 64] at [0, 0] by {{\[\[}}"seq" along 0], [64 along 1{{\]\]}}>
 // CHECK: sram.kernel @rows [#sram.range<m = 0 to "seq" step 8>] attributes {sources = []} {
 // CHECK: sram.load %i from <@ids["seq"] at ["r.m"] by {{\[\[}}"r.m.size" along 0{{\]\]}}>
 // CHECK: sram.load %f from <@x["seq", 96] at ["r.m", -2] by {{\[\[}}"r.m.size" along 0], [4 along 1 step 3, 2 repeated{{\]\]}} fill float "-inf">
