@@ -18,6 +18,7 @@ from xdsl.passes import ModulePass
 
 from gimlet.compiler.bounds import merge_bounds, read_bounds, resolve_axes, write_bounds
 from gimlet.compiler.bundle import BundleWriter, check_target
+from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.instruments import Instrument, module_text, observe
 from gimlet.compiler.lowering import BuildFailure, Lowering
 from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
@@ -68,6 +69,7 @@ class Compilation:
         """The ranges of the dimensions that are still symbolic."""
         return read_bounds(self.module)
 
+    @rare_collection()
     def run_to(self, phase: str) -> None:
         """Goes on from the module's phase up to and including `phase`, which is at most `split`."""
         done = PHASES.index(phase_of(self.module))
@@ -112,6 +114,7 @@ class Compilation:
         if fixed:
             self._run([BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
 
+    @rare_collection()
     def emit(self, output: Path, *, force: bool) -> tuple[str, Manifest]:
         """Splits, lowers and writes the bundle; goes back to `place` where a target cannot build a segment.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 from xdsl.dialects.builtin import ModuleOp
 
+from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.frontends.onnx_model import from_proto, read_onnx, to_module
 from gimlet.compiler.frontends.python_callable import call_factory, looks_like_callable
 from gimlet.runtime.errors import UsageError
@@ -29,6 +30,7 @@ _ONNX_SUFFIXES = {".onnx", ".onnxtxt", ".textproto", ".json"}
 _SOURCES = "an .onnx or .pt2 file, or package.module:callable"
 
 
+@rare_collection()
 def load(
     source: Any,
     *,
