@@ -27,6 +27,7 @@ from gimlet.compiler.pipeline import NORMALIZE, SPLIT, phase_of, run_passes, set
 from gimlet.compiler.placement.graph import op_key
 from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
+from gimlet.compiler.signature_ir import read_signature
 from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.names import value_name
@@ -180,6 +181,7 @@ class Compilation:
             buffers=tuple(parts.buffers),
             placement=self.placement.summary() if self.placement else PlacementSummary(),
             costs=self.placement.costs() if self.placement else {},
+            signature=read_signature(self.module),
         )
 
 

@@ -14,6 +14,12 @@ from gimlet.runtime.tensors import STRING, TensorSpec, symbol_of
 Signature = tuple[tuple[int, ...], ...]
 
 
+def _as_array(value: Any) -> np.ndarray:
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
 class InputChecker:
     """The inputs of a program and the ranges of its dimensions."""
 
@@ -42,8 +48,8 @@ class InputChecker:
             self._wrong_names(given)
         spec = next(spec for spec in self._specs if spec.name == name)
         try:
-            array = np.asarray(given[name])
-        except (ValueError, TypeError) as error:
+            array = _as_array(given[name])
+        except (ValueError, TypeError, RuntimeError, BufferError) as error:
             raise self._error(spec, f"is no tensor: {error}") from None
         if spec.dtype == STRING and array.dtype.kind in "OUT":
             array = array.astype(object)

@@ -113,6 +113,13 @@ class JsonObject:
         """A string or null."""
         return None if self._get(key) is None else self.text(key)
 
+    def scalar(self, key: str) -> bool | int | float | str | None:
+        """A string, a number, true, false or null."""
+        value = self._get(key)
+        if isinstance(value, dict | list):
+            raise self._wrong(key, "a string, a number, true, false or null", value)
+        return value
+
     def flag(self, key: str) -> bool:
         """true or false."""
         value = self._get(key)

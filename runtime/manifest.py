@@ -1,4 +1,4 @@
-"""The one definition of `manifest.json`, schema 1.
+"""The one definition of `manifest.json`, schema 2.
 
 A manifest says what a bundle computes (inputs, outputs, ranges of dimensions), on what (topology), in which pieces
 (segments, with the artifacts of each), in which order (steps), where values live (devices and buffers), what the
@@ -15,9 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gimlet.runtime.expr import ZERO, Expr
+from gimlet.runtime.signature import Signature
 from gimlet.runtime.tensors import TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
+OLDEST_SCHEMA = 1
+"""Schema 1 has no `signature`."""
+ENGINES_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that `manifest.json` says."""
+    """Everything that `manifest.json` says. `signature` is how the module is called that the model was traced from."""
 
     producer: Mapping[str, str]
     model: ModelInfo
@@ -226,6 +230,7 @@ class Manifest:
     states: tuple[StateEntry, ...] = ()
     placement: PlacementSummary = field(default_factory=PlacementSummary)
     costs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    signature: Signature | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict[str, FileEntry])
 
     def segment(self, name: str) -> Segment:

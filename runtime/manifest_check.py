@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import Launch, Manifest, Segment, Step, Transfer, Value, Variant
+from gimlet.runtime.signature import leaves
 from gimlet.runtime.tensors import TensorSpec, is_element_type
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -72,6 +73,7 @@ class _Checker:
         for index, segment in enumerate(manifest.segments):
             self.check_segment(f"segments[{index}]", segment)
         self.check_steps()
+        self.check_signature()
         if manifest.states:
             raise self.fail("states", "states are reserved: this version does not run them")
 
@@ -145,6 +147,20 @@ class _Checker:
             self.known(f"outputs[{index}].value", "value that is made", port.value, made)
             if self.values[port.value].device != manifest.topology.host:
                 raise self.fail(f"outputs[{index}].value", f"{port.value!r} is not on the host")
+
+    def check_signature(self) -> None:
+        """Every input stands in the signature once, and what it returns are outputs."""
+        signature = self.manifest.signature
+        if signature is None:
+            return
+        names = self.unique("signature.args", signature.inputs())
+        inputs = {port.name for port in self.manifest.inputs}
+        if names != inputs:
+            odd = min(names ^ inputs)
+            raise self.fail("signature.args", f"{odd!r} is an input of the program or of the module, but not of both")
+        outputs = {port.name for port in self.manifest.outputs}
+        for name in leaves(signature.result):
+            self.known("signature.result", "output", name, outputs)
 
     def check_step(self, place: str, step: Step, made: dict[str, str | None], before: dict[str, set[str]]) -> None:
         """Checks one step against what the steps before it `made`; `before` maps each to all that precede it."""

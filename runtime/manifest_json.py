@@ -10,6 +10,8 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.jsonread import JsonObject, canonical_json, parse_json
 from gimlet.runtime.manifest import (
+    ENGINES_SCHEMA,
+    OLDEST_SCHEMA,
     SCHEMA,
     BufferEntry,
     DeviceEntry,
@@ -30,6 +32,7 @@ from gimlet.runtime.manifest import (
     Variant,
 )
 from gimlet.runtime.manifest_check import check_manifest
+from gimlet.runtime.signature import Signature, signature_from_json, signature_to_json
 from gimlet.runtime.tensors import TensorSpec
 
 MANIFEST = "manifest.json"
@@ -44,6 +47,8 @@ def write_manifest(manifest: Manifest) -> bytes:
 def _plain(data: Any) -> Any:
     if isinstance(data, Expr):
         return str(data)
+    if isinstance(data, Signature):
+        return signature_to_json(data)
     if isinstance(data, DimRange):
         return [data.minimum, data.optimum, data.maximum]
     if is_dataclass(data):
@@ -63,7 +68,7 @@ def read_manifest(text: bytes, where: str = MANIFEST) -> Manifest:
     something that does not exist, or a schema that this version does not read.
     """
     root = parse_json(text, where)
-    _check_schema(root)
+    schema = _schema_of(root)
     manifest = Manifest(
         producer=_texts(root.object("producer")),
         model=_model(root.object("model")),
@@ -78,6 +83,7 @@ def read_manifest(text: bytes, where: str = MANIFEST) -> Manifest:
         states=tuple(_state(item) for item in root.objects("states")),
         placement=_placement(root.object("placement")),
         costs=root.plain("costs"),
+        signature=_signature(root, schema),
         files=read_files(root.object("files")),
     )
     root.done()
@@ -85,17 +91,23 @@ def read_manifest(text: bytes, where: str = MANIFEST) -> Manifest:
     return manifest
 
 
-def _check_schema(root: JsonObject) -> None:
+def _schema_of(root: JsonObject) -> int:
     schema = root.integer("schema", minimum=1)
-    if schema == SCHEMA:
-        return
+    if OLDEST_SCHEMA <= schema <= SCHEMA:
+        return schema
     made_by = "a newer version"
     if "producer" in root and "gimlet" in (producer := root.object("producer")):
         made_by = f"gimlet {producer.text('gimlet')}"
     raise root.error(
         "schema",
-        f"this bundle has format {schema}, and this version reads format {SCHEMA}; use {made_by} or newer to run it",
+        f"this bundle has format {schema}, and this version reads formats {OLDEST_SCHEMA} to {SCHEMA}; "
+        f"use {made_by} or newer to run it",
     )
+
+
+def _signature(root: JsonObject, schema: int) -> Signature | None:
+    item = root.optional_object("signature") if schema > 1 else None
+    return None if item is None else signature_from_json(item)
 
 
 def _texts(item: JsonObject) -> dict[str, str]:
@@ -274,8 +286,8 @@ def read_engines(text: bytes, where: str) -> dict[str, FileEntry]:
     """The table of `engines.json`. InputError where it is malformed."""
     root = parse_json(text, where)
     schema = root.integer("schema", minimum=1)
-    if schema != SCHEMA:
-        raise InputError(f"format {schema}; this version reads format {SCHEMA}", where=where)
+    if schema != ENGINES_SCHEMA:
+        raise InputError(f"format {schema}; this version reads format {ENGINES_SCHEMA}", where=where)
     engines = read_files(root.object("files"))
     root.done()
     return engines
@@ -283,4 +295,4 @@ def read_engines(text: bytes, where: str) -> dict[str, FileEntry]:
 
 def write_engines(engines: Mapping[str, FileEntry]) -> bytes:
     """The canonical text of `engines.json`."""
-    return canonical_json({"schema": SCHEMA, "files": _plain(dict(engines))})
+    return canonical_json({"schema": ENGINES_SCHEMA, "files": _plain(dict(engines))})

@@ -2,6 +2,7 @@
 
     program = gimlet.load("m.gimlet")
     outputs = program(x=array)                 # {"y": array}
+    outputs = program(array, mask=other)       # as the PyTorch module was called: what it returned, of arrays
     future = program.submit(x=array)           # several may be in flight
 
 A `Program` may be called from several threads. Inputs are read until the call returns (or the future is done);
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,8 @@ class Program:
             raise InputError("inputs and outputs are not in host memory", where=manifest.topology.host)
         schedule = build_schedule(manifest, memories)
         self._checker = InputChecker(self.inputs, manifest.dims)
+        self._signature = manifest.signature
+        self._keywords_only = self._signature is not None and self._signature.has_only_keywords()
         variants: dict[str, tuple[LoadedVariant, ...]] = {name: item.variants for name, item in segments.items()}
         self._machinery = Machinery(
             schedule=schedule,
@@ -100,8 +103,26 @@ class Program:
             for name, item in self._segments.items()
         )
 
-    def __call__(self, /, **inputs: Any) -> dict[str, np.ndarray]:
-        """Runs the program once. An input whose name is no Python name is passed as `**{"input.1": array}`.
+    def __call__(self, /, *args: Any, **inputs: Any) -> Any:
+        """Runs the program once: as the PyTorch module was called that it was compiled from, or by the inputs' names.
+
+        The first where there are positional arguments, or the module was traced without any: nested containers of
+        arrays (or of anything with `__array__` or `__dlpack__`) go in, and what the module returned comes out, with
+        arrays for tensors and dicts for objects with fields. Otherwise as `run`.
+
+        InputError as for `run`, and for arguments of another structure than those that the module was traced with.
+        """
+        if not args and not self._keywords_only:
+            return self.run(inputs)
+        if self._signature is None:
+            raise InputError(
+                "positional arguments, and the bundle does not say how its model was called",
+                hint=f"give the inputs by name: {', '.join(spec.name for spec in self.inputs) or 'there are none'}",
+            )
+        return self._signature.returned(self.run(self._signature.feeds(args, inputs)))
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Runs the program once: arrays by the names of its inputs, to arrays by the names of its outputs.
 
         InputError for inputs of the wrong name, type or shape, or values that a segment's framework refuses.
         """
@@ -123,15 +144,22 @@ class Program:
             trace.add(PROGRAM_TRACK, "run", start, perf_counter_ns())
         return outputs
 
-    def submit(self, /, **inputs: Any) -> Future[dict[str, np.ndarray]]:
-        """Runs the program on another thread. At most `inflight` requests of `load` run at once; others wait."""
+    def submit(self, /, *args: Any, **inputs: Any) -> Future[Any]:
+        """As a call, on another thread. At most `inflight` requests of `load` run at once; others wait."""
+        return self._submit(self, *args, **inputs)
+
+    def submit_run(self, inputs: Mapping[str, Any]) -> Future[dict[str, np.ndarray]]:
+        """As `run`, on another thread, like `submit`."""
+        return self._submit(self.run, inputs)
+
+    def _submit(self, function: Callable[..., Any], /, *args: Any, **inputs: Any) -> Future[Any]:
         with self._lock:
             self._check_open()
             if self._requests is None:
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._requests = ThreadPoolExecutor(self._inflight, thread_name_prefix="gimlet-request")
-            return self._requests.submit(self, **inputs)
+            return self._requests.submit(function, *args, **inputs)
 
     def _new_frame(self) -> Frame:
         self._check_open()

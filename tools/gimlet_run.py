@@ -77,7 +77,7 @@ def gimlet_run(
     with load(bundle, emulate_missing=emulate_missing, verify_hashes=verify_hashes, inflight=inflight) as program:
         arrays = _complete(program, given, seed, is_random=is_random)
         if repeat > 1:
-            program(**arrays)
+            program.run(arrays)
         if profile is not None:
             program.trace = Trace()
         outputs, timing = _timed(program, arrays, repeat, inflight)
@@ -144,13 +144,13 @@ def _timed(
         outputs: dict[str, np.ndarray] = {}
         for _ in range(repeat):
             begin = perf_counter()
-            outputs = program(**arrays)
+            outputs = program.run(arrays)
             latencies.append(perf_counter() - begin)
         return outputs, Timing(tuple(latencies), perf_counter() - start)
 
     def request() -> Any:
         begin = perf_counter()
-        future = program.submit(**arrays)
+        future = program.submit_run(arrays)
         future.add_done_callback(lambda _: latencies.append(perf_counter() - begin))
         return future
 

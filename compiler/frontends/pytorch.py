@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.utils._pytree import tree_map_only
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 
+from gimlet.compiler.frontends.call_tree import signature_of, without_constant_outputs
+from gimlet.compiler.frontends.experts import experts_as_one_op
+from gimlet.compiler.frontends.experts_onnx import lower_experts
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.quiet import quiet_torch
+from gimlet.compiler.signature_ir import write_signature
 from gimlet.dialects.onnx import shape_of
 from gimlet.dialects.onnx.attributes import ints_attr
 from gimlet.dialects.onnx.ir_types import symbol_of
@@ -41,9 +46,9 @@ def export_program(
             f"{type(model).__name__} needs example inputs", hint="give args=(…), as for torch.export.export"
         )
     try:
-        with quiet_torch(), torch.no_grad():
+        with quiet_torch(), torch.no_grad(), experts_as_one_op(model):
             return torch.export.export(
-                model.eval(), tuple(args or ()), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
+                model.eval(), *_contiguous(args or (), kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
             )
     except _EXPORT_ERRORS as error:
         raise InputError(
@@ -58,7 +63,7 @@ def import_program(program: ExportedProgram, dynamic_shapes: Any, ctx: GimletCon
     try:
         with quiet_torch(), torch.no_grad():
             exported = torch.onnx.export(
-                program,
+                without_constant_outputs(program),
                 dynamo=True,
                 dynamic_shapes=dynamic_shapes,
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.
@@ -72,10 +77,18 @@ def import_program(program: ExportedProgram, dynamic_shapes: Any, ctx: GimletCon
         ) from error
     if exported is None:
         raise InputError("PyTorch's ONNX exporter returned nothing")
+    lower_experts(exported.model)
+    signature = signature_of(program, exported.model)
     module = to_module(exported.model, ctx)
+    write_signature(module, signature)
     if bounds := _bounds(program, module):
         module.attributes[DIM_BOUNDS] = DictionaryAttr({name: ints_attr(bound) for name, bound in bounds.items()})
     return module
+
+
+def _contiguous(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs without gaps in memory: of a slice, torch.export excludes the size that it was sliced from."""
+    return tree_map_only(torch.Tensor, torch.Tensor.contiguous, (tuple(args), dict(kwargs)))
 
 
 def _summary(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import CheckError, GimletError, InputError
 from gimlet.runtime.manifest import Manifest, Variant
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-1.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-2.gimlet"
 FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
 
@@ -32,9 +32,10 @@ def rewrite(bundle: Path, change: Callable[[str], str]) -> None:
     (bundle / "manifest.sha256").write_text(hashlib.sha256(text.encode()).hexdigest() + "\n")
 
 
-def test_a_bundle_of_the_first_format_runs():
+@pytest.mark.parametrize("golden", sorted(GOLDEN.parent.glob("*.gimlet")), ids=lambda path: path.name)
+def test_a_bundle_of_each_format_runs(golden: Path):
     x = np.array([[-1, 0, 1, 2]], np.float32)
-    with gimlet.load(GOLDEN, verify_hashes=True) as program:
+    with gimlet.load(golden, verify_hashes=True) as program:
         np.testing.assert_array_equal(program(x=x)["z"], np.maximum(x, 0) + np.array([1, 2, 3, 4], np.float32))
 
 
@@ -134,11 +135,11 @@ def test_a_forged_path_is_refused_when_the_manifest_is_read(bundle: Path):
 
 def test_a_newer_format_says_which_version_reads_it(bundle: Path):
     def newer(text: str) -> str:
-        data = json.loads(text) | {"schema": 2, "producer": {"gimlet": "9.1.0"}}
+        data = json.loads(text) | {"schema": 3, "producer": {"gimlet": "9.1.0"}}
         return json.dumps(data)
 
     rewrite(bundle, newer)
-    with pytest.raises(InputError, match=r"format 2, and this version reads format 1; use gimlet 9\.1\.0 or newer"):
+    with pytest.raises(InputError, match=r"format 3, and this version reads formats 1 to 2; use gimlet 9\.1\.0"):
         open_bundle(bundle)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest_json import read_engines, read_manifest, write_manifest
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-1.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-2.gimlet"
 TEXT = (GOLDEN / "manifest.json").read_bytes()
 
 
@@ -37,7 +37,7 @@ def test_what_was_read_is_written_again_byte_for_byte():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 2, r"schema: this bundle has format 2, .* use gimlet 0\.1\.0 or newer"),
+        ("schema", 3, r"schema: this bundle has format 3, .* use gimlet 0\.1\.0 or newer"),
         ("schema", "1", r"schema: expected an integer of at least 1, found \"1\""),
         ("schema", ..., r"schema: is missing"),
         ("steps", ..., r"steps: is missing"),
@@ -74,6 +74,15 @@ def test_what_was_read_is_written_again_byte_for_byte():
         ("outputs.0.value", "y@gpu0", r"outputs\[0\]\.value: 'y@gpu0' is not on the host"),
         ("inputs.0.value", "nothing", r"inputs\[0\]\.value: there is no value 'nothing'"),
         ("buffers.0.device", "tpu0", r"buffers\[0\]\.device: there is no device 'tpu0'"),
+        ("signature.args", [], r"signature\.parameters: 1 names for 0 arguments"),
+        ("signature.args.0.tensor", "y", r"signature\.args: 'x' is an input .* but not of both"),
+        ("signature.kwargs", {"tensor": "x"}, r"signature\.kwargs: expected a dict"),
+        ("signature.kwargs.dict.0.key", None, r"dict\[0\]\.key: expected a string or an integer"),
+        ("signature.kwargs.dict.0.key", "options", r"dict\[1\]\.key: expected .* that is not taken"),
+        ("signature.kwargs.dict.1.value.list.0.constant", [], r"expected a string, a number, true, false or null"),
+        ("signature.result.record.0.value.tuple.0.tensor", "q", r"signature\.result: there is no output 'q'"),
+        ("signature.result", {"set": []}, r"signature\.result\.set: is no kind of tree"),
+        ("signature.result", {"tuple": [], "list": []}, r"signature\.result\.?: a tree has one of .*, not 2 keys"),
         (
             "states",
             [{"id": "kv", "dtype": "float32", "shape": None, "device": "cpu", "capacity": 8}],
@@ -84,6 +93,20 @@ def test_what_was_read_is_written_again_byte_for_byte():
 def test_a_wrong_entry_is_named(path: str, value: Any, message: str):
     with pytest.raises(InputError, match=message):
         read_manifest(changed(path, value))
+
+
+def test_a_manifest_of_the_format_before():
+    old = read_manifest((GOLDEN.parent / "schema-1.gimlet" / "manifest.json").read_bytes())
+    assert old.signature is None
+    assert read_manifest(write_manifest(old)) == old
+
+
+def test_a_signature_that_nests_too_deeply():
+    tree: Any = {"constant": None}
+    for _ in range(65):
+        tree = {"list": [tree]}
+    with pytest.raises(InputError, match="is nested deeper than 64"):
+        read_manifest(changed("signature.result", tree))
 
 
 def test_a_file_with_a_backslash_in_its_path_is_refused():
