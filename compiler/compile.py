@@ -19,7 +19,8 @@ from xdsl.passes import ModulePass
 from gimlet.compiler.bounds import merge_bounds, read_bounds, resolve_axes, write_bounds
 from gimlet.compiler.bundle import BundleWriter, check_target
 from gimlet.compiler.collection import rare_collection
-from gimlet.compiler.instruments import Instrument, module_text, observe
+from gimlet.compiler.instruments import Instrument, observe
+from gimlet.compiler.ir_text import module_text
 from gimlet.compiler.lowering import BuildFailure, Lowering
 from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
 from gimlet.compiler.options import PHASES, CompileOptions

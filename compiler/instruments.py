@@ -9,7 +9,6 @@ An instrument is told before and after each pass. What it does itself is not cou
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +17,8 @@ from pathlib import Path
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
-from xdsl.printer import Printer
 
+from gimlet.compiler.ir_text import module_text
 from gimlet.runtime.errors import UsageError
 
 
@@ -184,13 +183,6 @@ class DumpIr(Instrument):
             path.write_text(text)
         except OSError as error:
             raise UsageError(f"the IR cannot be written: {error.strerror or error}", where=str(path)) from error
-
-
-def module_text(module: ModuleOp) -> str:
-    """The IR as text, ending in a newline."""
-    stream = io.StringIO()
-    Printer(stream=stream).print_op(module)
-    return stream.getvalue() + "\n"
 
 
 def _count(module: ModuleOp) -> int:

@@ -228,7 +228,7 @@ def _share(text: str) -> float:
 
 def print_phase(compilation: Compilation, request: Request) -> None:
     """The IR after a phase, on standard output or into the file that -o names."""
-    from gimlet.compiler.instruments import module_text
+    from gimlet.compiler.ir_text import module_text
 
     # `lower` and `emit` leave the IR as it is after `split`.
     compilation.run_to("split" if request.to == "lower" else request.to or "split")

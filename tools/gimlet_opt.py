@@ -13,19 +13,17 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 from xdsl.passes import ModulePass
-from xdsl.universe import Universe
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError, VerifyException
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from gimlet.compiler.diagnostics import BUGS, CompilerBug, bug_of
 from gimlet.compiler.instruments import DumpIr, Instrument, Statistics, Timing, observe
-from gimlet.compiler.plugins import load_plugin
-from gimlet.dialects.context import GimletContext
+from gimlet.compiler.ir_text import Toolbox
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.passes.registry import PASSES
 from gimlet.runtime.errors import GimletError
@@ -63,16 +61,10 @@ class GimletOptMain(xDSLOptMain):
         self.available_frontends["mlir"] = self._parse_mlir
 
     def setup_pipeline(self) -> None:
-        plugins = [load_plugin(path) for path in self.args.load]
-        for plugin in plugins:
-            self.available_passes.update({name: partial(_same, item) for name, item in plugin.passes.items()})
+        toolbox = Toolbox.of(self.args.load)
+        self.available_passes.update(toolbox.passes)
         super().setup_pipeline()
-        self.ctx = GimletContext(self.ctx.allow_unregistered, services={"placement": _place})
-        dialects = Universe.get_multiverse().all_dialects | GIMLET_UNIVERSE.all_dialects
-        for plugin in plugins:
-            dialects = dialects | {name: partial(_same, item) for name, item in plugin.dialects.items()}
-        for name, factory in dialects.items():
-            self.ctx.register_dialect(name, factory)
+        self.ctx = toolbox.context(self.ctx.allow_unregistered)
         self.instruments: list[Instrument] = []
         if self.args.timing:
             self.instruments.append(Timing())
@@ -155,17 +147,6 @@ _HELP: dict[str, str] = {
     "dump_ir": "write the IR before the first pass and after each into this folder",
     "dump_ir_changed": "with --dump-ir, leave out what a pass did not change",
 }
-
-
-def _same(found: Any) -> Any:
-    return found
-
-
-def _place(module: ModuleOp, ctx: GimletContext, **options: Any) -> None:
-    """The placement service, loaded when a pass asks for it: its solver takes longer to import than most runs take."""
-    from gimlet.compiler.placement.service import make_service
-
-    make_service()(module, ctx, **options)
 
 
 def _fail(message: str, code: int) -> int:
