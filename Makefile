@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test test-full fuzz gpu-test check lint types layers docs wheel bench format update-checks support-matrix update-constraints clean
+.PHONY: help env demo test test-full onnx-suite fuzz gpu-test check lint types layers docs wheel bench format update-checks support-matrix update-constraints clean
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.gimlet-installed
@@ -52,6 +52,9 @@ test: $(STAMP) ## what every change must pass: at most 5 minutes on two cores
 test-full: $(STAMP) ## test, and the long suites
 	$(PYTEST) -m 'not gpu'
 	$(LIT)
+
+onnx-suite: $(STAMP) ## ONNX's backend tests through the compiler, the table in docs/onnx-coverage.md (part of test-full)
+	$(BIN)/python -m tests.onnx_suite --jobs $(JOBS) --write
 
 fuzz: $(STAMP) ## the property tests on new random examples, round after round, until one fails or you interrupt
 	while $(PYTEST) -m 'hypothesis and not gpu' --hypothesis-profile=fuzz; do :; done; exit 1

@@ -25,7 +25,15 @@ from gimlet.runtime.errors import GimletError, InputError
 
 _PHASE_ATTR: Final = "gimlet.phase"
 
-NORMALIZE: Final = ("infer-shapes", "fold-constants", "canonicalize-onnx", "cse", "dce", "infer-shapes")
+NORMALIZE: Final = (
+    "inline-functions",
+    "infer-shapes",
+    "fold-constants",
+    "canonicalize-onnx",
+    "cse",
+    "dce",
+    "infer-shapes",
+)
 SPLIT: Final = ("outline-segments", "insert-transfers", "assign-buffers")
 
 

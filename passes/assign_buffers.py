@@ -220,13 +220,16 @@ class _Assignment:
 
 
 def bytes_of(type_: Attribute) -> Expr | None:
-    """The bytes that a value takes in memory; None if that is not an expression over known dimensions."""
+    """The bytes that a value takes in memory; None if that is not an expression over known dimensions.
+
+    None as well for elements of less than a byte: how many share one differs between the frameworks, so each allocates.
+    """
     if isinstance(type_, StateType):
         dims: tuple[Expr, ...] | None = tuple(Expr.const(size) for size in type_.capacity_shape)
         element = element_of(type_.tensor)
     else:
         dims, element = dims_of(type_), element_of(type_)
-    if dims is None or element is None or not element.bits:
+    if dims is None or element is None or element.bits < 8:
         return None
     bits = Expr.const(element.bits)
     for dim in dims:

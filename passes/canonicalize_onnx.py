@@ -149,7 +149,7 @@ def plain_cast(op: OnnxOp) -> OnnxOp | None:
     element = element_of(op.operands[1].type)
     if element is None:
         return None
-    attributes = {"to": element.code}
+    attributes = {"to": element.code, "saturate": op.properties.get("saturate")}
     cast = ops.Cast.make(op.operands[:1], op.result_types, attributes, opset=opset_in_force(op, ""))
     cast.location = op.location
     Rewriter.insert_op(cast, InsertPoint.before(op))

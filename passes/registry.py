@@ -9,6 +9,7 @@ from importlib import import_module
 from xdsl.passes import ModulePass
 
 PASSES: dict[str, str] = {
+    "inline-functions": "gimlet.passes.inline_functions:InlineFunctionsPass",
     "infer-shapes": "gimlet.passes.infer_shapes:InferShapesPass",
     "fold-constants": "gimlet.passes.fold_constants:FoldConstantsPass",
     "canonicalize-onnx": "gimlet.passes.canonicalize_onnx:CanonicalizeOnnxPass",

@@ -28,6 +28,7 @@ from gimlet.runtime.executors.base import (
 )
 from gimlet.runtime.inputs import Signature
 from gimlet.runtime.manifest import DimRange
+from gimlet.runtime.packed import BITS
 from gimlet.runtime.schedule import CopyStep, LaunchStep, Place, PlaceKind, Schedule
 from gimlet.runtime.tensors import nbytes
 from gimlet.runtime.transports.base import Transport
@@ -108,9 +109,11 @@ class ShapePlan:
         """Fills in the memory that stays the same from run to run, and stand-ins for what every run brings."""
         given: dict[int, np.ndarray] = {}
         for position, place in enumerate(self._schedule.inputs):
-            dtype = self._schedule.places[place].spec.numpy_type
+            spec = self._schedule.places[place].spec
+            dtype = spec.numpy_type
             shape = signature[position]
-            if nbytes(dtype, shape) <= SMALL_BYTES and not dtype.hasobject:
+            # What an executor converts when it is bound is bound for every run.
+            if nbytes(dtype, shape) <= SMALL_BYTES and not dtype.hasobject and spec.dtype not in BITS:
                 given[place] = alloc_host(dtype, shape)
                 self._small_inputs.append((given[place], position))
             else:

@@ -19,7 +19,11 @@ from enum import Enum
 
 from gimlet.runtime.executors.base import HOST_MEMORY
 from gimlet.runtime.manifest import Launch, Manifest, Transfer
+from gimlet.runtime.packed import BITS
 from gimlet.runtime.tensors import STRING, TensorSpec, symbol_of
+
+# Strings, and elements of less than a byte: what they take in the executor's memory is the executor's to say.
+_OF_ANY_SIZE = frozenset({STRING, *BITS})
 
 
 class PlaceKind(Enum):
@@ -146,7 +150,9 @@ class _Builder:
                 self.place_of[name] = self.place_of[first]
                 continue
             spec = value.spec
-            is_open = spec.shape is None or None in spec.shape or not spec.symbols <= known or spec.dtype == STRING
+            is_open = (
+                spec.shape is None or None in spec.shape or not spec.symbols <= known or spec.dtype in _OF_ANY_SIZE
+            )
             kind = (
                 PlaceKind.INPUT
                 if name in inputs

@@ -11,13 +11,13 @@ import onnx_ir as ir
 from google.protobuf.json_format import ParseError as JsonParseError
 from google.protobuf.message import DecodeError
 from google.protobuf.text_format import ParseError as TextParseError
-from onnx_ir.passes.common import InlinePass
 from onnx_ir.serde import SerdeError
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import VerifyException
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
+from gimlet.dialects.onnx.proto import from_proto as model_from_proto
 from gimlet.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,14 +55,8 @@ def from_proto(proto: onnx.ModelProto, where: str) -> ir.Model:
             where=where,
             hint="it is cut short, or too old: export it again",
         )
-    if proto.graph.sparse_initializer:
-        raise InputError(
-            f"weight {proto.graph.sparse_initializer[0].values.name!r} is sparse, which is not supported",
-            where=where,
-            hint="store it as a dense tensor",
-        )
     try:
-        return ir.from_proto(proto)
+        return model_from_proto(proto)
     except (SerdeError, ValueError, NotImplementedError) as error:
         reason = str(_cause(error)).strip().partition("\n")[0]
         raise InputError(
@@ -77,12 +71,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def to_module(model: ir.Model, ctx: GimletContext, data_roots: Iterable[Path] = ()) -> ModuleOp:
-    """The verified module of a model, with the model's own functions inlined.
-
-    InputError names the first node that does not fit its operator's schema.
-    """
-    if model.functions:
-        InlinePass()(model)
+    """The verified module of a model. InputError names the first node that does not fit its operator's schema."""
     module = import_model(model, ctx, data_roots=data_roots)
     check(module)
     return module

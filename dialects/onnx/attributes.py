@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from xdsl.dialects.builtin import (
@@ -93,12 +93,29 @@ class WeightAttr(ParametrizedAttribute):
 
 @irdl_attr_definition
 class SparseAttr(ParametrizedAttribute):
-    """A sparse tensor: the values that are not zero, their indices as ONNX gives them, and the dense type."""
+    """A sparse tensor: the values that are not zero, their indices as ONNX gives them, and the dense type.
+
+    `#onnx.sparse_tensor<dense<[1.0, 2.0]> : tensor<2xf32>, dense<[3, 7]> : tensor<2xi64>, tensor<3x3xf32>>`
+    """
 
     name = "onnx.sparse_tensor"
     values: Attribute = param_def()
     indices: Attribute = param_def()
     type: TensorType[Attribute] = param_def()
+
+    def verify(self) -> None:
+        if kind_of(self.values) != "tensor" or kind_of(self.indices) != "tensor":
+            raise VerifyException("the values and indices of onnx.sparse_tensor are tensors")
+        values, indices = _type_of(self.values), _type_of(self.indices)
+        if values.element_type != self.type.element_type or indices.element_type != i64:
+            raise VerifyException(
+                f"{self.type} has values of its element type and indices of i64, not {values} and {indices}"
+            )
+        count = values.get_shape()
+        if len(count) != 1 or indices.get_shape() not in (count, (*count, len(self.type.get_shape()))):
+            raise VerifyException(f"{self.type} has one index for each value, not {indices} for {values}")
+        if any(size < 0 for size in self.type.get_shape()):
+            raise VerifyException(f"a sparse tensor has fixed dimensions, not {self.type}")
 
 
 @irdl_attr_definition
@@ -117,6 +134,12 @@ class ReferenceAttr(Data[tuple[str, str]]):
     def print_parameter(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
             printer.print_list(self.data, printer.print_string_literal)
+
+
+def _type_of(tensor: Attribute) -> TensorType[Attribute]:
+    if not isinstance(tensor, DenseIntOrFPElementsAttr | StringsAttr | RawAttr | WeightAttr):
+        raise TypeError("a tensor attribute has a type")
+    return cast(TensorType[Attribute], tensor.type)
 
 
 InlineTensor: TypeAlias = DenseIntOrFPElementsAttr | StringsAttr | RawAttr

@@ -12,23 +12,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, IntegerAttr, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 from xdsl.traits import IsTerminator
 
-from gimlet.dialects.onnx.attributes import WeightAttr, python_value, tensor_value, texts_of
+from gimlet.dialects.onnx.attributes import SparseAttr, WeightAttr, python_value, tensor_value, text_of, texts_of
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp
-from gimlet.dialects.onnx.importer import FUNCTION, IR_VERSION, MODEL, QUANTIZATION, QUANTIZATION_META
+from gimlet.dialects.onnx.importer import (
+    FUNCTION,
+    INPUTS,
+    IR_VERSION,
+    MODEL,
+    PHASE,
+    QUANTIZATION,
+    QUANTIZATION_META,
+    TRAINING,
+)
 from gimlet.dialects.onnx.ir_types import attribute_to_ir, type_to_ir
 from gimlet.dialects.onnx.ir_weights import inline_tensor, tensor_of
 from gimlet.dialects.onnx.names import declared_name, proposed_name, value_name
 from gimlet.dialects.onnx.op import OnnxOp
-from gimlet.dialects.onnx.provenance import METADATA, SCOPE_KEY, scope_of
+from gimlet.dialects.onnx.proto import TRAINING_META, disguise
+from gimlet.dialects.onnx.provenance import (
+    DOC,
+    GRAPH_METADATA,
+    METADATA,
+    RESULTS,
+    SCOPE_KEY,
+    SUBGRAPHS,
+    add_notes,
+    scope_of,
+)
+from gimlet.dialects.onnx.sparse import dense_tensor, sparse_proto
 from gimlet.dialects.onnx.types import dims_of, dtype_of
 from gimlet.dialects.onnx.values import constant_value
 from gimlet.dialects.onnx.verify import OPSETS
-from gimlet.dialects.onnx.weights import Weight
+from gimlet.dialects.onnx.weights import Weight, WeightStore
 from gimlet.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,14 +82,17 @@ def export_block(
 
 
 def export_module(module: ModuleOp, ctx: GimletContext) -> ir.Model:
-    """The model of a module of ONNX operations. InputError if there is no `@main`."""
+    """The model of a module of ONNX operations, as it was imported if nothing changed: names, types, texts and all.
+
+    `proto.to_proto` makes the protobuf. InputError if there is no `@main`.
+    """
     functions = {op.sym_name.data: op for op in module.body.block.ops if isinstance(op, FuncOp)}
     if "main" not in functions:
         raise InputError("the module has no function @main", hint="is this a model that was imported?")
     main = functions.pop("main")
     opsets = read_opsets(module)
     version = module.attributes.get(IR_VERSION)
-    exporter = _Exporter(ctx, opsets)
+    exporter = _Exporter(ctx, opsets, faithful=True, types=module.attributes.get(PHASE) == StringAttr("import"))
     model = exporter.model(
         main.body.block,
         function_inputs(main),
@@ -81,7 +104,24 @@ def export_module(module: ModuleOp, ctx: GimletContext) -> ir.Model:
         exported = exporter.function(function)
         model.functions[exported.identifier()] = exported
     _add_facts(model, module, exporter.by_name)
+    _add_default_inputs(model.graph, main)
+    for value, attributes in zip(model.graph.inputs, main.arg_attrs or (), strict=False):
+        add_notes(value, attributes.data)
+    for value, attributes in zip(model.graph.outputs, main.res_attrs or (), strict=False):
+        add_notes(value, attributes.data)
     return model
+
+
+def _add_default_inputs(graph: ir.Graph, main: FuncOp) -> None:
+    """Inputs that have initializers, which are constants in the IR, are inputs again in the place where they were."""
+    names = main.attributes.get(INPUTS)
+    order: list[str] = [] if names is None else python_value(names)
+    inputs = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
+    if order:
+        kept = [inputs[name] for name in order if name in inputs]
+        rest = [value for value in graph.inputs if value.name not in order]
+        graph.inputs.clear()
+        graph.inputs.extend([*kept, *rest])
 
 
 def export_without_weights(function: FuncOp, opsets: Mapping[str, int]) -> tuple[ir.Model, dict[SSAValue, ir.Value]]:
@@ -129,6 +169,9 @@ def _add_facts(model: ir.Model, module: ModuleOp, values: Mapping[str, ir.Value]
     version = module.attributes.get("onnx.model_version")
     model.model_version = python_value(version) if version is not None else None
     model.metadata_props.update(texts_of(module.attributes.get(METADATA)))
+    if (training := module.attributes.get(TRAINING)) is not None:
+        model.meta[TRAINING_META] = python_value(training)
+    model.graph.metadata_props.update(texts_of(module.attributes.get(GRAPH_METADATA)))
     annotations = module.attributes.get(QUANTIZATION)
     for name, annotation in annotations.data.items() if isinstance(annotations, DictionaryAttr) else ():
         if name in values:
@@ -136,7 +179,10 @@ def _add_facts(model: ir.Model, module: ModuleOp, values: Mapping[str, ir.Value]
 
 
 class _Exporter:
-    def __init__(self, ctx: GimletContext | None, opsets: Mapping[str, int]) -> None:
+    def __init__(
+        self, ctx: GimletContext | None, opsets: Mapping[str, int], *, faithful: bool = False, types: bool = False
+    ) -> None:
+        """`faithful` keeps what frameworks do without: sparse storage, texts, scopes of weights; `types` types."""
         self.ctx = ctx
         self.opsets = dict(opsets)
         self.values: dict[SSAValue, ir.Value] = {}
@@ -145,6 +191,8 @@ class _Exporter:
         self.initializers: list[ir.Value] = []
         self.by_key: dict[str, ir.Value] = {}
         self.in_function = False
+        self.faithful = faithful
+        self.types = types
 
     def model(self, block: Block, inputs: NamedValues, outputs: NamedValues, name: str, ir_version: int) -> ir.Model:
         for input_name, value in inputs:
@@ -165,7 +213,7 @@ class _Exporter:
         facts = function.attributes.get(FUNCTION)
         if not isinstance(facts, DictionaryAttr):
             raise InputError(f"@{function.sym_name.data} is not a function of an ONNX model", hint="inline it")
-        exporter = _Exporter(self.ctx, read_opsets(function))
+        exporter = _Exporter(self.ctx, read_opsets(function), faithful=self.faithful, types=self.types)
         exporter.in_function = True
         for name, value in function_inputs(function):
             exporter._define(value, name)
@@ -180,13 +228,16 @@ class _Exporter:
             attributes += [attribute_to_ir(name, value) for name, value in defaults.data.items()]
         graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=exporter.opsets, name=function.sym_name.data)
         overload = texts.get("overload", "")
-        return ir.Function(texts["domain"], texts["name"], overload, graph=graph, attributes=attributes)
+        exported = ir.Function(texts["domain"], texts["name"], overload, graph=graph, attributes=attributes)
+        add_notes(exported, function.attributes)
+        return exported
 
     def _define(self, value: SSAValue, name: str = "") -> ir.Value:
         """The `onnx_ir` value for one that is defined here, under a name that no other has."""
         name = self._free(name or proposed_name(value))
         # Frameworks infer the types of inner values themselves, and refuse what disagrees with them.
-        inner = self.ctx is not None and isinstance(value, OpResult) and not isinstance(value.op, InitializerOp)
+        made = isinstance(value, OpResult) and not isinstance(value.op, InitializerOp)
+        inner = made and self.ctx is not None and not self.types
         type_, shape = (None, None) if inner else type_to_ir(value.type)
         exported = ir.Value(name=name, type=type_, shape=shape)
         self.values[value] = self.by_name[name] = exported
@@ -215,13 +266,16 @@ class _Exporter:
         exported = self._define(result)
         name = exported.name or ""
         if op.key is None:
-            exported.const_value = inline_tensor(name, tensor_value(op.properties["value"]))
+            exported.const_value = self._inline(name, op)
         else:
             exported.meta[WEIGHT_KEY] = op.key
             self.by_key[op.key] = exported
             if self.ctx is None:
                 return exported
             exported.const_value = tensor_of(name, self.ctx.weights[op.key])
+        if self.faithful:
+            add_notes(exported, {METADATA: op.attributes.get(METADATA, StringAttr(""))})
+            exported.const_value.doc_string = text_of(op.attributes.get(DOC)) or None
         self.initializers.append(exported)
         return exported
 
@@ -242,6 +296,11 @@ class _Exporter:
         inputs = [None if value is None else self._use(value, op.name) for value in op.inputs]
         attributes = self._attributes(op)
         outputs = [ir.Value(name="") if value is None else self._define(value) for value in op.outputs]
+        results = op.attributes.get(RESULTS)
+        texts = results.data if isinstance(results, DictionaryAttr) else {}
+        for value in outputs:
+            if isinstance(said := texts.get(value.name or ""), DictionaryAttr):
+                add_notes(value, said.data)
         metadata = texts_of(op.attributes.get(METADATA))
         if scope := scope_of(op):
             metadata[SCOPE_KEY] = scope
@@ -253,6 +312,7 @@ class _Exporter:
             overload=op.overload if isinstance(op, CustomOp) else "",
             outputs=outputs,
             name=op.node_name,
+            doc_string=text_of(op.attributes.get(DOC)) or None,
             metadata_props=metadata or None,
         )
 
@@ -261,8 +321,13 @@ class _Exporter:
             return [ir.AttrTensor("value", self._constant(op))]
         attributes = [self._attribute(name, value) for name, value in op.onnx_attributes().items()]
         graphs: dict[str, list[ir.Graph]] = {}
+        said = op.attributes.get(SUBGRAPHS)
         for name, region in op.subgraphs.items():
-            graphs.setdefault(name.partition("[")[0], []).append(self._subgraph(name, region))
+            graph = self._subgraph(name, region)
+            if isinstance(said, DictionaryAttr) and isinstance(texts := said.data.get(name), DictionaryAttr):
+                graph.name = text_of(texts.data.get("name")) or graph.name
+                add_notes(graph, texts.data)
+            graphs.setdefault(name.partition("[")[0], []).append(graph)
         for name, members in graphs.items():
             single = name in op.subgraphs
             attributes.append(ir.AttrGraph(name, members[0]) if single else ir.AttrGraphs(name, members))
@@ -270,12 +335,36 @@ class _Exporter:
 
     def _constant(self, op: InitializerOp) -> ir.TensorProtocol:
         if op.key is None:
-            return inline_tensor("", tensor_value(op.properties["value"]))
+            return self._inline("", op)
         return self._stored(op.key, op.results[0].type)
+
+    def _inline(self, name: str, op: InitializerOp) -> ir.TensorProtocol:
+        if op.sparse is None:
+            return inline_tensor(name, tensor_value(op.properties["value"]))
+        if self.faithful:
+            text = disguise(sparse_proto(op.sparse, name, self._store)).encode()
+            return ir.StringTensor([text], shape=ir.Shape([]), name=name)
+        return dense_tensor(op.sparse, name, self._store)
+
+    @property
+    def _store(self) -> WeightStore | None:
+        return None if self.ctx is None else self.ctx.weights
+
+    def _sparse_attribute(self, name: str, value: SparseAttr) -> ir.Attr:
+        if self.faithful:
+            return ir.AttrString(name, disguise(sparse_proto(value, "", self._store)))
+        if name != "sparse_value":
+            raise InputError(f"attribute {name!r} is a sparse tensor, which a segment cannot have")
+        return ir.AttrTensor("value", dense_tensor(value, "", self._store))
 
     def _attribute(self, name: str, value: Attribute) -> ir.Attr:
         if isinstance(value, WeightAttr):
             return ir.AttrTensor(name, self._stored(value.key.data, value.type))
+        if isinstance(value, SparseAttr):
+            return self._sparse_attribute(name, value)
+        if isinstance(value, ArrayAttr) and self.faithful and any(isinstance(item, SparseAttr) for item in value):
+            items = [item for item in value if isinstance(item, SparseAttr)]
+            return ir.AttrStrings(name, [disguise(sparse_proto(item, "", self._store)) for item in items])
         return attribute_to_ir(name, value)
 
     def _stored(self, key: str, type_: Attribute) -> ir.TensorProtocol:
@@ -285,12 +374,17 @@ class _Exporter:
 
     def _subgraph(self, name: str, region: Region) -> ir.Graph:
         block = region.block
+        outer = self.initializers, self.by_key
+        if scoped := self.faithful and not self.in_function:
+            self.initializers, self.by_key = [], dict(self.by_key)
         inputs = [self._define(argument) for argument in block.args]
         nodes = self._nodes(block.ops)
         terminator = block.last_op
         operands = terminator.operands if terminator is not None else ()
         outputs = self._outputs([("", value) for value in operands], nodes, {id(node) for node in nodes})
-        return ir.Graph(inputs, outputs, nodes=nodes, name=name)
+        initializers = self.initializers if scoped else ()
+        self.initializers, self.by_key = outer
+        return ir.Graph(inputs, outputs, nodes=nodes, initializers=initializers, name=name)
 
     def _outputs(self, outputs: NamedValues, nodes: list[ir.Node], own: set[int]) -> list[ir.Value]:
         """The outputs of a graph. What is not made by one of its own nodes, or is an output already, is copied."""
@@ -304,7 +398,7 @@ class _Exporter:
                 self._rename(exported, name)
             exported.type, shape = type_to_ir(value.type)
             # A subgraph's outputs have no names of their own, and are inner values too.
-            exported.shape = shape if name else None
+            exported.shape = shape if name or self.types else None
             used.add(exported)
             results.append(exported)
         return results

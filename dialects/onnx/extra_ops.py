@@ -11,7 +11,7 @@ from xdsl.ir import Attribute, Operation, OpTraits, Region, SSAValue
 from xdsl.traits import IsTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
-from gimlet.dialects.onnx.attributes import attribute_of, kind_of, strings_attr, tensor_attr, text_of
+from gimlet.dialects.onnx.attributes import SparseAttr, attribute_of, kind_of, strings_attr, tensor_attr, text_of
 from gimlet.dialects.onnx.names import named_location, set_value_name
 from gimlet.dialects.onnx.op import (
     ABSENT_INPUTS,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class InitializerOp(OnnxOp):
-    """A constant tensor: `key` names it in the weight store, or `value` holds it where it is small.
+    """A constant tensor: `key` names it in the weight store, or `value` holds it where it is small or sparse.
 
     `%w = onnx.initializer {key = "conv1.weight"} : tensor<64x3x7x7xf32>`
     """
@@ -59,6 +59,19 @@ class InitializerOp(OnnxOp):
         set_value_name(op.results[0], name)
         return op
 
+    @property
+    def sparse(self) -> SparseAttr | None:
+        """The tensor as the model stores it, if that is sparse."""
+        value = self.properties.get("value")
+        return value if isinstance(value, SparseAttr) else None
+
+    @classmethod
+    def from_sparse(cls, value: SparseAttr, name: str = "") -> Self:
+        """A tensor that the model stores sparse; what reads it sees a dense one."""
+        op = cls.create(result_types=[value.type], properties={"value": value})
+        set_value_name(op.results[0], name)
+        return op
+
     @classmethod
     def from_array(cls, array: np.ndarray[Any, Any], name: str = "") -> Self:
         """A small tensor, inline."""
@@ -79,7 +92,7 @@ class InitializerOp(OnnxOp):
                 raise VerifyException("the key of onnx.initializer is a string that is not empty")
             return
         value = self.properties["value"]
-        if kind_of(value) != "tensor":
+        if kind_of(value) not in ("tensor", "sparse_tensor"):
             raise VerifyException(f"the value of onnx.initializer is a tensor, not {value}")
         if value.type != self.results[0].type:  # pyright: ignore[reportAttributeAccessIssue]
             raise VerifyException(f"onnx.initializer of type {self.results[0].type} holds {value.type}")  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,15 +16,25 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAtt
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from gimlet.dialects.onnx.attributes import WeightAttr, int_attr, strings_attr, tensor_attr
+from gimlet.dialects.onnx.attributes import SparseAttr, WeightAttr, int_attr, strings_attr, tensor_attr
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp, YieldOp
 from gimlet.dialects.onnx.ir_types import TypeReader, attribute_from_ir
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES, register_tensor, small_array
 from gimlet.dialects.onnx.names import NAME_ATTR, assign_names, set_value_name
 from gimlet.dialects.onnx.op import ABSENT_INPUTS, ABSENT_OUTPUTS, GRAPHS, SINCE_VERSION, OnnxOp, without_absent
 from gimlet.dialects.onnx.ops import OPERATORS
-from gimlet.dialects.onnx.provenance import METADATA, node_location, user_metadata
+from gimlet.dialects.onnx.proto import TRAINING_META, is_disguised, sparse_of
+from gimlet.dialects.onnx.provenance import (
+    GRAPH_METADATA,
+    METADATA,
+    node_location,
+    notes,
+    notes_of_node,
+    text_dict,
+    user_metadata,
+)
 from gimlet.dialects.onnx.schema import schema_table
+from gimlet.dialects.onnx.sparse import sparse_attr
 from gimlet.dialects.onnx.verify import OPSETS
 from gimlet.runtime.errors import InputError
 
@@ -35,6 +45,9 @@ IR_VERSION = "onnx.ir_version"
 MODEL = "onnx.model"
 FUNCTION = "onnx.function"
 QUANTIZATION = "onnx.quantization"
+INPUTS = "onnx.inputs"
+"""On @main: all inputs of the graph in their order, where some have initializers and so are constants here."""
+TRAINING = "onnx.training_info"
 PHASE = "gimlet.phase"
 DIALECT_VERSION = "gimlet.dialect_version"
 QUANTIZATION_META = "quant_parameter_tensor_names"
@@ -86,7 +99,11 @@ class _Importer:
         if model.model_version:
             attributes["onnx.model_version"] = int_attr(model.model_version)
         if metadata := user_metadata(model.metadata_props):
-            attributes[METADATA] = _text_dict(metadata)
+            attributes[METADATA] = text_dict(metadata)
+        if metadata := user_metadata(graph.metadata_props):
+            attributes[GRAPH_METADATA] = text_dict(metadata)
+        if training := model.meta.get(TRAINING_META):
+            attributes[TRAINING] = strings_attr(training)
         if self.quantization:
             attributes[QUANTIZATION] = DictionaryAttr(self.quantization)
         return attributes | {PHASE: StringAttr("import"), DIALECT_VERSION: int_attr(1)}
@@ -98,9 +115,12 @@ class _Importer:
         results = self._fill(block, graph, self.opsets)
         block.add_op(ReturnOp(*results))
         function_type = (list(block.arg_types), [value.type for value in results])
-        return FuncOp(
+        function = FuncOp(
             "main", function_type, Region(block), arg_attrs=_name_attrs(inputs), res_attrs=_name_attrs(graph.outputs)
         )
+        if len(inputs) < len(graph.inputs):
+            function.attributes[INPUTS] = strings_attr([value.name or "" for value in graph.inputs])
+        return function
 
     def _function(self, function: ir.Function) -> FuncOp:
         block = Block(arg_types=[self.types.type_of(value) for value in function.inputs])
@@ -120,6 +140,7 @@ class _Importer:
         )
         func.attributes[OPSETS] = _opset_attr(opsets)
         func.attributes[FUNCTION] = self._function_attr(function)
+        func.attributes.update(notes(function.doc_string, function.metadata_props))
         return func
 
     def _function_attr(self, function: ir.Function) -> DictionaryAttr:
@@ -143,7 +164,7 @@ class _Importer:
     def _keep_quantization(self, value: ir.Value) -> None:
         annotation = value.meta.get(QUANTIZATION_META)
         if annotation and value.name:
-            self.quantization[value.name] = _text_dict(annotation)
+            self.quantization[value.name] = text_dict(annotation)
 
     def _fill(self, block: Block, graph: ir.Graph, opsets: Mapping[str, int]) -> list[SSAValue]:
         """Adds a graph's initializers and nodes to a block, and returns what its outputs are."""
@@ -171,10 +192,13 @@ class _Importer:
 
     def _initializer(self, value: ir.Value, tensor: ir.TensorProtocol) -> InitializerOp:
         op = self._constant(value.name or "", tensor)
+        op.attributes.update(notes(tensor.doc_string, value.metadata_props))
         self._bind([value], op.results)
         return op
 
     def _constant(self, name: str, tensor: ir.TensorProtocol) -> InitializerOp:
+        if isinstance(tensor, ir.StringTensor | ir.TensorProtoTensor) and (text := _sparse_text(tensor)):
+            return InitializerOp.from_sparse(self._sparse(name, text), name)
         if _is_small(tensor) and (array := small_array(name, tensor, self.data_roots)) is not None:
             return InitializerOp.from_array(array, name)
         key, type_ = register_tensor(self.ctx.weights, name, tensor, self.data_roots)
@@ -185,6 +209,7 @@ class _Importer:
         domain = domain_of(node.domain)
         if domain == "" and node.op_type == "Constant" and (tensor := _large_constant(node)) is not None:
             op: OnnxOp = self._constant(node.outputs[0].name or "", tensor)
+            op.attributes.update(notes(tensor.doc_string, {}))
             self._bind(node.outputs, op.results)
             return op
         inputs = [None if value is None else self._value(value, where) for value in node.inputs]
@@ -208,8 +233,7 @@ class _Importer:
                 regions=list(regions.values()),
             )
         op.location = node_location(node)
-        if node.metadata_props and (metadata := user_metadata(node.metadata_props)):
-            op.attributes[METADATA] = _text_dict(metadata)
+        op.attributes.update(notes_of_node(node))
         self._bind(present, op.results)
         return op
 
@@ -242,6 +266,11 @@ class _Importer:
             elif attribute.type == ir.AttributeType.GRAPHS:
                 for index, graph in enumerate(attribute.as_graphs()):
                     graphs[f"{name}[{index}]"] = self._subgraph(graph, opsets)
+            elif attribute.type == ir.AttributeType.STRING and is_disguised(attribute.value):
+                attributes[name] = self._sparse(f"{node.name or node.op_type}.{name}", attribute.as_string())
+            elif attribute.type == ir.AttributeType.STRINGS and any(map(is_disguised, attribute.as_strings())):
+                texts = attribute.as_strings()
+                attributes[name] = ArrayAttr([self._sparse(f"{node.name or node.op_type}.{name}", t) for t in texts])
             elif attribute.type == ir.AttributeType.TENSOR:
                 attributes[name] = self._tensor_attribute(f"{node.name or node.op_type}.{name}", attribute.as_tensor())
             else:
@@ -253,6 +282,9 @@ class _Importer:
             return tensor_attr(array)
         key, type_ = register_tensor(self.ctx.weights, name, tensor, self.data_roots)
         return WeightAttr(StringAttr(key), type_)
+
+    def _sparse(self, name: str, text: str) -> SparseAttr:
+        return sparse_attr(sparse_of(text), name, self.ctx.weights, self.data_roots)
 
     def _subgraph(self, graph: ir.Graph, opsets: Mapping[str, int]) -> Region:
         block = Block(arg_types=[self.types.type_of(value) for value in graph.inputs])
@@ -290,12 +322,13 @@ def _opset_attr(opsets: Mapping[str, int]) -> DictionaryAttr:
     return DictionaryAttr({domain: int_attr(version) for domain, version in sorted(opsets.items())})
 
 
-def _text_dict(texts: Mapping[str, str]) -> DictionaryAttr:
-    return DictionaryAttr({name: StringAttr(text) for name, text in texts.items()})
-
-
 def _name_attrs(values: Iterable[ir.Value]) -> ArrayAttr[DictionaryAttr]:
-    return ArrayAttr([DictionaryAttr({NAME_ATTR: StringAttr(value.name or "")}) for value in values])
+    return ArrayAttr(
+        [
+            DictionaryAttr({NAME_ATTR: StringAttr(value.name or ""), **notes(value.doc_string, value.metadata_props)})
+            for value in values
+        ]
+    )
 
 
 def _is_sorted(graph: ir.Graph, known: Mapping[ir.Value, SSAValue]) -> bool:
@@ -313,6 +346,15 @@ def _large_constant(node: ir.Node) -> ir.TensorProtocol | None:
         return None
     tensor = attribute.as_tensor()
     return None if _is_small(tensor) else tensor
+
+
+def _sparse_text(tensor: ir.TensorProtocol) -> str:
+    """The disguise of a sparse tensor, or ""."""
+    if tensor.dtype != ir.DataType.STRING or tensor.size != 1:
+        return ""
+    (text,) = tensor.numpy().ravel().tolist()
+    decoded = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return decoded if is_disguised(decoded) else ""
 
 
 def _is_small(tensor: ir.TensorProtocol) -> bool:

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import onnx
 import onnx_ir as ir
+from onnx_ir.serde import (
+    deserialize_type_proto_for_shape,
+    deserialize_type_proto_for_type,
+    serialize_shape_into,
+    serialize_type_into,
+)
 from xdsl.dialects.builtin import (
     ArrayAttr,
     BytesAttr,
@@ -35,11 +42,13 @@ from gimlet.dialects.onnx.attributes import (
     tensor_value,
 )
 from gimlet.dialects.onnx.ir_weights import inline_tensor
+from gimlet.dialects.onnx.proto import disguise, is_disguised, type_of
 from gimlet.dialects.onnx.symbolic import parse_symbolic
 from gimlet.dialects.onnx.types import (
     ANY,
     UNKNOWN_DIM,
     Dim,
+    MapType,
     OptionalType,
     SeqType,
     SparseType,
@@ -130,8 +139,35 @@ def type_from_ir(type_: ir.TypeProtocol | None, dims: Sequence[Dim] | None) -> A
         return OptionalType(type_from_ir(type_.elem_type, dims))
     if type_ is None or int(type_.dtype) == 0:
         return ANY
+    if is_disguised(type_.denotation):
+        return type_from_proto(type_of(type_.denotation or ""))
     tensor = tensor_type(element_by_code(int(type_.dtype)).type, dims)
     return SparseType(tensor) if isinstance(type_, ir.SparseTensorType) else tensor
+
+
+def type_from_proto(proto: onnx.TypeProto) -> Attribute:
+    """The type that a protobuf spells, maps included. InputError for a key that is no element type."""
+    if proto.HasField("map_type"):
+        return MapType(element_by_code(proto.map_type.key_type).type, type_from_proto(proto.map_type.value_type))
+    dims = deserialize_type_proto_for_shape(proto)
+    return type_from_ir(deserialize_type_proto_for_type(proto), None if dims is None else [dim_of(dim) for dim in dims])
+
+
+def type_to_proto(type_: Attribute) -> onnx.TypeProto:
+    """A type as a protobuf, maps included. InputError for one that ONNX does not have."""
+    found = onnx.TypeProto()
+    if isinstance(type_, MapType):
+        key = element_of(type_.key)
+        if key is None:
+            raise InputError(f"{type_.key} is no key of an ONNX map")
+        found.map_type.key_type = key.code
+        found.map_type.value_type.CopyFrom(type_to_proto(type_.value))
+        return found
+    spelled, shape = _type_and_shape(type_)
+    serialize_type_into(found, spelled)
+    if shape is not None:
+        serialize_shape_into(found, shape)
+    return found
 
 
 def type_to_ir(type_: Attribute) -> tuple[ir.TypeProtocol | None, ir.Shape | None]:
@@ -141,6 +177,8 @@ def type_to_ir(type_: Attribute) -> tuple[ir.TypeProtocol | None, ir.Shape | Non
         if inner is None:
             return None, None
         return (ir.SequenceType if isinstance(type_, SeqType) else ir.OptionalType)(inner), shape
+    if isinstance(type_, MapType):
+        return ir.TensorType(ir.DataType.STRING, denotation=disguise(type_to_proto(type_))), None
     element = element_of(type_)
     if element is None or not isinstance(type_, TensorType | UnrankedTensorType | SparseType):
         return None, None

@@ -132,12 +132,26 @@ def _assign(value: SSAValue, default: str, taken: dict[str, int]) -> None:
 def node_name(operation: Operation) -> str:
     """The name of the ONNX node that an operation stands for, or ""."""
     location = operation.location
-    return location.desc.data if isinstance(location, NameLoc) else ""
+    return decode_text(location.desc.data) if isinstance(location, NameLoc) else ""
 
 
 def named_location(name: str, inner: Attribute | None = None) -> NameLoc | UnknownLoc:
     """The location that says which node, and optionally where in the source, an operation comes from."""
     if not name and inner is None:
         return UnknownLoc()
-    # A text that is not ASCII does not survive printing and parsing (see `attributes`).
-    return NameLoc(StringAttr(name.encode("ascii", "backslashreplace").decode()), inner or NoneAttr())
+    return NameLoc(StringAttr(encode_text(name)), inner or NoneAttr())
+
+
+def encode_text(text: str) -> str:
+    """A text in ASCII, with `\\u00fc` for ü: another does not survive printing and parsing (see `attributes`)."""
+    return text if text.isascii() and "\\" not in text else text.encode("unicode_escape").decode()
+
+
+def decode_text(text: str) -> str:
+    """The text that `encode_text` spells; one that is spelled otherwise is taken as it is."""
+    if "\\" not in text:
+        return text
+    try:
+        return text.encode("ascii").decode("unicode_escape")
+    except UnicodeError:
+        return text

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePath
 
 import onnx_ir as ir
-from xdsl.dialects.builtin import FileLineColLoc, IntAttr, NameLoc, NoneAttr, StringAttr, UnknownLoc
-from xdsl.ir import Operation
+from xdsl.dialects.builtin import DictionaryAttr, FileLineColLoc, IntAttr, NameLoc, NoneAttr, StringAttr, UnknownLoc
+from xdsl.ir import Attribute, Operation
 
-from gimlet.dialects.onnx.names import named_location
+from gimlet.dialects.onnx.attributes import text_of, texts_of
+from gimlet.dialects.onnx.names import decode_text, encode_text, named_location
 
 METADATA = "onnx.metadata"
+GRAPH_METADATA = "onnx.graph_metadata"
+DOC = "onnx.doc"
+RESULTS = "onnx.results"
+SUBGRAPHS = "onnx.subgraphs"
 SCOPE_KEY = "namespace"
 _STACK_KEY = "pkg.torch.onnx.stack_trace"
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
@@ -31,19 +36,75 @@ def user_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if not key.startswith("pkg.") and key != SCOPE_KEY}
 
 
+def text_dict(texts: Mapping[str, str]) -> DictionaryAttr:
+    """Texts by name as an attribute."""
+    return DictionaryAttr({name: StringAttr(text) for name, text in texts.items()})
+
+
+def notes(doc: str | None, metadata: Mapping[str, str]) -> dict[str, Attribute]:
+    """A doc string and metadata as discardable attributes, those that there are."""
+    found: dict[str, Attribute] = {}
+    if doc:
+        found[DOC] = StringAttr(doc)
+    if kept := user_metadata(metadata):
+        found[METADATA] = text_dict(kept)
+    return found
+
+
+def notes_of_node(node: ir.Node) -> dict[str, Attribute]:
+    """What a model says about a node, its results and its subgraphs beside what they compute.
+
+    A doc string that is a stack trace is in the location, and dropped here.
+    """
+    doc = node.doc_string if node.doc_string and not _FRAME.search(node.doc_string) else ""
+    found = notes(doc, node.metadata_props)
+    results = {
+        value.name: DictionaryAttr(said)
+        for value in node.outputs
+        if value.name and not value.is_graph_output() and (said := notes(value.doc_string, value.metadata_props))
+    }
+    if results:
+        found[RESULTS] = DictionaryAttr(results)
+    graphs = {
+        name: DictionaryAttr({"name": StringAttr(graph.name or ""), **notes(graph.doc_string, graph.metadata_props)})
+        for name, graph in _subgraphs(node)
+        if graph.name or graph.doc_string or graph.metadata_props
+    }
+    if graphs:
+        found[SUBGRAPHS] = DictionaryAttr(graphs)
+    return found
+
+
+def _subgraphs(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    for name, attribute in node.attributes.items():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield name, attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from ((f"{name}[{index}]", graph) for index, graph in enumerate(attribute.as_graphs()))
+
+
+def add_notes(to: ir.Value | ir.Node | ir.Graph | ir.Function, said: Mapping[str, Attribute]) -> None:
+    """Puts the doc string and the metadata among `said` where `notes` found them."""
+    if doc := text_of(said.get(DOC)):
+        to.doc_string = doc
+    to.metadata_props.update(texts_of(said.get(METADATA)))
+
+
 def node_location(node: ir.Node) -> NameLoc | UnknownLoc:
     """The location of the operation that stands for a node."""
     metadata = node.metadata_props if node.metadata_props else {}
     source = _source(metadata.get(_STACK_KEY) or node.doc_string or "")
     scope = _scope(metadata)
-    inner = NameLoc(StringAttr(scope), source or NoneAttr()) if scope else source
+    inner = NameLoc(StringAttr(encode_text(scope)), source or NoneAttr()) if scope else source
     return named_location(node.name or "", inner)
 
 
 def scope_of(op: Operation) -> str:
     """The name of the module of the model that an operation was traced in, or ""."""
     location = op.location.location if isinstance(op.location, NameLoc) else None
-    return location.desc.data if isinstance(location, NameLoc) else ""
+    return decode_text(location.desc.data) if isinstance(location, NameLoc) else ""
 
 
 def _scope(metadata: Mapping[str, str]) -> str:

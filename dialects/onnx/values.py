@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xdsl.ir import OpResult, SSAValue
 
-from gimlet.dialects.onnx.attributes import WeightAttr, tensor_value, text_of
+from gimlet.dialects.onnx.attributes import SparseAttr, WeightAttr, tensor_value, text_of
 from gimlet.dialects.onnx.extra_ops import InitializerOp
 from gimlet.dialects.onnx.op import OnnxOp
+from gimlet.dialects.onnx.sparse import dense_array
 from gimlet.dialects.onnx.types import dims_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def constant_value(
         return None
     if max_elements is not None and not _fits(value, max_elements):
         return None
-    attribute = op.properties.get("value")
+    attribute = op.properties.get("value") or op.properties.get("sparse_value")
+    if isinstance(attribute, SparseAttr):
+        return dense_array(attribute, None if ctx is None else ctx.weights) if _has_parts(attribute, ctx) else None
     key = op.key if isinstance(op, InitializerOp) else None
     if isinstance(attribute, WeightAttr):
         key = text_of(attribute.key)
@@ -49,6 +52,11 @@ def constant_value(
     if ctx is None or key not in ctx.weights or not ctx.weights[key].has_data:
         return None
     return ctx.weights[key].array()
+
+
+def _has_parts(attribute: SparseAttr, ctx: GimletContext | None) -> bool:
+    keys = [part.key.data for part in (attribute.values, attribute.indices) if isinstance(part, WeightAttr)]
+    return all(ctx is not None and key in ctx.weights and ctx.weights[key].has_data for key in keys)
 
 
 def _from_scalar(op: OnnxOp) -> np.ndarray[Any, Any] | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
@@ -31,11 +32,11 @@ _MAX_TYPES_SHOWN = 6
 
 
 def opset_in_force(op: Operation, domain: str) -> int | None:
-    """The version of a domain that the enclosing module imports; None outside a module, or if it does not say."""
-    module: Operation | None = op
-    while module is not None and not isinstance(module, ModuleOp):
-        module = module.parent_op()
-    opsets = module.attributes.get(OPSETS) if module is not None else None
+    """The version of a domain that the enclosing function or module imports; None if neither says."""
+    parent = op.parent_op()
+    while parent is not None and OPSETS not in parent.attributes:
+        parent = parent.parent_op()
+    opsets = parent.attributes[OPSETS] if parent is not None else None
     version = opsets.data.get(domain) if isinstance(opsets, DictionaryAttr) else None
     return version.value.data if isinstance(version, IntegerAttr) else None
 
@@ -58,11 +59,21 @@ def verify_op(op: OnnxOp) -> None:
 def _verify_custom(op: CustomOp) -> None:
     if not op.op_type:
         raise VerifyException("onnx.custom names a domain and an operator")
-    if (op.domain, op.op_type) in schema_table() and not op.overload:
+    if (op.domain, op.op_type) in schema_table() and not op.overload and not _is_own_function(op):
         version = opset_in_force(op, op.domain)
         if version is not None and schema_table().in_force(op.domain, op.op_type, version) is not None:
             raise VerifyException(f"{op.domain or 'ai.onnx'}.{op.op_type} has a schema: it is not an onnx.custom")
     _verify_regions(op, op.graph_names, required=False, schema=None)
+
+
+def _is_own_function(op: CustomOp) -> bool:
+    """Whether the model has a function of its own that the operation calls, which goes before the schema."""
+    module: Operation | None = op
+    while module is not None and not isinstance(module, ModuleOp):
+        module = module.parent_op()
+    symbol = f"{op.domain}.{op.op_type}" if op.domain else op.op_type
+    functions = (child for child in module.body.block.ops if isinstance(child, FuncOp)) if module is not None else ()
+    return any(function.sym_name.data == symbol for function in functions)
 
 
 def _verify_version(op: OnnxOp) -> OpSchema:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gimlet.dialects.onnx.types import element_by_dtype
+from gimlet.runtime import packed
 from gimlet.runtime.errors import InputError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -166,7 +167,4 @@ def unpack(raw: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     bits = element_by_dtype(dtype).bits
     if bits >= 8:
         return raw.view(dtype).reshape(shape)
-    count = math.prod(shape)
-    spread = np.unpackbits(raw, bitorder="little", count=count * bits).reshape(count, bits)
-    values = np.packbits(spread, axis=1, bitorder="little").reshape(shape)
-    return values.view(dtype)
+    return packed.unpack(raw, dtype, bits, shape)

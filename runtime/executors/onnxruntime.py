@@ -38,10 +38,13 @@ from gimlet.runtime.executors.base import (
 )
 from gimlet.runtime.executors.ort_library import STRING_TYPE, OrtError, OrtLibrary, ort_library
 from gimlet.runtime.executors.ort_weights import WeightPool
-from gimlet.runtime.tensors import TensorSpec, onnx_type, type_of_onnx
+from gimlet.runtime.packed import BITS, pack, unpack
+from gimlet.runtime.tensors import TensorSpec, numpy_type, onnx_type, type_of_onnx
 
 EXTERNAL_DATA_FOLDER = b"session.model_external_initializers_file_folder_path"
-_PACKED = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn"})
+# ONNX Runtime's numbers of element types are ONNX's up to 23; of those after, it numbers by its own order.
+_OWN_NUMBERS = {"uint2": 24, "int2": 25, "float8_e8m0fnu": 26}
+_OWN_NAMES = {number: name for name, number in _OWN_NUMBERS.items()}
 
 
 class OrtSession:
@@ -104,12 +107,13 @@ def _session(artifact: SegmentArtifact) -> OrtSession:
 class _Port:
     """An input or output of a session: what binding an array to it takes, kept for arrays of the same shape."""
 
-    __slots__ = ("array", "dims", "dtype", "name", "nbytes", "onnx_type", "rank", "shape", "size")
+    __slots__ = ("array", "bits", "dims", "dtype", "name", "nbytes", "onnx_type", "rank", "shape", "size")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name.encode()
         self.dtype = spec.numpy_type
-        self.onnx_type = onnx_type(spec.dtype)
+        self.onnx_type = _OWN_NUMBERS.get(spec.dtype) or onnx_type(spec.dtype)
+        self.bits = BITS.get(spec.dtype, 0)
         self.array: np.ndarray | None = None
         self.set_shape(())
 
@@ -118,7 +122,7 @@ class _Port:
         self.rank = len(shape)
         self.dims = (c_int64 * self.rank)(*shape)
         self.size = prod(shape)
-        self.nbytes = self.size * self.dtype.itemsize
+        self.nbytes = self.size * self.dtype.itemsize if not self.bits else (self.size * self.bits + 7) // 8
 
 
 def _address(array: np.ndarray) -> int:
@@ -152,7 +156,7 @@ class OrtBindings(Bindings):
 
     def set_output(self, name: str, buffer: Buffer | None) -> None:
         port = self._outputs[name]
-        if buffer is None or port.onnx_type == STRING_TYPE:
+        if buffer is None or port.onnx_type == STRING_TYPE or port.bits:
             self.allocates.add(name)
             self._release_output(port)
             return
@@ -183,9 +187,9 @@ class OrtBindings(Bindings):
         if port.onnx_type == STRING_TYPE:
             self._make_strings(port, buffer)
             return
-        port.array = buffer
+        port.array = pack(buffer, port.bits) if port.bits else buffer
         library = self._library
-        pointer = _address(buffer)
+        pointer = _address(port.array)
         status = library.create_value(
             library.cpu_memory, pointer, port.nbytes, port.dims, port.rank, port.onnx_type, self._value_place
         )
@@ -248,16 +252,23 @@ def _array_of(library: OrtLibrary, value: int) -> tuple[np.ndarray, bool]:
     shape = tuple(dims)
     if element.value == STRING_TYPE:
         return _strings_of(library, value, prod(shape)).reshape(shape), False
-    dtype = type_of_onnx(element.value)
-    size = prod(shape) * dtype.itemsize
+    name = _OWN_NAMES.get(element.value)
+    dtype = numpy_type(name) if name else type_of_onnx(element.value)
+    bits = BITS.get(dtype.name, 8 * dtype.itemsize)
+    size = (prod(shape) * bits + 7) // 8
     if not size:
         return np.empty(shape, dtype), False
+    if dtype.name in BITS:
+        packed = (ctypes.c_ubyte * size).from_address(library.new("GetTensorMutableData", value))
+        return unpack(np.frombuffer(memoryview(packed), np.uint8), dtype, bits, shape), False
     memory = (ctypes.c_char * size).from_address(library.new("GetTensorMutableData", value))
     _release_with(memory, library, "ReleaseValue", value)
     return np.frombuffer(memoryview(memory), dtype).reshape(shape), True
 
 
 def _strings_of(library: OrtLibrary, handle: int, count: int) -> np.ndarray:
+    if not count:
+        return np.empty(0, dtype=object)
     length = c_size_t()
     library.call("GetStringTensorDataLength", handle, byref(length))
     text = ctypes.create_string_buffer(length.value)
@@ -312,9 +323,6 @@ class OnnxRuntimeExecutor(Executor):
             for spec in specs:
                 if spec.name not in names:
                     raise InputError(f"the model has no {kind} {spec.name!r}", where=artifact.segment)
-                if spec.dtype in _PACKED:
-                    message = f"{kind} {spec.name!r} has packed elements ({spec.dtype}), which cannot be passed"
-                    raise InputError(message, where=artifact.segment)
         return cls(artifact, session)
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer | None]) -> OrtBindings:

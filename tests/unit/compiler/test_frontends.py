@@ -10,13 +10,14 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 from tests.unit.dialects.onnx_cases import context, exported, model_of, run
 from torch.export import Dim
 from xdsl.dialects.func import FuncOp
 
 from gimlet.compiler.frontends import load
 from gimlet.compiler.frontends.python_callable import looks_like_callable
+from gimlet.compiler.pipeline import NORMALIZE, run_passes
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, dims_of
 from gimlet.dialects.onnx.provenance import scope_of
 from gimlet.runtime.errors import GimletError, InputError, UsageError
@@ -86,7 +87,7 @@ def test_a_linked_model_reads_data_beside_its_target(tmp_path: Path):
     assert ctx.weights["w"].array().sum() == 4096
 
 
-def test_the_models_own_functions_are_inlined():
+def test_the_models_own_functions_are_kept_until_normalize():
     body = helper.make_function(
         "com.example", "Act", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)]
     )
@@ -97,7 +98,10 @@ def test_the_models_own_functions_are_inlined():
         opsets=[helper.make_opsetid("com.example", 1)],
         functions=[body],
     )
-    module = load(model, ctx=context())
+    ctx = context()
+    module = load(model, ctx=ctx)
+    assert [op.name for op in module.walk() if isinstance(op, OnnxOp)] == ["onnx.custom", "onnx.Relu"]
+    run_passes(module, ctx, NORMALIZE)
     assert [op.name for op in module.walk() if isinstance(op, OnnxOp)] == ["onnx.Relu"]
 
 
@@ -138,21 +142,6 @@ def test_a_node_that_does_not_fit_its_operator():
         load(model_of([node], {"x": [4]}, {"y": [4]}), ctx=context())
     assert error.value.where == "node 'bad'"
     assert "\n" not in error.value.message
-
-
-def test_sparse_weights():
-    model = model_of([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [4]}, {"y": [4]})
-    model.graph.sparse_initializer.add().values.name = "w"
-    with pytest.raises(InputError, match="weight 'w' is sparse"):
-        load(model, ctx=context())
-
-
-def test_a_type_that_cannot_be_read():
-    model = model_of([helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml")], {"x": [4]}, {"y": [4]})
-    key = model.graph.output[0].type.map_type
-    key.key_type = TensorProto.INT64
-    with pytest.raises(InputError, match=r"the model cannot be read: Map types are not supported"):
-        load(model, ctx=context())
 
 
 @pytest.mark.parametrize(

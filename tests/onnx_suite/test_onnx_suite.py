@@ -1,0 +1,46 @@
+"""ONNX's own backend tests: what ONNX Runtime passes, the compiler keeps. `make onnx-suite` prints the table."""
+
+import pytest
+from tests.onnx_suite.__main__ import PAGE, run_all
+from tests.onnx_suite.cases import all_cases
+from tests.onnx_suite.report import LEAST_SHARE, page, shares, unexplained
+from tests.onnx_suite.stages import Outcome
+
+CASES = 2024
+SHARE_COMPARED = ("structure", "text", "export", "normalized")
+
+
+def check(outcomes: list[Outcome]) -> None:
+    assert unexplained(outcomes) == []
+    for stage, (right, total) in shares(outcomes).items():
+        if stage in SHARE_COMPARED:
+            assert right >= LEAST_SHARE * total, stage
+
+
+def test_a_sample_of_cases():
+    assert len(all_cases()) >= CASES
+    outcomes = run_all(range(5, CASES, 41), ("text", "structure", "export", "normalized"), 1)
+    assert sum(not outcome.problems["onnxruntime"] for outcome in outcomes) > 40
+    check(outcomes)
+
+
+@pytest.mark.full
+def test_every_case():
+    outcomes = run_all(range(len(all_cases())), ("text", "structure", "export", "normalized", "compiled"), 2)
+    check(outcomes)
+    # The page's figures, but for the versions in its first lines, are those of this run.
+    assert page(outcomes).splitlines()[12:] == PAGE.read_text().splitlines()[12:]
+
+
+def test_a_failure_that_is_not_listed_is_found():
+    outcomes = [
+        Outcome("test_new", "node", ("Add",), {"export": "shape"}),
+        Outcome("test_ok", "node", (), {"export": ""}),
+    ]
+    assert unexplained(outcomes) == ["test_new (export): shape"]
+    listed = Outcome("test_sequence_model8", "simple", (), {"compiled": ""})
+    assert unexplained([listed])[0].startswith(
+        "test_sequence_model8 (compiled): passes, but is listed: an input has a "
+    )
+    assert shares(outcomes) == {"export": (1, 2)}
+    assert "| Add | 1 | **0** of 1 |" in page(outcomes)
