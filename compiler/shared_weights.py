@@ -1,7 +1,7 @@
 """The weights of all segments in one file of the bundle, written from file to file.
 
 A tensor starts at a multiple of 64 bytes, a large one at a multiple of a page, so that a runtime can use it where it
-is mapped. Equal tensors are stored once. Nothing is held in memory but one chunk.
+is mapped. Equal tensors are stored once. Nothing is held in memory but one piece.
 
 A model refers to its weights by ONNX's external data, with a location relative to the *bundle's* folder
 (`weights/weights.bin`): libraries refuse a location that leaves the model's own folder by `..`, so an executor reads
@@ -19,12 +19,12 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 
 from gimlet.dialects.onnx.types import element_by_dtype
+from gimlet.dialects.onnx.weight_pieces import pieces
 
 WEIGHTS = "weights/weights.bin"
 ALIGNMENT = 64
 PAGE = 4096
 LARGE = 64 << 10
-CHUNK = 8 << 20
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -110,12 +110,9 @@ def _digest(array: Array, bits: int) -> str:
 
 
 def _chunks(array: Array, bits: int) -> Iterator[memoryview]:
-    """The bytes that ONNX stores for `array`, a chunk at a time; only a chunk of a strided array is copied."""
-    flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
-    step = CHUNK // max(array.dtype.itemsize, 1)
-    for start in range(0, array.size, step):
-        part = np.ascontiguousarray(flat[start : start + step])
-        raw = part.astype(part.dtype.newbyteorder("<"), copy=False).view(np.uint8)
+    """The bytes that ONNX stores for `array`, a piece at a time."""
+    for piece in pieces(array):
+        raw = piece.astype(piece.dtype.newbyteorder("<"), copy=False).view(np.uint8)
         yield (raw if bits >= 8 else _packed(raw, bits)).data
 
 

@@ -1,13 +1,15 @@
 """A model of one operation, as targets probe their frameworks with: does this op, with these types, parse and build?
 
 Names and symbols are canonical (`x0`, `y0`, `d0`), so that two operations that differ only there give one model, and
-values of large weights are not the model's own: ones for floats, so that scales are positive, zeros for the rest. What
-a framework must know when it compiles (shapes, axes, quantisation scales) is constant in the model too.
+values of weights (in the weight store, or more than 16 floats) are not the model's own: ones for floats, so that scales
+are positive, zeros for the rest. What a framework must know when it compiles (shapes, axes, small scales) is constant
+in the model too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import AnyFloat, TensorType
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from gimlet.dialects.context import GimletContext
@@ -26,6 +29,8 @@ from gimlet.runtime.expr import Expr
 
 LARGEST_CONSTANT = 16 << 20
 """Weights of more bytes are inputs of the model, which frameworks accept where weights are that large."""
+_MOST_FLOATS_THAT_DECIDE = 16
+_WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,24 @@ def signature_of(op: OnnxOp) -> Hashable:
 
 
 def _constant_of(value: SSAValue) -> Hashable:
-    """An inline constant itself, whether a value is a weight, or None for what is known when running only."""
+    """An inline constant itself, whether a value is a weight, or None for what is known when running only.
+
+    An inline tensor of many floats is a weight too: the biases of a model's layers do not make each layer new.
+    """
     if not isinstance(value, OpResult) or not isinstance(value.op, OnnxOp):
         return None
     if isinstance(value.op, InitializerOp):
-        return value.op.properties.get("value", "weight")
+        return _WEIGHT if _has_many_floats(value) else value.op.properties.get("value", _WEIGHT)
     return tuple(sorted(value.op.properties.items())) if is_constant(value.op) else None
+
+
+def _has_many_floats(value: SSAValue) -> bool:
+    type_ = value.type
+    return (
+        isinstance(type_, TensorType)
+        and isinstance(type_.element_type, AnyFloat)
+        and math.prod(type_.get_shape()) > _MOST_FLOATS_THAT_DECIDE
+    )
 
 
 def signature_text(op: OnnxOp) -> str:
@@ -132,12 +149,12 @@ def _clone_constant(value: SSAValue, ctx: GimletContext) -> OnnxOp | None:
     source = value.op
     if not isinstance(source, InitializerOp):
         return source.clone() if is_constant(source) else None
-    if source.key is None:
+    if source.key is None and not _has_many_floats(value):
         return source.clone()
     shape, dtype = _weight_shape(value), dtype_of(value.type)
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > LARGEST_CONSTANT or dtype.hasobject:
         return None
-    return InitializerOp.from_key(ctx.weights.add(source.key, _fill(shape, dtype)), value.type)
+    return InitializerOp.from_key(ctx.weights.add(source.key or _WEIGHT, _fill(shape, dtype)), value.type)
 
 
 def _fill_inner_weights(op: OnnxOp, ctx: GimletContext) -> None:

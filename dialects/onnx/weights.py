@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gimlet.dialects.onnx.types import element_by_dtype
+from gimlet.dialects.onnx.weight_pieces import give_back, pieces
 from gimlet.runtime import packed
 from gimlet.runtime.errors import InputError
 
@@ -69,8 +70,10 @@ class Weight:
     def digest(self) -> str:
         """The SHA-256 of the values, little-endian and in C order, one byte at least for an element. Computed once."""
         if self._digest is None:
-            array = np.ascontiguousarray(self.array())
-            self._digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
+            digest = hashlib.sha256()
+            for piece in pieces(self.array()):
+                digest.update(piece.view(np.uint8).data)
+            self._digest = digest.hexdigest()
         return self._digest
 
     def __repr__(self) -> str:
@@ -138,6 +141,11 @@ class WeightStore:
     def add_meta(self, key: str, dtype: np.dtype[Any], shape: Sequence[int], identity: Hashable = None) -> str:
         """Adds a tensor of which only the shape is known."""
         return self._insert(Weight(key, dtype, shape, None, identity))
+
+    def give_back(self) -> None:
+        """Lets the system take the pages of mapped files that were read; they are read again when asked for."""
+        for mapped in self._maps.values():
+            give_back(mapped)
 
     def _insert(self, weight: Weight) -> str:
         if weight.identity is not None:

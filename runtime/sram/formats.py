@@ -10,6 +10,7 @@ NaN has the scale NaN. Blocks run along the last dimension, whose last block may
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -23,6 +24,7 @@ _MX_BIAS = 127
 _MX_MIN_EXPONENT, _MX_MAX_EXPONENT = -127, 127
 _MX_FRACTION_BITS = 6
 _MX_LARGEST = 127.0
+_PIECE_BYTES = 8 << 20
 
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -129,6 +131,23 @@ def encode(dtype: str, values: np.ndarray[Any, Any]) -> bytes:
     stored = _STORED.get(dtype, np.dtype(CARRIERS[dtype]))
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values).astype(stored).astype(stored.newbyteorder("<")).tobytes()
+
+
+def encode_pieces(dtype: str, values: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """What `encode` gives, in pieces of about 8 MB that need little memory to make."""
+    if values.size == 0 or values.ndim == 0:
+        yield encode(dtype, values)
+        return
+    rows = values.reshape(-1, values.shape[-1])
+    step = max(1, _PIECE_BYTES // (rows.shape[1] * values.itemsize))
+    scales: list[bytes] = []
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        data = encode(dtype, part)
+        elements = len(part) * -(-rows.shape[1] // MX_BLOCK) * MX_BLOCK if dtype == "mxint8" else len(data)
+        yield data[:elements]
+        scales.append(data[elements:])
+    yield b"".join(scales)
 
 
 def decode(dtype: str, data: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

@@ -337,6 +337,8 @@ def read_values(op: OnnxOp) -> list[SSAValue]:
 
 
 def _block_order(ops: set[Operation]) -> list[Operation]:
+    if len(ops) == 1:  # Every op of a model is estimated alone: not by a walk over all of the model.
+        return list(ops)
     blocks = {op.parent for op in ops}
     return [op for block in blocks if block is not None for op in block.ops if op in ops]
 

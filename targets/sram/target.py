@@ -19,7 +19,7 @@ from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import StateType
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
-from gimlet.runtime.sram.formats import encode
+from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.api import Artifact, Cost, Device, DimBound, HardwareKind, Reason, SegmentContext, Target
 from gimlet.targets.one_op import is_constant, signature_of
@@ -161,11 +161,11 @@ class SramTarget(Target):
         )
         try:
             generated = generate(work, self.machine(device), fmt)
-            return self._write(generated, fmt, folder)
+            return self._write(generated, fmt, folder, ctx)
         except RefusedError as error:
             return Reason(name, str(error))
 
-    def _write(self, generated: Generated, fmt: str, folder: Path) -> Artifact:
+    def _write(self, generated: Generated, fmt: str, folder: Path, ctx: GimletContext | None) -> Artifact:
         program, timing = generated.program, generated.timing
         folder.mkdir(parents=True, exist_ok=True)
         files = [PROGRAM_FILE]
@@ -175,7 +175,9 @@ class SramTarget(Target):
             with (folder / WEIGHTS_FILE).open("wb") as file:
                 for tensor in weights:
                     file.write(b"\0" * (tensor.offset - file.tell()))
-                    file.write(encode(tensor.dtype, generated.readers[tensor.name]()))
+                    file.writelines(encode_pieces(tensor.dtype, generated.readers[tensor.name]()))
+                    if ctx is not None:
+                        ctx.weights.give_back()
         (folder / PROGRAM_FILE).write_text(dumps(program), encoding="utf-8")
         ends = {
             space: max((t.address + t.capacity_bytes for t in program.tensors if t.space == space), default=0)

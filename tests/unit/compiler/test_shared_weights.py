@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir
 import pytest
 
-from gimlet.compiler.shared_weights import ALIGNMENT, CHUNK, LARGE, PAGE, WEIGHTS, SharedWeights
+from gimlet.compiler.shared_weights import ALIGNMENT, LARGE, PAGE, WEIGHTS, SharedWeights
+from gimlet.dialects.onnx.weight_pieces import PIECE_BYTES
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_what_is_stored_is_what_onnx_stores(weights: SharedWeights, tmp_path: Pa
 
 
 def test_a_large_tensor_is_never_whole_in_memory(weights: SharedWeights, tmp_path: Path):
-    size = 4 * CHUNK
+    size = 4 * PIECE_BYTES
     source = np.memmap(tmp_path / "source", np.uint8, "w+", shape=(size,))
     tracemalloc.start()
     try:
@@ -69,7 +70,7 @@ def test_a_large_tensor_is_never_whole_in_memory(weights: SharedWeights, tmp_pat
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < CHUNK
+    assert peak < PIECE_BYTES
     assert weights.nbytes == size
 
 

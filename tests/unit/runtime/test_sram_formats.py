@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.sram.formats import CARRIERS, decode, encode, round_bf16, round_mxint8, round_to, stored_bytes
+from gimlet.runtime.sram import formats
+from gimlet.runtime.sram.formats import (
+    CARRIERS,
+    decode,
+    encode,
+    encode_pieces,
+    round_bf16,
+    round_mxint8,
+    round_to,
+    stored_bytes,
+)
 
 FLOAT32 = st.floats(width=32)
 ROWS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2, max_side=70), elements=FLOAT32)
@@ -94,3 +104,16 @@ def test_a_block_takes_33_bytes():
 def test_bytes_that_do_not_fit():
     with pytest.raises(InputError, match="takes 8 bytes, not 6"):
         decode("bf16", np.zeros(6, np.uint8), (4,))
+
+
+@given(ROWS, st.sampled_from(["f32", "f16", "bf16", "mxint8", "i8"]), st.integers(1, 2000))
+@settings(max_examples=60, deadline=None)
+def test_pieces_are_what_is_stored(values, dtype, piece_bytes):
+    with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
+        patch.setattr(formats, "_PIECE_BYTES", piece_bytes)
+        assert b"".join(encode_pieces(dtype, values)) == encode(dtype, values)
+
+
+def test_a_single_number_and_none_are_one_piece():
+    assert list(encode_pieces("f32", np.float32(1))) == [np.float32(1).tobytes()]
+    assert b"".join(encode_pieces("bf16", np.zeros((0, 4), np.float32))) == b""

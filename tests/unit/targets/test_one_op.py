@@ -42,6 +42,16 @@ def test_operations_that_differ_in_names_alone_give_one_model(ops_of):
     assert one_op_model(first).data == one_op_model(second).data
 
 
+@pytest.mark.parametrize(("floats", "alike"), [(32, True), (16, False)])
+def test_values_of_many_floats_do_not_tell_operations_apart(ops_of, floats: int, alike: bool):
+    nodes = [helper.make_node("Add", ["a", name], [f"y{name}"]) for name in ("one", "two")]
+    weights = [("one", np.ones(floats, np.float32)), ("two", np.full(floats, 2, np.float32))]
+    ops = [op for op in ops_of(nodes, [("a", FLOAT, [4, floats])], weights, ["yone", "ytwo"]) if not is_constant(op)]
+    assert (len({signature_of(op) for op in ops}) == 1) == alike
+    assert (len({signature_text(op) for op in ops}) == 1) == alike
+    assert (len({one_op_model(op).data for op in ops}) == 1) == alike
+
+
 def test_types_attributes_and_constants_tell_operations_apart(ops_of):
     nodes = [
         helper.make_node("Softmax", ["a"], ["s"], axis=0),
