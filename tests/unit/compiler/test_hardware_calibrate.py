@@ -68,7 +68,7 @@ def test_what_it_writes_is_a_kind(found: Calibration, tmp_path: Path):
     assert text == render(found, date(2026, 11, 23))
     (tmp_path / "cpu.toml").write_text(text)
     kind = load_kind("cpu.toml", base=tmp_path)
-    assert (kind.name, kind.targets) == ("host", ("onnxruntime",))
+    assert (kind.name, kind.targets) == ("host", ("onnxruntime", "openvino"))
     assert kind.peak == pytest.approx(found.peak)
     assert kind.fractions == pytest.approx({"conv": 0.6, "depthwise": 0.25})
     assert (kind.compute_fraction, kind.memory_fraction) == (0.5, 0.5)
