@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from xdsl.passes import ModulePass
 from gimlet.compiler.bounds import merge_bounds, read_bounds, resolve_axes, write_bounds
 from gimlet.compiler.bundle import BundleWriter, check_target
 from gimlet.compiler.collection import rare_collection
+from gimlet.compiler.costs.provider import MEASURED
+from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.instruments import Instrument, observe
 from gimlet.compiler.ir_text import module_text
 from gimlet.compiler.lowering import BuildFailure, Lowering
@@ -28,6 +31,7 @@ from gimlet.compiler.pipeline import NORMALIZE, SPLIT, phase_of, run_passes, set
 from gimlet.compiler.placement.graph import op_key
 from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
+from gimlet.compiler.settle import Place, has_a_choice, settle
 from gimlet.compiler.signature_ir import read_signature
 from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
@@ -96,7 +100,20 @@ class Compilation:
 
     def _solve(self) -> None:
         service = PlacementService(self.ctx, self.options.topology)
-        self.placement = service.place(self.module, self.options, self.bounds, self.refusals)
+        self.placement = self._settled(partial(service.place, self.module, self.options, self.bounds))
+
+    def _settled(self, place: Place) -> PlacementResult:
+        """The placement, tried out on the devices whose costs are measured and which give a choice."""
+        if self.options.placement is not None or self.options.costs is not None:
+            return place(self.refusals)
+        measured = [name for name, provider in self.options.cost_providers if provider == MEASURED]
+        for name in dict.fromkeys(measured):
+            device = self.options.topology.device(name)
+            if has_a_choice(device):
+                sizes = {dim: bound.optimum for dim, bound in self.bounds.items()}
+                timer = SegmentTimer(self.module, self.ctx, self.bounds, sizes, self.options.cache)
+                return settle(self.module, device, timer, place, self.refusals)
+        return place(self.refusals)
 
     def _split(self) -> None:
         self._run(SPLIT)

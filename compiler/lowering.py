@@ -7,8 +7,9 @@ goes back to placement as a refusal, and the compile tries another split.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
 from xdsl.ir import Operation
@@ -22,7 +23,7 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OPSETS, InitializerOp, node_name
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.onnx.work import work_of
-from gimlet.dialects.placement import SegmentOp, YieldOp
+from gimlet.dialects.placement import SETTINGS, SegmentOp, YieldOp
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.manifest import Segment, Variant
@@ -107,6 +108,13 @@ def real_ops(segment: SegmentOp) -> list[Operation]:
     return [op for op in segment.body.block.ops if not isinstance(op, InitializerOp | YieldOp)]
 
 
+def settings_of(op: Operation) -> dict[str, int]:
+    """The executor's settings that placement chose for an op or a segment."""
+    found = op.attributes.get(SETTINGS)
+    items = found.data.items() if isinstance(found, DictionaryAttr) else ()
+    return {name: value.value.data for name, value in items if isinstance(value, IntegerAttr)}
+
+
 def opsets_of(module: ModuleOp) -> dict[str, int]:
     """The version of each domain that the module imports."""
     opsets = module.attributes.get(OPSETS)
@@ -132,6 +140,7 @@ class Lowering:
     def run(self) -> tuple[list[Segment], list[BuildFailure]]:
         """Every segment that could be built, as the manifest describes it, and every one that could not."""
         opsets = opsets_of(self.module)
+        shared = self.shared_devices()
         built: list[Segment] = []
         failed: list[BuildFailure] = []
         for op in segments_of(self.module):
@@ -140,7 +149,7 @@ class Lowering:
                 op, self.ctx, opsets, self.bounds, self.options.cache, self.options.allow_tf32, self.weights
             )
             with self.progress.phase("emit", f"{op.sym_name.data} for {device.name} ({device.kind.name})"):
-                found = self.emit(context, device)
+                found = self.emit(context, device, {"shares_cores": True} if device.name in shared else {})
             if isinstance(found, Reason):
                 target = target_of(device, op.format, op.target_name).name
                 failed.append(BuildFailure(_ops_of_reason(op, found), device.name, target, op.format, found))
@@ -150,8 +159,16 @@ class Lowering:
             self.writer.write_text(INDEX, index_text(self.weights.places))
         return built, failed
 
-    def emit(self, context: SegmentContext, device: Device) -> Segment | Reason:
-        """One segment: its portable form, then what its target makes of it."""
+    def shared_devices(self) -> set[str]:
+        """The devices on which segments of several targets run: the threads of one must leave cores to the others."""
+        targets: dict[str, set[str]] = {}
+        for op in segments_of(self.module):
+            device = self.options.topology.device(op.device_name)
+            targets.setdefault(device.name, set()).add(target_of(device, op.format, op.target_name).name)
+        return {name for name, found in targets.items() if len(found) > 1}
+
+    def emit(self, context: SegmentContext, device: Device, options: Mapping[str, Any]) -> Segment | Reason:
+        """One segment: its portable form, then what its target makes of it. `options` are added to its artifact's."""
         op = context.op
         name = op.sym_name.data
         target = target_of(device, op.format, op.target_name)
@@ -169,6 +186,7 @@ class Lowering:
         artifact = target.emit(context, device, op.format, folder)
         if isinstance(artifact, Reason):
             return artifact
+        artifact = replace(artifact, options={**artifact.options, **settings_of(op), **options})
         return Segment(
             id=name,
             device=device.name,

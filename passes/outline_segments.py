@@ -9,7 +9,7 @@ from typing import NamedTuple
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Block, BlockArgument, Operation, OpResult, Region, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
@@ -18,6 +18,7 @@ from gimlet.dialects.placement import (
     DEVICE,
     FORMAT,
     SEGMENT_HINT,
+    SETTINGS,
     TARGET,
     LaunchOp,
     SegmentOp,
@@ -43,6 +44,7 @@ class Colour(NamedTuple):
     number_format: str
     target: str
     hint: object
+    settings: Attribute | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class OutlineSegmentsPass(ModulePass):
     names the op.
 
     Requires `placement.device` on every op of @main but constants; `placement.format` is fp32 where it is absent, and
-    without `placement.target` the device's first target that has the format compiles the segment.
+    without `placement.target` the device's first target that has the format compiles the segment. Ops with other
+    `placement.settings` are in other segments, and a segment keeps those of its ops.
     Ensures that @main holds launches only, each after those whose results it uses, and waits for their tokens.
     """
 
@@ -150,7 +153,13 @@ class _Outliner:
                 raise PassFailedException(
                     f"{describe(op)} is placed on @{name}, which topology @{self.topology.sym_name.data} does not have"
                 )
-        return Colour(name, _text(op, FORMAT, DEFAULT_FORMAT), _text(op, TARGET, ""), op.attributes.get(SEGMENT_HINT))
+        return Colour(
+            name,
+            _text(op, FORMAT, DEFAULT_FORMAT),
+            _text(op, TARGET, ""),
+            op.attributes.get(SEGMENT_HINT),
+            op.attributes.get(SETTINGS),
+        )
 
     def _partition(self, colours: list[Colour], keep_schedule: bool) -> None:
         block = self.function.body.block
@@ -207,7 +216,7 @@ class _Outliner:
                     entered[value] = _enter(value, body, arguments)
                 user.operands[index] = entered[value]
             op.detach()
-            for key in (DEVICE, FORMAT, TARGET, SEGMENT_HINT):
+            for key in (DEVICE, FORMAT, TARGET, SETTINGS, SEGMENT_HINT):
                 op.attributes.pop(key, None)
             body.add_op(op)
         states = [state_end(arg) for arg in body.args if isinstance(arg.type, StateType)]
@@ -242,6 +251,8 @@ class _Outliner:
         segment = SegmentOp(
             name, colour.device, colour.number_format, Region(body), arg_names, res_names, colour.target
         )
+        if colour.settings is not None:
+            segment.attributes[SETTINGS] = colour.settings
         self.module.body.block.insert_op_before(segment, self.function)
         values = [self.launched.get(value, value) for value in arguments]
         tokens = dict.fromkeys(token for value in values if (token := completion_of(value)) is not None)

@@ -20,7 +20,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,14 +44,15 @@ from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import dims_of, element_of, shape_of
 from gimlet.passes.entry import entry_function, is_constant, return_of
 from gimlet.runtime.errors import GimletError, MissingError, UsageError
-from gimlet.runtime.executors.base import HOST_MEMORY, Bindings, Buffer, DeviceSpec, Executor, SegmentArtifact
+from gimlet.runtime.executors.base import HOST_MEMORY, Buffer, DeviceSpec, Executor, SegmentArtifact
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.random_inputs import random_array
 from gimlet.runtime.tensors import STRING, TensorSpec
 from gimlet.targets.api import Artifact, Device, DimBound, Reason, SegmentContext, Target
-from gimlet.targets.portable import FolderWeights, write_portable
+from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, write_portable
 
 Array = NDArray[Any]
+Launch = Callable[[], None]
 _SCHEMA = 1
 
 
@@ -113,6 +115,10 @@ class SegmentTimer:
             _write(file, found)
         return found
 
+    def identity(self, ops: Sequence[Operation], target: Target, device: Device, fmt: str) -> str:
+        """What the time of `ops` as a segment is kept by, as a text."""
+        return self._file(ops, detach(ops, device.name, fmt), target, device, {}).stem
+
     def _file(
         self,
         ops: Sequence[Operation],
@@ -140,16 +146,53 @@ class SegmentTimer:
             return inputs
         with tempfile.TemporaryDirectory(prefix="gimlet-timing-") as name:
             folder = Path(name)
-            context = self._context(segment, folder)
             try:
-                target.prepare(context)
-                artifact = target.emit(context, device, segment.op.format, folder)
+                artifact = self._emitted(segment, target, device, folder)
                 if isinstance(artifact, Reason):
                     return artifact
                 artifact = replace(artifact, options={**artifact.options, **options})
                 return self._timed(executor, artifact, segment, device, folder, inputs)
             except GimletError as error:
                 return Reason(segment.op.sym_name.data, error.message)
+
+    def _emitted(self, segment: DetachedSegment, target: Target, device: Device, folder: Path) -> Artifact | Reason:
+        context = self._context(segment, folder)
+        target.prepare(context)
+        return target.emit(context, device, segment.op.format, folder)
+
+    @contextmanager
+    def loaded(
+        self,
+        ops: Sequence[Operation],
+        target: Target,
+        device: Device,
+        fmt: str,
+        settings: Sequence[Mapping[str, Any]],
+    ) -> Generator[list[Launch] | Reason]:
+        """`ops` as a segment that is ready to run here in each of these settings, or why there is none.
+
+        Errors as `time`.
+        """
+        executor = executor_here(target, device)
+        segment = detach(ops, device.name, fmt)
+        inputs = self._inputs(segment)
+        if isinstance(inputs, Reason):
+            yield inputs
+            return
+        with tempfile.TemporaryDirectory(prefix="gimlet-timing-") as name, ExitStack() as stack:
+            try:
+                artifact = self._emitted(segment, target, device, Path(name))
+                if isinstance(artifact, Reason):
+                    yield artifact
+                    return
+                launches = [
+                    stack.enter_context(_bound(executor, chosen, segment, device, Path(name), inputs))
+                    for chosen in (replace(artifact, options={**artifact.options, **options}) for options in settings)
+                ]
+            except GimletError as error:
+                yield Reason(segment.op.sym_name.data, error.message)
+                return
+            yield launches
 
     def _context(self, segment: DetachedSegment, folder: Path) -> SegmentContext:
         opsets = opsets_of(self.module)
@@ -165,16 +208,8 @@ class SegmentTimer:
         folder: Path,
         inputs: Mapping[str, Array],
     ) -> Timing:
-        loaded = load_segment(executor, artifact, segment, device, folder)
-        try:
-            buffers = {name: uploaded(loaded, array) for name, array in inputs.items()}
-            bindings = loaded.bind(buffers, {name.data: None for name in segment.op.res_names})
-            try:
-                return quickest(loaded, bindings, self.effort)
-            finally:
-                bindings.close()
-        finally:
-            loaded.close()
+        with _bound(executor, artifact, segment, device, folder, inputs) as launch:
+            return quickest(launch, self.effort)
 
     def _inputs(self, segment: DetachedSegment) -> dict[str, Array] | Reason:
         specs, _ = segment_specs(segment.op)
@@ -277,8 +312,10 @@ def load_segment(
     """A segment's artifact in `folder`, loaded. Errors as `Executor.load`."""
     inputs, outputs = segment_specs(segment.op)
     name = segment.op.sym_name.data
+    shared = [WEIGHTS_FILE] if (folder / WEIGHTS_FILE).is_file() else []
+    files = tuple(dict.fromkeys([*artifact.files, *shared]))
     loaded = SegmentArtifact(
-        name, artifact.format, folder, artifact.files, inputs, outputs, lambda path: folder / path, artifact.options
+        name, artifact.format, folder, files, inputs, outputs, lambda path: folder / path, artifact.options
     )
     return executor.load(loaded, DeviceSpec(device.name, device.kind.name))
 
@@ -294,17 +331,39 @@ def uploaded(executor: Executor, array: Array) -> Buffer:
     return buffer
 
 
-def quickest(executor: Executor, bindings: Bindings, effort: Effort) -> Timing:
+@contextmanager
+def _bound(
+    executor: type[Executor],
+    artifact: Artifact,
+    segment: DetachedSegment,
+    device: Device,
+    folder: Path,
+    inputs: Mapping[str, Array],
+) -> Generator[Launch]:
+    """One run of a segment's artifact over `inputs`, as a function."""
+    loaded = load_segment(executor, artifact, segment, device, folder)
+    try:
+        buffers = {name: uploaded(loaded, array) for name, array in inputs.items()}
+        bindings = loaded.bind(buffers, {name.data: None for name in segment.op.res_names})
+        launch = loaded.launcher(bindings)
+        try:
+            yield lambda: launch(()).wait()
+        finally:
+            bindings.close()
+    finally:
+        loaded.close()
+
+
+def quickest(launch: Launch, effort: Effort) -> Timing:
     """The quickest of the runs that `effort` asks for."""
-    launch = executor.launcher(bindings)
     for _ in range(effort.warm_up):
-        launch(()).wait()
+        launch()
     best = float("inf")
     runs = 0
     end = time.perf_counter() + effort.seconds
     while runs < effort.least or (runs < effort.most and time.perf_counter() < end):
         start = time.perf_counter()
-        launch(()).wait()
+        launch()
         best = min(best, time.perf_counter() - start)
         runs += 1
     return Timing(best, runs)

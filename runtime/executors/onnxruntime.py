@@ -4,8 +4,10 @@ All segments share one environment with one thread pool. Segments of the same mo
 over the same weights share those (`ort_weights`): a second use costs no second copy. A segment's buffers stay bound
 between runs; only what the scheduler exchanges is bound again.
 
-Artifact options: `provider`, the execution provider's name (`MIGraphX`, …) where it is not the CPU's, and
-`provider_options`, its settings as strings. A variant that needs a provider says so in `requires`, as
+Artifact options: `threads`, how many compute a segment (0, the shared pool; 1, the caller's alone; more, a pool of its
+own); `shares_cores`, for a bundle whose other segments have threads of another runtime: the pool then does not spin
+after a run, where it would hold the cores; `provider`, the execution provider's name (`MIGraphX`, …) where it is not
+the CPU's, and `provider_options`, its settings as strings. A variant that needs a provider says so in `requires`, as
 `{"execution_provider": "MIGraphXExecutionProvider"}`. Providers but the CPU's were never run by this project.
 """
 
@@ -42,6 +44,7 @@ from gimlet.runtime.packed import BITS, pack, unpack
 from gimlet.runtime.tensors import TensorSpec, numpy_type, onnx_type, type_of_onnx
 
 EXTERNAL_DATA_FOLDER = b"session.model_external_initializers_file_folder_path"
+STOP_SPINNING = b"session.force_spinning_stop"
 # ONNX Runtime's numbers of element types are ONNX's up to 23; of those after, it numbers by its own order.
 _OWN_NUMBERS = {"uint2": 24, "int2": 25, "float8_e8m0fnu": 26}
 _OWN_NAMES = {number: name for name, number in _OWN_NUMBERS.items()}
@@ -55,7 +58,7 @@ class OrtSession:
         self.pool = pool
         options = library.new("CreateSessionOptions")
         try:
-            library.call("DisablePerSessionThreads", options)
+            _set_threads(library, options, artifact)
             library.call("AddSessionConfigEntry", options, EXTERNAL_DATA_FOLDER, str(artifact.root).encode())
             if _append_provider(library, options, artifact.options):
                 self.handle = library.new("CreateSessionFromArray", library.environment, model, len(model), options)
@@ -70,6 +73,18 @@ class OrtSession:
         _release_with(self, library, "ReleaseSession", self.handle)
         self.inputs = library.names(self.handle, "SessionGetInputCount", "SessionGetInputName")
         self.outputs = library.names(self.handle, "SessionGetOutputCount", "SessionGetOutputName")
+
+
+def _set_threads(library: OrtLibrary, options: int, artifact: SegmentArtifact) -> None:
+    threads = artifact.options.get("threads", 0)
+    if not isinstance(threads, int) or threads < 0:
+        raise InputError(f"threads is {threads!r}: at least 0", where=artifact.segment)
+    if threads:
+        library.call("SetIntraOpNumThreads", options, threads)
+    else:
+        library.call("DisablePerSessionThreads", options)
+    if artifact.options.get("shares_cores"):
+        library.call("AddSessionConfigEntry", options, STOP_SPINNING, b"1")
 
 
 def _append_provider(library: OrtLibrary, options: int, artifact_options: Mapping[str, Any]) -> bool:
@@ -92,7 +107,7 @@ _sessions_lock = threading.Lock()
 
 def _session(artifact: SegmentArtifact) -> OrtSession:
     model = artifact.file_ending(".onnx").read_bytes()
-    settings = (artifact.options.get("provider"), artifact.options.get("provider_options"))
+    settings = [artifact.options.get(name) for name in ("provider", "provider_options", "threads", "shares_cores")]
     key = (hashlib.sha256(model).hexdigest(), str(artifact.root), repr(settings))
     with _sessions_lock:
         session = _sessions.get(key)

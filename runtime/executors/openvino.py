@@ -146,7 +146,7 @@ class OvBindings(Bindings):
         _release_with(self, library, "ov_infer_request_free", self.handle)
         self._inputs = {spec.name: _Port(index, spec) for index, spec in enumerate(executor.inputs)}
         self._outputs = {spec.name: _Port(index, spec) for index, spec in enumerate(executor.outputs)}
-        self._ranks = {spec.name: len(spec.shape or ()) for spec in executor.outputs}
+        self._made: dict[str, tuple[int, ...]] = {}
         self.wide = [port for port in self._inputs.values() if port.wide]
         self.allocates: dict[str, int] = {}
         self._tensor = c_void_p()
@@ -157,10 +157,19 @@ class OvBindings(Bindings):
 
     def set_output(self, name: str, buffer: Buffer | None) -> None:
         if buffer is None:
+            self._made.setdefault(name, self._shape_made(self._outputs[name]))
             self.allocates.setdefault(name, 0)
             return
         self.allocates.pop(name, None)
         self._bind(self._library.set_output, self._outputs[name], buffer)
+
+    def _shape_made(self, port: _Port) -> tuple[int, ...]:
+        """The shape of the tensor that a request has for an output before a run; zeros where it is not known yet."""
+        tensor = self._library.new("ov_infer_request_get_output_tensor_by_index", self.handle, port.index)
+        try:
+            return self._library.shape_of(tensor)
+        finally:
+            self._library.free_tensor(tensor)
 
     def _bind(self, function: Callable[..., int], port: _Port, buffer: Buffer) -> None:
         """Makes a tensor over the array's own memory, hands it to the request, and keeps the array alive."""
@@ -195,8 +204,9 @@ class OvBindings(Bindings):
         library = self._library
         for name in self.allocates:
             port = self._outputs[name]
-            empty = (c_int64 * self._ranks[name])()
-            tensor = library.new("ov_tensor_create", port.element, Shape(len(empty), empty))
+            made = self._made[name]
+            shape = Shape(len(made), (c_int64 * len(made))(*made))
+            tensor = library.new("ov_tensor_create", port.element, shape)
             self.allocates[name] = tensor
             library.check(library.set_output(self.handle, port.index, tensor))
 

@@ -32,6 +32,7 @@ _TEXTS = POINTER(c_char_p)
 _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "CreateSessionFromArray": (8, (c_void_p, c_char_p, c_size_t, c_void_p, _OUT)),
     "CreateSessionOptions": (10, (_OUT,)),
+    "SetIntraOpNumThreads": (24, (c_void_p, c_int)),
     "SessionGetInputCount": (30, (c_void_p, POINTER(c_size_t))),
     "SessionGetOutputCount": (31, (c_void_p, POINTER(c_size_t))),
     "SessionGetInputName": (36, (c_void_p, c_size_t, c_void_p, _OUT)),

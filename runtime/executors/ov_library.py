@@ -42,6 +42,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ov_compiled_model_get_property": (c_void_p, c_char_p, POINTER(c_void_p)),
     "ov_infer_request_set_input_tensor_by_index": (c_void_p, c_size_t, c_void_p),
     "ov_infer_request_set_output_tensor_by_index": (c_void_p, c_size_t, c_void_p),
+    "ov_infer_request_get_output_tensor_by_index": (c_void_p, c_size_t, _OUT),
     "ov_infer_request_infer": (c_void_p,),
     "ov_tensor_create": (c_int, Shape, _OUT),
     "ov_tensor_create_from_host_ptr": (c_int, Shape, c_void_p, _OUT),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import onnx
 import onnx_ir as ir
@@ -66,6 +66,10 @@ class OnnxRuntimeTarget(Target):
     def requires(self, device: Device) -> Mapping[str, str]:
         provider = provider_of(device)
         return {} if provider is None else {"execution_provider": f"{provider}ExecutionProvider"}
+
+    def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
+        """On the CPU all cores, or one: small models are quicker without handing work over."""
+        return ({},) if provider_of(device) else ({"threads": 0}, {"threads": 1})
 
     def versions(self) -> Mapping[str, str]:
         return {"onnxruntime": version("onnxruntime")}

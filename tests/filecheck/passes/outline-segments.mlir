@@ -159,6 +159,19 @@ func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
 
 // -----
 
+// Settings go with the segment, and other settings make another segment.
+
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %a = onnx.Relu(%x) {placement.device = @cpu, placement.settings = {threads = 1 : i64}} : (tensor<4xf32>) -> tensor<4xf32>
+  %b = onnx.Exp(%a) {placement.device = @cpu} : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %b : tensor<4xf32>
+}
+// CHECK:       placement.segment @s0 on @cpu as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["a"], placement.settings = {threads = 1 : i64}} {
+// CHECK-NEXT:    %a = onnx.Relu(%x) : (tensor<4xf32>) -> tensor<4xf32>
+// CHECK:       placement.segment @s1 on @cpu as "fp32" (%a: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["a"], res_names = ["b"]} {
+
+// -----
+
 // Targets of one device share no segment.
 
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {

@@ -1,0 +1,115 @@
+"""Settles what only running can settle: which of a device's targets, how cut, and in which settings.
+
+It acts on devices whose costs are measured and whose targets give a choice. Placement is asked once freely, and once
+for each target of the device with every op that it takes; these candidates are run (`gimlet.compiler.costs.trial`), and
+the winner's placement is written on the ops, with the settings of each segment where they are not the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, SymbolRefAttr, i64
+from xdsl.ir import Operation
+
+from gimlet.compiler.costs.timer import SegmentTimer
+from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
+from gimlet.compiler.placement.graph import op_key
+from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.service import PlacementResult
+from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, SETTINGS, TARGET
+from gimlet.passes.entry import entry_function
+from gimlet.runtime.errors import InfeasibleError, InputError
+from gimlet.targets import registry
+from gimlet.targets.api import Device
+
+Refusals = Mapping[tuple[str, str], str]
+Place = Callable[[Refusals], PlacementResult]
+
+_SLOWER = "another of the device's targets was quicker when the whole was tried"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A candidate, and what placement must be told to give it."""
+
+    candidate: Candidate
+    refusals: Refusals
+
+
+def settle(module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, refusals: Refusals) -> PlacementResult:
+    """Places `module` as the best candidate for `device`. `place` writes a placement on the ops, without `refusals`.
+
+    Errors as placement, and MissingError where this machine lacks what the device needs.
+    """
+    result = place(refusals)
+    choices = [_Choice(Candidate("as placed", _parts(module, device)), refusals)]
+    for name in _targets(result.problem, device):
+        limited = {**refusals, **_without_others(result.problem, module, device, name)}
+        try:
+            place(limited)
+        except (InfeasibleError, InputError):
+            continue
+        choices.append(_Choice(Candidate(f"{name} alone", _parts(module, device)), limited))
+    outcome = Trial(timer).choose([choice.candidate for choice in choices])
+    result = place(choices[outcome.winner].refusals)
+    _write_settings(_parts(module, device), outcome)
+    return replace(result, notes=(*result.notes, _note(device, choices, outcome)))
+
+
+def has_a_choice(device: Device) -> bool:
+    """Whether a device's targets give anything to choose from."""
+    targets = [registry.load(name) for name in device.kind.targets]
+    return len(targets) > 1 or any(len(target.settings(device)) > 1 for target in targets)
+
+
+def _targets(problem: Problem, device: Device) -> list[str]:
+    return list(
+        dict.fromkeys(place.target for place in problem.places if problem.devices[place.device].name == device.name)
+    )
+
+
+def _without_others(problem: Problem, module: ModuleOp, device: Device, name: str) -> Refusals:
+    """Refusals of the device's other targets for every op that the target called `name` takes there."""
+    here = {n for n, place in enumerate(problem.places) if problem.devices[place.device].name == device.name}
+    own = {number for number in here if problem.places[number].target == name}
+    names = {node.name for node in problem.nodes if own & node.options.keys()}
+    others = {problem.places[number].target for number in here - own}
+    keys = {op_key(op) for op in entry_function(module).body.block.ops if op_key(op) in names}
+    return {(key, f"{device.name}:{other}"): _SLOWER for key in sorted(keys) for other in sorted(others)}
+
+
+def _parts(module: ModuleOp, device: Device) -> tuple[Part, ...]:
+    """The segments that a placed module has on a device, in the order that they are launched in."""
+    groups: dict[int, list[Operation]] = {}
+    for op in entry_function(module).body.block.ops:
+        hint = op.attributes.get(SEGMENT_HINT)
+        place = op.attributes.get(DEVICE)
+        if isinstance(hint, IntegerAttr) and isinstance(place, SymbolRefAttr) and place.string_value() == device.name:
+            groups.setdefault(hint.value.data, []).append(op)
+    return tuple(_part(ops, device) for _, ops in sorted(groups.items()))
+
+
+def _part(ops: list[Operation], device: Device) -> Part:
+    target, fmt = ops[0].attributes.get(TARGET), ops[0].attributes[FORMAT]
+    name = device.kind.targets[0] if target is None else str(getattr(target, "data", ""))
+    return Part(tuple(ops), registry.load(name), device, str(getattr(fmt, "data", "")))
+
+
+def _write_settings(parts: tuple[Part, ...], outcome: Outcome) -> None:
+    for part, settings in zip(parts, outcome.settings, strict=True):
+        if settings == part.target.settings(part.device)[0]:
+            continue
+        attribute = DictionaryAttr({name: IntegerAttr(value, i64) for name, value in settings.items()})
+        for op in part.ops:
+            op.attributes[SETTINGS] = attribute
+
+
+def _note(device: Device, choices: list[_Choice], outcome: Outcome) -> str:
+    figures = [
+        f"{choice.candidate.name} {'cannot be built' if seconds is None else f'{seconds * 1e3:.3f} ms'}"
+        for choice, seconds in zip(choices, outcome.seconds, strict=True)
+    ]
+    taken = choices[outcome.winner].candidate.name
+    return f"{device.name}: tried by {outcome.runs} runs in turns: {', '.join(figures)}; taken: {taken}"
