@@ -7,7 +7,8 @@ It walks the same kernels as the emulator, by what each instruction costs and wh
   reader of d versions ago). That is what lets a load run under a product. A unit decodes an instruction while it runs
   the one before: it starts one every `issue_cycles` at most.
 - A DMA transfer moves what a core's port takes, and no more than its share of what all cores use together: LPDDR, and
-  the links between chiplets. A load that several items share is read once and delivered to each.
+  the links between chiplets. A load that several items share is read once and delivered to each; it crosses once to
+  each chiplet that they are on.
 - Array: the held tile goes from the core's SRAM into the array unless it is there already. With one tile in the array
   that waits for the product before; it never waits for what will be streamed against the tile.
 - Matrix: `row_cycles` a streamed row, and what the last row needs to come out.
@@ -26,6 +27,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
+
+import numpy as np
 
 from gimlet.runtime.sram.binding import (
     BoundAccess,
@@ -210,6 +213,7 @@ class _Core:
         self.held: list[tuple[str, int]] = []
         self.array_ends: list[float] = []
         self.traffic = Traffic()
+        self.spans: dict[int, int] = {}
 
     @property
     def finished(self) -> float:
@@ -333,7 +337,7 @@ class _Core:
             cycles = max(cycles, active * traffic.lpddr / machine.lpddr_bytes_per_cycle)
         else:
             remote = (self.chiplets - 1) / self.chiplets
-            crossing = size * remote * min(readers, self.chiplets) / readers
+            crossing = size * remote * self.chiplets_reading(access) / readers if readers > 1 else size * remote
             traffic = Traffic(sram=(3 if adds else 2) * size, die=crossing)
             latency = machine.network_latency_cycles + (machine.die_latency_cycles if self.chiplets > 1 else 0)
             cycles = max(cycles, active * crossing / (machine.die_bytes_per_cycle * self.chiplets))
@@ -351,6 +355,18 @@ class _Core:
             if each.name not in access.moves:
                 total *= self.kernel.counts[each.name]
         return total
+
+    def chiplets_reading(self, access: BoundAccess) -> int:
+        """On how many chiplets the items are that read the same elements as the first one."""
+        known = self.spans.get(id(access))
+        if known is None:
+            items = np.zeros(1, np.int64)
+            for each in self.kernel.grid:
+                steps = np.arange(1 if each.name in access.moves else self.kernel.counts[each.name])
+                items = (items[:, None] * self.kernel.counts[each.name] + steps).reshape(-1)
+            cores = (items + self.kernel.kernel.first) % self.program.cores
+            known = self.spans[id(access)] = len(np.unique(cores // self.machine.cores_per_chiplet))
+        return known
 
     def matmul(self, instruction: Matmul) -> None:
         lhs, rhs = self.shapes[instruction.lhs], self.shapes[instruction.rhs]

@@ -65,7 +65,7 @@ def generate(work: Work, machine: Machine, fmt: str) -> Generated:
     refusal: RefusedError | None = None
     for cores in counts:
         # What is left is for tiles and activations; where that is too little, no weights are resident.
-        for room in (machine.sram_bytes_per_core * 3 // 4, 0):
+        for room in (machine.sram_bytes_per_core * 15 // 16, machine.sram_bytes_per_core * 3 // 4, 0):
             try:
                 candidate = generate_for(work, machine, fmt, cores, room)
             except RefusedError as error:

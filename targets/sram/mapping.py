@@ -8,7 +8,7 @@ the figures that the cycle model charges, without its queues: the busiest unit o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from gimlet.runtime.sram.formats import stored_bytes
@@ -16,8 +16,8 @@ from gimlet.runtime.sram.machine import Machine
 
 _ROWS = (256, 128, 64, 32, 16, 8)
 _MOST_COPIES = 8
-_COPIES_BYTES = 1 << 17
-"""Private bytes that the copies of one tile may take beyond the second."""
+_COPIES_SHARE = 8
+"""The part of a core's SRAM that the copies of one tile may take beyond the second: one in so many."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,19 @@ def choose(machine: Machine, cores: int, sizes: Sizes, room: int) -> Mapping:
     return min(_candidates(machine, cores, sizes, room), key=lambda each: _cycles(machine, cores, sizes, each))
 
 
+def converts_tiles(machine: Machine, cores: int, sizes: Sizes, room: int, readers: int) -> bool:
+    """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
+    before = replace(sizes, lhs=sizes.held)
+    chosen = [(each, choose(machine, cores, each, room)) for each in (sizes, before)]
+    inside, outside = (_cycles(machine, cores, each, mapping) for each, mapping in chosen)
+    elements = sizes.batch * sizes.rows * sizes.depth
+    moved = 4 * elements + stored_bytes(sizes.held, (elements,))
+    chiplets = ceil(cores / machine.cores_per_chiplet)
+    crossing = moved * (chiplets - 1) / chiplets / (machine.die_bytes_per_cycle * chiplets)
+    shared = max(moved / cores / machine.network_bytes_per_cycle, crossing)
+    return inside <= outside + (machine.barrier_cycles + machine.network_latency_cycles + shared) / readers
+
+
 def _candidates(machine: Machine, cores: int, sizes: Sizes, room: int) -> Iterator[Mapping]:
     most = largest_steps(machine)
     depth_tiles, column_tiles = ceil(sizes.depth / most.depth), ceil(sizes.columns / most.columns)
@@ -95,7 +108,7 @@ def _copies(machine: Machine, sizes: Sizes, rows: int, most: Steps) -> int:
     tile = stored_bytes(sizes.held, (min(most.columns, sizes.columns), min(most.depth, sizes.depth)))
     product = rows * machine.row_cycles[sizes.held] + tile / machine.sram_bytes_per_cycle
     moved = stored_bytes(sizes.lhs, (rows, min(most.depth, sizes.depth)))
-    room = 2 + _COPIES_BYTES // max(moved, tile)
+    room = 2 + machine.sram_bytes_per_core // _COPIES_SHARE // max(moved, tile)
     return min(_MOST_COPIES, 2 + ceil(latency / product), room)
 
 
@@ -109,8 +122,10 @@ def _cycles(machine: Machine, cores: int, sizes: Sizes, mapping: Mapping) -> flo
     active, rounds = min(items, cores), ceil(items / cores)
     chiplets = ceil(cores / machine.cores_per_chiplet)
 
-    def moving(size: float, readers: int) -> float:
-        crossing = size * (chiplets - 1) / chiplets * min(readers, chiplets) / readers
+    def moving(size: float, readers: int, apart: int) -> float:
+        """Cycles of a load that so many items share, whose numbers are `apart`; 1 for a store."""
+        reached = min(chiplets, readers, ceil(readers * apart / machine.cores_per_chiplet))
+        crossing = size * (chiplets - 1) / chiplets * reached / readers
         shared = active * crossing / (machine.die_bytes_per_cycle * chiplets)
         return max(size / machine.network_bytes_per_cycle, shared)
 
@@ -122,13 +137,16 @@ def _cycles(machine: Machine, cores: int, sizes: Sizes, mapping: Mapping) -> flo
     stream = max(mapping.rows * machine.row_cycles[sizes.held], streamed / machine.sram_bytes_per_cycle)
     stream += machine.array_drain_cycles
     product = max(hold, stream) if machine.array_tiles > 1 else hold + stream
-    loaded = 0.0 if mapping.resident else moving(held, sizes.batch * blocks if sizes.weights else blocks)
-    arriving, leaving = moving(lhs, column_tiles), moving(out, 1)
-    units = (mapping.tiles * product, mapping.tiles * (arriving + loaded), leaving)
+    held_readers = sizes.batch * blocks if sizes.weights else blocks
+    loaded = 0.0 if mapping.resident else moving(held, held_readers, column_tiles * mapping.splits)
+    arriving, leaving = moving(lhs, column_tiles, mapping.splits), moving(out, 1, 1)
+    converting = 0 if sizes.lhs == sizes.held else lhs + streamed
+    vector = converting / machine.sram_bytes_per_cycle
+    units = (mapping.tiles * max(product, vector), mapping.tiles * (arriving + loaded), leaving)
     latency = machine.barrier_cycles + machine.network_latency_cycles
     latency += machine.die_latency_cycles if chiplets > 1 else 0
     queues = rounds * inner * max(units) + arriving + loaded + leaving + latency
-    copied = 2 * lhs + streamed + held * (1 if mapping.resident else 3)
+    copied = 2 * lhs + converting + streamed + held * (1 if mapping.resident else 3)
     sram = rounds * inner * (mapping.tiles * copied + out * (3 if mapping.splits > 1 else 2))
     total = max(queues, sram / machine.sram_bytes_per_cycle)
     if mapping.splits > 1 and sizes.fused:

@@ -15,13 +15,13 @@ from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
+from gimlet.targets.sram.mapping import Sizes, converts_tiles
 from gimlet.targets.sram.products import WeightMatrix, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.views import Shape, View
 
 _MOST_OUTPUTS_PER_GROUP = 4
-_FEW_ROWS = 32
 
 
 def _floats(op: OnnxOp) -> None:
@@ -45,9 +45,9 @@ def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) ->
     """The product as numpy.matmul defines it, vectors as matrices of one row or column."""
     constant = lowering.get(right)
     if isinstance(constant, Constant) and len(constant.shape) == 2:
-        dtype = lowering.product_type(op)
-        lhs = _as_matrix(_streamed(lowering, left, dtype), row=True)
-        return multiply(lowering, lhs, WeightMatrix(lowering.weights, constant, dtype, False), lhs.shape[:-2])
+        weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=False)
+        lhs = _as_matrix(_streamed(lowering, left, weights), row=True)
+        return multiply(lowering, lhs, weights, lhs.shape[:-2])
     dtype = lowering.activation_type
     lhs = _as_matrix(lowering.operand(left, dtype), row=True)
     rhs = _as_matrix(lowering.operand(right, dtype), row=False)
@@ -73,11 +73,14 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     shape = shape_of(value)
     constant = lowering.get(right)
     turned = bool(op.attr("transB", 0))
-    dtype = lowering.product_type(op) if isinstance(constant, Constant) else lowering.activation_type
-    lhs = _matrix_operand(lowering, left, dtype, bool(op.attr("transA", 0)))
+    transposed = bool(op.attr("transA", 0))
     if isinstance(constant, Constant):
-        product = multiply(lowering, lhs, WeightMatrix(lowering.weights, constant, dtype, turned), ())
+        weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), turned)
+        streams = _turned(lowering, left, weights.dtype) if transposed else _streamed(lowering, left, weights)
+        product = multiply(lowering, streams, weights, ())
     else:
+        dtype = lowering.activation_type
+        lhs = _turned(lowering, left, dtype) if transposed else lowering.operand(left, dtype)
         rhs = lowering.operand(right, dtype)
         product = multiply(lowering, lhs, rhs.transpose((1, 0)) if turned else rhs, ())
     found: Argument = product
@@ -95,18 +98,21 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     lowering.define(value, found)
 
 
-def _streamed(lowering: Lowering, value: SSAValue, dtype: str) -> View:
-    """What streams against weights. A few rows are converted tile by tile, many are converted once before."""
-    shape = shape_of(value)
-    rows = lowering.bounds.best(product_of(shape[:-1]))
-    if rows > _FEW_ROWS or vector_type(value) != "f32" or isinstance(lowering.get(value), Constant):
+def _streamed(lowering: Lowering, value: SSAValue, weights: WeightMatrix) -> View:
+    """What streams against weights: converted tile by tile, or once before, whichever takes less time."""
+    dtype, builder, shape = weights.dtype, lowering.builder, shape_of(value)
+    if dtype == "f32" or vector_type(value) != "f32" or isinstance(lowering.get(value), Constant):
         return lowering.operand(value, dtype)
-    return lowering.view(value)
+    rows = lowering.bounds.best(product_of(shape[:-1]))
+    sizes = Sizes(1, rows, weights.depth, weights.columns, "f32", dtype, weights=True, fused=False)
+    readers = max(1, len(lowering.readers.get(value, ())))
+    if converts_tiles(builder.machine, builder.cores, sizes, builder.homes.room, readers):
+        return lowering.view(value)
+    return lowering.operand(value, dtype)
 
 
-def _matrix_operand(lowering: Lowering, value: SSAValue, dtype: str, transposed: bool) -> View:
-    if not transposed:
-        return _streamed(lowering, value, dtype)
+def _turned(lowering: Lowering, value: SSAValue, dtype: str) -> View:
+    """A matrix transposed, then converted: MXINT8 shares exponents along the last dimension."""
     return lowering.converted(lowering.view(value).transpose((1, 0)), dtype)
 
 

@@ -1,0 +1,103 @@
+"""The cycle model is never below a bound that knows shapes and figures only, and near it where the machine is busy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from tests.unit.targets.sram_models import model_of, segment_of
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram.bound import Bound, bound_of
+from gimlet.targets.sram.codegen import generate
+from gimlet.targets.sram.target import work_of_ops
+
+F = TensorProto.FLOAT
+MACHINE = Machine()
+SMALL = Machine(chiplets=2, cores=16, sram_bytes_per_core=1 << 18)
+STEPS = ("MatMul", "Gemm", "Relu", "Softmax", "Add", "Transpose")
+
+
+def zeros(*shape: int) -> np.ndarray:
+    """Weights of a shape, without the memory."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def graph(rows: int, width: int, steps: list[tuple[str, int]]):
+    """A chain of ops on a matrix; the number of a step is the width of a product's result."""
+    nodes, weights, value = [], {}, "x"
+    for index, (kind, size) in enumerate(steps):
+        inputs = [value]
+        if kind in ("MatMul", "Gemm"):
+            weights[f"w{index}"] = zeros(width, size)
+            inputs.append(f"w{index}")
+            width = size
+        elif kind == "Add":
+            weights[f"w{index}"] = zeros(width)
+            inputs.append(f"w{index}")
+        elif kind == "Transpose":
+            rows, width = width, rows
+        nodes.append(helper.make_node(kind, inputs, [f"y{index}"]))
+        value = f"y{index}"
+    return nodes, weights, value
+
+
+def timed(nodes, weights, result: str, rows: int, width: int, machine: Machine, fmt: str):
+    segment = segment_of(model_of(nodes, {"x": (F, [rows, width])}, [result], weights))
+    kinds = {node.op_type for node in nodes}
+    ops = [op for op in segment.op.body.block.ops if isinstance(op, OnnxOp) and op.op_type in kinds]
+    work = replace(work_of_ops(ops, {}, 1.0), keeps_views=False)
+    timing = generate(work, machine, fmt).timing
+    return timing, bound_of(ops, [value for _, value in work.outputs], machine, fmt, {})
+
+
+@given(
+    rows=st.integers(1, 400),
+    width=st.integers(1, 400),
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 700)), min_size=1, max_size=4),
+    machine=st.sampled_from([MACHINE, SMALL]),
+    fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_no_program_beats_the_bound(rows, width, steps, machine, fmt):
+    timing, bound = timed(*graph(rows, width, steps), rows, width, machine, fmt)
+    assert timing.cycles >= bound.cycles > 0
+
+
+def test_the_bound_of_one_product_by_hand():
+    nodes, weights, result = graph(128, 256, [("MatMul", 512)])
+    _, bound = timed(nodes, weights, result, 128, 256, SMALL, "mxint8")
+    macs, weight_bytes, result_bytes = 128 * 256 * 512, 256 * 512 * 33 / 32, 128 * 512 * 4
+    assert bound == Bound(
+        compute=pytest.approx(macs * 8 / (16 * 64 * 64)),
+        sram=pytest.approx((weight_bytes + result_bytes) / (16 * 61)),
+        lpddr=0.0,
+    )
+
+
+def test_weights_that_sram_has_no_room_for_come_from_lpddr():
+    tiny = replace(SMALL, sram_bytes_per_core=1 << 17)
+    timing, bound = timed(*graph(1, 4096, [("MatMul", 4096)]), 1, 4096, tiny, "fp32")
+    assert bound.lpddr == (4096 * 4096 * 4 - 16 * (1 << 17)) / tiny.lpddr_bytes_per_cycle
+    assert bound.lpddr > bound.sram
+    assert timing.cycles > bound.cycles
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes", "fmt", "ratio"),
+    [
+        (1, (4096, 4096), "fp32", 1.6),
+        pytest.param(1, (8192, 8192), "mxint8", 1.8, marks=pytest.mark.full),
+        (2048, (2048, 2048), "fp32", 1.15),
+        pytest.param(4096, (4096, 4096), "mxint8", 1.4, marks=pytest.mark.full),
+    ],
+    ids=str,
+)
+def test_what_keeps_the_machine_busy_is_near_the_bound(rows, sizes, fmt, ratio):
+    """benchmarks/sram_bounds.py has the table that these are from, and where the rest goes."""
+    chain = graph(rows, sizes[0], [("MatMul", size) for size in sizes[1:]])
+    timing, bound = timed(*chain, rows, sizes[0], MACHINE, fmt)
+    assert bound.cycles <= timing.cycles <= ratio * bound.cycles
