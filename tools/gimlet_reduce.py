@@ -132,7 +132,7 @@ def _exit_code(command: str, limit_s: float) -> int | None:
 
 def _fails_alike(toolbox: Toolbox, pipeline: str, allow_unregistered: bool) -> Callable[[str], bool]:
     """Whether the passes fail on the text as they did on the first one: the same exception out of the same function."""
-    from xdsl.utils.exceptions import DiagnosticException
+    from xdsl.utils.exceptions import DiagnosticException, ParseError
 
     from gimlet.compiler.diagnostics import BUGS
     from gimlet.compiler.ir_text import parse_text
@@ -144,7 +144,7 @@ def _fails_alike(toolbox: Toolbox, pipeline: str, allow_unregistered: bool) -> C
         ctx = toolbox.context(allow_unregistered)
         try:
             module = parse_text(text, "reduced.mlir", ctx)
-        except (DiagnosticException, *BUGS):
+        except (ParseError, DiagnosticException, *BUGS):
             return False
         try:
             for item in passes:
