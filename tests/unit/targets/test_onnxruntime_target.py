@@ -137,7 +137,7 @@ def test_every_target_of_the_table_loads_or_is_somebody_elses():
 
 
 def test_an_unknown_target_lists_the_known_ones():
-    with pytest.raises(MissingError, match=r"'no-such-target' \(known: onnxruntime, tensorrt, sram\)"):
+    with pytest.raises(MissingError, match=r"'no-such-target' \(known: onnxruntime, tensorrt, openvino, sram\)"):
         registry.load("no-such-target")
 
 
