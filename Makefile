@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.gimlet-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install $(PIP_ARGS)
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
-BENCHMARKS ?= import_time runtime_overhead compile_rack roofline_tables placement_public
+BENCHMARKS ?= import_time runtime_overhead compile_rack roofline_tables placement_public placement_models
 LIT := $(BIN)/lit -j $(JOBS) tests/filecheck
 
 help: ## print this list

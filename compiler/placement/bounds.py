@@ -1,8 +1,8 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
 Latency: `latency_bound`, with shares and capacities `relaxed_bound`. Throughput: `period_bound`. Energy and cost: for
-each set of devices that may be in use, each node on its cheapest place and idle power (or the price) over the latency
-bound of that set; with many devices, only the host's idle power is counted.
+each set of classes of devices that may be in use, each node on its cheapest place, and idle power (or the price) of one
+device a class over the latency bound of that set; with many classes, only the host's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.period_bound import period_bound
 from gimlet.compiler.placement.problem import Problem
@@ -27,6 +28,14 @@ class Bound:
     suggestions: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True)
+class _InUse:
+    """The devices that are in use for certain, one of each class, and all that nodes may be on."""
+
+    certain: frozenset[int]
+    open: frozenset[int]
+
+
 def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one."""
     if problem.rules.objective == "latency":
@@ -37,7 +46,7 @@ def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
     latency = latency_bound(problem)
     match problem.rules.objective:
         case "throughput":
-            return Bound(period_bound(problem), (latency.place,))
+            return Bound(min(period_bound(problem, best_known), best_known), (latency.place,))
         case "energy":
             sets = [(_energy(problem, devices, seconds), p) for devices, seconds, p in _sets(problem, latency)]
         case "cost":
@@ -46,45 +55,54 @@ def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
     return Bound(value, (place,))
 
 
-def _sets(problem: Problem, latency: LatencyBound) -> Iterable[tuple[frozenset[int], float, tuple[int, ...]]]:
-    """Sets of devices in use (the host always is), the latency bound with only those, and its places."""
-    others = sorted({place.device for place in problem.places} - {problem.host})
-    if 2 ** len(others) > _MOST_SETS:
-        return [(frozenset({problem.host}), latency.seconds, latency.place)]
-    found: list[tuple[frozenset[int], float, tuple[int, ...]]] = []
-    for size in range(len(others) + 1):
-        for chosen in combinations(others, size):
-            devices = frozenset({problem.host, *chosen})
+def _sets(problem: Problem, latency: LatencyBound) -> Iterable[tuple[_InUse, float, tuple[int, ...]]]:
+    """Sets of classes in use (the host always is), the latency bound with only those, and its places."""
+    classes = [members for members in device_classes(problem) if problem.host not in members]
+    host = frozenset({problem.host})
+    if 2 ** len(classes) > _MOST_SETS:
+        return [(_InUse(host, host.union(*classes)), latency.seconds, latency.place)]
+    found: list[tuple[_InUse, float, tuple[int, ...]]] = []
+    for size in range(len(classes) + 1):
+        for chosen in combinations(classes, size):
+            devices = host.union(*chosen)
             usable = frozenset(index for index, place in enumerate(problem.places) if place.device in devices)
             pins = {node: frozenset(allowed) & usable for node, allowed in enumerate(problem.allowed)}
             if all(pins.values()):
                 bound = latency_bound(problem.with_rules(replace(problem.rules, pins=pins)))
-                found.append((devices, bound.seconds, bound.place))
+                in_use = _InUse(host.union(members[0] for members in chosen), devices)
+                found.append((in_use, bound.seconds, bound.place))
     return found
 
 
-def _energy(problem: Problem, devices: frozenset[int], latency_s: float) -> float:
+def _energy(problem: Problem, devices: _InUse, latency_s: float) -> float:
     """Ops at their cheapest and idle power: joules - idle watts x seconds of each op, and idle power all the time.
 
-    What fusion saves is taken off in full. Where the sets were not listed, every place is open and `devices` is the
-    host alone, so that idle power of the others is not counted.
+    Where fusion could save something, the cheaper of both counts.
     """
-    listed = 2 ** len({place.device for place in problem.places} - {problem.host}) <= _MOST_SETS
-    idle = {device: problem.devices[device].idle_w or 0.0 for device in devices}
-    total = latency_s * sum(idle.values())
+    idle = {device: problem.devices[device].idle_w or 0.0 for device in devices.open}
+    saved: dict[tuple[int, int], tuple[float, float]] = {}
+    for fusion in problem.fusions:
+        for place, seconds in fusion.seconds.items():
+            joules, before = saved.get((fusion.consumer, place), (0.0, 0.0))
+            saved[fusion.consumer, place] = joules + fusion.joules.get(place, 0.0), before + seconds
+    total = latency_s * sum(idle[device] for device in devices.certain)
     for node, allowed in enumerate(problem.allowed):
-        options = problem.nodes[node].options
-        places = [place for place in allowed if not listed or problem.device_of[place] in devices]
-        total += min(
-            (options[place].joules or 0.0) - idle.get(problem.device_of[place], 0.0) * options[place].seconds
-            for place in places
-        )
-    saved = sum(max(fusion.joules.values(), default=0.0) for fusion in problem.fusions)
-    return max(total - saved, 0.0)
+        prices: list[float] = []
+        for place in allowed:
+            device = problem.device_of[place]
+            if device not in devices.open:
+                continue
+            option = problem.nodes[node].options[place]
+            joules, seconds = saved.get((node, place), (0.0, 0.0))
+            # While a device is busy it draws no idle power besides; fusion saves energy, and time of being busy.
+            alone = (option.joules or 0.0) - idle[device] * option.seconds
+            prices.append(alone + min(idle[device] * seconds - joules, 0.0))
+        total += min(prices)
+    return max(total, 0.0)
 
 
-def _cost(problem: Problem, devices: frozenset[int], latency_s: float) -> float:
-    return latency_s * sum((problem.devices[device].usd_per_hour or 0.0) / 3600.0 for device in devices)
+def _cost(problem: Problem, devices: _InUse, latency_s: float) -> float:
+    return latency_s * sum((problem.devices[device].usd_per_hour or 0.0) / 3600.0 for device in devices.certain)
 
 
 def share_bound(problem: Problem) -> float:

@@ -74,7 +74,7 @@ def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequenc
 def structure(graph: ModuleGraph, topology: Topology) -> Problem:
     """The problem without places and costs: devices, ops and values."""
     return Problem(
-        devices=tuple(_device_spec(device) for device in topology.devices),
+        devices=tuple(device_spec(device) for device in topology.devices),
         places=(),
         nodes=tuple(Node(unit.name, unit.op_type) for unit in graph.units),
         values=tuple(_values(graph)),
@@ -126,14 +126,14 @@ def build_problem(
             Node(unit.name, unit.op_type, options[number], refusals[number], _flops(unit, graph.sizes))
             for number, unit in enumerate(graph.units)
         ),
-        routes=_routes(topology),
+        routes=routes(topology),
         weights=tuple(sorted((*weights, *_states(graph, len(sites))), key=lambda weight: weight.key)),
         fusions=tuple(_fusions(graph, sites, options, scales)),
         notes=tuple(notes),
     )
 
 
-def _device_spec(device: Device) -> DeviceSpec:
+def device_spec(device: Device) -> DeviceSpec:
     kind = device.kind
     return DeviceSpec(
         name=device.name,
@@ -197,7 +197,7 @@ def _values(graph: ModuleGraph) -> list[Value]:
     return found
 
 
-def _routes(topology: Topology) -> dict[tuple[int, int], Route]:
+def routes(topology: Topology) -> dict[tuple[int, int], Route]:
     """Routes between all devices; where a topology leaves two apart, `Problem` says so."""
     routes: dict[tuple[int, int], Route] = {}
     for source, first in enumerate(topology.devices):

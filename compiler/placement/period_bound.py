@@ -1,108 +1,301 @@
 """A lower bound on the period of a pipeline, by linear programs in which nodes may be split between places.
 
-One program for each set of devices that may be in use, since a device in use launches something once a period at
-least; with many devices, one program for all of them, without launches.
+Devices that are alike are one class: their loads together are at most the period times their number, so the program
+does not grow with them and no symmetry is searched. What holds in every placement, and is in the program:
+
+- a class is as busy as its nodes take, less what fusion saves where both nodes are there, and its launches;
+- each device in use launches something, and a class launches as often as any path through the graph enters it: going
+  to and fro between devices for the sake of single ops is paid for. Paths are taken until every node is on one;
+- a value that a consumer elsewhere needs loads the links that every way out of its class and into the other shares;
+- of nodes that take more than the n-th part of the best period known, a device has fewer than n;
+- shares of FLOPs, memory, and the cap on segments.
+
+One program for each set of classes in use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
 from typing import Any
 
 from ortools.linear_solver import pywraplp
 
+from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.problem import Problem
 from gimlet.runtime.errors import InfeasibleError
 
 _MOST_SETS = 16
+_MOST_PATHS = 12
+_MOST_LARGE = 8
+_SHORTFALL = 1e-7
+"""What the solver's tolerances may leave a program's value above its optimum, as a part of it."""
 
 
-def period_bound(problem: Problem) -> float:
-    """The least period: busy devices, busy links and shares; what fusion could save is taken off in full."""
-    others = sorted({place.device for place in problem.places} - {problem.host})
+def period_bound(problem: Problem, best_known: float = float("inf")) -> float:
+    """The least period, or more than `best_known`. InfeasibleError where nothing can keep the shares."""
+    classes = device_classes(problem)
+    others = [members for members in classes if problem.host not in members]
+    sets: Iterable[tuple[list[int], ...]] = chain.from_iterable(
+        combinations(others, size) for size in range(len(others) + 1)
+    )
     if 2 ** len(others) > _MOST_SETS:
-        found = _linear(problem, frozenset(others), launches=False)
-    else:
-        sets = chain.from_iterable(combinations(others, size) for size in range(len(others) + 1))
-        found = min(_linear(problem, frozenset(devices), launches=True) for devices in sets)
-    if found == float("inf"):
+        sets = [tuple(others)]
+    hosts = [members for members in classes if problem.host in members]
+    found = float("inf")
+    for chosen in sets:
+        in_use = 2 ** len(others) <= _MOST_SETS
+        program = _Program(problem, [*hosts, *chosen], chosen if in_use else (), best_known)
+        found = min(found, program.solve())
+    if found == float("inf") and best_known == float("inf"):
         raise InfeasibleError("no placement can give every device its share of the FLOPs")
     return found
 
 
-def _linear(problem: Problem, others: frozenset[int], *, launches: bool) -> float:
-    """The bound with the host and `others`, each of those launching something; infinite where that is impossible."""
-    usable = others | {problem.host}
-    at_places = [[p for p in allowed if problem.device_of[p] in usable] for allowed in problem.allowed]
-    if not all(at_places):
-        return float("inf")
-    solver: Any = pywraplp.Solver.CreateSolver("GLOP")
-    scale = max((min(row) for row in problem.seconds.tolist()), default=0.0) or 1.0
-    period = solver.NumVar(0, solver.infinity(), "period")
-    at = [{place: solver.NumVar(0, 1, "") for place in places} for places in at_places]
-    loads: dict[int, list[Any]] = {}
-    for device in others if launches else ():
-        loads[device] = [problem.least_launch_s(device) / scale]
-    saved: dict[tuple[int, int], float] = {}
-    for fusion in problem.fusions:
-        for place, seconds in fusion.seconds.items():
-            saved[fusion.consumer, place] = saved.get((fusion.consumer, place), 0.0) + seconds
-    for node, shares in enumerate(at):
-        solver.Add(sum(shares.values()) == 1)
-        for place, share in shares.items():
-            seconds = problem.nodes[node].options[place].seconds - saved.get((node, place), 0.0)
-            if seconds > 0:
-                loads.setdefault(problem.device_of[place], []).append(seconds / scale * share)
-    for terms in (*loads.values(), *_link_loads(problem, solver, at, scale).values()):
-        solver.Add(period >= sum(terms))
-    for device, share in problem.rules.min_share.items():
-        given = [
-            problem.nodes[node].flops / max(problem.total_flops, 1.0) * literal
-            for node, shares in enumerate(at)
-            for place, literal in shares.items()
-            if problem.device_of[place] == device
-        ]
-        solver.Add(solver.Sum(given) >= share * (1 - 1e-9))
-    solver.Minimize(period)
-    status = solver.Solve()
-    if status == pywraplp.Solver.INFEASIBLE:
-        return float("inf")
-    if status != pywraplp.Solver.OPTIMAL:
-        return 0.0
-    return max(solver.Objective().Value() * scale * (1 - 1e-7), 0.0)
+class _Program:
+    """The linear program for one choice of classes; `launching` are those that are in use for certain."""
 
+    def __init__(
+        self, problem: Problem, classes: Sequence[list[int]], launching: Sequence[list[int]], best_known: float
+    ) -> None:
+        self.problem, self.classes, self.launching, self.best_known = problem, classes, launching, best_known
+        self.solver: Any = pywraplp.Solver.CreateSolver("GLOP")
+        self.scale = max((min(row) for row in problem.seconds.tolist()), default=0.0) or 1.0
+        self.class_of = {device: number for number, members in enumerate(classes) for device in members}
+        # A class's places go by those of its first device.
+        self.first = {members[0]: number for number, members in enumerate(classes)}
+        self.places = [p for p, device in enumerate(problem.device_of) if device in self.first]
+        self.at: list[dict[int, Any]] = []
+        self.entered: dict[tuple[int, int, int], Any] = {}
 
-def _link_loads(problem: Problem, solver: Any, at: list[dict[int, Any]], scale: float) -> dict[str, list[Any]]:
-    """Seconds on each link direction: a value moves from a device to another as far as a consumer is there."""
-    links: dict[str, list[Any]] = {}
+    def number(self) -> Any:
+        """A variable that is not negative."""
+        return self.solver.NumVar(0, self.solver.infinity(), "")
 
-    def on(node: int, device: int) -> Any:
-        return sum(share for place, share in at[node].items() if problem.device_of[place] == device)
+    def solve(self) -> float:
+        """The least period in seconds; infinite where the classes cannot do everything."""
+        problem, solver = self.problem, self.solver
+        allowed = [[p for p in self.places if p in set(places)] for places in problem.allowed]
+        if not all(allowed):
+            return float("inf")
+        self.at = [{place: solver.NumVar(0, 1, "") for place in places} for places in allowed]
+        for shares in self.at:
+            solver.Add(solver.Sum(list(shares.values())) == 1)
+        period = self.number()
+        for number, terms in enumerate(self._loads()):
+            solver.Add(period * len(self.classes[number]) >= solver.Sum(terms))
+        for size, terms in self._links():
+            solver.Add(period * size >= solver.Sum(terms))
+        self._large()
+        self._shares()
+        self._memory()
+        solver.Minimize(period)
+        status = solver.Solve()
+        if status == pywraplp.Solver.INFEASIBLE:
+            return float("inf")
+        if status != pywraplp.Solver.OPTIMAL:
+            return 0.0
+        return max(solver.Objective().Value() * self.scale * (1 - _SHORTFALL), 0.0)
 
-    def charge(source: int, destination: int, size_bytes: int, share: Any) -> None:
-        for link, seconds_per_byte in problem.routes[source, destination].links:
-            links.setdefault(link, []).append(size_bytes * seconds_per_byte / scale * share)
+    def on(self, node: int, number: int) -> list[Any]:
+        """The parts of a node on a class."""
+        return [part for place, part in self.at[node].items() if self.class_of[self.problem.device_of[place]] == number]
 
-    for value in problem.values:
-        devices = {problem.device_of[place] for consumer in value.consumers for place in at[consumer]}
-        if value.is_output:
-            devices.add(problem.host)
-        producer = value.producer
-        sources = {problem.host} if producer is None else {problem.device_of[p] for p in at[producer]}
-        for device in sorted(devices):
-            moved = {source: solver.NumVar(0, 1, "") for source in sorted(sources - {device})}
-            if not moved:
+    def _loads(self) -> list[list[Any]]:
+        """Busy time by class, in units of the scale."""
+        problem, scale = self.problem, self.scale
+        loads: list[list[Any]] = [[] for _ in self.classes]
+        for node, shares in enumerate(self.at):
+            for place, share in shares.items():
+                seconds = problem.nodes[node].options[place].seconds
+                loads[self.class_of[problem.device_of[place]]].append(seconds / scale * share)
+        for fusion in problem.fusions:
+            for place, seconds in fusion.seconds.items():
+                if seconds and place in self.at[fusion.producer] and place in self.at[fusion.consumer]:
+                    fused = self.number()
+                    self.solver.Add(fused <= self.at[fusion.producer][place])
+                    self.solver.Add(fused <= self.at[fusion.consumer][place])
+                    loads[self.class_of[problem.device_of[place]]].append(-seconds / scale * fused)
+        for number, launches in enumerate(self._launches()):
+            loads[number] += launches
+        return loads
+
+    def _launches(self) -> list[list[Any]]:
+        """Launch time by class: at least one a device in use, and one each time that the heaviest path enters."""
+        problem, solver = self.problem, self.solver
+        counts = {place: self.number() for place in self.places}
+        for path in covering_paths(problem):
+            for place in self.places:
+                entries = self._entries(path, place)
+                if entries:
+                    solver.Add(counts[place] >= solver.Sum(entries))
+        found: list[list[Any]] = []
+        for number, members in enumerate(self.classes):
+            own = [place for place in self.places if self.class_of[problem.device_of[place]] == number]
+            found.append([problem.launch_s[place] / self.scale * counts[place] for place in own])
+            if members in self.launching and own:
+                # A device that stays unused could launch and still keep the period; a cap does not count that.
+                solver.Add(solver.Sum([counts[place] for place in own]) >= 1)
+                spare = self.number()
+                solver.Add(spare + solver.Sum([counts[place] for place in own]) >= len(members))
+                found[-1].append(min(problem.launch_s[place] for place in own) / self.scale * spare)
+        if problem.rules.max_segments is not None:
+            solver.Add(solver.Sum(list(counts.values())) <= problem.rules.max_segments)
+        return found
+
+    def _entries(self, path: Sequence[int], place: int) -> list[Any]:
+        """How often a path comes to a place from elsewhere, as variables."""
+        entries: list[Any] = []
+        for before, node in zip([-1, *path], path, strict=False):
+            here = self.at[node].get(place)
+            if here is None:
                 continue
-            here = 0.0 if value.producer is None else on(value.producer, device)
-            if value.producer is None and device == problem.host:
-                continue
-            for source, share in moved.items():
-                charge(source, device, value.size_bytes, share)
-                if value.producer is not None:
-                    solver.Add(share <= on(value.producer, source))
+            if (before, node, place) not in self.entered:
+                entry = self.entered[before, node, place] = self.number()
+                earlier = self.at[before].get(place, 0.0) if before >= 0 else 0.0
+                self.solver.Add(entry >= here - earlier)
+            entries.append(self.entered[before, node, place])
+        return entries
+
+    def _links(self) -> list[tuple[int, list[Any]]]:
+        """Sets of link directions, how many they are, and the seconds on all of them together."""
+        found: list[tuple[int, list[Any]]] = []
+        for number, members in enumerate(self.classes):
+            for inward in (True, False):
+                rates = shared_links(self.problem, members, inward=inward)
+                terms = self._crossing(number, inward=inward) if rates else []
+                rate = min(rates.values(), default=0.0)
+                if terms:
+                    found.append((len(rates), [size * rate / self.scale * moved for size, moved in terms]))
+        return found
+
+    def _crossing(self, number: int, *, inward: bool) -> list[tuple[int, Any]]:
+        """Bytes, and the part of them that goes into a class (or out of it)."""
+        problem, solver = self.problem, self.solver
+        is_host = problem.host in self.classes[number]
+        found: list[tuple[int, Any]] = []
+        for value in problem.values:
+            needs: list[Any] = []
+            here = (1.0 if is_host else 0.0) if value.producer is None else solver.Sum(self.on(value.producer, number))
             for consumer in value.consumers:
-                if any(problem.device_of[place] == device for place in at[consumer]):
-                    solver.Add(sum(moved.values()) >= on(consumer, device) - here)
-            if value.is_output and device == problem.host:
-                solver.Add(sum(moved.values()) >= 1 - here)
-    return links
+                there = solver.Sum(self.on(consumer, number))
+                needs.append(there - here if inward else here - there)
+            if value.is_output:
+                needs.append((float(is_host) - here) if inward else (here - float(is_host)))
+            if not needs or not value.size_bytes:
+                continue
+            moved = self.number()
+            for need in needs:
+                solver.Add(moved >= need)
+            found.append((value.size_bytes, moved))
+        return found
+
+    def _large(self) -> None:
+        """What is too long to be on a device several times over, in any placement as good as the best known."""
+        if self.best_known == float("inf"):
+            return
+        saved: dict[tuple[int, int], float] = {}
+        for fusion in self.problem.fusions:
+            for place, seconds in fusion.seconds.items():
+                saved[fusion.consumer, place] = saved.get((fusion.consumer, place), 0.0) + seconds
+        for place in self.places:
+            members = self.classes[self.class_of[self.problem.device_of[place]]]
+            room = (self.best_known - self.problem.launch_s[place]) * (1 + _SHORTFALL)
+            for count in range(_MOST_LARGE):
+                large = [
+                    shares[place]
+                    for node, shares in enumerate(self.at)
+                    if place in shares
+                    and self.problem.nodes[node].options[place].seconds - saved.get((node, place), 0.0)
+                    > room / (count + 1)
+                ]
+                if len(large) > count * len(members):
+                    self.solver.Add(self.solver.Sum(large) <= count * len(members))
+
+    def _shares(self) -> None:
+        problem = self.problem
+        for device, share in problem.rules.min_share.items():
+            number = self.class_of.get(device)
+            if number is None and share > 0:
+                self.solver.Add(self.solver.Sum([]) >= 1)
+            if number is None or device != self.classes[number][0]:
+                continue
+            given = [
+                problem.nodes[node].flops / max(problem.total_flops, 1.0) * part
+                for node in range(len(self.at))
+                for part in self.on(node, number)
+            ]
+            self.solver.Add(self.solver.Sum(given) >= share * len(self.classes[number]) * (1 - 1e-9))
+
+    def _memory(self) -> None:
+        """Resident bytes of a class, each weight as often as its most present user is there."""
+        problem = self.problem
+        if not problem.memory_can_bind:
+            return
+        for members in self.classes:
+            capacity = problem.devices[members[0]].memory_bytes
+            if capacity is None or any(problem.devices[device].memory_bytes != capacity for device in members):
+                continue
+            terms: list[Any] = []
+            for place in self.places:
+                if problem.device_of[place] != members[0]:
+                    continue
+                for weight in problem.weights:
+                    size = weight.size_bytes.get(place, 0)
+                    if size:
+                        resident = self.number()
+                        for user in weight.users:
+                            self.solver.Add(resident >= self.at[user].get(place, 0.0))
+                        terms.append(size / max(capacity, 1) * resident)
+            self.solver.Add(self.solver.Sum(terms) <= len(members) * (1 + 1e-9))
+
+
+def shared_links(problem: Problem, members: Sequence[int], *, inward: bool) -> dict[str, float]:
+    """Link directions of which every route into `members` from elsewhere has one of its own; with seconds a byte.
+
+    Of each device one link that all its routes use is taken; empty where one of them has none.
+    """
+    outside = sorted({place.device for place in problem.places} | {problem.host} - set(members))
+    outside = [device for device in outside if device not in members]
+    found: dict[str, float] = {}
+    for device in members:
+        routes = [problem.routes[(other, device) if inward else (device, other)] for other in outside]
+        if not routes:
+            return {}
+        common = set(dict(routes[0].links)).intersection(*(dict(route.links) for route in routes[1:]))
+        if not common:
+            return {}
+        slowest = max(sorted(common), key=lambda link: dict(routes[0].links)[link])
+        if slowest in found:
+            return {}
+        found[slowest] = min(dict(route.links)[slowest] for route in routes)
+    return found
+
+
+def covering_paths(problem: Problem) -> list[list[int]]:
+    """Paths through the graph on which all nodes are, the heaviest first, as far as a few paths have them all."""
+    weight = [float(row.min()) for row in problem.seconds]
+    least = max(sum(weight), 1.0) * 1e-9
+    fresh = [True] * len(weight)
+    found: list[list[int]] = []
+    while any(fresh) and len(found) < _MOST_PATHS:
+        path = _heaviest_path(problem, [w + least if new else 0.0 for w, new in zip(weight, fresh, strict=True)])
+        found.append(path)
+        for node in path:
+            fresh[node] = False
+    return found
+
+
+def _heaviest_path(problem: Problem, weight: Sequence[float]) -> list[int]:
+    ends: list[float] = []
+    parents: list[int] = []
+    for node, sources in enumerate(problem.predecessors):
+        parent = max(sources, key=lambda source: (ends[source], -source), default=-1)
+        ends.append(weight[node] + (ends[parent] if parent >= 0 else 0.0))
+        parents.append(parent)
+    node = max(range(len(ends)), key=lambda n: (ends[n], -n), default=-1)
+    path: list[int] = []
+    while node >= 0:
+        path.append(node)
+        node = parents[node]
+    return path[::-1]

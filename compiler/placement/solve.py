@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from gimlet.compiler.placement.balance import balanced
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import Coarse, coarsen, identity
 from gimlet.compiler.placement.cpsat import Answer, Limits, solve_slots
@@ -38,9 +39,11 @@ from gimlet.compiler.placement.problem import (
 from gimlet.compiler.placement.repair import repair_shares
 from gimlet.compiler.placement.schedule import Schedule, simulate
 from gimlet.compiler.placement.segments import Found, carve, judge
+from gimlet.compiler.placement.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
 
 GAP = 1e-4
+_KICKS = 12
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,9 @@ class _Solve:
             return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
         self._check_bounds()
         best = best_of(problem, [*single_places(problem), fastest_places(problem), *share_cuts(problem)])
+        if "throughput" in asked:
+            cuts = [balanced(problem, carve(problem, cut), _KICKS, self.limits.seed) for cut in stage_cuts(problem)]
+            best = min(best, *cuts, key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known)
         best = min(best, best_of(problem, bound.suggestions), key=self._rank)
@@ -109,6 +115,8 @@ class _Solve:
             coarse = self._coarsened(3 * self.group_limit)
             best, answer = self._solve_groups(coarse, best, bound.suggestions)
         best = min(best, refine(problem, best), key=self._rank)
+        if self.objective == "throughput":
+            best = balanced(problem, best, _KICKS, self.limits.seed)
         self._note("refined", best)
         if best.excess:
             raise self._none_found(coarse, answer)

@@ -1,0 +1,85 @@
+"""Placement of whole models on a rack of a host, four GPUs and two SRAM accelerators: objective, bound, gap and time.
+
+The rack is `examples/topologies/rack-large.toml`; each GPU is as good as the next, and so is each accelerator. PP-OCRv4
+detection is compiled from its ONNX file at 640 by 640 pixels; the language models' decode steps are made from their
+shapes (`language_models.py`). Nothing is run: the figures are the cost model's, and what is measured is the solver.
+
+    python benchmarks/placement_models.py [--time-limit 60] [--objective latency]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from language_models import GPT_OSS, GPT_OSS_BF16, SMOLLM2, decode_problem
+
+from gimlet.compiler.api import start
+from gimlet.compiler.bounds import parse_bindings
+from gimlet.compiler.hardware import load_topology
+from gimlet.compiler.options import CompileOptions
+from gimlet.compiler.placement.alike import device_classes
+from gimlet.compiler.placement.build import build_problem, sites_of
+from gimlet.compiler.placement.cpsat import Limits
+from gimlet.compiler.placement.graph import read_graph
+from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem
+from gimlet.compiler.placement.service import PlacementService
+from gimlet.compiler.placement.solve import solve
+from gimlet.compiler.progress import Progress
+from gimlet.compiler.sources import open_source
+from gimlet.targets.api import Topology
+
+RACK = Path(__file__).parent.parent / "examples" / "topologies" / "rack-large.toml"
+DETECTION = "ch_PP-OCRv4_det_infer.onnx"
+
+
+def detection(topology: Topology) -> Problem:
+    """PP-OCRv4 detection on one picture. SystemExit where its package is not installed."""
+    spec = find_spec("rapidocr_onnxruntime")
+    if spec is None or spec.origin is None:
+        raise SystemExit("rapidocr-onnxruntime is not installed: pip install -r requirements/models.txt")
+    model = Path(spec.origin).parent / "models" / DETECTION
+    options = CompileOptions(topology=topology, bindings=parse_bindings(["x[0]=1,x[2]=640,x[3]=640"]))
+    compilation = start(open_source(str(model)), options, Progress(quiet=True))
+    compilation.run_to("annotate")
+    service = PlacementService(compilation.ctx, topology)
+    graph = read_graph(compilation.module, {name: bound.optimum for name, bound in compilation.bounds.items()})
+    return build_problem(graph, topology, sites_of(topology, service.targets, {}))
+
+
+def main() -> None:
+    """Prints one line a model and objective."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for each problem")
+    parser.add_argument("--objective", action="append", choices=OBJECTIVES, help="default: latency and throughput")
+    flags = parser.parse_args()
+    objectives: list[Objective] = flags.objective or ["latency", "throughput"]
+    topology = load_topology(RACK)
+    cases: list[tuple[str, Problem]] = [
+        ("PP-OCRv4 detection", detection(topology)),
+        ("SmolLM2-135M decode", decode_problem(SMOLLM2, topology, 1, 512)),
+        ("gpt-oss-120b decode", decode_problem(GPT_OSS, topology, 1, 4096)),
+        ("gpt-oss-120b decode, batch 64", decode_problem(GPT_OSS, topology, 64, 4096)),
+        ("gpt-oss-120b decode, bf16 experts", decode_problem(GPT_OSS_BF16, topology, 1, 4096)),
+    ]
+    print(
+        f"{'model':<35}{'ops':>5}{'places':>8}{'alike':>7}  {'objective':<11}{'value':>11}{'bound':>11}{'gap':>8}  "
+        f"{'status':<19}{'segments':>8}{'wall':>8}"
+    )
+    for name, problem in cases:
+        for objective in objectives:
+            asked = problem.with_rules(replace(problem.rules, objective=objective))
+            found = solve(asked, Limits(work=float("inf"), seconds=flags.time_limit))
+            unit = UNITS[objective]
+            print(
+                f"{name:<35}{len(problem.nodes):>5}{len(problem.places):>8}{len(device_classes(problem)):>7}  "
+                f"{objective:<11}{found.objective * 1e3:>9.4f} m{unit}{found.bound * 1e3:>9.4f} m{unit}"
+                f"{found.gap:>8.2%}  {found.status:<19}{len(found.schedule.launches):>8}{found.wall_s:>7.1f}s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Pipelines: devices that are alike, stages, evening out, and the bound on the period."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement.alike import device_classes
+from gimlet.compiler.placement.balance import Balance, balanced
+from gimlet.compiler.placement.period_bound import covering_paths, period_bound
+from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
+from gimlet.compiler.placement.schedule import simulate
+from gimlet.compiler.placement.segments import carve
+from gimlet.compiler.placement.solve import solve
+from gimlet.compiler.placement.stages import orders, stage_cuts
+
+Make = Callable[..., Problem]
+Try = Callable[[Problem], float | None]
+SEEDS = st.integers(min_value=0, max_value=10_000)
+
+
+def twinned(problem: Problem) -> Problem:
+    """The problem with its last device there twice."""
+    last = len(problem.devices) - 1
+    twin = last + 1
+    routes = dict(problem.routes)
+    for (a, b), route in problem.routes.items():
+        if last in (a, b):
+            ends = (twin if a == last else a, twin if b == last else b)
+            routes[ends] = replace(route, links=(("twin" + route.links[0][0], route.links[0][1]),))
+    routes[last, twin] = routes[twin, last] = Route(1.0, 0.5, (("between", 0.5),))
+    return replace(
+        problem,
+        devices=(*problem.devices, replace(problem.devices[last], name="twin")),
+        places=(*problem.places, Place(twin)),
+        nodes=tuple(
+            replace(node, options={**node.options, **({twin: node.options[last]} if last in node.options else {})})
+            for node in problem.nodes
+        ),
+        routes=routes,
+        weights=tuple(replace(w, size_bytes={**w.size_bytes, twin: w.size_bytes[last]}) for w in problem.weights),
+        fusions=tuple(
+            replace(
+                fusion,
+                seconds={**fusion.seconds, **({twin: fusion.seconds[last]} if last in fusion.seconds else {})},
+                joules={**fusion.joules, **({twin: fusion.joules[last]} if last in fusion.joules else {})},
+            )
+            for fusion in problem.fusions
+        ),
+        rules=replace(problem.rules, objective="throughput"),
+    )
+
+
+def layers(count: int, seconds: float = 10.0, devices: int = 4) -> Problem:
+    """A chain of equal ops on a slow host and equal devices, all with a launch of 1 s."""
+    return Problem(
+        (DeviceSpec("cpu"), *(DeviceSpec(f"gpu{i}", segment_overhead_s=1.0) for i in range(devices))),
+        tuple(Place(index) for index in range(devices + 1)),
+        tuple(
+            Node(f"n{i}", "Op", {0: Option(50 * seconds)} | dict.fromkeys(range(1, devices + 1), Option(seconds)))
+            for i in range(count)
+        ),
+        tuple(Value(f"v{i}", 1, i - 1 if i else None, (i,) if i < count else (), i == count) for i in range(count + 1)),
+        {
+            (a, b): Route(0.1, 0.01, ((f"{a}-{b}", 0.01),))
+            for a in range(devices + 1)
+            for b in range(devices + 1)
+            if a != b
+        },
+        rules=Rules("throughput"),
+    )
+
+
+def test_equal_devices_are_one_class():
+    assert device_classes(layers(3)) == [[0], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: replace(p, devices=(*p.devices[:-1], replace(p.devices[-1], memory_bytes=10))),
+        lambda p: replace(p, nodes=(replace(p.nodes[0], options={**p.nodes[0].options, 4: Option(9.0)}), *p.nodes[1:])),
+        lambda p: replace(p, routes={**p.routes, (0, 4): Route(0.5, 0.01)}),
+        lambda p: replace(p, routes={**p.routes, (3, 4): Route(0.5, 0.01)}),
+        lambda p: replace(p, weights=(Weight("w", (0,), {1: 1, 2: 1, 3: 1, 4: 2}),)),
+        lambda p: p.with_rules(replace(p.rules, pins={0: frozenset({0, 1, 2, 3})})),
+        lambda p: p.with_rules(replace(p.rules, min_share={4: 0.1})),
+    ],
+)
+def test_a_device_that_differs_is_not_of_the_class(change: Callable[[Problem], Problem]):
+    assert [4] in device_classes(change(layers(3))) or [3] in device_classes(change(layers(3)))
+
+
+def test_a_chain_is_cut_evenly_and_proven():
+    """16 ops of 10 s on four devices: 40 s each, and a launch."""
+    found = solve(layers(16))
+    assert found.objective == pytest.approx(41.0)
+    assert found.status == "optimal"
+    assert found.slots == 0
+
+
+def test_what_does_not_divide_is_known_not_to():
+    """Five ops of 10 s on four devices: one has two of them, which the linear program alone would split."""
+    problem = layers(5)
+    assert 13 < period_bound(problem) < 14
+    assert period_bound(problem, best_known=20.9) > 20.9
+    assert solve(problem).objective == pytest.approx(21.0)
+
+
+def test_going_to_and_fro_is_paid_for():
+    """Ops that are quick on one device or the other in turn: each change of device is a launch on every path."""
+    problem = layers(12, devices=2)
+    nodes = tuple(
+        replace(node, options={0: Option(500.0), 1: Option(1.0 + 9 * (i % 2)), 2: Option(10.0 - 9 * (i % 2))})
+        for i, node in enumerate(problem.nodes)
+    )
+    devices = tuple(replace(device, segment_overhead_s=20.0) for device in problem.devices)
+    assert period_bound(replace(problem, nodes=nodes, devices=devices)) > 45
+
+
+@given(seed=SEEDS, memory=st.booleans())
+def test_no_placement_is_below_the_bound(random_problem: Make, best_by_trying: Try, seed: int, memory: bool):
+    problem = twinned(random_problem(seed, nodes=3, devices=2, memory=memory))
+    best = best_by_trying(problem)
+    if best is not None:
+        assert period_bound(problem) <= best * (1 + 1e-6)
+        assert min(period_bound(problem, best), best) >= period_bound(problem) * (1 - 1e-6)
+        assert period_bound(problem, best * (1 + 1e-9)) <= best * (1 + 1e-6)
+
+
+@given(seed=SEEDS)
+def test_a_cap_on_segments_is_in_the_bound(random_problem: Make, best_by_trying: Try, seed: int):
+    problem = twinned(random_problem(seed, nodes=3, devices=2))
+    problem = problem.with_rules(replace(problem.rules, max_segments=1 + seed % 3))
+    best = best_by_trying(problem)
+    if best is not None:
+        assert period_bound(problem, best * (1 + 1e-9)) <= best * (1 + 1e-6)
+
+
+@given(seed=SEEDS)
+def test_every_node_is_on_a_path(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=8, devices=2)
+    paths = covering_paths(problem)
+    assert {node for path in paths for node in path} == set(range(8))
+    assert all(a in problem.predecessors[b] for path in paths for a, b in pairwise(path))
+
+
+@given(seed=SEEDS)
+def test_cuts_are_placements(random_problem: Make, seed: int):
+    problem = twinned(random_problem(seed, nodes=10, devices=3))
+    for order in orders(problem):
+        position = {node: index for index, node in enumerate(order)}
+        assert all(position[p] < position[n] for n in range(10) for p in problem.predecessors[n])
+    for places in stage_cuts(problem):
+        assert all(place in problem.allowed[node] for node, place in enumerate(places))
+
+
+@given(seed=SEEDS, kicks=st.sampled_from([0, 3]))
+def test_evening_out_never_makes_it_worse(random_problem: Make, seed: int, kicks: int):
+    problem = twinned(random_problem(seed, nodes=10, devices=3))
+    start = carve(problem, [allowed[seed % len(allowed)] for allowed in problem.allowed])
+    found = balanced(problem, start, kicks, seed)
+    assert found.schedule.period_s <= start.schedule.period_s * (1 + 1e-9)
+
+
+@given(seed=SEEDS)
+def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
+    """What evening out believes the period to be is what the schedule says, whatever was moved on the way."""
+    problem = twinned(random_problem(seed, nodes=10, devices=3))
+    start = carve(problem, [allowed[seed % len(allowed)] for allowed in problem.allowed])
+    balance = Balance(problem, start.placement)
+    placement = balance.run(4, Random(seed))
+    assert balance.figure() == pytest.approx(simulate(problem, placement).period_s)
