@@ -18,8 +18,7 @@ from gimlet.compiler.diagnostics import CompilerBug
 from gimlet.compiler.hardware import default_topology
 from gimlet.compiler.instruments import DumpIr, Instrument, Statistics, Timing
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.pipeline import run_passes
-from gimlet.compiler.pipeline import NORMALIZE
+from gimlet.compiler.pipeline import NORMALIZE, run_passes
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import open_source
 from gimlet.dialects.context import GimletContext
