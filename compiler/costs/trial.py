@@ -3,8 +3,8 @@
 Costs of pieces, however they were measured, do not add up to the time of a cut model: the least of many noisy times is
 too small, and what one runtime leaves in the caches another does not find. So where a device has several targets and
 its costs are measured, the placement that these costs give is one *candidate*, and all of the device's ops on each of
-its targets are others. Every segment of every candidate is loaded in each of its target's settings, and all of them
-run in turns. A candidate's time is the sum over its segments of the median in the best setting; within `MARGIN` of it,
+its targets are others. Each segment is run in each of its target's settings, in turns, and then each candidate as a
+whole, one segment after the other, in turns with the other candidates. The least median wins; within `MARGIN` of it,
 fewer segments win, then the device's first target and its default setting.
 
 What came out is kept beside the timings, by the shape classes of the segments, this processor and the libraries.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,8 +31,8 @@ from gimlet.targets.api import Device, Reason, Target
 
 MARGIN = 0.02
 _SCHEMA = 1
-_SECONDS = 3.0
-_LEAST, _MOST = 9, 300
+_SECONDS = 5.0
+_LEAST, _MOST = 11, 300
 _WARM_UP = 2
 
 Settings = Mapping[str, Any]
@@ -53,6 +54,11 @@ class Candidate:
 
     name: str
     parts: tuple[Part, ...]
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its parts are of several targets, whose threads then share the cores."""
+        return len({part.target.name for part in self.parts}) > 1
 
 
 @dataclass(frozen=True)
@@ -81,12 +87,8 @@ class Trial:
         kept = _read(file)
         if kept is not None:
             return kept
-        medians, runs = self._medians(candidates)
-        seconds = tuple(_total(medians, candidate) for candidate in candidates)
-        winner = _best(candidates, seconds)
-        settings = tuple(_best_setting(part, medians[_key(part)]) for part in candidates[winner].parts)
-        outcome = Outcome(winner, settings, seconds, runs)
-        if None not in seconds:
+        outcome = self._tried(candidates)
+        if None not in outcome.seconds:
             _write(file, outcome)
         return outcome
 
@@ -94,30 +96,61 @@ class Trial:
         texts = [self.timer.identity(p.ops, p.target, p.device, p.format) for c in candidates for p in c.parts]
         return self.timer.cache / "trials" / f"{digest(*(c.name for c in candidates), *texts)}.json"
 
-    def _medians(self, candidates: Sequence[Candidate]) -> tuple[dict[_Key, dict[int, float]], int]:
-        """For each part the median seconds in each setting of its target, empty where it cannot be built."""
-        parts = {_key(part): part for candidate in candidates for part in candidate.parts}
-        found: dict[_Key, dict[int, float]] = {key: {} for key in parts}
-        launches: list[tuple[_Key, int, Launch]] = []
+    def _tried(self, candidates: Sequence[Candidate]) -> Outcome:
         with ExitStack() as stack:
-            for key, part in parts.items():
-                settings = part.target.settings(part.device)
-                loaded = stack.enter_context(
+            loaded = self._loaded(candidates, stack)
+            chosen = self._settings(loaded)
+            chains = {
+                index: [loaded[key][chosen[key]] for key in _keys(candidate)]
+                for index, candidate in enumerate(candidates)
+                if all(loaded[key] for key in _keys(candidate))
+            }
+            times = _in_turns([partial(_run_all, chain) for chain in chains.values()], self.seconds)
+        seconds = {index: median(own) for index, own in zip(chains, times, strict=True)}
+        winner = _best(candidates, seconds)
+        settings = tuple(
+            part.target.settings(part.device)[chosen.get(key, 0)]
+            for key, part in zip(_keys(candidates[winner]), candidates[winner].parts, strict=True)
+        )
+        runs = min((len(own) for own in times), default=0)
+        return Outcome(winner, settings, tuple(seconds.get(index) for index in range(len(candidates))), runs)
+
+    def _loaded(self, candidates: Sequence[Candidate], stack: ExitStack) -> dict[_Key, list[Launch]]:
+        """For each part its launches in each setting of its target; none where it cannot be built."""
+        found: dict[_Key, list[Launch]] = {}
+        for candidate in candidates:
+            for key, part in zip(_keys(candidate), candidate.parts, strict=True):
+                if key in found:
+                    continue
+                settings = [{**own, "shares_cores": candidate.is_mixed} for own in part.target.settings(part.device)]
+                launches = stack.enter_context(
                     self.timer.loaded(part.ops, part.target, part.device, part.format, settings)
                 )
-                if not isinstance(loaded, Reason):
-                    launches += [(key, index, launch) for index, launch in enumerate(loaded)]
-            times = _in_turns([launch for _, _, launch in launches], self.seconds)
-        for (key, index, _), own in zip(launches, times, strict=True):
-            found[key][index] = median(own)
-        return found, min((len(own) for own in times), default=0)
+                found[key] = [] if isinstance(launches, Reason) else launches
+        return found
+
+    def _settings(self, loaded: Mapping[_Key, Sequence[Launch]]) -> dict[_Key, int]:
+        """The best setting of each part, alone. A part is timed beside its own other settings only."""
+        chosen: dict[_Key, int] = {}
+        for key, launches in loaded.items():
+            if not launches:
+                continue
+            medians = [median(own) for own in _in_turns(launches, self.seconds / len(loaded))]
+            limit = min(medians) * (1 + MARGIN)
+            chosen[key] = next(index for index, seconds in enumerate(medians) if seconds <= limit)
+        return chosen
 
 
-_Key = tuple[str, str, tuple[int, ...]]
+_Key = tuple[str, str, bool, tuple[int, ...]]
 
 
-def _key(part: Part) -> _Key:
-    return part.target.name, part.format, tuple(id(op) for op in part.ops)
+def _keys(candidate: Candidate) -> list[_Key]:
+    return [(p.target.name, p.format, candidate.is_mixed, tuple(id(op) for op in p.ops)) for p in candidate.parts]
+
+
+def _run_all(launches: Sequence[Launch]) -> None:
+    for launch in launches:
+        launch()
 
 
 def _in_turns(launches: Sequence[Launch], seconds: float) -> list[list[float]]:
@@ -137,24 +170,11 @@ def _in_turns(launches: Sequence[Launch], seconds: float) -> list[list[float]]:
     return times
 
 
-def _total(medians: Mapping[_Key, Mapping[int, float]], candidate: Candidate) -> float | None:
-    best = [min(medians[_key(part)].values(), default=None) for part in candidate.parts]
-    known = [seconds for seconds in best if seconds is not None]
-    return sum(known) if len(known) == len(best) else None
-
-
-def _best(candidates: Sequence[Candidate], seconds: Sequence[float | None]) -> int:
-    known = [(index, total) for index, total in enumerate(seconds) if total is not None]
-    if not known:
+def _best(candidates: Sequence[Candidate], seconds: Mapping[int, float]) -> int:
+    if not seconds:
         return 0
-    limit = min(total for _, total in known) * (1 + MARGIN)
-    return min((len(candidates[index].parts), index) for index, total in known if total <= limit)[1]
-
-
-def _best_setting(part: Part, medians: Mapping[int, float]) -> Settings:
-    limit = min(medians.values(), default=0.0) * (1 + MARGIN)
-    index = min((index for index, seconds in medians.items() if seconds <= limit), default=0)
-    return part.target.settings(part.device)[index]
+    limit = min(seconds.values()) * (1 + MARGIN)
+    return min((len(candidates[index].parts), index) for index, own in seconds.items() if own <= limit)[1]
 
 
 def _read(file: Path) -> Outcome | None:

@@ -1,0 +1,191 @@
+"""A bundle that chose between ONNX Runtime and OpenVINO, against each of them: `python benchmarks/two_runtimes.py`.
+
+Every model is compiled with measured costs, batch 1, all dimensions fixed, and then runs in turns with a plain session
+of ONNX Runtime and a plain compiled model of OpenVINO: A B C, A B C, … in one process. The peers have their defaults
+for latency (all cores; OpenVINO with PERFORMANCE_HINT=LATENCY and float32) and read the same arrays. They are given the
+whole model as the compiler normalised it: folded, with the same dimensions fixed.
+
+Ratios are medians of the ratios of neighbouring runs. `to best` is the bundle's time by the better peer's (at most 1.03
+wanted), `to ort` ONNX Runtime's time by the bundle's (a geometric mean of at least 1.15 wanted). `agree` is the largest
+difference of an output from ONNX Runtime's, relative to the output's largest value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter, perf_counter_ns
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino
+from host_models import MODELS
+
+import gimlet
+from gimlet.compiler.api import start
+from gimlet.compiler.bounds import parse_bindings
+from gimlet.compiler.compile import Compilation
+from gimlet.compiler.hardware import default_topology
+from gimlet.compiler.options import CompileOptions
+from gimlet.compiler.progress import Progress
+from gimlet.runtime.program import Program
+from gimlet.runtime.random_inputs import random_array
+
+NAMES = (
+    *("ppocr4-det", "ppocr4-rec", "ppocr4-cls", "minilm", "smollm2-prefill", "smollm2-decode"),
+    *("ppocr6-det", "ppocr6-rec", "nudenet", "magika", "basic-pitch", "silero-vad"),
+)
+Run = Callable[[], object]
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Row:
+    """One model: milliseconds of each (medians), what the bundle is, and the ratios."""
+
+    model: str
+    ort_ms: float
+    openvino_ms: float
+    bundle_ms: float
+    chosen: str
+    to_best: float
+    to_ort: float
+    pairs: int
+    agree: float
+
+
+def compiled(name: str, path: Path, **options: Any) -> Compilation:
+    """A bundle of a model at batch 1."""
+    model = MODELS[name]
+    bind = model.bind.replace("x[0]=6", "x[0]=1").replace("sequence_length=50", "sequence_length=1")
+    chosen = CompileOptions(default_topology(), bindings=parse_bindings([bind] if bind else []), **options)
+    compilation = start(model.load(), chosen, Progress(quiet=True))
+    compilation.emit(path, force=True)
+    return compilation
+
+
+def plain_model(bundle: Path) -> Path:
+    """The whole model as ONNX, where both libraries find its weights: beside the bundle's weights folder."""
+    target = bundle / "whole.onnx"
+    target.write_bytes(next(bundle.glob("segments/*/model.onnx")).read_bytes())
+    return target
+
+
+def onnxruntime_runner(path: Path, inputs: Arrays) -> Run:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return partial(session.run, None, dict(inputs))
+
+
+def openvino_runner(path: Path, inputs: Arrays) -> Run:
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled_model = openvino.Core().compile_model(path, "CPU", settings)
+    request = compiled_model.create_infer_request()
+    given = {port: inputs[port.get_any_name()] for port in compiled_model.inputs}
+    return partial(request.infer, given, share_inputs=True, share_outputs=True)
+
+
+def in_turns(runs: list[Run], pairs: int, seconds: float) -> list[list[int]]:
+    """Nanoseconds of each, run one after the other in rounds: at most `pairs` of them, and for about `seconds`."""
+    for _ in range(5):
+        for run in runs:
+            run()
+    times: list[list[int]] = [[] for _ in runs]
+    end = perf_counter() + seconds
+    while len(times[0]) < pairs and (len(times[0]) < 10 or perf_counter() < end):
+        for own, run in zip(times, runs, strict=True):
+            begin = perf_counter_ns()
+            run()
+            own.append(perf_counter_ns() - begin)
+    return times
+
+
+def ratio(first: list[int], second: list[int]) -> float:
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+def difference(found: Arrays, wanted: Arrays) -> float:
+    """The largest difference of an output, relative to its largest value."""
+    worst = 0.0
+    for name, reference in wanted.items():
+        scale = float(np.abs(reference).max(initial=0.0)) or 1.0
+        worst = max(worst, float(np.abs(found[name].astype(np.float64) - reference).max(initial=0.0)) / scale)
+    return worst
+
+
+def describe(program: Program) -> str:
+    """The targets of the segments, and the threads that they were given (`all`, where nothing is said)."""
+    parts = [
+        f"{segment.variants[0].executor}({segment.variants[0].options.get('threads') or 'all'})"
+        for segment in program.manifest.segments
+    ]
+    return parts[0] if len(parts) == 1 else f"{len(parts)} segments: " + ", ".join(dict.fromkeys(parts))
+
+
+def measure(name: str, folder: Path, pairs: int, seconds: float) -> Row:
+    whole = folder / "whole.gimlet"
+    compiled(name, whole, pins=((".", "cpu:onnxruntime"),))
+    compiled(name, folder / "chosen.gimlet", cost_providers=(("cpu", "measured"),))
+    generator = np.random.default_rng(0)
+    with gimlet.load(whole) as reference:
+        inputs = {spec.name: random_array(spec, {}, generator) for spec in reference.inputs}
+        wanted = reference(**inputs)
+    with gimlet.load(folder / "chosen.gimlet") as program:
+        path = plain_model(whole)
+        ort = onnxruntime_runner(path, inputs)
+        peer = openvino_runner(path, inputs)
+        times = in_turns([partial(program, **inputs), ort, peer], pairs, seconds)
+        ours, plain, other = (statistics.median(own) / 1e6 for own in times)
+        best = times[1] if plain <= other else times[2]
+        return Row(
+            name,
+            plain,
+            other,
+            ours,
+            describe(program),
+            ratio(times[0], best),
+            ratio(times[1], times[0]),
+            len(times[0]),
+            difference(program(**inputs), wanted),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=NAMES, metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--pairs", type=int, default=300, help="rounds of A B C for each model")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end a model's rounds after so long")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a model")
+    options = parser.parse_args()
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "openvino"))
+    print(f"{libraries}; {platform.machine()}, {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
+    row = "{:<16} {:>8} {:>8} {:>8}  {:>7} {:>7} {:>6} {:>8}  {}"
+    print(row.format("model", "ort ms", "ov ms", "ours ms", "to best", "to ort", "pairs", "agree", "chosen"))
+    gains: list[float] = []
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(name, Path(folder), options.pairs, options.seconds)
+        gains.append(found.to_ort)
+        figures = [f"{value:.3f}" for value in (found.ort_ms, found.openvino_ms, found.bundle_ms)]
+        ratios = [f"{value:.3f}" for value in (found.to_best, found.to_ort)]
+        print(
+            json.dumps(asdict(found))
+            if options.json
+            else row.format(name, *figures, *ratios, found.pairs, f"{found.agree:.0e}", found.chosen),
+            flush=True,
+        )
+    print(f"geometric mean of the gain over onnxruntime: {statistics.geometric_mean(gains):.3f}")
+    print(f"load average at the end {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Candidates run in turns, on a clock that the launches themselves move."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.compiler.costs.conftest import CountingTarget, host
+from xdsl.ir import Operation
+
+from gimlet.compiler.costs import trial
+from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
+from gimlet.targets.api import Device, Reason, Target
+
+
+class OtherTarget(CountingTarget):
+    name = "other"
+
+
+class Clock:
+    """Stands still but for what launches add to it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class FakeTimer:
+    """A timer whose launches take what `seconds` says for the number of ops, the target and the settings."""
+
+    def __init__(self, cache: Path, clock: Clock, seconds: Callable[[int, str, Mapping[str, Any]], float]) -> None:
+        self.cache, self.clock, self.seconds = cache, clock, seconds
+        self.launched: list[tuple[int, str, int, bool]] = []
+
+    def identity(self, ops: Sequence[Operation], target: Target, device: Device, fmt: str) -> str:
+        return f"{len(ops)} {target.name} {device.name} {fmt}"
+
+    @contextmanager
+    def loaded(
+        self,
+        ops: Sequence[Operation],
+        target: Target,
+        device: Device,
+        fmt: str,
+        settings: Sequence[Mapping[str, Any]],
+    ) -> Generator[list[Callable[[], None]] | Reason]:
+        if self.seconds(len(ops), target.name, {}) < 0:
+            yield Reason("s", "does not build")
+            return
+
+        def launch(options: Mapping[str, Any]) -> None:
+            self.launched.append((len(ops), target.name, options["threads"], options["shares_cores"]))
+            self.clock.now += self.seconds(len(ops), target.name, options)
+
+        yield [lambda options=options: launch(options) for options in settings]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(trial, "time", found)
+    return found
+
+
+@pytest.fixture
+def candidates(graph) -> list[Candidate]:
+    """Half on each of two targets, and all on one of them."""
+    ops = tuple(op for unit in graph.units for op in unit.ops)
+    first, other = CountingTarget(), OtherTarget()
+
+    def part(target: Target, found: tuple[Operation, ...]) -> Part:
+        return Part(found, target, host(), "fp32")
+
+    return [
+        Candidate("as placed", (part(first, ops[:2]), part(other, ops[2:]))),
+        Candidate("onnxruntime alone", (part(first, ops),)),
+        Candidate("other alone", (part(other, ops),)),
+    ]
+
+
+def choose(clock: Clock, folder: Path, candidates: list[Candidate], seconds) -> tuple[Outcome, FakeTimer]:
+    timer = FakeTimer(folder, clock, seconds)
+    return Trial(timer, seconds=1.0).choose(candidates), timer  # type: ignore[arg-type]
+
+
+def test_the_quickest_wins_in_its_best_settings(clock: Clock, candidates, tmp_path: Path):
+    def seconds(ops: int, target: str, options: Mapping[str, Any]) -> float:
+        return (2.0 if target == "onnxruntime" else 1.0) * ops * (0.5 if options.get("threads") == 1 else 1)
+
+    found, _ = choose(clock, tmp_path, candidates, seconds)
+    assert found.winner == 2
+    assert found.settings == ({"threads": 1},)
+    assert found.seconds == pytest.approx((3.0, 4.0, 2.0))
+
+
+def test_a_cut_wins_where_its_chain_is_quicker(clock: Clock, candidates, tmp_path: Path):
+    found, timer = choose(clock, tmp_path, candidates, lambda ops, target, options: ops**2)
+    assert found.winner == 0
+    assert found.settings == ({"threads": 0}, {"threads": 0})
+    assert {shared for ops, _, _, shared in timer.launched if ops == 2} == {True}
+    assert {shared for ops, _, _, shared in timer.launched if ops == 4} == {False}
+
+
+def test_what_is_as_quick_is_left_whole_with_the_first_target_and_the_default(clock, candidates, tmp_path: Path):
+    def seconds(ops: int, target: str, options: Mapping[str, Any]) -> float:
+        return ops * (1.0 if target == "onnxruntime" else 0.99) * (0.99 if options.get("threads") == 1 else 1)
+
+    found, _ = choose(clock, tmp_path, candidates, seconds)
+    assert (found.winner, found.settings) == (1, ({"threads": 0},))
+
+
+def test_what_cannot_be_built_loses_and_is_asked_about_again(clock: Clock, candidates, tmp_path: Path):
+    found, _ = choose(clock, tmp_path, candidates, lambda ops, target, options: -1 if target == "other" else ops)
+    assert found.winner == 1
+    assert found.seconds == (None, pytest.approx(4.0), None)
+    assert not list(tmp_path.glob("trials/*"))
+
+
+def test_where_none_can_be_built_the_first_wins_as_it_is(clock: Clock, candidates, tmp_path: Path):
+    found, _ = choose(clock, tmp_path, candidates, lambda ops, target, options: -1)
+    assert found == Outcome(0, ({"threads": 0}, {"threads": 0}), (None, None, None), 0)
+
+
+def test_an_outcome_is_kept(clock: Clock, candidates, tmp_path: Path):
+    first, _ = choose(clock, tmp_path, candidates, lambda ops, target, options: ops)
+    again, timer = choose(clock, tmp_path, candidates, lambda ops, target, options: ops**3)
+    assert again == first
+    assert not timer.launched
+    (file,) = tmp_path.glob("trials/*.json")
+    file.write_text("{}")
+    anew, _ = choose(clock, tmp_path, candidates, lambda ops, target, options: ops**3)
+    assert anew.winner == 0
+
+
+def test_everything_runs_in_turns(clock: Clock, candidates, tmp_path: Path):
+    """The candidates' chains alternate: what slows the machine for a while slows all of them."""
+    _, timer = choose(clock, tmp_path, candidates, lambda ops, target, options: 1.0)
+    turn = [(2, "onnxruntime"), (2, "other"), (4, "onnxruntime"), (4, "other")]
+    assert [(ops, target) for ops, target, _, _ in timer.launched[-8:]] == turn * 2
