@@ -131,10 +131,10 @@ def describe(program: Program) -> str:
     return parts[0] if len(parts) == 1 else f"{len(parts)} segments: " + ", ".join(dict.fromkeys(parts))
 
 
-def measure(name: str, folder: Path, pairs: int, seconds: float) -> Row:
+def measure(name: str, folder: Path, pairs: int, seconds: float, max_segments: int | None) -> Row:
     whole = folder / "whole.gimlet"
     compiled(name, whole, pins=((".", "cpu:onnxruntime"),))
-    compiled(name, folder / "chosen.gimlet", cost_providers=(("cpu", "measured"),))
+    compiled(name, folder / "chosen.gimlet", cost_providers=(("cpu", "measured"),), max_segments=max_segments)
     generator = np.random.default_rng(0)
     with gimlet.load(whole) as reference:
         inputs = {spec.name: random_array(spec, {}, generator) for spec in reference.inputs}
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=NAMES, metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--pairs", type=int, default=300, help="rounds of A B C for each model")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end a model's rounds after so long")
+    parser.add_argument("--max-segments", type=int, help="cut a model in at most so many; 1 compiles much sooner")
     parser.add_argument("--json", action="store_true", help="print one JSON object a model")
     options = parser.parse_args()
     libraries = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "openvino"))
@@ -173,7 +174,7 @@ def main() -> None:
     gains: list[float] = []
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(name, Path(folder), options.pairs, options.seconds)
+            found = measure(name, Path(folder), options.pairs, options.seconds, options.max_segments)
         gains.append(found.to_ort)
         figures = [f"{value:.3f}" for value in (found.ort_ms, found.openvino_ms, found.bundle_ms)]
         ratios = [f"{value:.3f}" for value in (found.to_best, found.to_ort)]

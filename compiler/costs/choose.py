@@ -22,7 +22,13 @@ def make_providers(
     bounds: Mapping[str, DimBound],
     graph: ModuleGraph,
     cache: Path,
+    *,
+    in_pieces: bool = True,
 ) -> dict[str, CostProvider]:
-    """A provider for each device of `chosen`, by the names of `parse_providers`. Those that measure share a timer."""
+    """A provider for each device of `chosen`, by the names of `parse_providers`. Those that measure share a timer.
+
+    `in_pieces` false says that nothing will be cut.
+    """
     timer = SegmentTimer(module, ctx, bounds, graph.sizes, cache)
-    return {device: MeasuredCosts(timer) if name == MEASURED else AnalyticCosts() for device, name in chosen.items()}
+    measured = MeasuredCosts(timer, in_pieces=in_pieces)
+    return {device: measured if name == MEASURED else AnalyticCosts() for device, name in chosen.items()}

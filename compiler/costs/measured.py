@@ -4,7 +4,7 @@ An op alone cannot be timed: a framework fuses it with its neighbours, reorders 
 finds in a cache what it would not find there in the middle of a model. So the ops are timed in runs of neighbours:
 
 1. the *stretches*: ops that the target takes without a gap, each as one segment, which is what a placement on this
-   device alone launches;
+   device alone launches, in each of the target's settings (threads); the best one holds for its pieces;
 2. the *pieces* that a stretch is cut into where few values cross and nothing fuses across, each of about
    `PIECE_SECONDS` by the model.
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from xdsl.ir import Operation
 
@@ -49,12 +50,16 @@ class _Site:
 
 
 class MeasuredCosts(CostProvider):
-    """Times of this machine, apportioned to ops by the model."""
+    """Times of this machine, apportioned to ops by the model.
+
+    `in_pieces` false leaves out the pieces of a stretch, where nothing will be cut.
+    """
 
     name = MEASURED
 
-    def __init__(self, timer: SegmentTimer) -> None:
+    def __init__(self, timer: SegmentTimer, *, in_pieces: bool = True) -> None:
         self.timer = timer
+        self.in_pieces = in_pieces
 
     def costs(self, graph: ModuleGraph, taken: Sequence[int], target: Target, device: Device, fmt: str) -> SiteCosts:
         site = _Site(graph, target, device, fmt)
@@ -76,23 +81,32 @@ class MeasuredCosts(CostProvider):
             return {}
         found: dict[int, float] = {}
         times: dict[int, float] = {}
-        pieces = cut(site.graph, stretch, model, site.target)
+        pieces = cut(site.graph, stretch, model, site.target) if self.in_pieces else [list(stretch)]
+        settings, whole = self._best_settings(site, stretch)
         for index, piece in enumerate(pieces):
-            seconds = self._seconds(site, piece)
+            seconds = whole if len(pieces) == 1 else self._seconds(site, piece, settings)
             if isinstance(seconds, Reason):
                 failures[seconds.message] += len(piece)
                 continue
             times[index] = seconds
-        whole = self._seconds(site, stretch) if len(pieces) > 1 and len(times) == len(pieces) else None
-        factor = whole / sum(times.values()) if isinstance(whole, float) and sum(times.values()) else 1.0
+        known = isinstance(whole, float) and len(times) == len(pieces) and sum(times.values())
+        factor = whole / sum(times.values()) if isinstance(whole, float) and known else 1.0
         for index, seconds in times.items():
             expected = site.model_seconds(pieces[index])
             found |= dict.fromkeys(pieces[index], factor * seconds / expected if expected else 1.0)
         return found
 
-    def _seconds(self, site: _Site, numbers: Sequence[int]) -> float | Reason:
+    def _best_settings(self, site: _Site, stretch: Sequence[int]) -> tuple[Mapping[str, Any], float | Reason]:
+        """Of the target's settings (threads) the one that a whole stretch is quickest in, and its seconds."""
+        settings = site.target.settings(site.device)
+        found = [self._seconds(site, stretch, own) for own in settings]
+        timed = [(seconds, index) for index, seconds in enumerate(found) if isinstance(seconds, float)]
+        best = min(timed)[1] if timed else 0
+        return settings[best], found[best]
+
+    def _seconds(self, site: _Site, numbers: Sequence[int], settings: Mapping[str, Any]) -> float | Reason:
         """Seconds of units as one segment, less its launch; at least a twentieth of it, for a launch is an estimate."""
-        found = self.timer.time(site.ops(numbers), site.target, site.device, site.format)
+        found = self.timer.time(site.ops(numbers), site.target, site.device, site.format, settings)
         if isinstance(found, Reason):
             return found
         return max(found.seconds - site.device.kind.segment_overhead_s, found.seconds / 20)

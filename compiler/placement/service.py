@@ -223,7 +223,8 @@ class PlacementService:
         formats: dict[str, list[str]] = {}
         for device, fmt in options.formats:
             formats.setdefault(device, []).append(fmt)
-        providers = make_providers(chosen, module, self.ctx, bounds, graph, options.cache)
+        in_pieces = getattr(options, "max_segments", None) != 1
+        providers = make_providers(chosen, module, self.ctx, bounds, graph, options.cache, in_pieces=in_pieces)
         sites = sites_of(self.topology, self._taking_part(options, chosen), formats)
         return build_problem(graph, self.topology, sites, providers)
 

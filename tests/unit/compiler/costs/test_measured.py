@@ -48,7 +48,15 @@ def test_pieces_are_scaled_to_their_time_and_to_that_of_the_whole(graph: ModuleG
     assert found.scale == pytest.approx(dict.fromkeys(ALL, 4.0))
     assert [found.costs[n].seconds for n in ALL] == pytest.approx([4e-3] * 4)
     assert [found.costs[n].joules for n in ALL] == pytest.approx([8.0] * 4)
-    assert found.notes == ("cpu: costs of onnxruntime measured, 3 segments timed, 0 known from before",)
+    assert found.notes == ("cpu: costs of onnxruntime measured, 4 segments timed, 0 known from before",)
+
+
+def test_what_is_not_to_be_cut_is_timed_as_a_whole(graph: ModuleGraph, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measured, "PIECE_SECONDS", 1.5e-3)
+    timer = FixedTimer({4: 8e-3})
+    found = MeasuredCosts(timer, in_pieces=False).costs(graph, ALL, CountingTarget(1e-3), host(), "fp32")
+    assert sum(cost.seconds for cost in found.costs.values()) > 4e-3
+    assert timer.measured == len(CountingTarget().settings(host()))
 
 
 def test_what_cannot_be_measured_keeps_the_model_and_says_so(graph: ModuleGraph, monkeypatch: pytest.MonkeyPatch):
