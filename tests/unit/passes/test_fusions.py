@@ -1,0 +1,305 @@
+"""Fusions and decompositions: the same numbers before and after, over every way to write the same function."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession, SessionOptions
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.utils.exceptions import PassFailedException
+
+from gimlet.compiler.frontends import load
+from gimlet.compiler.pipeline import load_pass, run_passes
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.exporter import export_module
+from gimlet.passes.decompose_functions import DecomposeFunctionsPass
+from gimlet.passes.upgrade_opset import UpgradeOpsetPass
+
+FLOAT = TensorProto.FLOAT
+FUSIONS = ("fuse-normalization", "fuse-activations", "fuse-attention")
+OPSET = 24
+
+
+class Writer:
+    """Nodes written one after another; numbers become constants."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def __call__(self, op_type: str, *inputs: str | float | Sequence[int], **attributes: Any) -> str:
+        name = f"v{len(self.nodes)}"
+        names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
+        self.nodes.append(helper.make_node(op_type, names, [name], **attributes))
+        return name
+
+    def constant(self, value: float | Sequence[int]) -> str:
+        array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        self.constants.append(numpy_helper.from_array(array, f"c{len(self.constants)}"))
+        return self.constants[-1].name
+
+    def model(self, inputs: dict[str, Sequence[int | str]], output: str, opset: int = OPSET) -> onnx.ModelProto:
+        given_values = [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in inputs.items()]
+        result = helper.make_tensor_value_info(output, FLOAT, None)
+        graph = helper.make_graph(self.nodes, "written", given_values, [result], self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def imported(model: onnx.ModelProto) -> tuple[ModuleOp, GimletContext]:
+    ctx = GimletContext()
+    module = load(model, ctx=ctx)
+    run_passes(module, ctx, ("infer-shapes", "cse"))
+    return module, ctx
+
+
+def kinds(module: ModuleOp) -> list[str]:
+    """The operators that are left, but for what only arranges data."""
+    found = [op.op_type for op in module.walk() if isinstance(op, OnnxOp)]
+    return [kind for kind in found if kind not in ("initializer", "Constant", "Transpose")]
+
+
+def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    return InferenceSession(model.SerializeToString(), options).run(None, inputs)[0]
+
+
+def fused(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], passes: Sequence[str] = FUSIONS) -> list[str]:
+    """What is left after the passes, which must compute what the model does."""
+    module, ctx = imported(model)
+    run_passes(module, ctx, (*passes, "dce"))
+    generator = np.random.default_rng(0)
+    inputs = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    after = ir.to_proto(export_module(module, ctx))
+    np.testing.assert_allclose(run(after, inputs), run(model, inputs), rtol=2e-5, atol=2e-5)
+    return kinds(module)
+
+
+def multiplied(write: Writer, factors: Sequence[str | float], flips: Sequence[bool]) -> str:
+    """The product of factors, each on the left or on the right of what is there already."""
+    value = factors[0]
+    for factor, flip in zip(factors[1:], flips, strict=True):
+        value = write("Mul", *((factor, value) if flip else (value, factor)))
+    return str(value)
+
+
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(3)), flips=st.lists(st.booleans(), min_size=2, max_size=2), tanh=st.booleans())
+def test_gelu_is_found_in_any_order(order: list[int], flips: list[bool], tanh: bool):
+    write = Writer()
+    if tanh:
+        cube = write("Pow", "x", 3.0) if flips[0] else write("Mul", write("Mul", "x", "x"), "x")
+        inner = write("Mul", write("Add", "x", write("Mul", cube, 0.044715)), math.sqrt(2 / math.pi))
+    else:
+        inner = write("Div", "x", math.sqrt(2)) if flips[0] else write("Mul", math.sqrt(0.5), "x")
+    curve = write("Add", *((1.0, "c") if flips[1] else ("c", 1.0)))
+    write.nodes.insert(-1, helper.make_node("Tanh" if tanh else "Erf", [inner], ["c"]))
+    parts: list[str | float] = ["x", 0.5, curve]
+    result = multiplied(write, [parts[index] for index in order], flips)
+    assert fused(write.model({"x": ["n", 8]}, result), {"x": (3, 8)}) == ["Gelu"]
+
+
+@pytest.mark.parametrize(
+    ("half", "one", "inside"), [(0.49, 1.0, math.sqrt(0.5)), (0.5, 1.1, math.sqrt(0.5)), (0.5, 1.0, 0.7)]
+)
+def test_gelu_of_other_constants_is_none(half: float, one: float, inside: float):
+    write = Writer()
+    curve = write("Add", write("Erf", write("Mul", "x", inside)), one)
+    result = write("Mul", write("Mul", "x", half), curve)
+    assert "Gelu" not in fused(write.model({"x": [4]}, result), {"x": (4,)})
+
+
+@pytest.mark.parametrize("opset", [19, 20])
+def test_gelu_needs_its_opset(opset: int):
+    write = Writer()
+    curve = write("Add", write("Erf", write("Div", "x", math.sqrt(2))), 1.0)
+    model = write.model({"x": [4]}, write("Mul", write("Mul", "x", 0.5), curve), opset)
+    assert ("Gelu" in fused(model, {"x": (4,)})) == (opset == 20)
+
+
+def test_what_somebody_else_reads_stays():
+    write = Writer()
+    curve = write("Add", write("Erf", write("Div", "x", math.sqrt(2))), 1.0)
+    gelu = write("Mul", write("Mul", "x", 0.5), curve)
+    assert "Gelu" not in fused(write.model({"x": [4]}, write("Add", gelu, curve)), {"x": (4,)})
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.702])
+def test_swish_with_its_alpha(alpha: float):
+    write = Writer()
+    gate = write("Sigmoid", "x" if alpha == 1.0 else write("Mul", "x", alpha))
+    up = write("Mul", write("Mul", "x", gate), "u")
+    found = fused(write.model({"x": [4], "u": [4]}, up), {"x": (4,), "u": (4,)})
+    assert found == ["Swish", "Mul"]
+
+
+def normalised(write: Writer, order: Sequence[int], *, layer: bool, reciprocal: bool, axes: Sequence[int]) -> str:
+    x = write("Sub", "x", write("ReduceMean", "x", axes)) if layer else "x"
+    square = write("Mul", x, x) if reciprocal else write("Pow", x, 2.0)
+    root = write("Sqrt", write("Add", 1e-5, write("ReduceMean", square, axes)))
+    if not reciprocal:
+        return write("Mul", write("Div", x, root), "s")
+    parts = [x, write("Reciprocal", root), "s"]
+    return write("Mul", write("Mul", parts[order[0]], parts[order[1]]), parts[order[2]])
+
+
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(3)), layer=st.booleans(), reciprocal=st.booleans(), bias=st.booleans())
+def test_normalisations_are_found(order: list[int], layer: bool, reciprocal: bool, bias: bool):
+    write = Writer()
+    result = normalised(write, order, layer=layer, reciprocal=reciprocal, axes=[-1])
+    if bias:
+        result = write("Add", result, "b")
+    inputs = {"x": ["n", 4, 8], "s": [8], "b": [8]}
+    expected = ["LayerNormalization"] if layer else ["RMSNormalization", *(["Add"] if bias else [])]
+    shapes = {"x": (2, 4, 8), "s": (8,), "b": (8,)}
+    if not bias:
+        inputs.pop("b")
+        shapes.pop("b")
+    assert fused(write.model(inputs, result), shapes) == expected
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "found"),
+    [([-1], [8], True), ([2], [8], True), ([-2, -1], [4, 8], True), ([1], [4, 1], False), ([-1], [1, 8], False)],
+)
+def test_a_normalisation_is_over_the_last_axes(axes: list[int], shape: list[int], found: bool):
+    write = Writer()
+    result = normalised(write, [0, 1, 2], layer=True, reciprocal=False, axes=axes)
+    model = write.model({"x": ["n", 4, 8], "s": shape}, result)
+    assert ("LayerNormalization" in fused(model, {"x": (2, 4, 8), "s": shape})) == found
+
+
+def attention(write: Writer, scaled: str, mask: str | None, perm: Sequence[int], axis: int = -1) -> str:
+    query, keys = "q", write("Transpose", "k", perm=perm)
+    if scaled == "both":
+        query, keys = write("Mul", query, 0.5), write("Mul", keys, 0.5)
+    scores = write("MatMul", query, keys)
+    if scaled == "scores":
+        scores = write("Div", scores, 4.0)
+    if mask is not None:
+        scores = write("Add", scores, mask)
+    return write("MatMul", write("Softmax", scores, axis=axis), "v")
+
+
+@pytest.mark.parametrize("scaled", ["scores", "both", "no"])
+@pytest.mark.parametrize("mask", [None, (1, 1, 3, 5), (3, 5), (2, 4, 3, 5)])
+def test_attention_is_found(scaled: str, mask: tuple[int, ...] | None):
+    write = Writer()
+    result = attention(write, scaled, None if mask is None else "m", [0, 1, 3, 2])
+    shapes: dict[str, Sequence[int]] = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}
+    shapes |= {} if mask is None else {"m": mask}
+    assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
+
+
+def test_keys_that_lie_otherwise_are_turned():
+    write = Writer()
+    result = attention(write, "scores", None, [0, 2, 3, 1])
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 5, 4, 6), "v": (2, 4, 5, 6)}
+    assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "shapes"),
+    [
+        (2, {"q": (2, 4, 5, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}),
+        (-1, {"q": (2, 4, 3, 6), "k": (1, 4, 5, 6), "v": (2, 4, 5, 6)}),
+        (-1, {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": (1, 1, 3, 1)}),
+        (-1, {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": (2, 1, 1, 5)}),
+    ],
+)
+def test_what_is_not_attention_is_left(axis: int, shapes: dict[str, Sequence[int]]):
+    write = Writer()
+    result = attention(write, "scores", "m" if "m" in shapes else None, [0, 1, 3, 2], axis)
+    assert "Attention" not in fused(write.model(dict(shapes), result), shapes)
+
+
+def whole_models() -> dict[str, Callable[[Writer], tuple[str, dict[str, Sequence[int]]]]]:
+    heads = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}
+    return {
+        "Gelu": lambda write: (write("Gelu", "x", approximate="tanh"), {"x": (2, 8)}),
+        "Swish": lambda write: (write("Swish", "x", alpha=1.5), {"x": (2, 8)}),
+        "LayerNormalization": lambda write: (
+            write("LayerNormalization", "x", "s", "b", axis=-1, epsilon=1e-3),
+            {"x": (2, 3, 8), "s": (8,), "b": (8,)},
+        ),
+        "RMSNormalization": lambda write: (write("RMSNormalization", "x", "s"), {"x": (2, 3, 8), "s": (8,)}),
+        "Attention": lambda write: (write("Attention", "q", "k", "v", scale=0.3), heads),
+        "HardSwish": lambda write: (write("HardSwish", "x"), {"x": (2, 8)}),
+    }
+
+
+@pytest.mark.parametrize("name", list(whole_models()))
+def test_an_operator_is_what_its_body_says(name: str):
+    write = Writer()
+    result, shapes = whole_models()[name](write)
+    model = write.model(dict(shapes), result, 23 if name == "Attention" else OPSET)
+    module, ctx = imported(model)
+    run_passes(module, ctx, [DecomposeFunctionsPass(names=(name,)), *map(call, ("infer-shapes", "fold-constants"))])
+    assert name not in kinds(module)
+    generator = np.random.default_rng(1)
+    inputs = {key: generator.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    after = ir.to_proto(export_module(module, ctx))
+    np.testing.assert_allclose(run(after, inputs), run(model, inputs), rtol=2e-5, atol=2e-5)
+
+
+def call(name: str) -> Any:
+    return load_pass(name)()
+
+
+def test_an_operator_without_a_body_is_left():
+    write = Writer()
+    module, ctx = imported(write.model({"x": [4]}, write("Tanh", "x")))
+    run_passes(module, ctx, [DecomposeFunctionsPass(names=("Tanh",))])
+    assert kinds(module) == ["Tanh"]
+
+
+def upgraded(model: onnx.ModelProto, to: int = OPSET) -> tuple[ModuleOp, GimletContext]:
+    module, ctx = imported(model)
+    UpgradeOpsetPass(to=to).apply(ctx, module)
+    module.verify()
+    return module, ctx
+
+
+@pytest.mark.parametrize("kind", ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceLogSumExp"])
+def test_axes_become_an_input(kind: str):
+    write = Writer()
+    model = write.model({"x": [2, 3, 4]}, write(kind, "x", axes=[1], keepdims=0), 13)
+    module, ctx = upgraded(model)
+    x = np.random.default_rng(0).random((2, 3, 4), np.float32)
+    np.testing.assert_array_equal(run(ir.to_proto(export_module(module, ctx)), {"x": x}), run(model, {"x": x}))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "opset", "reason"),
+    [
+        ("GridSample", {"mode": "bilinear"}, 16, "means something else since opset 20"),
+        ("AveragePool", {"kernel_shape": [2, 2], "ceil_mode": 1}, 17, "means something else since opset 19"),
+    ],
+)
+def test_an_operator_of_another_meaning_is_named(op_type: str, attributes: dict[str, Any], opset: int, reason: str):
+    write = Writer()
+    inputs = {"x": [1, 1, 4, 4], "g": [1, 4, 4, 2]} if op_type == "GridSample" else {"x": [1, 1, 4, 4]}
+    model = write.model(inputs, write(op_type, *inputs, **attributes), opset)
+    with pytest.raises(PassFailedException, match=reason):
+        upgraded(model)
+
+
+def test_an_opset_below_13_is_refused():
+    write = Writer()
+    with pytest.raises(PassFailedException, match="knows opsets 13 to 26, not 11 to 24"):
+        upgraded(write.model({"x": [4]}, write("Relu", "x"), 11))
+
+
+def test_a_newer_model_is_left():
+    write = Writer()
+    module, _ = upgraded(write.model({"x": [4]}, write("Relu", "x"), 24), to=20)
+    assert '"" = 24' in str(module)
