@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, SymbolRefAttr, i64
-from xdsl.ir import Operation
+from xdsl.ir import Attribute, Operation
 
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
@@ -32,10 +32,11 @@ _SLOWER = "another of the device's targets was quicker when the whole was tried"
 
 @dataclass(frozen=True)
 class _Choice:
-    """A candidate, and what placement must be told to give it."""
+    """A candidate, the placement that it is of, and what that wrote on the ops."""
 
     candidate: Candidate
-    refusals: Refusals
+    result: PlacementResult
+    written: tuple[tuple[Operation, dict[str, Attribute]], ...]
 
 
 def settle(module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, refusals: Refusals) -> PlacementResult:
@@ -43,19 +44,25 @@ def settle(module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, 
 
     Errors as placement, and MissingError where this machine lacks what the device needs.
     """
-    result = place(refusals)
-    choices = [_Choice(Candidate("as placed", _parts(module, device)), refusals)]
-    for name in _targets(result.problem, device):
-        limited = {**refusals, **_without_others(result.problem, module, device, name)}
+    choices = [_choice("as placed", module, device, place(refusals))]
+    problem = choices[0].result.problem
+    for name in _targets(problem, device):
         try:
-            place(limited)
+            result = place({**refusals, **_without_others(problem, module, device, name)})
         except (InfeasibleError, InputError):
             continue
-        choices.append(_Choice(Candidate(f"{name} alone", _parts(module, device)), limited))
+        choices.append(_choice(f"{name} alone", module, device, result))
     outcome = Trial(timer).choose([choice.candidate for choice in choices])
-    result = place(choices[outcome.winner].refusals)
-    _write_settings(_parts(module, device), outcome)
-    return replace(result, notes=(*result.notes, _note(device, choices, outcome)))
+    winner = choices[outcome.winner]
+    for op, attributes in winner.written:
+        op.attributes = dict(attributes)
+    _write_settings(winner.candidate.parts, outcome)
+    return replace(winner.result, notes=(*winner.result.notes, _note(device, choices, outcome)))
+
+
+def _choice(name: str, module: ModuleOp, device: Device, result: PlacementResult) -> _Choice:
+    written = tuple((op, dict(op.attributes)) for op in entry_function(module).body.block.ops)
+    return _Choice(Candidate(name, _parts(module, device)), result, written)
 
 
 def has_a_choice(device: Device) -> bool:

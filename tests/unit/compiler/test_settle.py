@@ -1,0 +1,129 @@
+"""Which targets of a device take part, which candidates are tried, and what is written of the winner."""
+
+from pathlib import Path
+
+import pytest
+from tests.unit.compiler.costs.conftest import BOUNDS, MODEL, parse
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.universe import Universe
+
+from gimlet.compiler import settle as module_under_test
+from gimlet.compiler.costs.timer import SegmentTimer, Timing
+from gimlet.compiler.costs.trial import Candidate, Outcome
+from gimlet.compiler.hardware import load_kind
+from gimlet.compiler.lowering import settings_of
+from gimlet.compiler.placement.service import PlacementOptions, PlacementResult, PlacementService
+from gimlet.compiler.settle import has_a_choice, settle
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.placement import SETTINGS, TARGET
+from gimlet.dialects.universe import GIMLET_UNIVERSE
+from gimlet.passes.entry import entry_function, is_constant
+from gimlet.targets.api import Device, Topology
+
+CPU = Device("cpu", load_kind("host"))
+HOST = Topology("host", (CPU,), (), "cpu")
+MEASURED = PlacementOptions(cost_providers=(("cpu", "measured"),))
+
+
+@pytest.fixture
+def ctx() -> GimletContext:
+    context = GimletContext()
+    for name, factory in (Universe.get_multiverse().all_dialects | GIMLET_UNIVERSE.all_dialects).items():
+        context.register_dialect(name, factory)
+    return context
+
+
+@pytest.fixture
+def module(ctx: GimletContext) -> ModuleOp:
+    return parse(ctx, MODEL)
+
+
+@pytest.fixture(autouse=True)
+def same_time_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GIMLET_CACHE", str(tmp_path))
+    monkeypatch.setattr(SegmentTimer, "time", lambda *_: Timing(1e-3, 1))
+
+
+def place(module: ModuleOp, ctx: GimletContext, options: PlacementOptions, refusals=None) -> PlacementResult:
+    return PlacementService(ctx, HOST).place(module, options, BOUNDS, refusals)
+
+
+def targets_of(result: PlacementResult) -> set[str]:
+    return {found.target for found in result.problem.places}
+
+
+def ops_of(module: ModuleOp):
+    return [op for op in entry_function(module).body.block.ops if not is_constant(op) and op.name.startswith("onnx.")]
+
+
+def test_a_target_that_only_measuring_tells_apart_takes_part_where_that_is_done(module, ctx):
+    assert targets_of(place(module, ctx, PlacementOptions())) == {"onnxruntime"}
+    assert targets_of(place(module, ctx, MEASURED)) == {"onnxruntime", "openvino"}
+
+
+@pytest.mark.parametrize("pin", ["cpu:openvino", "cpu:fp32:openvino"])
+def test_or_where_a_pin_or_a_placement_names_it(module, ctx, tmp_path: Path, pin: str):
+    found = place(module, ctx, PlacementOptions(pins=(("MatMul", pin),)))
+    assert targets_of(found) == {"onnxruntime", "openvino"}
+    found.save(tmp_path / "placement.json")
+    again = place(module, ctx, PlacementOptions(placement=tmp_path / "placement.json"))
+    assert again.solution.placement == found.solution.placement
+
+
+class Chosen:
+    """A trial whose outcome is known beforehand, and what it was given."""
+
+    outcome = Outcome(0, (), (), 0)
+    tried: tuple[Candidate, ...] = ()
+
+    def __init__(self, timer: SegmentTimer) -> None:
+        del timer
+
+    def choose(self, candidates: list[Candidate]) -> Outcome:
+        Chosen.tried = tuple(candidates)
+        return Chosen.outcome
+
+
+def settled(module, ctx, monkeypatch, tmp_path: Path, outcome: Outcome, options=MEASURED) -> PlacementResult:
+    monkeypatch.setattr(module_under_test, "Trial", Chosen)
+    Chosen.outcome = outcome
+    timer = SegmentTimer(module, ctx, BOUNDS, {"rows": 8}, tmp_path)
+    return settle(module, CPU, timer, lambda refusals: place(module, ctx, options, refusals), {})
+
+
+def test_each_target_alone_is_a_candidate_beside_the_free_placement(module, ctx, monkeypatch, tmp_path: Path):
+    settled(module, ctx, monkeypatch, tmp_path, Outcome(1, ({"threads": 0},), (3e-3, 1e-3, 2e-3), 7))
+    assert [found.name for found in Chosen.tried] == ["as placed", "onnxruntime alone", "openvino alone"]
+    alone = Chosen.tried[2].parts
+    assert [(part.target.name, len(part.ops), part.format) for part in alone] == [("openvino", 4, "fp32")]
+    assert not Chosen.tried[2].is_mixed
+
+
+def test_the_winner_is_on_the_ops_with_its_settings(module, ctx, monkeypatch, tmp_path: Path):
+    found = settled(module, ctx, monkeypatch, tmp_path, Outcome(2, ({"threads": 1},), (3e-3, None, 1e-3), 7))
+    ops = ops_of(module)
+    assert len(ops) == 4
+    assert {op.attributes[TARGET].data for op in ops} == {"openvino"}
+    assert [settings_of(op) for op in ops] == [{"threads": 1}] * 4
+    assert found.notes[-1] == (
+        "cpu: tried by 7 runs in turns: as placed 3.000 ms, onnxruntime alone cannot be built, "
+        "openvino alone 1.000 ms; taken: openvino alone"
+    )
+    refusals = found.problem.nodes[0].refusals
+    assert list(refusals.values()) == ["another of the device's targets was quicker when the whole was tried"]
+
+
+def test_default_settings_are_not_written(module, ctx, monkeypatch, tmp_path: Path):
+    settled(module, ctx, monkeypatch, tmp_path, Outcome(2, ({"threads": 0},), (3e-3, 2e-3, 1e-3), 7))
+    assert not any(SETTINGS in op.attributes for op in ops_of(module))
+
+
+def test_a_candidate_that_a_pin_forbids_is_left_out(module, ctx, monkeypatch, tmp_path: Path):
+    options = PlacementOptions(cost_providers=MEASURED.cost_providers, pins=(("Relu", "cpu:openvino"),))
+    settled(module, ctx, monkeypatch, tmp_path, Outcome(0, ({"threads": 0},), (1e-3, 1e-3), 7), options)
+    assert [found.name for found in Chosen.tried] == ["as placed", "openvino alone"]
+
+
+def test_a_device_with_one_target_in_one_setting_gives_no_choice():
+    assert has_a_choice(CPU)
+    assert not has_a_choice(Device("gpu0", load_kind("nvidia/h100")))
