@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.executors import ort_library
 from gimlet.runtime.executors.base import DONE, DeviceSpec, Event, SegmentArtifact
-from gimlet.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+from gimlet.runtime.executors.onnxruntime import STOP_SPINNING, OnnxRuntimeExecutor
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.tensors import TensorSpec, onnx_type
@@ -75,7 +75,7 @@ def test_segments_share_one_thread_pool_and_leave_other_sessions_alone(tmp_path:
 import os
 from pathlib import Path
 from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
-from gimlet.runtime.executors.onnxruntime import OnnxRuntimeExecutor
+from gimlet.runtime.executors.onnxruntime import STOP_SPINNING, OnnxRuntimeExecutor
 def load(index):
     folder = Path({str(tmp_path)!r}) / str(index)
     return OnnxRuntimeExecutor.load(
@@ -236,3 +236,33 @@ def test_external_weights_are_found_relative_to_the_bundle(tmp_path: Path):
     assert run(item, np.ones(2, np.float32)).tolist() == [11, 11]
     assert sorted(set(opened)) == ["segments/model.onnx", "weights/w.bin"]
     assert os.path.samefile(item.root, tmp_path)
+
+
+def test_threads_and_spinning_are_options_of_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One thread is the caller's own; a bundle that shares its cores stops the pool's spinning."""
+    calls: list[tuple[object, ...]] = []
+    library = ort_library.ort_library()
+    plain = library.call
+
+    def recorded(name: str, *arguments: object) -> None:
+        if name in ("SetIntraOpNumThreads", "DisablePerSessionThreads", "AddSessionConfigEntry"):
+            calls.append((name, *arguments[1:]))
+        plain(name, *arguments)
+
+    monkeypatch.setattr(library, "call", recorded)
+    sessions = []
+    for options in ({}, {"threads": 0}, {"threads": 1}, {"threads": 1, "shares_cores": True}):
+        calls.clear()
+        executor = OnnxRuntimeExecutor.load(artifact(tmp_path, options=options), CPU)
+        sessions.append(executor.session)
+        assert (("SetIntraOpNumThreads", 1) in calls) == (options.get("threads") == 1)
+        assert (("DisablePerSessionThreads",) in calls) == (not options.get("threads"))
+        assert (("AddSessionConfigEntry", STOP_SPINNING, b"1") in calls) == ("shares_cores" in options)
+    assert len(set(map(id, sessions))) == 4
+    x = np.ones(4, np.float32)
+    np.testing.assert_array_equal(run(artifact(tmp_path, options={"threads": 2}), x), -x)
+
+
+def test_threads_that_mean_nothing(tmp_path: Path):
+    with pytest.raises(InputError, match="threads is -1"):
+        OnnxRuntimeExecutor.load(artifact(tmp_path, options={"threads": -1}), CPU)

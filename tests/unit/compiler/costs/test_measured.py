@@ -59,6 +59,20 @@ def test_what_is_not_to_be_cut_is_timed_as_a_whole(graph: ModuleGraph, monkeypat
     assert timer.measured == len(CountingTarget().settings(host()))
 
 
+def test_pieces_are_timed_in_the_settings_that_are_best_for_the_whole(graph, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measured, "PIECE_SECONDS", 1.5e-3)
+    asked: list[tuple[int, object]] = []
+
+    class Recording(FixedTimer):
+        def time(self, ops, target, device, fmt, options=None):
+            asked.append((len(ops), options))
+            return Timing(1e-3 * len(ops) * (1 if options == {"threads": 1} else 2), 1)
+
+    monkeypatch.setattr(CountingTarget, "fusion_saving", lambda *_: 1e-3 if _[2].name == "onnx.Relu" else 0.0)
+    MeasuredCosts(Recording({})).costs(graph, ALL, CountingTarget(1e-3), host(), "fp32")
+    assert asked == [(4, {"threads": 0}), (4, {"threads": 1}), (2, {"threads": 1}), (2, {"threads": 1})]
+
+
 def test_what_cannot_be_measured_keeps_the_model_and_says_so(graph: ModuleGraph, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measured, "PIECE_SECONDS", 1.5e-3)
     found = MeasuredCosts(FixedTimer({4: 8e-3})).costs(graph, ALL, CountingTarget(1e-3), host(), "fp32")
