@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def compile(
     output: str | Path,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    translations: Mapping[Any, Callable[..., Any]] | None = None,
     topology: str | Path | Topology | None = None,
     objective: Objective = "latency",
     bind: Mapping[str, int | str] | None = None,
@@ -58,7 +59,9 @@ def compile(
     """Compiles a model into the bundle `output`.
 
     `model` is an `nn.Module` (with example `args` and `kwargs`, and `dynamic_shapes` as `torch.export.export` takes
-    them), an `ExportedProgram`, an ONNX model, or the path of one, or `package.module:callable`. `topology` is a TOML
+    them), an `ExportedProgram`, an ONNX model, or the path of one, or `package.module:callable`. `translations` says
+    how PyTorch operators that its ONNX exporter lacks are written in ONNX, as torch.onnx.export's
+    `custom_translation_table` does. `topology` is a TOML
     file, by default this machine alone. `bind` fixes dimensions (`{"batch": 1}`) or gives their range
     (`{"width": "32:320:2048"}`). `pins` are regular expressions over op names and types, with the device of each;
     `formats` are number formats by device; `min_shares` the least share of all FLOPs by device,
@@ -86,7 +89,7 @@ def compile(
     path = Path(output)
     check_target(path, force=force)
     progress = progress or Progress(quiet=True)
-    compilation = start(open_source(model, args, kwargs, dynamic_shapes), options, progress)
+    compilation = start(open_source(model, args, kwargs, dynamic_shapes, translations), options, progress)
     bundle_id, manifest = compilation.emit(path, force=force)
     return CompiledBundle(path, bundle_id, manifest, compilation.placement, dict(progress.seconds))
 

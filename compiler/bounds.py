@@ -120,10 +120,10 @@ def merge_bounds(
 
 
 def _checked(name: str, bound: DimBound) -> DimBound:
-    if not 1 <= bound.minimum <= bound.optimum <= bound.maximum:
+    if not 0 <= bound.minimum <= bound.optimum <= bound.maximum or bound.maximum == 0:
         raise UsageError(
             f"dimension {name!r} has the range {bound.minimum}:{bound.optimum}:{bound.maximum}",
             where="--bind",
-            hint="a range needs 1 ≤ minimum ≤ optimum ≤ maximum",
+            hint="a range needs 0 ≤ minimum ≤ optimum ≤ maximum, and 1 ≤ maximum",
         )
     return bound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Source:
     args: Sequence[Any] | None = None
     kwargs: Mapping[str, Any] | None = None
     dynamic_shapes: Any = None
+    translations: Mapping[Any, Callable[..., Any]] | None = None
 
     @property
     def is_file(self) -> bool:
@@ -49,7 +50,14 @@ class Source:
         """The source as a module. Errors as those of the frontends."""
         if isinstance(self.model, Path) and self.is_ir:
             return _parse(self.model, ctx)
-        return load(self.model, args=self.args, kwargs=self.kwargs, dynamic_shapes=self.dynamic_shapes, ctx=ctx)
+        return load(
+            self.model,
+            args=self.args,
+            kwargs=self.kwargs,
+            dynamic_shapes=self.dynamic_shapes,
+            translations=self.translations,
+            ctx=ctx,
+        )
 
     def info(self, module: ModuleOp) -> ModelInfo:
         """How a manifest names the source: by the hash of the file, else of the IR that it was imported to."""
@@ -66,6 +74,7 @@ def open_source(
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    translations: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> Source:
     """The source that `model` means: a path, `package.module:callable`, or an object that a frontend takes.
 
@@ -73,15 +82,15 @@ def open_source(
     """
     if isinstance(model, str) and looks_like_callable(model):
         made, args, kwargs, dynamic_shapes = call_factory(model)
-        return Source(made, model.rpartition(":")[2], model, args, kwargs, dynamic_shapes)
+        return Source(made, model.rpartition(":")[2], model, args, kwargs, dynamic_shapes, translations)
     if not isinstance(model, str | Path):
-        return Source(model, type(model).__name__, type(model).__name__, args, kwargs, dynamic_shapes)
+        return Source(model, type(model).__name__, type(model).__name__, args, kwargs, dynamic_shapes, translations)
     path = Path(model)
     if not path.is_file():
         raise UsageError(
             f"there is no file {path}", hint="a model is an .onnx, .pt2 or .mlir file, or package.module:callable"
         )
-    return Source(path, path.stem, path.name, args, kwargs, dynamic_shapes)
+    return Source(path, path.stem, path.name, args, kwargs, dynamic_shapes, translations)
 
 
 def _parse(path: Path, ctx: GimletContext) -> ModuleOp:

@@ -11,7 +11,7 @@ PyTorch is imported only for what needs it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,17 @@ def load(
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    translations: Mapping[Any, Callable[..., Any]] | None = None,
     ctx: GimletContext,
 ) -> ModuleOp:
     """The module of a model: a path, `package.module:callable`, `nn.Module`, `ExportedProgram` or ONNX model.
 
     `args`, `kwargs` and `dynamic_shapes` are example inputs and shapes as `torch.export.export` takes them, for an
-    `nn.Module`. UsageError for a source that does not exist, InputError for one that cannot be compiled.
+    `nn.Module`; its attribute `dim_bounds`, if it has one, gives dimensions by name their minimum, optimum and
+    maximum. `translations` are functions of ONNX operators by PyTorch operator, as the `custom_translation_table` of
+    torch.onnx.export takes them.
+
+    UsageError for a source that does not exist, InputError for one that cannot be compiled.
     """
     if isinstance(source, str | Path):
         source = _open(source)
@@ -62,7 +67,7 @@ def load(
     from gimlet.compiler.frontends.pytorch import export_program, import_program
 
     program = export_program(source, args, kwargs, dynamic_shapes)
-    return import_program(program, dynamic_shapes, ctx)
+    return import_program(program, ctx, source=source, dynamic_shapes=dynamic_shapes, translations=translations)
 
 
 def _open(source: str | Path) -> Any:

@@ -120,7 +120,7 @@ def _forward(
     }
     if math.isfinite(activation.limit):
         attributes["swiglu_limit"] = activation.limit
-    return torch.onnx.ops.symbolic(
+    experts_output = torch.onnx.ops.symbolic(
         f"{DOMAIN}::{OPERATOR}",
         (hidden_states, top_k_index, top_k_weights, getattr(experts, first), biases[0], experts.down_proj, biases[1]),
         attributes,
@@ -128,6 +128,8 @@ def _forward(
         shape=hidden_states.shape,
         version=1,
     )
+    # PyTorch takes the result of a symbolic operator to be on the CPU; the model may be on the meta device.
+    return experts_output.to(hidden_states.device)
 
 
 @contextmanager

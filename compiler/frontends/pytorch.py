@@ -6,19 +6,25 @@ weights are on the `meta` device is imported without them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
 import torch
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_map_only
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 
 from gimlet.compiler.frontends.call_tree import signature_of, without_constant_outputs
+from gimlet.compiler.frontends.dim_names import name_dimensions
 from gimlet.compiler.frontends.experts import experts_as_one_op
 from gimlet.compiler.frontends.experts_onnx import lower_experts
+from gimlet.compiler.frontends.inputs import input_sizes
+from gimlet.compiler.frontends.mutation import refuse_mutation
 from gimlet.compiler.frontends.onnx_model import to_module
+from gimlet.compiler.frontends.origin import failed_node
 from gimlet.compiler.frontends.quiet import quiet_torch
+from gimlet.compiler.frontends.split_sequences import split_without_sequences
 from gimlet.compiler.signature_ir import write_signature
 from gimlet.dialects.onnx import shape_of
 from gimlet.dialects.onnx.attributes import ints_attr
@@ -30,13 +36,19 @@ if TYPE_CHECKING:
     from gimlet.dialects.context import GimletContext
 
 DIM_BOUNDS = "onnx.dim_bounds"
+Translations = Mapping[Any, Callable[..., Any]]
+_MOST_DETAILS = 4
+_BFLOAT16_OPSET = 24
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
 
 
 def export_program(
     model: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any
 ) -> ExportedProgram:
-    """The program of a module, traced with example inputs. InputError says what could not be traced."""
+    """The program of a module, traced with example inputs. InputError says what could not be traced.
+
+    The module is traced in evaluation mode, and left in the mode that it was in.
+    """
     if isinstance(model, ExportedProgram):
         return model
     if not isinstance(model, torch.nn.Module):
@@ -45,6 +57,7 @@ def export_program(
         raise UsageError(
             f"{type(model).__name__} needs example inputs", hint="give args=(…), as for torch.export.export"
         )
+    training = [module for module in model.modules() if module.training]
     try:
         with quiet_torch(), torch.no_grad(), experts_as_one_op(model):
             return torch.export.export(
@@ -56,34 +69,69 @@ def export_program(
             where=type(model).__name__,
             hint="a wrapper module with flat tensor inputs and named Dims often helps",
         ) from error
+    finally:
+        for module in training:
+            module.training = True
 
 
-def import_program(program: ExportedProgram, dynamic_shapes: Any, ctx: GimletContext) -> ModuleOp:
-    """The module of an exported program. InputError says which operator PyTorch's exporter cannot convert."""
+def import_program(
+    program: ExportedProgram,
+    ctx: GimletContext,
+    *,
+    source: Any = None,
+    dynamic_shapes: Any = None,
+    translations: Translations | None = None,
+) -> ModuleOp:
+    """The module of an exported program. Dimensions are named as in `dynamic_shapes`, with which `source` was traced.
+
+    `translations` are functions of ONNX operators by PyTorch operator, as the `custom_translation_table` of
+    torch.onnx.export takes them. Dimensions have the bounds that `source.dim_bounds` gives, else those that PyTorch
+    knows. InputError, with the line of PyTorch source, for an operator that cannot be converted, and for an input or a
+    buffer that is changed in place.
+    """
+    refuse_mutation(program)
+    model = _converted(program, translations or {})
+    split_without_sequences(model)
+    lower_experts(model)
+    name_dimensions(program, model, source, dynamic_shapes)
+    signature = signature_of(program, model)
+    module = to_module(model, ctx)
+    write_signature(module, signature)
+    if bounds := _bounds(program, module) | getattr(source, "dim_bounds", {}):
+        module.attributes[DIM_BOUNDS] = DictionaryAttr({name: ints_attr(bound) for name, bound in bounds.items()})
+    return module
+
+
+def _converted(program: ExportedProgram, translations: Translations) -> ir.Model:
     try:
         with quiet_torch(), torch.no_grad():
             exported = torch.onnx.export(
                 without_constant_outputs(program),
                 dynamo=True,
-                dynamic_shapes=dynamic_shapes,
+                custom_translation_table=dict(translations),
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.
                 optimize=False,
+                opset_version=_opset(program),
                 verbose=False,
             )
     except _EXPORT_ERRORS as error:
+        operator, place = failed_node(program, error) or (None, None)
         raise InputError(
-            f"PyTorch's ONNX exporter cannot convert it: {_summary(error)}",
-            hint="torch.onnx.export(…, report=True) writes down which operator it is",
+            f"PyTorch's ONNX exporter cannot convert {operator or 'it'}: {_summary(error)}",
+            where=place,
+            hint=f"write it with other operators, or give translations={{torch.ops.{operator}: function of onnxscript}}"
+            if operator
+            else "torch.onnx.export(…, report=True) writes down which operator it is",
         ) from error
     if exported is None:
         raise InputError("PyTorch's ONNX exporter returned nothing")
-    lower_experts(exported.model)
-    signature = signature_of(program, exported.model)
-    module = to_module(exported.model, ctx)
-    write_signature(module, signature)
-    if bounds := _bounds(program, module):
-        module.attributes[DIM_BOUNDS] = DictionaryAttr({name: ints_attr(bound) for name, bound in bounds.items()})
-    return module
+    return exported.model
+
+
+def _opset(program: ExportedProgram) -> int | None:
+    """PyTorch's own choice, except that only newer operators take bfloat16 everywhere, TopK among them."""
+    values = (node.meta.get("val") for node in program.graph.nodes)
+    return _BFLOAT16_OPSET if any(getattr(value, "dtype", None) == torch.bfloat16 for value in values) else None
 
 
 def _contiguous(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -92,32 +140,39 @@ def _contiguous(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[A
 
 
 def _summary(error: BaseException) -> str:
-    """The innermost cause in one line."""
+    """The innermost cause in one line, and what PyTorch says to do about dimensions."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _input_sizes(program: ExportedProgram) -> list[tuple[torch.SymInt | int, ...]]:
-    """The sizes of the program's inputs, in their order."""
-    names = set(program.graph_signature.user_inputs)
-    placeholders = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
-    return [tuple(getattr(node.meta["val"], "shape", ())) for node in placeholders]
+    if not lines:
+        return type(error).__name__
+    details = [line.removeprefix("- ") for line in lines[1:] if line.startswith("- ") or " = Dim(" in line]
+    return f"{type(error).__name__}: {'; '.join([lines[0], *details[:_MOST_DETAILS]])}"
 
 
 def _bounds(program: ExportedProgram, module: ModuleOp) -> dict[str, tuple[int, int, int]]:
     """Minimum, example and maximum of each input dimension that PyTorch knows a finite range of."""
     bounds: dict[str, tuple[int, int, int]] = {}
-    for argument, sizes in zip(entry_function(module).args, _input_sizes(program), strict=False):
+    for argument, sizes in zip(entry_function(module).args, input_sizes(program), strict=False):
         for size, dim in zip(sizes, shape_of(argument) or (), strict=False):
             name = symbol_of(dim) if dim is not None else None
             if not isinstance(size, torch.SymInt) or name is None:
                 continue
-            limits = program.range_constraints.get(size.node.expr)
-            if limits is None or not limits.lower.is_Integer or not limits.upper.is_Integer:
+            limits = _limits(program, size)
+            if limits is None:
                 continue
-            least, most = max(1, int(limits.lower)), int(limits.upper)
+            least, most = max(1, limits[0]), limits[1]
             hint = getattr(size.node, "hint", None)
             bounds[name] = (least, min(max(hint, least), most) if isinstance(hint, int) else most, most)
     return bounds
+
+
+def _limits(program: ExportedProgram, size: torch.SymInt) -> tuple[int, int] | None:
+    """The least and the largest value of a size, of one dimension or what is derived from it; None if it has none."""
+    expr = size.node.expr
+    symbols = list(expr.free_symbols)
+    limits = program.range_constraints.get(symbols[0]) if len(symbols) == 1 else None
+    if limits is None or not limits.lower.is_Integer or not limits.upper.is_Integer:
+        return None
+    ends = [int(expr.subs(symbols[0], end)) for end in (limits.lower, limits.upper)]
+    return min(ends), max(ends)

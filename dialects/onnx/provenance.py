@@ -128,10 +128,10 @@ def _source(trace: str) -> FileLineColLoc | None:
     if not frames:
         return None
     path, line, short_path, short_line = frames[-1]
-    return FileLineColLoc(StringAttr(_relative(path or short_path)), IntAttr(int(line or short_line)), IntAttr(0))
+    return FileLineColLoc(StringAttr(relative_path(path or short_path)), IntAttr(int(line or short_line)), IntAttr(0))
 
 
-def _relative(path: str) -> str:
+def relative_path(path: str) -> str:
     """A path relative to the working directory or to the packages' folder, else the file's name alone."""
     pure = PurePath(path)
     for packages in _PACKAGES:

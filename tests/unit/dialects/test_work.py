@@ -227,9 +227,23 @@ def test_experts_that_no_token_goes_to_are_not_read():
 
     one = 4 * (8 * 12 + 12 * 8)
     assert moe(3).flops == Expr.const(2 * 3 * 2 * (96 + 96))
-    assert moe(3).weight_read == Expr.const(6 * one)
+    assert moe(1).weight_read == Expr.const(2 * one)
+    assert moe(2).weight_read == Expr.const(round(16 * (1 - (14 / 16) ** 2) * one))
     assert moe(100).weight_read == Expr.const(16 * one)
     assert moe(3).weight_bytes == Expr.const(16 * one)
+
+
+@pytest.mark.parametrize(("experts", "chosen"), [(128, 4), (8, 2), (256, 8), (4, 4), (5, 1)])
+def test_experts_are_read_as_random_tokens_touch_them(experts: int, chosen: int):
+    """E · (1 − (1 − k/E)^n) of them, to 4%; never more, and never fewer for more tokens."""
+    inputs = [tensor("n", 64), tensor("n", experts), Weight(experts, 64, 64), None, Weight(experts, 64, 64)]
+    found = work("MoE", inputs, tensor("n", 64), domain=MS, k=chosen)
+    reads = [found.at({"n": tokens}).weight_read for tokens in range(1, 600)]
+    one = 4 * 2 * 64 * 64
+    for tokens, read in enumerate(reads, 1):
+        average = experts * (1 - (1 - chosen / experts) ** tokens) * one
+        assert 0.96 * average <= read <= 1.003 * average + 4 * tokens
+    assert reads == sorted(reads)
 
 
 def test_packed_experts_count_all_their_values():

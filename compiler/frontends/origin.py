@@ -1,0 +1,36 @@
+"""Where in the PyTorch source a traced operation comes from."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import torch
+from torch.export import ExportedProgram
+
+from gimlet.dialects.onnx.provenance import relative_path
+
+_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
+_NODE: Final = re.compile(r"translating node %(\w+).*?target=torch\.ops\.([\w.]+)", re.DOTALL)
+
+
+def place_of(node: torch.fx.Node) -> str:
+    """The innermost line of source, and the module of the model: "model.py:12, in layers.0.mlp"."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    line = f"{relative_path(frames[-1][0])}:{frames[-1][1]}" if frames else f"operation {node.name!r}"
+    scopes = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
+    return f"{line}, in {scopes[-1]}" if scopes else line
+
+
+def failed_node(program: ExportedProgram, error: BaseException | None) -> tuple[str, str] | None:
+    """The operator that PyTorch's ONNX exporter failed at, and its place, as far as the error says it."""
+    while error is not None:
+        if found := _NODE.search(str(error)):
+            name, operator = found.groups()
+            nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+            same = [node for node in nodes if node.name == name] or [
+                node for node in nodes if str(node.target) == operator
+            ]
+            return operator, place_of(same[0]) if same else f"operation {name!r}"
+        error = error.__cause__
+    return None
