@@ -12,8 +12,8 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import PassFailedException
 
-from gimlet.dialects.onnx import InitializerOp, OnnxOp, schema_table
-from gimlet.dialects.onnx.attributes import int_attr
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, schema_table, shape_of
+from gimlet.dialects.onnx.attributes import int_attr, python_value
 from gimlet.dialects.onnx.exporter import read_opsets
 from gimlet.dialects.onnx.extra_ops import CustomOp, YieldOp
 from gimlet.dialects.onnx.importer import FUNCTION
@@ -22,7 +22,7 @@ from gimlet.dialects.onnx.schema import OpSchema
 from gimlet.dialects.onnx.verify import OPSETS
 from gimlet.passes.entry import describe
 
-OLDEST, NEWEST = 13, 26
+OLDEST, NEWEST = 11, 26
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class UpgradeOpsetPass(ModulePass):
     ```
 
     No value changes. It does nothing where the model is for that opset or a newer one. It fails, and names the first
-    operation, where the meaning of one has changed in a way that has no rule here; and for opsets below 13, where many
-    have. Functions of the model have opsets of their own: inline them first.
+    operation, where the meaning of one has changed in a way that has no rule here; and for opsets below 11. Functions
+    of the model have opsets of their own: inline them first.
+
+    A framework may have faster kernels for older versions (benchmarks/fusions.py), so no default pipeline runs it.
 
     Requires: inline-functions. Ensures: the module imports opset `to` at least.
     """
@@ -96,7 +98,7 @@ def refusal(op: OnnxOp, opset: int) -> str | None:
     since, changed = op.since_version, _CHANGED.get(op.op_type)
     if changed is not None and since < changed[0] <= schema.since_version and changed[1](op):
         return f"the operator means something else since opset {changed[0]}"
-    unknown = set(op.onnx_attributes()) - set(schema.attributes) - ({"axes"} if op.op_type in _REDUCTIONS else set())
+    unknown = set(op.onnx_attributes()) - set(schema.attributes) - {_MOVED.get(op.op_type)}
     return f"version {schema.since_version} has no attribute {min(unknown)!r}" if unknown else None
 
 
@@ -105,8 +107,13 @@ def upgrade(op: OnnxOp, opset: int) -> None:
     schema = _newer(op, opset)
     if schema is None:
         return
-    if op.op_type in _REDUCTIONS and "axes" not in schema.attributes:
-        _axes_as_input(op)
+    moved = _MOVED.get(op.op_type)
+    if op.op_type == "Dropout":  # Its ratio matters in training only.
+        op.properties.pop("ratio", None)
+    elif moved is not None and moved not in schema.attributes:
+        _as_input(op, moved)
+    if op.op_type in _SOFTMAX and op.since_version < _SOFTMAX_AXIS:
+        op.properties["axis"] = int_attr(-1)
     if op.op_type == "Split" and op.since_version < _SPLIT_COUNT <= schema.since_version and len(op.operands) == 1:
         op.properties["num_outputs"] = int_attr(len(op.results))
     if schema is schema_table().newest(op.domain, op.op_type):
@@ -123,14 +130,20 @@ def _newer(op: OnnxOp, opset: int) -> OpSchema | None:
     return schema if schema is not None and schema.since_version > op.since_version else None
 
 
-def _axes_as_input(op: OnnxOp) -> None:
-    axes = op.properties.pop("axes", None)
-    if axes is None:
+def _as_input(op: OnnxOp, name: str) -> None:
+    """Makes an attribute of integers the second input, which it is in newer versions."""
+    value = op.properties.pop(name, None)
+    if value is None:
         return
-    values = np.array(list(axes.get_values()), dtype=np.int64)  # pyright: ignore[reportAttributeAccessIssue]
-    constant = InitializerOp.from_array(values, "axes")
+    constant = InitializerOp.from_array(np.array(python_value(value), dtype=np.int64), name)
     Rewriter.insert_op(constant, InsertPoint.before(op))
     op.operands = [*op.operands, constant.results[0]]
+
+
+def _flattens(op: OnnxOp) -> bool:
+    """Whether an old Softmax is over more than the last dimension: it took all from `axis` on as one."""
+    dims, axis = shape_of(op.operands[0]), op.attr("axis", 1)
+    return axis != -1 and (dims is None or axis != len(dims) - 1)
 
 
 def _always(op: OnnxOp) -> bool:
@@ -138,7 +151,8 @@ def _always(op: OnnxOp) -> bool:
     return True
 
 
-_SPLIT_COUNT = 18
+_SPLIT_COUNT, _SOFTMAX_AXIS = 18, 13
+_SOFTMAX = frozenset({"Hardmax", "LogSoftmax", "Softmax"})
 _REDUCTIONS = frozenset(
     f"Reduce{name}" for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 )
@@ -149,6 +163,13 @@ _CHANGED: dict[str, tuple[int, Callable[[OnnxOp], bool]]] = {
     "DFT": (20, _always),
     "GridSample": (20, _always),
     "GroupNormalization": (21, _always),
+    "Dropout": (12, lambda op: len(op.results) > 1),
     "RoiAlign": (16, lambda op: "coordinate_transformation_mode" not in op.properties),
-    "Upsample": (10, _always),
+    **dict.fromkeys(_SOFTMAX, (_SOFTMAX_AXIS, _flattens)),
+}
+# Attributes that have become the second input.
+_MOVED: dict[str, str] = {
+    **dict.fromkeys((*_REDUCTIONS, "Squeeze", "Unsqueeze"), "axes"),
+    "Dropout": "ratio",
+    "Split": "split",
 }

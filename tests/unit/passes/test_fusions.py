@@ -293,10 +293,29 @@ def test_an_operator_of_another_meaning_is_named(op_type: str, attributes: dict[
         upgraded(model)
 
 
-def test_an_opset_below_13_is_refused():
+def test_an_opset_below_11_is_refused():
     write = Writer()
-    with pytest.raises(PassFailedException, match="knows opsets 13 to 26, not 11 to 24"):
-        upgraded(write.model({"x": [4]}, write("Relu", "x"), 11))
+    with pytest.raises(PassFailedException, match="knows opsets 11 to 26, not 10 to 24"):
+        upgraded(write.model({"x": [4]}, write("Relu", "x"), 10))
+
+
+def test_operators_of_opset_11_compute_the_same():
+    write = Writer()
+    spread = write("Unsqueeze", write("Softmax", "x", axis=2), axes=[0])
+    halves = helper.make_node("Split", [spread], ["left", "right"], axis=3, split=[1, 3])
+    write.nodes.append(halves)
+    total = write("ReduceSum", write("Mul", write("Squeeze", "left", axes=[0]), "x"), axes=[-1], keepdims=0)
+    model = write.model({"x": [2, 3, 4]}, write("Dropout", total, ratio=0.3), 11)
+    module, ctx = upgraded(model)
+    x = np.random.default_rng(0).random((2, 3, 4), np.float32)
+    np.testing.assert_array_equal(run(ir.to_proto(export_module(module, ctx)), {"x": x}), run(model, {"x": x}))
+
+
+@pytest.mark.parametrize("axis", [{}, {"axis": 0}])
+def test_an_old_softmax_over_several_dimensions_is_refused(axis: dict[str, int]):
+    write = Writer()
+    with pytest.raises(PassFailedException, match=r"Softmax.*means something else since opset 13"):
+        upgraded(write.model({"x": [2, 3, 4]}, write("Softmax", "x", **axis), 11))
 
 
 def test_a_newer_model_is_left():
