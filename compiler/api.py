@@ -46,6 +46,9 @@ def compile(
     formats: Mapping[str, str] | None = None,
     min_shares: Mapping[str, float] | None = None,
     max_segments: int | None = None,
+    bounds: Mapping[str, str] | None = None,
+    together: Sequence[str] = (),
+    apart: Sequence[tuple[str, str]] = (),
     placement: str | Path | None = None,
     costs: str | Path | None = None,
     cost_providers: Mapping[str, str] | None = None,
@@ -65,7 +68,9 @@ def compile(
     file, by default this machine alone. `bind` fixes dimensions (`{"batch": 1}`) or gives their range
     (`{"width": "32:320:2048"}`). `pins` are regular expressions over op names and types, with the device of each;
     `formats` are number formats by device; `min_shares` the least share of all FLOPs by device,
-    and `max_segments` caps how many pieces the model is cut into. `cost_providers` says by device where its costs are
+    and `max_segments` caps how many pieces the model is cut into. `bounds` limit other figures than the objective
+    (`{"latency": "5ms"}`). Ops that an expression of `together` matches share a device, those of a pair of `apart` do
+    not. `cost_providers` says by device where its costs are
     from ("analytic", "measured").
 
     Raises UsageError, InputError, MissingError or InfeasibleError as the commands do.
@@ -78,6 +83,9 @@ def compile(
         formats=tuple((formats or {}).items()),
         min_shares=tuple((min_shares or {}).items()),
         max_segments=max_segments,
+        bounds=tuple((bounds or {}).items()),
+        together=tuple(together),
+        apart=tuple(apart),
         placement=Path(placement) if placement else None,
         costs=Path(costs) if costs else None,
         cost_providers=tuple((cost_providers or {}).items()),

@@ -26,7 +26,9 @@ class CompileOptions:
     """Options of one compile. `pins` are `(regular expression, device)` in the order given; later ones win.
 
     `formats` limits a device to number formats; `min_shares` asks for a least share of all FLOPs on a device;
-    `max_segments` caps the launches; `cost_providers` says for a device where its costs are from.
+    `max_segments` caps the launches; `bounds` limit other figures than the objective, such as `("latency", "5ms")`. Ops
+    that an expression of `together` matches share a device, those of a pair of `apart` do not. `cost_providers` says
+    for a device where its costs are from.
     """
 
     topology: Topology
@@ -36,6 +38,9 @@ class CompileOptions:
     formats: tuple[tuple[str, str], ...] = ()
     min_shares: tuple[tuple[str, float], ...] = ()
     max_segments: int | None = None
+    bounds: tuple[tuple[str, str], ...] = ()
+    together: tuple[str, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
     placement: Path | None = None
     costs: Path | None = None
     cost_providers: tuple[tuple[str, str], ...] = ()

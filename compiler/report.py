@@ -145,6 +145,9 @@ def _asked(options: CompileOptions) -> list[tuple[str, str]]:
     found += [("--min-share", f"{device}={share:g}") for device, share in options.min_shares]
     if options.max_segments is not None:
         found.append(("--max-segments", str(options.max_segments)))
+    found += [("--bound", f"{figure}={amount}") for figure, amount in options.bounds]
+    found += [("--together", expression) for expression in options.together]
+    found += [("--apart", " ".join(pair)) for pair in options.apart]
     found += [
         (flag, str(path)) for flag, path in (("--placement", options.placement), ("--costs", options.costs)) if path
     ]

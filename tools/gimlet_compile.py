@@ -37,6 +37,9 @@ class Request:
     use_format: tuple[str, ...]
     min_share: tuple[str, ...]
     max_segments: int | None
+    bound: tuple[str, ...]
+    together: tuple[str, ...]
+    apart: tuple[tuple[str, str], ...]
     placement: Path | None
     save_placement: Path | None
     costs: Path | None
@@ -77,6 +80,9 @@ class Request:
 @click.option("--format", "use_format", multiple=True, metavar="DEVICE=FORMAT", help="Compute in a format there.")
 @click.option("--min-share", multiple=True, metavar="DEVICE=SHARE", help="At least this share of all FLOPs there.")
 @click.option("--max-segments", type=click.IntRange(min=1), help="Cut the model into at most this many pieces.")
+@click.option("--bound", multiple=True, metavar="FIGURE=AMOUNT", help="At most this: latency=5ms, energy=2J, …")
+@click.option("--together", multiple=True, metavar="REGEX", help="Put all ops that match on one device.")
+@click.option("--apart", multiple=True, nargs=2, metavar="REGEX REGEX", help="No device gets ops of both.")
 @click.option("--placement", type=PATH, help="A placement saved before, perhaps edited.")
 @click.option("--save-placement", type=PATH, help="Write the placement, for --placement.")
 @click.option("--costs", type=PATH, help="Costs saved before: the same costs give the same placement.")
@@ -196,6 +202,9 @@ def options_of(request: Request) -> CompileOptions:
             (device, _share(text)) for device, text in pairs(request.min_share, "--min-share", "DEVICE=0.2")
         ),
         max_segments=request.max_segments,
+        bounds=pairs(request.bound, "--bound", "FIGURE=AMOUNT, such as latency=5ms"),
+        together=request.together,
+        apart=request.apart,
         placement=request.placement,
         costs=request.costs,
         cost_providers=pairs(request.cost_provider, "--cost-provider", "DEVICE=measured"),

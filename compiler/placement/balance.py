@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 
 from gimlet.compiler.placement.problem import Placement, Problem
@@ -54,7 +55,7 @@ class Balance:
         for index, fusion in enumerate(problem.fusions):
             for node in (fusion.producer, fusion.consumer):
                 self.fusions[node].append(index)
-        self.fixed = {node for group in problem.rules.together for node in group}
+        self.fixed = {node for group in (*problem.rules.together, *chain(*problem.rules.apart)) for node in group}
         self.units = [*dict.fromkeys((*_kernels(problem), *((node,) for node in range(len(problem.nodes)))))]
         self.load: dict[int | str, float] = {}
         for number in self.place_of:

@@ -49,6 +49,12 @@ class _Groups:
         # A topological order of the groups, with holes where groups have gone, and each group's position in it.
         self.order: list[int | None] = list(range(count))
         self.rank = list(range(count))
+        # For each pair that must be apart, 1 and 2 for its sides: a group may be on one of them.
+        self.sides: list[dict[int, int]] = [{} for _ in range(count)]
+        for number, pair in enumerate(problem.rules.apart):
+            for side, nodes in enumerate(pair, 1):
+                for node in nodes:
+                    self.sides[node][number] = side
         self.cost: list[dict[int, float]] = [
             {place: problem.nodes[node].options[place].seconds for place in problem.allowed[node]}
             for node in range(count)
@@ -61,6 +67,10 @@ class _Groups:
         return node
 
     def common(self, left: int, right: int) -> set[int]:
+        """The places that take both groups; none where they must be apart."""
+        first, second = self.sides[left], self.sides[right]
+        if any(first[number] != second[number] for number in first.keys() & second.keys()):
+            return set()
         return self.cost[left].keys() & self.cost[right].keys()
 
     def has_detour(self, source: int, destination: int, limit: int = 2000) -> bool:
@@ -86,6 +96,7 @@ class _Groups:
         kept, gone = (left, right) if len(self.members[left]) >= len(self.members[right]) else (right, left)
         common = self.common(kept, gone)
         self.cost[kept] = {place: self.cost[kept][place] + self.cost[gone][place] for place in common}
+        self.sides[kept] = self.sides[kept] | self.sides[gone]
         self.members[kept] += self.members.pop(gone)
         for graph, reverse in ((self.successors, self.predecessors), (self.predecessors, self.successors)):
             for other in graph[gone]:
@@ -259,7 +270,15 @@ def _build(problem: Problem, members: Iterable[Sequence[int]]) -> Coarse:
         ),
         fusions=_group_fusions(problem, group_of, nodes),
         host=problem.host,
-        rules=replace(rules, pins={}, together=tuple(sorted(group for group in together if len(group) > 1))),
+        rules=replace(
+            rules,
+            pins={},
+            together=tuple(sorted(group for group in together if len(group) > 1)),
+            apart=tuple(
+                (tuple(sorted({group_of[n] for n in left})), tuple(sorted({group_of[n] for n in right})))
+                for left, right in rules.apart
+            ),
+        ),
     )
     return Coarse(coarse, groups, tuple(group_of))
 

@@ -132,13 +132,15 @@ class Rules:
     """What is asked of a placement.
 
     `bounds` limit figures that are not the objective; `min_share` asks that a device gets at least a fraction of all
-    FLOPs; `pins` limits a node to places; `together` are nodes that share a device; `max_segments` caps the launches.
+    FLOPs; `pins` limits a node to places; `together` are nodes that share a device, `apart` pairs of nodes' groups no
+    two of which may; `max_segments` caps the launches.
     """
 
     objective: Objective = "latency"
     bounds: Mapping[Objective, float] = field(default_factory=dict[Objective, float])
     pins: Mapping[int, frozenset[int]] = field(default_factory=dict[int, frozenset[int]])
     together: tuple[tuple[int, ...], ...] = ()
+    apart: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     min_share: Mapping[int, float] = field(default_factory=dict[int, float])
     max_segments: int | None = None
 

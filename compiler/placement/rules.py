@@ -41,19 +41,24 @@ def pinned(problem: Problem, pins: Iterable[tuple[str, str]], where: str = "--pi
     found: dict[int, frozenset[int]] = {}
     for expression, device in pins:
         places = places_named(problem, device, where)
-        try:
-            pattern = re.compile(expression)
-        except re.error as error:
-            raise UsageError(f"the expression {expression!r} does not parse: {error}", where=where) from error
-        matched = [
-            index
-            for index, node in enumerate(problem.nodes)
-            if pattern.search(node.name) or pattern.fullmatch(node.op_type)
-        ]
-        if not matched:
-            raise UsageError(f"{expression!r} matches no op", where=where, hint=_close(problem, expression))
-        found.update(dict.fromkeys(matched, places))
+        found.update(dict.fromkeys(matching_nodes(problem, expression, where), places))
     return found
+
+
+def matching_nodes(problem: Problem, expression: str, where: str) -> list[int]:
+    """The nodes whose name has the expression in it, or whose operator is all of it. UsageError where there is none."""
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise UsageError(f"the expression {expression!r} does not parse: {error}", where=where) from error
+    matched = [
+        index
+        for index, node in enumerate(problem.nodes)
+        if pattern.search(node.name) or pattern.fullmatch(node.op_type)
+    ]
+    if not matched:
+        raise UsageError(f"{expression!r} matches no op", where=where, hint=_close(problem, expression))
+    return matched
 
 
 def places_named(problem: Problem, name: str, where: str) -> frozenset[int]:

@@ -110,6 +110,11 @@ def violations(problem: Problem, placement: Placement, schedule: Schedule) -> li
         if len({problem.device_of[placement.place[node]] for node in group}) > 1:
             names = ", ".join(problem.nodes[node].name for node in group)
             found.append((1.0, f"{names} must be on one device"))
+    for left, right in rules.apart:
+        devices = [{problem.device_of[placement.place[node]] for node in nodes} for nodes in (left, right)]
+        for device in sorted(devices[0] & devices[1]):
+            names = f"{problem.nodes[left[0]].name} and {problem.nodes[right[0]].name}"
+            found.append((1.0, f"{names} must be apart, and both are on {problem.devices[device].name}"))
     for device, share in rules.min_share.items():
         part = flops_of(problem, placement.place, device) / max(problem.total_flops, 1.0)
         if part < share * (1 - 1e-9):

@@ -31,6 +31,7 @@ from gimlet.compiler.placement.cpsat import Limits
 from gimlet.compiler.placement.explain import explanation
 from gimlet.compiler.placement.graph import ASSUMED_SIZE, ModuleGraph, op_key, read_graph
 from gimlet.compiler.placement.ir_topology import read_topology
+from gimlet.compiler.placement.limits import joined, parse_bounds, separated
 from gimlet.compiler.placement.problem import Objective, Placement, Problem, Rules
 from gimlet.compiler.placement.rules import (
     complete_placement,
@@ -72,6 +73,14 @@ class Options(Protocol):
     @property
     def cache(self) -> Path: ...
     @property
+    def max_segments(self) -> int | None: ...
+    @property
+    def bounds(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def together(self) -> tuple[str, ...]: ...
+    @property
+    def apart(self) -> tuple[tuple[str, str], ...]: ...
+    @property
     def time_limit_s(self) -> float | None: ...
     @property
     def seed(self) -> int: ...
@@ -79,7 +88,7 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class PlacementOptions:
-    """Options of placement alone. `bounds` limit other figures than the objective; `max_segments` caps launches.
+    """Options of placement alone, as `gimlet.compiler.options.CompileOptions` has them.
 
     `work` is the solver's deterministic work limit, about seconds on one idle core; it is not used where `time_limit_s`
     says how long it may take by the clock.
@@ -95,7 +104,9 @@ class PlacementOptions:
     cache: Path = field(default_factory=default_cache)
     time_limit_s: float | None = None
     seed: int = 0
-    bounds: Mapping[Objective, float] = field(default_factory=dict[Objective, float])
+    bounds: tuple[tuple[str, str], ...] = ()
+    together: tuple[str, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
     max_segments: int | None = None
     work: float = 2.0
 
@@ -202,8 +213,10 @@ class PlacementService:
         free = replace(
             problem.rules,
             objective=options.objective,
-            bounds=getattr(options, "bounds", {}),
-            max_segments=getattr(options, "max_segments", None),
+            bounds=parse_bounds(options.bounds),
+            together=(*problem.rules.together, *joined(problem, options.together)),
+            apart=tuple(separated(problem, options.apart)),
+            max_segments=options.max_segments,
             min_share=shares(problem, options.min_shares),
         )
         problem = problem.with_rules(replace(free, pins=pins))

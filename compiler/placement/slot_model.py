@@ -200,6 +200,11 @@ class SlotModel:
                 first = sum(self.on_device(group[0], device))
                 for node in group[1:]:
                     model.add(sum(self.on_device(node, device)) == first)
+        for left, right in rules.apart:
+            for device in range(len(problem.devices)):
+                for first in left:
+                    for second in right:
+                        model.add_at_most_one([*self.on_device(first, device), *self.on_device(second, device)])
         if rules.max_segments is not None:
             model.add(sum(self.used) <= rules.max_segments)
 

@@ -109,6 +109,7 @@ def test_segments_that_wait_for_each_other_are_refused():
     [
         (Rules(min_share={GPU: 0.5}), "gpu0 has 0.0% of the FLOPs, not 50.0%"),
         (Rules(bounds={"latency": 5.0}), "latency is 23, above 5"),
+        (Rules(apart=(((0,), (2,)),)), "a and c must be apart, and both are on cpu"),
         (Rules(pins={2: frozenset({GPU})}), "c may not be on cpu (fp32)"),
         (Rules(max_segments=0), "1 segments, above 0"),
     ],

@@ -14,6 +14,7 @@ from xdsl.universe import Universe
 
 from gimlet.compiler.placement.explain import print_explanation
 from gimlet.compiler.placement.graph import read_graph
+from gimlet.compiler.placement.limits import parse_bounds
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService, op_key
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
@@ -254,6 +255,50 @@ def test_a_share_of_the_work_can_be_asked_for(ctx: GimletContext, module: Module
         service(ctx).place(module, PlacementOptions(min_shares=(("cpu", 3.0),)), BATCH)
     with pytest.raises(UsageError, match="there is no device 'npu'"):
         service(ctx).place(module, PlacementOptions(min_shares=(("npu", 0.3),)), BATCH)
+
+
+def test_limits_in_words(ctx: GimletContext, module: ModuleOp):
+    """Everything is quickest on gpu0; each limit takes something away from it, or is kept already."""
+    apart = service(ctx).place(module, PlacementOptions(apart=(("MatMul", "Exp"),)), BATCH)
+    assert (apart.devices["a"], apart.devices["c"], apart.devices["d"]) == ("gpu0", "gpu0", "cpu")
+    together = PlacementOptions(together=("MatMul", "Exp|Relu"), pins=(("^b$", "cpu"),))
+    assert service(ctx).place(module, together, BATCH).devices == {"a": "gpu0", "b": "cpu", "c": "gpu0", "d": "cpu"}
+    bounded = PlacementOptions("throughput", bounds=(("latency", "1s"),))
+    assert service(ctx).place(module, bounded, BATCH).problem.rules.bounds == {"latency": 1.0}
+    with pytest.raises(InfeasibleError, match="latency cannot be below"):
+        service(ctx).place(module, PlacementOptions("throughput", bounds=(("latency", "1us"),)), BATCH)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (PlacementOptions(bounds=(("speed", "1s"),)), "there is no figure 'speed'"),
+        (PlacementOptions(bounds=(("latency", "5"),)), "'5' is no bound on latency"),
+        (PlacementOptions(bounds=(("latency", "-5ms"),)), "'-5ms' is no bound on latency"),
+        (PlacementOptions(bounds=(("energy", "1.2.3J"),)), "'1.2.3J' is no bound on energy"),
+        (PlacementOptions(together=("Gelu",)), "--together: 'Gelu' matches no op"),
+        (PlacementOptions(apart=(("MatMul", "^a$"),)), "'MatMul' and '^a$' both match 'a'"),
+    ],
+)
+def test_limits_that_say_nothing(ctx: GimletContext, module: ModuleOp, options: PlacementOptions, message: str):
+    with pytest.raises(UsageError) as error:
+        service(ctx).place(module, options, BATCH)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        (("latency", "5ms"), 5e-3),
+        (("latency", "20 us"), 2e-5),
+        (("throughput", "200/s"), 5e-3),
+        (("throughput", "1e-3s"), 1e-3),
+        (("energy", "2mJ"), 2e-3),
+        (("cost", "0.5USD"), 0.5),
+    ],
+)
+def test_amounts(text: tuple[str, str], limit: float):
+    assert list(parse_bounds([text]).values()) == [pytest.approx(limit)]
 
 
 def test_a_model_larger_than_the_device(ctx: GimletContext, module: ModuleOp):

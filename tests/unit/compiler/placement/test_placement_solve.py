@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,38 @@ def test_the_optimum_is_found_and_bounds_hold(
     assert lower_bound(problem).value <= best * (1 + 1e-6)
     assert found.group_bound is None or found.group_bound <= best * (1 + 2e-4)
     assert found.bound <= found.objective
+
+
+@settings(max_examples=40)
+@given(
+    seed=SEEDS, objective=st.sampled_from(OBJECTIVES), rule=st.sampled_from(["together", "apart", "segments", "bound"])
+)
+def test_the_optimum_under_each_rule(
+    random_problem: Make,
+    best_by_trying: Callable[[Problem], float | None],
+    seed: int,
+    objective: Objective,
+    rule: str,
+):
+    problem = random_problem(seed, nodes=3, devices=2, objective=objective)
+    other = OBJECTIVES[(OBJECTIVES.index(objective) + 1 + seed % 3) % 4]
+    free = solve(problem.with_rules(replace(problem.rules, objective=other)))
+    changes: dict[str, Any] = {
+        "together": {"together": ((0, 2),)},
+        "apart": {"apart": (((0,), (1, 2)),)},
+        "segments": {"max_segments": 1 + seed % 2},
+        "bound": {"bounds": {other: 1.1 * free.objective}},
+    }
+    problem = problem.with_rules(replace(problem.rules, **changes[rule]))
+    best = best_by_trying(problem)
+    if best is None:
+        with pytest.raises(InfeasibleError):
+            solve(problem)
+        return
+    found = solve(problem)
+    assert not violations(problem, found.placement, found.schedule)
+    assert found.objective == pytest.approx(best, rel=2e-4, abs=1e-9)
+    assert found.bound <= best * (1 + 1e-6)
 
 
 @settings(max_examples=25)
