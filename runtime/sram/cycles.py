@@ -134,11 +134,32 @@ class Timing:
         return found
 
 
-def time_program(bound: BoundProgram) -> Timing:
-    """The cycles of a program at the sizes it is bound to."""
+@dataclass(frozen=True)
+class Event:
+    """What a unit of the busiest core did from cycle `start` to `end` of its kernel, after it had waited for `reason`.
+
+    `what` is an instruction, or says how many repetitions were not walked.
+    """
+
+    unit: str
+    what: str
+    start: float
+    end: float
+    waited: float = 0.0
+    reason: str = ""
+
+
+def time_program(bound: BoundProgram, events: list[list[Event]] | None = None) -> Timing:
+    """The cycles of a program at the sizes it is bound to. What each kernel does is appended to `events`."""
     program = bound.program
     machine = program.machine
-    kernels = tuple(time_kernel(kernel, program) for kernel in bound.kernels)
+    logs: list[list[Event]] = [[] for _ in bound.kernels]
+    kernels = tuple(
+        time_kernel(kernel, program, None if events is None else log)
+        for kernel, log in zip(bound.kernels, logs, strict=True)
+    )
+    if events is not None:
+        events += logs
     cycles = sum(kernel.cycles for kernel in kernels)
     return Timing(
         cycles=cycles,
@@ -151,15 +172,15 @@ def time_program(bound: BoundProgram) -> Timing:
     )
 
 
-def time_kernel(kernel: BoundKernel, program: Program) -> KernelTime:
-    """The cycles of one kernel, with the barrier before it."""
+def time_kernel(kernel: BoundKernel, program: Program, events: list[Event] | None = None) -> KernelTime:
+    """The cycles of one kernel, with the barrier before it. What the busiest core does is appended to `events`."""
     items = kernel.items
     machine = program.machine
     if not items:
         idle = dict.fromkeys(UNITS, 0.0)
         return KernelTime(kernel.kernel.name, machine.barrier_cycles, "core", 0, idle, Traffic(), {})
     rounds = ceil(items / program.cores)
-    core = _Core(kernel, program)
+    core = _Core(kernel, program, events)
     core.repeat(kernel.body, rounds)
     cleared = _cleared(kernel, program)
     traffic = core.traffic.scaled(items / rounds) + cleared
@@ -193,8 +214,10 @@ def chiplets_of(program: Program) -> int:
 class _Core:
     """The queues of the busiest core of a kernel. All times are cycles from the kernel's begin."""
 
-    def __init__(self, kernel: BoundKernel, program: Program) -> None:
+    def __init__(self, kernel: BoundKernel, program: Program, events: list[Event] | None) -> None:
         self.kernel = kernel
+        self.events = events
+        self.opcode = ""
         self.program = program
         self.machine = program.machine
         self.tensors = {tensor.name: tensor for tensor in program.tensors}
@@ -238,6 +261,9 @@ class _Core:
         stalls: Mapping[tuple[str, str], float],
     ) -> None:
         moved = max(self.clock[unit] - clock[unit] for unit in UNITS) * times
+        if self.events is not None:
+            at = max(self.clock.values())
+            self.events.append(Event("steady", f"{times} more alike", at, at + moved))
         self.clock = {unit: at + moved for unit, at in self.clock.items()}
         self.begun = {unit: at + moved for unit, at in self.begun.items()}
         self.ready = {tile: (at + moved, unit) for tile, (at, unit) in self.ready.items()}
@@ -265,6 +291,7 @@ class _Core:
 
     def step(self, step: Step) -> None:
         instruction = step.instruction
+        self.opcode = type(instruction).__name__.lower()
         match instruction:
             case Load() | Gather() | Store():
                 self.transfer(step, instruction)
@@ -293,6 +320,9 @@ class _Core:
         if start > self.clock[unit]:
             self.stalls[unit, reason] = self.stalls.get((unit, reason), 0.0) + start - self.clock[unit]
         end = start + cycles
+        if self.events is not None:
+            what = f"{self.opcode} {written or ' '.join(reads)}"
+            self.events.append(Event(unit, what, start, end, start - self.clock[unit], reason))
         self.clock[unit], self.begun[unit] = end, start
         self.busy[unit] += cycles
         for tile in reads:

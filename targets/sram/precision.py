@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from xdsl.ir import SSAValue
+
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.expr import ONE
@@ -78,17 +80,37 @@ def _weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
     """The shape of a product's weights as [depth, columns], of a convolution's as [outputs, channels, ...]."""
     if op.domain or op.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return None
-    weight = op.input_at(1)
-    dims = None if weight is None or not is_weight(weight) else dims_of(weight)
-    if dims is None:
+    found = None if op.input_at(1) is None else weight_of(op.inputs[1])
+    dims = None if found is None else dims_of(found[0])
+    if found is None or dims is None:
         return None
     shape = tuple(dim.as_int() for dim in dims)
+    if found[1]:
+        shape = (shape[1], shape[0])
     if op.op_type == "ConvTranspose":
         groups = int(op.attr("group", 1))
         return (shape[1] * groups, shape[0] // groups, *shape[2:])
     if op.op_type == "Gemm" and op.attr("transB", 0):
         return (shape[1], shape[0])
     return shape if op.op_type == "Conv" or len(shape) == 2 else None
+
+
+def weight_of(value: SSAValue | None) -> tuple[SSAValue, bool] | None:
+    """The constant that an operand of a product is, and whether it is a matrix that is transposed first.
+
+    An output layer that shares its weights with the embedding is the transpose of a constant.
+    """
+    if value is None:
+        return None
+    if is_weight(value):
+        return value, False
+    turn = value.owner
+    if not isinstance(turn, OnnxOp) or turn.op_type != "Transpose" or turn.domain:
+        return None
+    turned = turn.inputs[0]
+    if turned is None or not is_weight(turned) or list(turn.attr("perm") or (1, 0)) != [1, 0]:
+        return None
+    return turned, True
 
 
 def _is_gate(op: OnnxOp) -> bool:

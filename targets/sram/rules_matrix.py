@@ -16,6 +16,7 @@ from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, pa
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.mapping import Sizes, converts_tiles
+from gimlet.targets.sram.precision import weight_of
 from gimlet.targets.sram.products import WeightMatrix, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
@@ -43,9 +44,10 @@ def _matmul(lowering: Lowering, op: OnnxOp) -> None:
 
 def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) -> Product:
     """The product as numpy.matmul defines it, vectors as matrices of one row or column."""
-    constant = lowering.get(right)
-    if isinstance(constant, Constant) and len(constant.shape) == 2:
-        weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=False)
+    found = weight_of(right)
+    constant = None if found is None else lowering.get(found[0])
+    if found is not None and isinstance(constant, Constant) and len(constant.shape) == 2:
+        weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=found[1])
         lhs = _as_matrix(_streamed(lowering, left, weights), row=True)
         return multiply(lowering, lhs, weights, lhs.shape[:-2])
     dtype = lowering.activation_type

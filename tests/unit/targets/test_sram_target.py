@@ -146,6 +146,24 @@ def test_the_text_of_a_program_assembles(tmp_path, model):
     assert dumps(assemble(op)) == (tmp_path / PROGRAM_FILE).read_text()
 
 
+@pytest.mark.parametrize("fmt", ["fp32", "mxint8"])
+def test_an_output_layer_may_share_the_weights_of_the_embedding(fmt):
+    """The transpose of a constant is packed as weights are, and stays where it is used."""
+    table = (np.arange(300 * 128).reshape(300, 128) % 17 - 8).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["x"]),
+        helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    model = model_of(nodes, {"ids": (I, [2])}, ["y"], {"table": table})
+    runner = Runner(segment_of(model), fmt)
+    resident = [tensor for tensor in runner.executor.program.tensors if tensor.space == "core"]
+    assert [tensor.dtype for tensor in resident] == [{"fp32": "f32", "mxint8": "mxint8"}[fmt]]
+    ids = np.array([7, 299])
+    # Small integers are exact in both formats.
+    np.testing.assert_array_equal(runner(ids=ids)[0], reference(model, ids=ids)[0])
+
+
 def test_weights_are_stored_once_and_in_their_format(tmp_path):
     """The matrix of two products is one tensor; bf16 takes 2 bytes of it."""
     matrix = np.ones((256, 256), np.float32)
