@@ -25,7 +25,7 @@ from xdsl.ir import Operation
 from gimlet.compiler.costs.provider import MEASURED, CostProvider, SiteCosts, unit_cost
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.placement.graph import ModuleGraph
-from gimlet.targets.api import Cost, Device, Reason, Target
+from gimlet.targets.api import Cost, Device, Reason, Target, fusion_savings
 
 PIECE_SECONDS = 3e-4
 LONGEST_PIECE = 4.0
@@ -43,10 +43,11 @@ class _Site:
     def ops(self, numbers: Sequence[int]) -> list[Operation]:
         return [op for number in numbers for op in self.graph.units[number].ops]
 
-    def model_seconds(self, numbers: Sequence[int]) -> float:
-        """The model's seconds of units as one segment, its launch not included."""
-        found = self.target.estimate(self.ops(numbers), self.device, self.format, self.graph.sizes)
-        return max(found.seconds - self.device.kind.segment_overhead_s, 0.0)
+    def model_seconds(self, numbers: Sequence[int], model: Mapping[int, Cost]) -> float:
+        """The model's seconds of units as one segment, its launch not included: their costs less what fusion saves."""
+        firsts = [self.graph.units[number].ops[0] for number in numbers]
+        seconds = [model[number].seconds for number in numbers]
+        return sum(seconds) - sum(fusion_savings(self.target, firsts, seconds, self.device, self.graph.sizes))
 
 
 class MeasuredCosts(CostProvider):
@@ -92,7 +93,7 @@ class MeasuredCosts(CostProvider):
         known = isinstance(whole, float) and len(times) == len(pieces) and sum(times.values())
         factor = whole / sum(times.values()) if isinstance(whole, float) and known else 1.0
         for index, seconds in times.items():
-            expected = site.model_seconds(pieces[index])
+            expected = site.model_seconds(pieces[index], model)
             found |= dict.fromkeys(pieces[index], factor * seconds / expected if expected else 1.0)
         return found
 

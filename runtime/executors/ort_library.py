@@ -12,6 +12,7 @@ The table of functions is append-only: a function keeps its index for ever (onnx
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from functools import lru_cache
@@ -62,6 +63,7 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "BindOutput": (137, (c_void_p, c_char_p, c_void_p)),
     "BindOutputToDevice": (138, (c_void_p, c_char_p, c_void_p)),
     "GetBoundOutputValues": (140, (c_void_p, c_void_p, POINTER(_OUT), POINTER(c_size_t))),
+    "SetGlobalIntraOpNumThreads": (147, (c_void_p, c_int)),
     "AddInitializer": (150, (c_void_p, c_char_p, c_void_p)),
     "CreatePrepackedWeightsContainer": (166, (_OUT,)),
     "CreateSessionFromArrayWithPrepackedWeightsContainer": (
@@ -125,6 +127,9 @@ class OrtLibrary:
         self.run_with_binding = self._functions["RunWithBinding"]
         self.release_value = self._releases["ReleaseValue"]
         options = self.new("CreateThreadingOptions")
+        threads = allowed_cores()
+        if threads is not None:
+            self.call("SetGlobalIntraOpNumThreads", options, threads)
         self.environment = self.new("CreateEnvWithGlobalThreadPools", LOG_FATAL, b"gimlet", options)
         self.release("ReleaseThreadingOptions", options)
         self.allocator = self.new("GetAllocatorWithDefaultOptions")
@@ -172,6 +177,18 @@ class OrtLibrary:
         texts, size = _TEXTS(), c_int()
         self.call("GetAvailableProviders", byref(texts), byref(size))
         return [(texts[index] or b"").decode() for index in range(size.value)]
+
+
+def allowed_cores() -> int | None:
+    """How many cores this process may use, where those are not all: the library's own pool has one thread each for all.
+
+    More threads than cores wait for each other: a process bound to one of two cores ran networks up to twice as long.
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:
+        return None
+    return allowed if allowed < (os.cpu_count() or 1) else None
 
 
 def library_path() -> Path | None:

@@ -8,10 +8,13 @@ project.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import onnx
 import onnx_ir as ir
@@ -23,17 +26,20 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     NotImplemented,
     SessionOptions,
 )
-from xdsl.ir import Operation
+from xdsl.ir import Block, Operation
 
 from gimlet.dialects.onnx import OnnxOp, onnx_type, value_name
 from gimlet.dialects.onnx.types import AnyType
-from gimlet.dialects.onnx.work import work_of
+from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.errors import InputError
-from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
+from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target, bytes_of
 from gimlet.targets.one_op import is_constant, one_op_model, signature_of
+from gimlet.targets.onnxruntime.features import features, has_kernel_model
+from gimlet.targets.onnxruntime.host_model import describes_processor, host_seconds
 from gimlet.targets.onnxruntime.kernels import PROVIDER, has_kernel, value_types
+from gimlet.targets.onnxruntime.layout import any_size, fused_into
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, segment_model, write_model, write_portable
-from gimlet.targets.roofline import roofline
+from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.widen import widen_missing_formats
 
 PROVIDERS: Mapping[str, str] = {"migraphx": "MIGraphX", "rocm": "ROCM", "cuda": "CUDA", "openvino": "OpenVINO"}
@@ -43,10 +49,6 @@ NATIVE_MODEL_FILE = "native.onnx"
 """The model for a provider that is not the CPU's, in the number formats of the IR."""
 
 _REFUSALS = (Fail, InvalidArgument, InvalidGraph, NotImplemented)
-_FUSED_BEFORE = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv"})
-_FUSED_AFTER = frozenset(
-    {"Add", "BatchNormalization", "Clip", "HardSigmoid", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Tanh"}
-)
 
 
 class OnnxRuntimeTarget(Target):
@@ -57,6 +59,7 @@ class OnnxRuntimeTarget(Target):
 
     def __init__(self) -> None:
         self._known: dict[Hashable, str | None] = {}
+        self._weights: WeakKeyDictionary[Block, float] = WeakKeyDictionary()
 
     def formats(self, device: Device) -> tuple[str, ...]:
         """float32 alone: the provider computes what is float32 in the IR in float32, and the rest as imported."""
@@ -87,13 +90,41 @@ class OnnxRuntimeTarget(Target):
         return None if refusal is None else Reason(_label(op), refusal)
 
     def fusable(self, producer: Operation, consumer: Operation) -> bool:
-        """What ONNX Runtime's optimiser folds into convolutions and matrix products."""
+        """What ONNX Runtime's optimiser computes in the kernel of a convolution, a product or a Sigmoid."""
         if not isinstance(producer, OnnxOp) or not isinstance(consumer, OnnxOp):
             return False
-        return producer.op_type in _FUSED_BEFORE and consumer.op_type in _FUSED_AFTER
+        return fused_into(consumer, any_size(consumer)) is producer
+
+    def fusion_saving(self, producer: Operation, consumer: Operation, device: Device, size_bytes: int) -> float:
+        """All that the consumer costs: what a kernel computes on its registers takes it no longer."""
+        if not self._models(device):
+            return super().fusion_saving(producer, consumer, device, size_bytes)
+        return math.inf if self.fusable(producer, consumer) else 0.0
 
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        return roofline(work_of(op), device, fmt, sizes)
+        """By the model of the CPU provider's kernels; the roofline for another provider and for ops without a model.
+
+        An op is taken among the neighbours that it has in the IR: what a later op's kernel computes costs nothing.
+        """
+        flat = roofline(work_of(op), device, fmt, sizes)
+        if not self._models(device) or not isinstance(op, OnnxOp) or is_constant(op) or not has_kernel_model(op):
+            return flat
+        work = features(op, sizes, self._resident_bytes(op), cut=True)
+        seconds = host_seconds(work, device.kind)
+        return replace(flat, seconds=seconds, joules=energy_joules(device.kind, seconds, 0.0))
+
+    def _models(self, device: Device) -> bool:
+        return provider_of(device) is None and describes_processor(device.kind)
+
+    def _resident_bytes(self, op: OnnxOp) -> float | None:
+        """Bytes of the weights of everything in the op's block: they go through the caches in turn."""
+        block = op.parent_block()
+        if block is None:
+            return None
+        if block not in self._weights:
+            sizes = (bytes_of(value.type, {}) for each in block.ops for value in each.results if is_weight(value))
+            self._weights[block] = float(sum(sizes))
+        return self._weights[block]
 
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
         provider = provider_of(device)

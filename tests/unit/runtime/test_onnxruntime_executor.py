@@ -266,3 +266,21 @@ def test_threads_and_spinning_are_options_of_a_session(tmp_path: Path, monkeypat
 def test_threads_that_mean_nothing(tmp_path: Path):
     with pytest.raises(InputError, match="threads is -1"):
         OnnxRuntimeExecutor.load(artifact(tmp_path, options={"threads": -1}), CPU)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_the_pool_has_no_more_threads_than_the_process_has_cores():
+    """Threads of a pool that share one core spin while they wait for each other."""
+    program = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[1])])
+from gimlet.runtime.executors.ort_library import ort_library
+before = len(os.listdir("/proc/self/task"))
+ort_library()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    one, two = (
+        subprocess.run([sys.executable, "-c", program, cores], capture_output=True, text=True, check=True)
+        for cores in ("1", "2")
+    )
+    assert int(two.stdout) - int(one.stdout) == 1

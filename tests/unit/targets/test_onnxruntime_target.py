@@ -119,15 +119,6 @@ def test_a_provider_that_is_not_known(make_device, make_segment, conv_net, tmp_p
         OnnxRuntimeTarget().emit(make_segment(conv_net), device, "fp32", tmp_path)
 
 
-def test_fusion_is_what_the_optimiser_folds(only_op, host):
-    conv = only_op(node_model("Conv", inputs=("x", "w"), shape=(1, 1, 4, 4)))
-    relu, softmax = only_op(node_model("Relu")), only_op(node_model("Softmax"))
-    target = OnnxRuntimeTarget()
-    assert target.fusable(conv, relu)
-    assert not target.fusable(relu, conv)
-    assert not target.fusable(conv, softmax)
-
-
 def test_every_target_of_the_table_loads_or_is_somebody_elses():
     for name in ("onnxruntime", "tensorrt"):
         loaded = registry.load(name)

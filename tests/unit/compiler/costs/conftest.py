@@ -43,6 +43,9 @@ class CountingTarget(OnnxRuntimeTarget):
     def versions(self) -> Mapping[str, str]:
         return {"counting": self.version}
 
+    def fusable(self, producer: Operation, consumer: Operation) -> bool:
+        return (producer.name, consumer.name) == ("onnx.MatMul", "onnx.Relu")
+
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         return Cost(self.seconds, 2.0)
 

@@ -1,0 +1,267 @@
+"""Predicted against measured times on the host: python benchmarks/host_costs.py [--measure [NAME…]] [--write]
+
+Prints, for every model, the error of segments and of the whole model, predicted from figures that were fitted without
+it and what shares the first part of its name: to the segments of all other models and to single kernels. No segment of
+the model under test was timed for its prediction. Then the error by what dominates a segment.
+
+The measurements are in benchmarks/data/host_costs.json: for each segment the seconds of several passes, of which the
+least counts, and how much of each kind of work it has (`gimlet.targets.onnxruntime.features`). `--measure` takes them
+again, for all models or those named (`kernels` for single kernels), on one core: the times are of the thread's own
+processor time, which neighbours on the machine change little. `--write` fits the figures to everything and writes them
+to targets/onnxruntime/host_figures.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gimlet.compiler.compile import Compilation
+from gimlet.compiler.costs.detach import detach
+from gimlet.compiler.costs.measured import cut, stretches
+from gimlet.compiler.costs.provider import unit_cost
+from gimlet.compiler.costs.timer import Effort, SegmentTimer, Timing
+from gimlet.compiler.hardware.host import processor
+from gimlet.compiler.placement.graph import ModuleGraph, read_graph
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.work import is_weight
+from gimlet.passes.entry import is_constant
+from gimlet.targets import registry
+from gimlet.targets.api import bytes_of
+from gimlet.targets.onnxruntime.features import features
+from gimlet.targets.onnxruntime.host_model import FIGURES, SEGMENT
+
+DATA = Path(__file__).parent / "data" / "host_costs.json"
+KERNELS = "kernels"
+PASSES = 2
+REFERENCE = {"peak_fp32": 1.14e11, "peak_vector": 3.16e10, "cache_bandwidth": 6.84e10, "dram_bandwidth": 2.65e10}
+"""Rates of one core of the machine that the measurements are from, by gimlet-calibrate bound to it."""
+OUTLIER = 0.15
+"""Relative error from which a segment counts less in a fit: what a neighbour disturbed is not what it costs."""
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A segment: its model, whether it is all of it, seconds of each pass, and its work."""
+
+    model: str
+    name: str
+    whole: bool
+    seconds: tuple[float, ...]
+    work: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def least(self) -> float:
+        return min(self.seconds)
+
+
+def work_of_segment(graph: ModuleGraph, units: Sequence[int]) -> dict[str, float]:
+    """The work of units as one segment, alone as they are timed."""
+    segment = detach([op for unit in units for op in graph.units[unit].ops], "cpu", "fp32")
+    ops = [op for op in segment.op.body.block.ops if isinstance(op, OnnxOp) and not is_constant(op)]
+    weights = {value for op in ops for value in op.operands if is_weight(value)}
+    resident = float(sum(bytes_of(value.type, graph.sizes) for value in weights))
+    found = Counter({SEGMENT: 1.0})
+    for op in ops:
+        found.update(features(op, graph.sizes, resident))
+    return {name: float(f"{amount:.6g}") for name, amount in found.items()}
+
+
+def measured(name: str, compiled: Compilation, *, whole_only: bool = False) -> Iterator[Row]:
+    """The segments of a model: its pieces, and all of it."""
+    target, device = registry.load("onnxruntime"), compiled.options.topology.devices[0]
+    graph = read_graph(compiled.module, {dim: bound.optimum for dim, bound in compiled.bounds.items()})
+    everything = range(len(graph.units))
+    model = {n: unit_cost(graph.units[n], target, device, "fp32", graph.sizes) for n in everything}
+    segments = (
+        []
+        if whole_only
+        else [piece for stretch in stretches(everything) for piece in cut(graph, stretch, model, target)]
+    )
+    segments.append(list(everything))
+    times: list[list[float]] = [[] for _ in segments]
+    for _ in range(PASSES):
+        with tempfile.TemporaryDirectory() as cache:
+            effort = Effort(seconds=0.2, least=7)
+            timer = SegmentTimer(
+                compiled.module, compiled.ctx, compiled.bounds, graph.sizes, Path(cache), effort, time.thread_time
+            )
+            for index, units in enumerate(segments):
+                found = timer.time([op for unit in units for op in graph.units[unit].ops], target, device, "fp32")
+                if isinstance(found, Timing):
+                    times[index].append(found.seconds)
+    for index, (units, seconds) in enumerate(zip(segments, times, strict=True)):
+        if seconds:
+            whole = index == len(segments) - 1 and not whole_only
+            yield Row(name, f"{name}/{index}", whole, tuple(seconds), work_of_segment(graph, units))
+
+
+def measure(names: Sequence[str]) -> list[Row]:
+    """Measures models, and single kernels, on one core."""
+    from host_kernels import kernels
+    from host_models import MODELS, compilation
+
+    from gimlet.compiler.api import start
+    from gimlet.compiler.hardware import default_topology
+    from gimlet.compiler.options import CompileOptions
+    from gimlet.compiler.progress import Progress
+    from gimlet.compiler.sources import open_source
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rows: list[Row] = []
+    for name in names or [KERNELS, *MODELS]:
+        if name == KERNELS:
+            for kernel, model in kernels():
+                compiled = start(open_source(model), CompileOptions(default_topology()), Progress(quiet=True))
+                compiled.run_to("annotate")
+                rows += [
+                    Row(KERNELS, kernel, False, row.seconds, row.work)
+                    for row in measured(kernel, compiled, whole_only=True)
+                ]
+        else:
+            rows += measured(name, compilation(name))
+        print(f"{name}: {len(rows)} segments so far")
+    return rows
+
+
+def load() -> list[Row]:
+    return [Row(**{**row, "seconds": tuple(row["seconds"])}) for row in json.loads(DATA.read_text())]
+
+
+def save(rows: Sequence[Row]) -> None:
+    lines = [json.dumps(asdict(row), sort_keys=True) for row in rows]
+    DATA.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def fit(rows: Sequence[Row], names: Sequence[str]) -> Vector:
+    """Seconds for each kind of work, none negative, with the least relative errors; large errors count less."""
+    amounts = np.array([[row.work.get(name, 0.0) for name in names] for row in rows])
+    seconds = np.array([row.least for row in rows])
+    largest = np.maximum(amounts.max(axis=0), 1e-300)
+    scaled, weight = amounts / largest / seconds[:, None], np.ones(len(rows))
+    found = np.zeros(len(names))
+    for _ in range(4):
+        found = _not_negative(scaled * weight[:, None], weight, found)
+        error = np.abs(scaled @ found - 1)
+        weight = np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-9)))
+    return found / largest
+
+
+def _not_negative(a: Vector, b: Vector, start: Vector, ridge: float = 1e-6) -> Vector:
+    """Least squares with x ≥ 0 by coordinate descent on the normal equations."""
+    gram, x = a.T @ a + ridge * np.eye(a.shape[1]), start.copy()
+    gradient = gram @ x - a.T @ b
+    for _ in range(1500):
+        largest = 0.0
+        for index in range(len(x)):
+            value = max(0.0, x[index] - gradient[index] / gram[index, index])
+            change = value - x[index]
+            if change:
+                gradient += gram[:, index] * change
+                x[index] = value
+                largest = max(largest, abs(change) * gram[index, index] ** 0.5)
+        if largest < 1e-6:
+            break
+    return x
+
+
+def predicted(rows: Sequence[Row], figures: Mapping[str, float]) -> Vector:
+    return np.array([sum(amount * figures.get(name, 0.0) for name, amount in row.work.items()) for row in rows])
+
+
+def report(rows: Sequence[Row]) -> None:
+    names = sorted({name for row in rows for name in row.work})
+    models = list(dict.fromkeys(row.model for row in rows if row.model != KERNELS))
+    by_class: dict[str, list[float]] = {}
+    all_errors: list[float] = []
+    whole_errors: list[float] = []
+    print(f"{'left out':18} segments  median    p90    whole model, measured and predicted")
+    for model in models:
+        train = [row for row in rows if row.model == KERNELS or family(row.model) != family(model)]
+        figures = dict(zip(names, fit(train, names), strict=True))
+        test = [row for row in rows if row.model == model]
+        errors = predicted(test, figures) / np.array([row.least for row in test]) - 1
+        parts = [abs(error) for row, error in zip(test, errors, strict=True) if not row.whole]
+        for row, error in zip(test, errors, strict=True):
+            if row.whole:
+                whole_errors.append(abs(error))
+                text = f"{row.least * 1e3:7.2f} ms {row.least * (1 + error) * 1e3:7.2f} ms {error:+.1%}"
+                print(f"{model:18} {len(parts):8} {np.median(parts):7.1%} {np.quantile(parts, 0.9):6.0%}    {text}")
+            else:
+                by_class.setdefault(_dominant(row, figures), []).append(abs(error))
+        all_errors += parts
+    print(f"all {len(all_errors)} segments: median {np.median(all_errors):.1%}")
+    print(
+        f"all {len(whole_errors)} models whole: median {np.median(whole_errors):.1%}, largest {max(whole_errors):.1%}"
+    )
+    for name, errors in sorted(by_class.items(), key=lambda item: -len(item[1])):
+        print(f"  mostly {name:24} {len(errors):4} segments, median {np.median(errors):.1%}")
+
+
+def family(model: str) -> str:
+    """What is left out together: the two networks of a language model, the three of an OCR release."""
+    return model.partition("-")[0]
+
+
+def _dominant(row: Row, figures: Mapping[str, float]) -> str:
+    """The kernel that takes most of a segment's time."""
+    shares: Counter[str] = Counter()
+    for name, amount in row.work.items():
+        shares[name.rpartition(".")[0] or name] += amount * figures.get(name, 0.0)
+    return shares.most_common(1)[0][0]
+
+
+def write(rows: Sequence[Row]) -> None:
+    names = sorted({name for row in rows for name in row.work})
+    figures = dict(zip(names, fit(rows, names), strict=True))
+    models = len({row.model for row in rows} - {KERNELS})
+    source = (
+        f"fitted by benchmarks/host_costs.py to {len(rows)} segments of {models} models and single kernels, timed on "
+    )
+    source += f"one core of {processor()}, onnxruntime {version('onnxruntime')}"
+    lines = [
+        "# Seconds for one unit of each kind of work of gimlet.targets.onnxruntime.features.",
+        f"source = {json.dumps(source)}",
+        "",
+        "[reference]",
+        *(f"{name} = {rate:.3g}" for name, rate in REFERENCE.items()),
+        "",
+        "[seconds]",
+        *(f'"{name}" = {seconds:.4g}' for name, seconds in figures.items()),
+    ]
+    FIGURES.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--measure", nargs="*", metavar="NAME", help="measure again: these models, or all and the kernels"
+    )
+    parser.add_argument("--write", action="store_true", help="write the figures that fit everything best")
+    options = parser.parse_args()
+    if options.measure is not None:
+        fresh = measure(options.measure)
+        again = {row.model for row in fresh}
+        kept = [row for row in load() if row.model not in again] if DATA.is_file() else []
+        save([*kept, *fresh])
+    rows = load()
+    if options.write:
+        write(rows)
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()

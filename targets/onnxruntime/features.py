@@ -1,0 +1,408 @@
+"""How much of each kind of work ONNX Runtime's CPU kernels do for an op: what the host's costs are fitted to.
+
+`features(op, sizes)` maps names of figures to amounts; seconds are the sum of amount times figure
+(`gimlet.targets.onnxruntime.host_model`). A name is the kernel and what it counts:
+
+- `.flops`: operations, with channels and columns padded to the width of registers, for that is what is computed;
+- `.passes`: values that are loaded once for a whole set of registers: inputs of a convolution for each 64 filters, the
+  right side of a product for each 12 rows;
+- `.bytes`: bytes moved. Those of an op that does not fit into the second-level cache count as `cache.bytes` too, those
+  of one that does not fit into the last level as `dram.bytes` too; likewise `weights`;
+- `.values`: elements that a function is computed of; `.rows` and `.runs`: stretches of elements worked on one by one;
+- `call`, `view`: kernels launched, and those that only change what memory means.
+
+Every amount grows with every dimension, so costs do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from math import prod
+
+from xdsl.ir import SSAValue
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.types import element_of
+from gimlet.dialects.onnx.values import constant_value
+from gimlet.dialects.onnx.work import is_weight
+from gimlet.dialects.onnx.work_formulas import FORMULAS
+from gimlet.targets.onnxruntime.layout import (
+    BLOCK,
+    Sizes,
+    blocked_convolution,
+    consumers,
+    count,
+    fused_into,
+    is_blocked,
+    is_fused_away,
+    is_view,
+    normalized,
+    shape,
+    takes_blocked,
+)
+
+Features = dict[str, float]
+NEAR_BYTES = 1 << 20
+"""What a second-level cache holds, about."""
+CACHE_BYTES = 24 << 20
+"""What the last level of cache holds of one op's values, about."""
+ROWS = 12
+"""Rows of the largest product kernel with AVX-512 (MLAS)."""
+COLUMNS = 16
+FILTERS = 64
+"""Filters that one pass of a convolution in blocks of channels computes."""
+
+
+def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, cut: bool = False) -> Features:
+    """The work of an op among its neighbours; nothing for what a neighbour's kernel computes.
+
+    `resident_bytes` are the weights of everything that runs in turn with the op, by default its own. `cut` gives what
+    its producer's kernel computes as work of its own, as where the two are in different segments.
+    """
+    if is_view(op):
+        return {} if op.op_type == "Constant" else {"view": 1.0}
+    if is_fused_away(op, sizes) and not (cut and fused_into(op, sizes) is not None):
+        return {}
+    found = Counter({"call": 1.0})
+    found.update(_KERNELS.get(op.op_type, _elementwise)(op, sizes))
+    found.update(_weights(op, sizes, resident_bytes))
+    found.update(_reorders(op, sizes))
+    return {name: float(amount) for name, amount in found.items() if amount}
+
+
+def has_kernel_model(op: OnnxOp) -> bool:
+    """Whether the op's kernel is one of those here: not what has a body, nor products in other operators."""
+    if op.regions or op.domain not in ("", "com.microsoft"):
+        return False
+    name = op.op_type
+    heavy = FORMULAS.get(f"{op.domain}.{name}") or FORMULAS.get(name)
+    return name in _KERNELS or heavy is None or heavy[0] not in ("matrix", "conv", "depthwise")
+
+
+def product(m: int, k: int, n: int, batch: int = 1, *, constant: bool) -> Features:
+    """A product [batch, m, k] × [k, n], or × [batch, k, n] where the right side is not a constant."""
+    columns = _padded(n, COLUMNS)
+    found = {
+        "gemm.flops": 2.0 * batch * m * columns * k,
+        "gemm.passes": 1.0 * batch * -(-m // ROWS) * columns * k,
+        "gemm.calls": float(batch),
+        **_moved("gemm", 4.0 * batch * (m * k + m * n)),
+    }
+    if not constant:
+        found |= _moved("gemm.right", 4.0 * k * n * batch)
+        found["gemm.packed"] = 4.0 * k * n * batch if m > 1 else 0.0
+    return found
+
+
+def _moved(kernel: str, amount: float) -> Features:
+    return {
+        f"{kernel}.bytes": amount,
+        "cache.bytes": amount if amount > NEAR_BYTES else 0.0,
+        "dram.bytes": amount if amount > CACHE_BYTES else 0.0,
+    }
+
+
+def _added(*parts: Features) -> Features:
+    found: Counter[str] = Counter()
+    for part in parts:
+        found.update(part)
+    return dict(found)
+
+
+def _bytes(op: OnnxOp, sizes: Sizes) -> tuple[float, float]:
+    """Bytes read that are no weights, and bytes written."""
+    read = sum(_size(value, sizes) for value in op.inputs if value is not None and not is_weight(value))
+    return read, sum(_size(value, sizes) for value in op.outputs if value is not None)
+
+
+def _size(value: SSAValue, sizes: Sizes) -> float:
+    element = element_of(value.type)
+    return 0.0 if element is None else count(value, sizes) * element.bits / 8
+
+
+def _out(op: OnnxOp, sizes: Sizes) -> float:
+    return float(count(op.results[0], sizes))
+
+
+def _weights(op: OnnxOp, sizes: Sizes, resident_bytes: float | None) -> Features:
+    if op.op_type in ("Gather", "GatherND", "GatherElements"):
+        return {}
+    own = sum(_size(value, sizes) for value in op.inputs if value is not None and is_weight(value))
+    held = own if resident_bytes is None else resident_bytes
+    return {
+        "weights": own,
+        "cache.weights": own if held > NEAR_BYTES else 0.0,
+        "dram.weights": own if held > CACHE_BYTES else 0.0,
+    }
+
+
+def _padded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _reorders(op: OnnxOp, sizes: Sizes) -> Features:
+    """Images brought into blocks of channels before an op, and out of them behind it."""
+    found: list[Features] = []
+    source, result = op.input_at(0), op.results[0]
+    if op.op_type == "Conv" and takes_blocked(op, sizes) and source is not None and not is_blocked(source, sizes):
+        readers = [user for user in consumers(source) if user is not None and user.op_type == "Conv"]
+        share = 1.0 / max(sum(takes_blocked(user, sizes) for user in readers), 1)
+        found += [_moved("reorder", 2 * share * _size(source, sizes)), {"call": share}]
+    if is_blocked(result, sizes) and not all(takes_blocked(user, sizes) for user in consumers(result)):
+        found += [_moved("reorder", 2 * _size(result, sizes)), {"call": 1.0}]
+    return _added(*found)
+
+
+def _conv(op: OnnxOp, sizes: Sizes) -> Features:
+    x, w, y = shape(op.input_at(0), sizes), shape(op.input_at(1), sizes), shape(op.results[0], sizes)
+    if x is None or w is None or y is None:
+        return _elementwise(op, sizes)
+    kind = blocked_convolution(op, sizes)
+    if kind is None:
+        return _plain_conv(op, x, w, y)
+    pixels, window, group = prod(y[2:]) * y[0], prod(w[2:]), int(op.attr("group", 1))
+    moved = _moved(f"conv.{kind}", sum(_bytes(op, sizes)))
+    if kind == "depthwise":
+        return {"conv.depthwise.flops": 2.0 * pixels * window * w[0], **moved}
+    inner = w[1] if kind == "first" else _padded(w[1], 4)
+    filters = _padded(w[0] // group, BLOCK)
+    return {
+        f"conv.{kind}.flops": 2.0 * pixels * window * inner * filters * group,
+        f"conv.{kind}.passes": 1.0 * pixels * window * inner * -(-filters // FILTERS) * group,
+        **moved,
+    }
+
+
+def _plain_conv(op: OnnxOp, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...]) -> Features:
+    """Each image and group: the windows written out as a matrix, then a product with the filters."""
+    group = int(op.attr("group", 1))
+    pixels, window = prod(y[2:]), prod(w[2:])
+    if w[1] == 1 and group > 1:
+        return {"conv.channelwise.flops": 2.0 * prod(y) * window, "conv.channelwise.calls": float(y[0] * group)}
+    batch, inner = x[0] * group, window * w[1]
+    found = product(w[0] // group, inner, pixels, batch, constant=True)
+    found["conv.plain.calls"] = found.pop("gemm.calls")
+    return _added(found, _moved("conv.plain", 4.0 * pixels * inner * batch))
+
+
+def _conv_transpose(op: OnnxOp, sizes: Sizes) -> Features:
+    """A product with all filters, whose columns are then added up where they overlap."""
+    x, w = shape(op.input_at(0), sizes), shape(op.input_at(1), sizes)
+    if x is None or w is None:
+        return _elementwise(op, sizes)
+    group = int(op.attr("group", 1))
+    pixels, columns = prod(x[2:]), prod(w[1:])
+    found = product(columns, w[0] // group, pixels, x[0] * group, constant=True)
+    spread = 4.0 * x[0] * pixels * columns * group
+    return _added(found, _moved("conv.transposed", spread + 4.0 * _out(op, sizes)))
+
+
+def _matmul(op: OnnxOp, sizes: Sizes) -> Features:
+    a, b, y = shape(op.input_at(0), sizes), shape(op.input_at(1), sizes), shape(op.results[0], sizes)
+    right = op.input_at(1)
+    if not a or not b or y is None or right is None:
+        return _elementwise(op, sizes)
+    k = a[-2] if op.op_type == "Gemm" and op.attr("transA", 0) else a[-1]
+    n = y[-1] if y and len(b) > 1 else 1
+    constant = is_weight(right)
+    batch = 1 if constant or len(y) < 3 else prod(y[:-2])
+    return product(prod(y) // max(n * batch, 1), k, n, batch, constant=constant)
+
+
+def _recurrent(op: OnnxOp, sizes: Sizes) -> Features:
+    """The inputs of all steps as one product, then a product with the state in each step."""
+    x, w, r = (shape(op.input_at(index), sizes) for index in range(3))
+    if x is None or w is None or r is None:
+        return _elementwise(op, sizes)
+    steps, batch, directions = x[0], x[1], w[0]
+    each = product(batch, r[2], r[1], constant=True)
+    state = {name: amount * steps * directions for name, amount in each.items() if name != "gemm.bytes"}
+    inputs = product(steps * batch, w[2], w[1], constant=True)
+    return _added(
+        state,
+        {name: amount * directions for name, amount in inputs.items()},
+        {"recurrent.steps": 1.0 * steps * directions, "recurrent.values": 1.0 * steps * directions * batch * w[1]},
+    )
+
+
+_FUNCTIONS: Mapping[str, str] = {
+    **dict.fromkeys(("Div", "Sqrt", "Reciprocal", "HardSwish", "Floor", "Ceil", "Round"), "divided"),
+    **dict.fromkeys(("Exp", "Sigmoid", "Tanh", "Swish", "QuickGelu"), "exponential"),
+    **dict.fromkeys(("Erf", "Gelu", "FastGelu", "BiasGelu"), "error"),
+    **dict.fromkeys(
+        ("Sin", "Cos", "Tan", "Log", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Elu", "Selu", "Celu"), "scalar"
+    ),
+    **dict.fromkeys(("Pow", "Softplus", "Mish", "Mod"), "library"),
+}
+
+
+def _elementwise(op: OnnxOp, sizes: Sizes) -> Features:
+    kind = _FUNCTIONS.get(op.op_type, "simple")
+    if op.op_type == "Pow" and _is_square(op):
+        kind = "simple"
+    values = float(sum(count(value, sizes) for value in op.outputs if value is not None))
+    return {
+        **_moved("elementwise", sum(_bytes(op, sizes))),
+        f"elementwise.{kind}.values": values,
+        "elementwise.rows": float(_broadcast_rows(op, sizes)),
+    }
+
+
+def _is_square(op: OnnxOp) -> bool:
+    exponent = op.input_at(1)
+    known = None if exponent is None else constant_value(exponent, None, 1)
+    return known is not None and known.size == 1 and float(known.reshape(-1)[0]) in (2.0, 3.0)
+
+
+def _broadcast_rows(op: OnnxOp, sizes: Sizes) -> int:
+    """How many stretches of elements an op works on one by one because an operand is broadcast."""
+    result = shape(op.results[0], sizes)
+    if result is None:
+        return 0
+    rows = 0
+    for value in op.inputs:
+        dims = shape(value, sizes)
+        if dims is None or dims == result or prod(dims) == 1 or len(dims) > len(result):
+            continue
+        aligned = (1,) * (len(result) - len(dims)) + dims
+        rows = max(rows, prod(result) // max(_run(aligned, result), 1))
+    return rows
+
+
+def _run(own: tuple[int, ...], full: tuple[int, ...]) -> int:
+    """How many elements in a row an operand has all of, or has one for."""
+    run = 1
+    repeated = own[-1:] != full[-1:]
+    for mine, size in zip(reversed(own), reversed(full), strict=True):
+        if size != 1 and (mine != size) != repeated:
+            break
+        run *= size
+    return run
+
+
+def _along_last(kernel: str) -> _Kernel:
+    """A softmax or a normalisation: every value, and every row of the last dimension."""
+
+    def measure(op: OnnxOp, sizes: Sizes) -> Features:
+        return _by_rows(kernel, op.inputs[0], sizes)
+
+    return measure
+
+
+def _by_rows(kernel: str, value: SSAValue | None, sizes: Sizes) -> Features:
+    dims = shape(value, sizes) or (1,)
+    rows = prod(dims[:-1])
+    return {
+        f"{kernel}.values": float(prod(dims)),
+        f"{kernel}.rows": float(rows),
+        **_moved("elementwise", 8.0 * prod(dims)),
+    }
+
+
+def _sqrt(op: OnnxOp, sizes: Sizes) -> Features:
+    """A Sqrt that stands for a normalisation which is written out, else itself."""
+    value = normalized(op)
+    return _elementwise(op, sizes) if value is None else _by_rows("norm", value, sizes)
+
+
+def _reduce(op: OnnxOp, sizes: Sizes) -> Features:
+    dims, result = shape(op.inputs[0], sizes) or (1,), shape(op.results[0], sizes) or (1,)
+    kept = len(result) == len(dims) and result[-1] == dims[-1]
+    kind = "outer" if kept or result[-1:] == dims[-1:] else "last"
+    return {
+        f"reduce.{kind}.values": float(prod(dims)),
+        "reduce.rows": float(prod(result)),
+        **_moved("elementwise", sum(_bytes(op, sizes))),
+    }
+
+
+def _transpose(op: OnnxOp, sizes: Sizes) -> Features:
+    dims = shape(op.inputs[0], sizes)
+    if dims is None:
+        return _elementwise(op, sizes)
+    perm = op.attr("perm") or list(range(len(dims)))[::-1]
+    last = len(perm)
+    while last and perm[last - 1] == last - 1:
+        last -= 1
+    moved = [axis for axis in perm if dims[axis] != 1]
+    kind = "transpose.runs" if prod(dims[last:]) > 1 else "transpose.values"
+    amount = 0 if moved == sorted(moved) else prod(dims[:last])
+    return {kind: float(amount), **_moved("copy", 2 * _size(op.results[0], sizes))}
+
+
+def _copy(op: OnnxOp, sizes: Sizes) -> Features:
+    """Stretches of elements that are copied: their number and their bytes."""
+    source, result = shape(op.inputs[0], sizes) or (), shape(op.results[0], sizes) or ()
+    axis = int(op.attr("axis", 0))
+    if op.op_type in ("Concat", "Split"):
+        parts = op.inputs if op.op_type == "Concat" else op.outputs
+        shapes = [dims for value in parts if (dims := shape(value, sizes))]
+        runs = sum(prod(dims[: axis % len(dims)]) for dims in shapes)
+    elif op.op_type == "Gather":
+        runs = prod(result) // max(prod(source[axis % max(len(source), 1) + 1 :]), 1)
+    else:
+        runs = prod(result) // max(_copied(source, result), 1)
+    written = sum(_size(value, sizes) for value in op.outputs if value is not None)
+    return {f"{op.op_type.lower()}.runs": float(runs), **_moved("copy", 2 * written)}
+
+
+def _copied(source: tuple[int, ...], result: tuple[int, ...]) -> int:
+    run = 1
+    for own, full in zip(reversed(source), reversed(result), strict=False):
+        run *= min(own, full)
+        if own != full:
+            break
+    return run
+
+
+def _cast(op: OnnxOp, sizes: Sizes) -> Features:
+    return {"cast.values": _out(op, sizes), **_moved("elementwise", sum(_bytes(op, sizes)))}
+
+
+def _over_image(kernel: str, amount: Callable[[OnnxOp, Sizes], float]) -> _Kernel:
+    """A pool or a resize, which is another kernel on blocks of channels."""
+
+    def measure(op: OnnxOp, sizes: Sizes) -> Features:
+        kind = "blocked" if is_blocked(op.results[0], sizes) else "plain"
+        mode = op.attr("mode", "nearest") if kernel == "resize" else kind
+        return {f"{kernel}.{mode}.values": amount(op, sizes), **_moved("copy", sum(_bytes(op, sizes)))}
+
+    return measure
+
+
+def _window(op: OnnxOp, sizes: Sizes) -> float:
+    """Values that all windows hold; one that is larger than the image is cut to it."""
+    image = (shape(op.inputs[0], sizes) or ())[2:]
+    return _out(op, sizes) * prod(min(*pair) for pair in zip(op.attr("kernel_shape", []), image, strict=False))
+
+
+def _source(op: OnnxOp, sizes: Sizes) -> float:
+    return float(count(op.inputs[0], sizes))
+
+
+_Kernel = Callable[[OnnxOp, Sizes], Features]
+
+
+def _all(kernel: _Kernel, names: str) -> dict[str, _Kernel]:
+    return dict.fromkeys(names.split(), kernel)
+
+
+_KERNELS: Mapping[str, _Kernel] = {
+    **_all(_conv, "Conv"),
+    **_all(_conv_transpose, "ConvTranspose"),
+    **_all(_matmul, "MatMul Gemm FusedMatMul"),
+    **_all(_recurrent, "LSTM GRU RNN"),
+    **_all(_along_last("softmax"), "Softmax LogSoftmax"),
+    **_all(_along_last("norm"), "LayerNormalization RMSNormalization SimplifiedLayerNormalization"),
+    **_all(_along_last("norm"), "GroupNormalization InstanceNormalization SkipLayerNormalization LpNormalization"),
+    **_all(_sqrt, "Sqrt"),
+    **_all(_reduce, "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceSumSquare"),
+    **_all(_reduce, "ArgMax ArgMin TopK ReduceLogSumExp ReduceLogSum"),
+    **_all(_transpose, "Transpose"),
+    **_all(_copy, "Concat Split Slice Gather Pad Expand Tile"),
+    **_all(_cast, "Cast CastLike"),
+    **_all(_over_image("pool", _window), "MaxPool AveragePool LpPool"),
+    **_all(_over_image("pool.global", _source), "GlobalAveragePool GlobalMaxPool"),
+    **_all(_over_image("resize", _out), "Resize Upsample"),
+}

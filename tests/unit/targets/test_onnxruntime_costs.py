@@ -1,0 +1,329 @@
+"""What ONNX Runtime makes of ops among their neighbours, their kernels' work, and what must hold for their costs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from tests.unit.targets.conftest import main_of
+from xdsl.ir import Operation
+
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.importer import import_model
+from gimlet.targets.api import Device, HardwareKind, MemoryLevel
+from gimlet.targets.onnxruntime.features import features, has_kernel_model, product
+from gimlet.targets.onnxruntime.host_model import SERIAL_S, host_figures, host_seconds
+from gimlet.targets.onnxruntime.layout import blocked_convolution, fused_into, is_blocked, is_fused_away
+from gimlet.targets.onnxruntime.target import OnnxRuntimeTarget
+
+KIND = HardwareKind(
+    name="host",
+    targets=("onnxruntime",),
+    peak={"fp32": 2e11, "vector": 4e10},
+    memory=(MemoryLevel("cache", 1 << 25, 6e10), MemoryLevel("dram", 1 << 33, 2.5e10)),
+    load_w=10.0,
+    segment_overhead_s=1e-5,
+    kernel_overhead_s=1e-6,
+    options={"cores": 2},
+)
+HOST = Device("cpu", KIND)
+Node = tuple[str, Sequence[str], str, dict[str, Any]]
+
+
+def weight(name: str, *shape: int) -> TensorProto:
+    return numpy_helper.from_array(np.ones(shape, np.float32), name)
+
+
+def ops_of(nodes: Sequence[Node], shape: Sequence[int | str], *weights: TensorProto) -> dict[str, OnnxOp]:
+    """The ops of a network from `x` by the names of their results; everything that nobody reads is an output."""
+    import onnx_ir as ir
+
+    read = {name for _, names, _, _ in nodes for name in names}
+    graph = helper.make_graph(
+        [helper.make_node(op, list(names), [result], **attributes) for op, names, result, attributes in nodes],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info(n[2], TensorProto.FLOAT, None) for n in nodes if n[2] not in read],
+        list(weights),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+    module = import_model(ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True)), GimletContext())
+    kept.append(module)
+    found = [op for op in main_of(module).body.block.ops if isinstance(op, OnnxOp) and op.op_type and op.operands]
+    return dict(zip([node[2] for node in nodes], found, strict=True))
+
+
+kept: list[object] = []
+"""Modules whose ops are looked at: an op does not keep its module."""
+SAME = {"pads": [1, 1, 1, 1]}
+
+
+def convolutions(filters: int = 32, channels: int = 16, **attributes: Any) -> dict[str, OnnxOp]:
+    nodes: list[Node] = [
+        ("Conv", ("x", "w"), "a", SAME | attributes),
+        ("Relu", ("a",), "b", {}),
+        ("Conv", ("b", "v"), "c", {}),
+    ]
+    group = attributes.get("group", 1)
+    weights = weight("w", filters, channels // group, 3, 3), weight("v", 8, filters, 1, 1)
+    return ops_of(nodes, [1, channels, 24, 24], *weights)
+
+
+@pytest.mark.parametrize(
+    ("filters", "channels", "group", "kind"),
+    [
+        (32, 3, 1, "first"),
+        (32, 16, 1, "full"),
+        (32, 32, 32, "depthwise"),
+        (24, 24, 24, None),
+        (64, 64, 4, "full"),
+        (32, 32, 4, None),
+        (32, 18, 1, None),
+    ],
+)
+def test_which_convolutions_work_in_blocks(filters: int, channels: int, group: int, kind: str | None):
+    ops = convolutions(filters, channels, group=group)
+    assert blocked_convolution(ops["a"], {}) == kind
+    assert is_blocked(ops["a"].results[0], {}) == (kind is not None)
+    assert is_blocked(ops["b"].results[0], {}) == (kind is not None)
+
+
+def test_between_convolutions_nothing_is_reordered():
+    together = convolutions()
+    alone = ops_of([("Conv", ("x", "w"), "a", SAME)], [1, 16, 24, 24], weight("w", 32, 16, 3, 3))
+    moved = 2 * 4 * 16 * 24 * 24
+    assert features(together["a"], {})["reorder.bytes"] == moved
+    assert features(alone["a"], {})["reorder.bytes"] == moved + 2 * 4 * 32 * 24 * 24
+    assert features(alone["a"], {})["call"] == 3
+    assert "reorder.bytes" not in features(together["b"], {}, cut=True)
+
+
+def test_what_convolutions_take_on():
+    nodes: list[Node] = [
+        ("Conv", ("x", "w"), "a", SAME),
+        ("BatchNormalization", ("a", "s", "s", "s", "s"), "b", {}),
+        ("Conv", ("x", "w"), "c", SAME),
+        ("Add", ("b", "c"), "d", {}),
+        ("Relu", ("d",), "e", {}),
+        ("Exp", ("e",), "f", {}),
+        ("Relu", ("f",), "g", {}),
+    ]
+    ops = ops_of(nodes, [1, 16, 8, 8], weight("w", 16, 16, 3, 3), weight("s", 16))
+    into = {name: fused_into(op, {}) for name, op in ops.items()}
+    assert into["b"] is ops["a"]
+    assert into["d"] in (ops["b"], ops["c"])
+    assert into["e"] is ops["d"]
+    assert [into[name] for name in ("a", "c", "f", "g")] == [None] * 4
+    target = OnnxRuntimeTarget()
+    assert target.fusable(ops["d"], ops["e"])
+    assert not target.fusable(ops["f"], ops["g"])
+
+
+def test_a_result_that_others_read_too_is_not_fused_into():
+    nodes: list[Node] = [
+        ("Conv", ("x", "w"), "a", SAME),
+        ("Relu", ("a",), "b", {}),
+        ("Exp", ("a",), "c", {}),
+    ]
+    ops = ops_of(nodes, [1, 16, 8, 8], weight("w", 16, 16, 3, 3))
+    assert not is_fused_away(ops["b"], {})
+
+
+def test_a_bias_belongs_to_its_product():
+    nodes: list[Node] = [
+        ("MatMul", ("x", "w"), "a", {}),
+        ("Add", ("a", "b"), "c", {}),
+        ("Add", ("c", "x"), "d", {}),
+    ]
+    ops = ops_of(nodes, [1, 8, 32], weight("w", 32, 32), weight("b", 32))
+    assert [is_fused_away(ops[name], {}) for name in "acd"] == [False, True, False]
+
+
+def test_activations_that_are_written_out_are_one_kernel():
+    two, half, one = weight("two"), weight("half"), weight("one")
+    gelu: list[Node] = [
+        ("Div", ("x", "two"), "a", {}),
+        ("Erf", ("a",), "b", {}),
+        ("Add", ("b", "one"), "c", {}),
+        ("Mul", ("x", "c"), "d", {}),
+        ("Mul", ("d", "half"), "e", {}),
+        ("Sigmoid", ("e",), "f", {}),
+        ("Mul", ("e", "f"), "g", {}),
+    ]
+    ops = ops_of(gelu, [64, 64], two, half, one)
+    assert [name for name, op in ops.items() if not is_fused_away(op, {})] == ["b", "f"]
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_normalisation_that_is_written_out_is_one_kernel(centred: bool):
+    """The residual before it and what follows it are not part of it."""
+    first: list[Node] = [("Add", ("x", "x"), "r", {})]
+    if centred:
+        first += [("ReduceMean", ("r", "axes"), "m", {}), ("Sub", ("r", "m"), "s", {})]
+    value = "s" if centred else "r"
+    nodes: list[Node] = [
+        *first,
+        ("Pow", (value, "two"), "q", {}),
+        ("ReduceMean", ("q", "axes"), "v", {}),
+        ("Add", ("v", "eps"), "e", {}),
+        ("Sqrt", ("e",), "root", {}),
+        ("Div", (value, "root"), "n", {}),
+        ("Mul", ("n", "scale"), "y", {}),
+        ("Exp", ("y",), "z", {}),
+    ]
+    axes = numpy_helper.from_array(np.array([-1], np.int64), "axes")
+    ops = ops_of(nodes, [1, 8, 32], axes, weight("two"), weight("eps"), weight("scale", 32))
+    assert [name for name, op in ops.items() if not is_fused_away(op, {})] == ["r", "root", "z"]
+    assert features(ops["root"], {})["norm.values"] == 8 * 32
+    assert "norm.values" not in features(ops["r"], {})
+
+
+def test_a_long_chain_is_looked_at_quickly():
+    """Each op is asked about once, and looks no further than a convolution's tail reaches."""
+    nodes: list[Node] = [("Add", (f"t{i}" if i else "x", f"t{i}" if i else "x"), f"t{i + 1}", {}) for i in range(1500)]
+    ops = ops_of(nodes, [1, 16, 4, 4])
+    assert all(features(op, {})["call"] == 1 for op in ops.values())
+
+
+def test_work_of_a_product():
+    found = product(13, 64, 20, 3, constant=False)
+    assert found["gemm.flops"] == 2 * 3 * 13 * 32 * 64
+    assert found["gemm.passes"] == 3 * 2 * 32 * 64
+    assert found["gemm.right.bytes"] == found["gemm.packed"] == 4 * 3 * 64 * 20
+
+
+def test_work_of_a_convolution():
+    found = features(convolutions(40, 17)["a"], {})
+    assert found["conv.plain.bytes"] == 4 * 24 * 24 * 9 * 17
+    blocked = features(convolutions(80, 16)["a"], {})
+    assert blocked["conv.full.flops"] == 2 * 24 * 24 * 9 * 16 * 80
+    assert blocked["conv.full.passes"] == 24 * 24 * 9 * 16 * 2
+
+
+def test_weights_come_from_where_all_of_them_fit():
+    op = convolutions()["a"]
+    assert "cache.weights" not in features(op, {})
+    assert features(op, {}, 2 << 20)["cache.weights"] == features(op, {})["weights"]
+    assert features(op, {}, 1 << 30)["dram.weights"] == features(op, {})["weights"]
+
+
+def test_every_figure_is_used_and_none_is_negative():
+    assert all(seconds >= 0 for seconds in host_figures().seconds.values())
+    for op in convolutions().values():
+        assert features(op, {}).keys() <= host_figures().seconds.keys()
+
+
+def test_products_without_a_model_are_left_to_the_roofline():
+    ops = ops_of(
+        [("MatMul", ("x", "w"), "a", {}), ("Einsum", ("a", "w"), "b", {"equation": "ij,jk->ik"})],
+        [8, 8],
+        weight("w", 8, 8),
+    )
+    assert has_kernel_model(ops["a"])
+    assert not has_kernel_model(ops["b"])
+    assert OnnxRuntimeTarget().op_cost(ops["b"], HOST, "fp32", {}).seconds > KIND.kernel_overhead_s
+
+
+def test_a_fused_op_costs_nothing_in_the_segment_and_something_without():
+    ops = convolutions()
+    target = OnnxRuntimeTarget()
+    together = target.estimate(list(ops.values()), HOST, "fp32", {}).seconds
+    apart = sum(target.op_cost(op, HOST, "fp32", {}).seconds for op in ops.values()) + KIND.segment_overhead_s
+    assert target.op_cost(ops["b"], HOST, "fp32", {}).seconds > 0
+    assert together == pytest.approx(apart - target.op_cost(ops["b"], HOST, "fp32", {}).seconds)
+    assert target.fusion_saving(ops["a"], ops["b"], HOST, 1) == float("inf")
+    assert target.fusion_saving(ops["b"], ops["c"], HOST, 1) == 0.0
+
+
+def test_energy_is_that_of_a_busy_processor():
+    cost = OnnxRuntimeTarget().op_cost(convolutions()["a"], HOST, "fp32", {})
+    assert cost.joules == pytest.approx(10.0 * cost.seconds)
+
+
+NETWORKS: dict[str, Callable[[], dict[str, OnnxOp]]] = {
+    "image": lambda: ops_of(
+        [
+            ("Conv", ("x", "w"), "a", SAME),
+            ("Sigmoid", ("a",), "b", {}),
+            ("Mul", ("a", "b"), "c", {}),
+            ("MaxPool", ("c",), "d", {"kernel_shape": [2, 2]}),
+            ("Conv", ("d", "v"), "e", {"group": 32}),
+            ("Pad", ("e", "p"), "f", {}),
+            ("Transpose", ("f",), "g", {"perm": [0, 2, 3, 1]}),
+            ("ReduceMean", ("g",), "h", {}),
+        ],
+        ["n", 3, 64, 64],
+        weight("w", 32, 3, 3, 3),
+        weight("v", 32, 1, 3, 3),
+        numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "p"),
+    ),
+    "text": lambda: ops_of(
+        [
+            ("LayerNormalization", ("x", "s"), "a", {}),
+            ("MatMul", ("a", "w"), "b", {}),
+            ("Add", ("b", "s"), "c", {}),
+            ("Gelu", ("c",), "d", {}),
+            ("Softmax", ("d",), "e", {}),
+            ("Transpose", ("e",), "f", {"perm": [0, 2, 1]}),
+            ("MatMul", ("e", "f"), "g", {}),
+            ("Concat", ("d", "a"), "h", {"axis": 2}),
+            ("Erf", ("h",), "i", {}),
+        ],
+        ["n", "t", 64],
+        weight("w", 64, 64),
+        weight("s", 64),
+    ),
+}
+
+
+def seconds(ops: dict[str, OnnxOp], kind: HardwareKind, sizes: dict[str, int]) -> list[float]:
+    return [host_seconds(features(op, sizes, cut=True), kind) for op in ops.values()]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@given(data=st.data())
+def test_larger_is_never_quicker(name: str, data: st.DataObject):
+    ops = networks.setdefault(name, NETWORKS[name]())
+    size = st.integers(1, 600)
+    small = {"n": data.draw(size), "t": data.draw(size)}
+    large = {dim: value + data.draw(st.integers(0, 50)) for dim, value in small.items()}
+    for before, after in zip(seconds(ops, KIND, small), seconds(ops, KIND, large), strict=True):
+        assert after >= before * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@given(scale=st.floats(1, 10), part=st.sampled_from(["fp32", "vector", "cache", "dram"]))
+def test_a_better_processor_is_never_slower(name: str, scale: float, part: str):
+    ops = networks.setdefault(name, NETWORKS[name]())
+    peak = {figure: rate * (scale if figure == part else 1) for figure, rate in KIND.peak.items()}
+    memory = tuple(
+        replace(level, bandwidth=level.bandwidth * (scale if level.name == part else 1)) for level in KIND.memory
+    )
+    better = replace(KIND, peak=peak, memory=memory)
+    sizes = {"n": 4, "t": 100}
+    for before, after in zip(seconds(ops, KIND, sizes), seconds(ops, better, sizes), strict=True):
+        assert after <= before * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_segment_never_costs_more_than_its_ops(name: str):
+    ops: list[Operation] = list(networks.setdefault(name, NETWORKS[name]()).values())
+    target, sizes = OnnxRuntimeTarget(), {"n": 2, "t": 50}
+    parts = sum(target.op_cost(op, HOST, "fp32", sizes).seconds for op in ops)
+    assert target.estimate(ops, HOST, "fp32", sizes).seconds <= parts + KIND.segment_overhead_s
+
+
+def test_short_ops_stay_on_one_core():
+    work = {"gemm.flops": 1.0}
+    one = host_seconds(work, KIND) / 1.0
+    long = {"gemm.flops": 2 * SERIAL_S / one}
+    assert host_seconds(long, KIND) == pytest.approx(1.5 * SERIAL_S)
+
+
+networks: dict[str, dict[str, OnnxOp]] = {}
