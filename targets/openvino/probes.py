@@ -35,6 +35,9 @@ _SIZE = 16
 """The size of every symbol, and of a dimension that has none. Multiples of it divide evenly in most models."""
 
 _TOGETHER = 64
+
+_METHOD = 1
+"""Counts up where ops are tried in another way, so that what was found before is asked again."""
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-5
 
 
@@ -66,7 +69,7 @@ class Probes:
         return [None if signature is None else self._known[signature] for signature in signatures]
 
     def _learn(self, unknown: Mapping[Hashable, OnnxOp]) -> None:
-        stored = AnswerFile(self.folder / f"openvino-{installed_version()}.json")
+        stored = AnswerFile(self.folder / f"openvino-{installed_version()}-{_METHOD}.json")
         keys: dict[Hashable, str] = {}
         asked: dict[str, OnnxOp] = {}
         for signature, op in unknown.items():
@@ -104,7 +107,7 @@ def _trial(key: str, op: OnnxOp) -> _Trial:
 
 
 def _fixed(model: onnx.ModelProto, inputs: Mapping[str, tuple[Expr | None, ...] | None]) -> onnx.ModelProto:
-    """The model with a size for every dimension of its inputs, and varied positive numbers for its weights."""
+    """The model with a size for every dimension of its inputs, and varied numbers for its weights."""
     for info in model.graph.input:
         dims = inputs[info.name]
         if dims is None:
@@ -117,12 +120,18 @@ def _fixed(model: onnx.ModelProto, inputs: Mapping[str, tuple[Expr | None, ...] 
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.size > 1 and np.all(values == 1):
-            varied = generator.uniform(0.5, 1.5, values.shape).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(varied, tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(_varied(generator, values.shape), tensor.name))
     del model.graph.value_info[:]
     for info in model.graph.output:
         info.type.tensor_type.ClearField("shape")
     return model
+
+
+def _varied(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Weights that keep values as large as they were, so that nothing saturates; scales and variances are positive."""
+    if len(shape) < 2:
+        return generator.uniform(0.5, 1.5, shape).astype(np.float32)
+    return (generator.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
 def _size(dim: Expr | None) -> int:

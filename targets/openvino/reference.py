@@ -82,11 +82,11 @@ def _inputs(model: onnx.ModelProto, integers: Integers) -> Values | None:
         dtype = element_by_code(tensor.elem_type).dtype
         if dtype.kind == "f":
             # Quarters: ties are common among them, and halves to round.
-            found[info.name] = (np.round(generator.standard_normal(shape) * 4) / 4).astype(dtype)
+            found[info.name] = np.asarray(np.round(generator.standard_normal(shape) * 4) / 4, dtype)
         elif dtype.kind == "b":
-            found[info.name] = generator.random(shape) < 0.5
+            found[info.name] = np.asarray(generator.random(shape) < 0.5)
         elif dtype.kind in "iu":
-            found[info.name] = integers(generator, shape).astype(dtype)
+            found[info.name] = np.asarray(integers(generator, shape), dtype)
         else:
             return None
     return found

@@ -100,6 +100,22 @@ def test_what_builds_and_computes_something_else_is_found_by_trying(
     assert reason in answers(model)[node.op_type]
 
 
+def test_a_trial_of_a_recurrent_layer_does_not_saturate_it(answers):
+    """Weights of ones would drive its gates to zero, where two libraries agree about nothing but that."""
+    infos = [helper.make_tensor_value_info(n, FLOAT, s) for n, s in (("x", (2, 1, 64)), ("y", None))]
+    shapes = {"w": (1, 256, 64), "r": (1, 256, 64), "b": (1, 512)}
+    tensors = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    node = helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], hidden_size=64)
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    assert answers(model)["LSTM"] is None
+
+
+def test_scalars_are_tried_too(answers):
+    body = "(float x, int32 i, bool b) => (float y, int32 j, bool c) { y = Neg (x) j = Abs (i) c = Not (b) }"
+    assert answers(parse("net " + body)) == {"Neg": None, "Abs": None, "Not": None}
+
+
 def test_integers_of_shapes_may_be_computed_with(answers):
     found = answers(
         parse("""net (float[n, 4] x) => (int64[2] y) {
