@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo test test-full onnx-suite fuzz gpu-test check lint types layers docs wheel bench format update-checks support-matrix update-constraints clean
+.PHONY: help env demo test test-full onnx-suite fuzz fuzz-round gpu-test check lint types layers docs wheel bench format update-checks support-matrix update-constraints clean
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.gimlet-installed
@@ -56,8 +56,12 @@ test-full: $(STAMP) ## test, and the long suites
 onnx-suite: $(STAMP) ## ONNX's backend tests through the compiler, the table in docs/onnx-coverage.md (part of test-full)
 	$(BIN)/python -m tests.onnx_suite --jobs $(JOBS) --write
 
-fuzz: $(STAMP) ## the property tests on new random examples, round after round, until one fails or you interrupt
-	while $(PYTEST) -m 'hypothesis and not gpu' --hypothesis-profile=fuzz; do :; done; exit 1
+fuzz: $(STAMP) ## property tests on new random examples and mutants, round after round, until one fails or you interrupt
+	while $(PYTEST) -m 'hypothesis and not gpu' --hypothesis-profile=fuzz && $(MAKE) fuzz-round; do :; done; exit 1
+
+fuzz-round: $(STAMP) ## one bounded round: 2,000 mutants of ONNX models, 1,000 of IR text, of a new seed or of SEED=…
+	$(BIN)/python -m tests.fuzz --count 2000 $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.fuzz --count 1000 --kind text $(if $(SEED),--seed $(SEED))
 
 gpu-test: $(STAMP) ## on a machine with a GPU: the tests that need one, with a transcript to check in
 	@mkdir -p artifacts

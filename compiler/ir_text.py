@@ -19,6 +19,7 @@ from xdsl.utils.exceptions import ArgSpecParseError, ParseError, VerifyException
 
 from gimlet.compiler.plugins import Plugin, load_plugin
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.reading import read_module
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.runtime.errors import InputError, UsageError
 
@@ -78,7 +79,7 @@ def parse_text(text: str, name: str, ctx: GimletContext) -> ModuleOp:
     """The module that `text` is, not yet verified. ParseError with the place where it is none."""
     parser = Parser(ctx, text, name)
     try:
-        return parser.parse_module()
+        return read_module(parser)
     except VerifyException as error:
         # An attribute or a type that does not hold what it may.
         parser.raise_error(str(error), parser.pos, parser.pos)

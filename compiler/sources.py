@@ -18,6 +18,7 @@ from gimlet.compiler.frontends.python_callable import call_factory, looks_like_c
 from gimlet.compiler.weight_index import add_bundle_weights
 from gimlet.dialects import registry
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.reading import read_module
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.manifest import ModelInfo
 
@@ -97,7 +98,7 @@ def _parse(path: Path, ctx: GimletContext) -> ModuleOp:
     """IR from text. InputError with the place where it does not parse or verify."""
     load_dialects(ctx)
     try:
-        module = Parser(ctx, path.read_text(), str(path)).parse_module()
+        module = read_module(Parser(ctx, path.read_text(), str(path)))
         module.verify()
     except (ParseError, VerifyException, UnicodeDecodeError) as error:
         raise InputError(str(error), where=str(path), hint="gimlet-opt checks IR by itself") from error

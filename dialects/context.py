@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xdsl.context import Context
+from xdsl.utils.mlir_lexer import MLIRLexer
 
 if TYPE_CHECKING:
     from gimlet.dialects.onnx.weights import WeightStore
+
+# xDSL 0.74's own expression takes time exponential in the length of a string that does not end. This is the same one
+# with quantifiers that do not go back.
+MLIRLexer._unescaped_characters_regex = re.compile(  # pyright: ignore[reportPrivateUsage]
+    r'"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*+"'
+)
 
 
 @dataclass

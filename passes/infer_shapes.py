@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Block
+from xdsl.ir import Block, Operation
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
+from xdsl.utils.exceptions import PassFailedException, VerifyException
 
-from gimlet.passes.entry import entry_function
+from gimlet.dialects.onnx import onnx_type
+from gimlet.passes.entry import describe, entry_function
 from gimlet.passes.symbolic_shapes import analyse_shapes
 
 
@@ -46,6 +48,8 @@ class InferShapesPass(ModulePass):
     stays `?`, and so does all that follows from it; the results of an operator without a rule keep the types that they
     have. Weights are not read.
 
+    It must not act where a type that it finds does not fit the operator that reads the value: it fails and names it.
+
     Requires: nothing. Ensures: the function's type and its subgraphs' arguments fit their values.
     """
 
@@ -54,8 +58,23 @@ class InferShapesPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         function = entry_function(op)
         types = analyse_shapes(op, function).types
+        retyped: dict[Operation, None] = {}
         for value, type_ in types.items():
             # The function's own arguments are given, not inferred.
-            if value.type != type_ and not (isinstance(value.owner, Block) and value.owner is function.body.block):
-                Rewriter.replace_value_with_new_type(value, type_)
+            if value.type == type_ or (isinstance(value.owner, Block) and value.owner is function.body.block):
+                continue
+            if onnx_type(value.type) != onnx_type(type_):
+                retyped.update(dict.fromkeys(use.operation for use in value.uses))
+            Rewriter.replace_value_with_new_type(value, type_)
         function.update_function_type()
+        for reader in retyped:
+            _check(reader)
+
+
+def _check(op: Operation) -> None:
+    """What was not known when the model was imported may not fit the operator that reads it."""
+    try:
+        op.verify(verify_nested_ops=False)
+    except VerifyException as error:
+        reason = error.__cause__ or error
+        raise PassFailedException(f"{describe(op)}: {str(reason).partition(chr(10))[0]}") from None

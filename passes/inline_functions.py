@@ -11,7 +11,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
-from xdsl.utils.exceptions import PassFailedException
+from xdsl.utils.exceptions import PassFailedException, VerifyException
 
 from gimlet.dialects.onnx import AnyType, CustomOp, OnnxOp, ReferenceAttr, schema_table
 from gimlet.dialects.onnx.attributes import int_attr, texts_of
@@ -79,6 +79,10 @@ class InlineFunctionsPass(ModulePass):
             Rewriter.erase_op(function, safe_erase=False)
 
 
+def _key(op: OnnxOp) -> Key:
+    return op.domain, op.op_type, op.overload if isinstance(op, CustomOp) else ""
+
+
 def key_of(function: FuncOp) -> Key:
     """The domain, name and overload that a function of the model is called by."""
     facts = texts_of(function.attributes[FUNCTION])
@@ -104,7 +108,7 @@ class _Inliner:
     def inline_all(self, root: Operation, stack: tuple[Key, ...]) -> None:
         """Inlines the calls under `root`, which are in the functions of `stack`, the outermost first."""
         for op in list(root.walk()):
-            if isinstance(op, CustomOp) and (key := (op.domain, op.op_type, op.overload)) in self.functions:
+            if isinstance(op, CustomOp) and (key := _key(op)) in self.functions:
                 if key in stack:
                     cycle = " → ".join(".".join(filter(None, one)) for one in (*stack, key))
                     raise PassFailedException(f"{describe(op)}: the model's functions call each other: {cycle}")
@@ -119,8 +123,9 @@ class _Inliner:
         function = self.functions[key]
         own, table = read_opsets(function), schema_table()
         for op in function.walk():
-            if not isinstance(op, OnnxOp) or op.schema is None or op.domain not in own:
+            if not isinstance(op, OnnxOp) or op.domain not in own or _key(op) in self.functions:
                 continue
+            # An operator that no schema has is None on both sides.
             if table.in_force(op.domain, op.op_type, self.opsets[op.domain]) is not op.schema:
                 raise PassFailedException(
                     f"function @{function.sym_name.data} is written for opset {own[op.domain]}, at which {op.op_type} "
@@ -153,6 +158,8 @@ class _Inliner:
             if result is not None:
                 self._replace(call, result, values.get(original))
         Rewriter.erase_op(call)
+        for copy in (nested for op in copies for nested in op.walk()):
+            _check(copy, function)
         return copies
 
     @staticmethod
@@ -165,6 +172,15 @@ class _Inliner:
             value = Rewriter.replace_value_with_new_type(value, result.type)
         result.replace_all_uses_with(value)
         value.name_hint = hint
+
+
+def _check(op: Operation, function: FuncOp) -> None:
+    """What a call gives, or leaves out, may not fit the operator in the body."""
+    try:
+        op.verify(verify_nested_ops=False)
+    except VerifyException as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise PassFailedException(f"{describe(op)} of function @{function.sym_name.data}: {reason}") from None
 
 
 def _arguments(call: CustomOp, function: FuncOp) -> dict[str, Attribute]:

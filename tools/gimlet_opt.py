@@ -24,6 +24,7 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 from gimlet.compiler.diagnostics import BUGS, CompilerBug, bug_of
 from gimlet.compiler.instruments import DumpIr, Instrument, Statistics, Timing, observe
 from gimlet.compiler.ir_text import Toolbox
+from gimlet.dialects.reading import read_module
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.passes.registry import PASSES
 from gimlet.runtime.errors import GimletError
@@ -89,7 +90,7 @@ class GimletOptMain(xDSLOptMain):
     def _parse_mlir(self, source: IO[bytes]) -> ModuleOp:
         parser = Parser(self.ctx, source.read().decode(), self.get_input_name())
         try:
-            return parser.parse_module(not self.args.no_implicit_module)
+            return read_module(parser, implicit=not self.args.no_implicit_module)
         except VerifyException as error:
             parser.raise_error(str(error), parser.pos, parser.pos)
 

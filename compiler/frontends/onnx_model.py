@@ -15,6 +15,7 @@ from onnx_ir.serde import SerdeError
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import VerifyException
 
+from gimlet.compiler.frontends.onnx_check import check_proto
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.dialects.onnx.proto import from_proto as model_from_proto
@@ -23,6 +24,8 @@ from gimlet.runtime.errors import InputError
 if TYPE_CHECKING:
     from gimlet.dialects.context import GimletContext
 
+# What `onnx_ir` raises for a protobuf that it cannot make sense of.
+_UNREADABLE = (SerdeError, ValueError, TypeError, LookupError, AttributeError, OverflowError, NotImplementedError)
 _PARSE_ERRORS = (DecodeError, JsonParseError, TextParseError, UnicodeDecodeError, onnx.parser.ParseError)
 
 
@@ -55,9 +58,10 @@ def from_proto(proto: onnx.ModelProto, where: str) -> ir.Model:
             where=where,
             hint="it is cut short, or too old: export it again",
         )
+    check_proto(proto)
     try:
         return model_from_proto(proto)
-    except (SerdeError, ValueError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         reason = str(_cause(error)).strip().partition("\n")[0]
         raise InputError(
             f"the model cannot be read: {reason}", where=where, hint="check it with onnx.checker"

@@ -350,6 +350,11 @@ class _Exporter:
     def _store(self) -> WeightStore | None:
         return None if self.ctx is None else self.ctx.weights
 
+    @property
+    def _keeps_sparse(self) -> bool:
+        """A model to analyse keeps them too: nobody runs it."""
+        return self.faithful or self.ctx is None
+
     def _sparse_attribute(self, name: str, value: SparseAttr) -> ir.Attr:
         if self.faithful:
             return ir.AttrString(name, disguise(sparse_proto(value, "", self._store)))
@@ -362,7 +367,7 @@ class _Exporter:
             return ir.AttrTensor(name, self._stored(value.key.data, value.type))
         if isinstance(value, SparseAttr):
             return self._sparse_attribute(name, value)
-        if isinstance(value, ArrayAttr) and self.faithful and any(isinstance(item, SparseAttr) for item in value):
+        if isinstance(value, ArrayAttr) and any(isinstance(item, SparseAttr) for item in value) and self._keeps_sparse:
             items = [item for item in value if isinstance(item, SparseAttr)]
             return ir.AttrStrings(name, [disguise(sparse_proto(item, "", self._store)) for item in items])
         return attribute_to_ir(name, value)

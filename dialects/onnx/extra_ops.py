@@ -145,6 +145,8 @@ class CustomOp(OnnxOp):
         attributes = attributes or {}
         if taken := RESERVED.intersection(attributes):
             raise InputError(f"{domain}.{op_type}: the dialect keeps the attribute name {min(taken)} for itself")
+        if dotted := next((name for name in attributes if "." in name), ""):
+            raise InputError(f"{domain}.{op_type}: the attribute {dotted!r} has a dot in its name")
         properties: dict[str, Attribute] = {CUSTOM_DOMAIN: StringAttr(domain), CUSTOM_OP_TYPE: StringAttr(op_type)}
         if overload:
             properties[CUSTOM_OVERLOAD] = StringAttr(overload)

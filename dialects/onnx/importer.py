@@ -146,7 +146,7 @@ class _Importer:
     def _function_attr(self, function: ir.Function) -> DictionaryAttr:
         defaults = {name: attribute for name, attribute in function.attributes.items() if attribute.value is not None}
         entries: dict[str, Attribute] = {
-            "domain": StringAttr(function.domain),
+            "domain": StringAttr(domain_of(function.domain)),
             "name": StringAttr(function.name),
             "attributes": strings_attr([name for name in function.attributes if name not in defaults]),
             "defaults": DictionaryAttr({name: attribute_from_ir(value, "") for name, value in defaults.items()}),
@@ -208,6 +208,8 @@ class _Importer:
         where = describe(node)
         domain = domain_of(node.domain)
         if domain == "" and node.op_type == "Constant" and (tensor := _large_constant(node)) is not None:
+            if [bool(value.name) for value in node.outputs] != [True]:
+                raise InputError(f"it has {len(node.outputs)} outputs, not one", where=where)
             op: OnnxOp = self._constant(node.outputs[0].name or "", tensor)
             op.attributes.update(notes(tensor.doc_string, {}))
             self._bind(node.outputs, op.results)
@@ -244,8 +246,14 @@ class _Importer:
         if (domain, node.op_type, node.overload) in self.functions:
             return None
         cls = OPERATORS.get((domain, node.op_type))
-        if cls is None or domain not in opsets:
+        if cls is None:
             return None
+        if domain not in opsets:
+            raise InputError(
+                f"the model does not say which opset of {domain or 'ai.onnx'} it is for",
+                where=describe(node),
+                hint="export it again",
+            )
         schema = schema_table().in_force(domain, node.op_type, opsets[domain])
         if schema is None:
             return None

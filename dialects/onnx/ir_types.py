@@ -149,6 +149,10 @@ def type_from_proto(proto: onnx.TypeProto) -> Attribute:
     """The type that a protobuf spells, maps included. InputError for a key that is no element type."""
     if proto.HasField("map_type"):
         return MapType(element_by_code(proto.map_type.key_type).type, type_from_proto(proto.map_type.value_type))
+    if proto.HasField("sequence_type"):
+        return SeqType(type_from_proto(proto.sequence_type.elem_type))
+    if proto.HasField("optional_type"):
+        return OptionalType(type_from_proto(proto.optional_type.elem_type))
     dims = deserialize_type_proto_for_shape(proto)
     return type_from_ir(deserialize_type_proto_for_type(proto), None if dims is None else [dim_of(dim) for dim in dims])
 
@@ -156,6 +160,12 @@ def type_from_proto(proto: onnx.TypeProto) -> Attribute:
 def type_to_proto(type_: Attribute) -> onnx.TypeProto:
     """A type as a protobuf, maps included. InputError for one that ONNX does not have."""
     found = onnx.TypeProto()
+    if isinstance(type_, SeqType):
+        found.sequence_type.elem_type.CopyFrom(type_to_proto(type_.element))
+        return found
+    if isinstance(type_, OptionalType):
+        found.optional_type.elem_type.CopyFrom(type_to_proto(type_.element))
+        return found
     if isinstance(type_, MapType):
         key = element_of(type_.key)
         if key is None:

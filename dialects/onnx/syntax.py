@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from io import StringIO
+from itertools import zip_longest
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -66,7 +67,8 @@ def print_op(op: OnnxOp, printer: Printer) -> None:
     if has_inputs:
         with printer.in_parens():
             printer.print_list(op.inputs, lambda value: _print_input(value, printer))
-    for name, region in zip(op.graph_names, op.regions, strict=True):
+    # An op that does not verify is printed too, in the message that says so.
+    for name, region in zip_longest(op.graph_names[: len(op.regions)], op.regions, fillvalue=""):
         printer.print_string(" ")
         printer.print_identifier_or_string_literal(name)
         printer.print_string(" ")
@@ -152,10 +154,11 @@ def parse_op(cls: type[_OpT], parser: Parser) -> _OpT:
     properties: dict[str, Attribute] = {}
     if issubclass(cls, CustomOp):
         _parse_custom_name(parser, properties)
-    if (version := _parse_version(parser)) is not None:
+    version, graph = _parse_version(parser)
+    if version is not None:
         properties[SINCE_VERSION] = int_attr(version)
     inputs = parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_input(parser))
-    graphs = _parse_regions(parser)
+    graphs = _parse_regions(parser, graph)
     attributes = _parse_dictionary(parser, properties)
     parser.parse_punctuation(":")
     position = parser.pos
@@ -187,14 +190,17 @@ def _parse_custom_name(parser: Parser, properties: dict[str, Attribute]) -> None
         properties[CUSTOM_OVERLOAD] = StringAttr(parser.parse_str_literal())
 
 
-def _parse_version(parser: Parser) -> int | None:
+def _parse_version(parser: Parser) -> tuple[int | None, str]:
+    """The version, and the name of the first subgraph where an operation without operands has no version."""
     position = parser.pos
-    text = parser.parse_optional_identifier()
+    text = parser.parse_optional_identifier() or parser.parse_optional_str_literal()
     if text is None:
-        return None
-    if text[0] != "v" or not text[1:].isdigit():
+        return None, ""
+    if text[:1] == "v" and text[1:].isdigit():
+        return int(text[1:]), ""
+    if parser.lexer.input.at(parser.pos) != "{":
         parser.raise_error("expected a version such as v11, or the operands", position)
-    return int(text[1:])
+    return None, text
 
 
 def _parse_input(parser: Parser) -> UnresolvedOperand | None:
@@ -219,8 +225,8 @@ def _parse_type(parser: Parser) -> Attribute:
     return type_
 
 
-def _parse_regions(parser: Parser) -> dict[str, Region]:
-    graphs: dict[str, Region] = {}
+def _parse_regions(parser: Parser, first: str) -> dict[str, Region]:
+    graphs: dict[str, Region] = {first: parser.parse_region()} if first else {}
     while (name := parser.parse_optional_identifier() or parser.parse_optional_str_literal()) is not None:
         graphs[name] = parser.parse_region()
     return graphs

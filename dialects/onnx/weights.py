@@ -22,6 +22,10 @@ from gimlet.runtime.errors import InputError
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
+_LONGEST_NAME = 255
+"""Bytes that a file's name may have on the systems that this runs on."""
+
+
 class Weight:
     """One tensor of the store. `dtype` comes from ml_dtypes where numpy has no such type.
 
@@ -114,6 +118,8 @@ class WeightStore:
     def add_file(self, key: str, path: Path | str, offset: int, dtype: np.dtype[Any], shape: Sequence[int]) -> str:
         """Adds a tensor that a file has at byte `offset`, packed as ONNX does. InputError if the file is too short."""
         path = Path(path).resolve()
+        if len(path.name.encode()) > _LONGEST_NAME:
+            raise InputError(f"weight {key!r}: there is no file {path.name[:40]}…", hint="the name is too long for one")
         dtype = np.dtype(dtype)
         weight = Weight(key, dtype, shape, None)
         if not path.is_file():

@@ -46,6 +46,20 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64, my = 1 : i64}} {
 
 // -----
 
+// CHECK: onnx.LeakyRelu 'call/leaky' of function @my.F: onnx.LeakyRelu: attribute 'alpha' is of kind float, which "x" is not
+builtin.module attributes {onnx.opsets = {"" = 17 : i64, my = 1 : i64}} {
+  func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+    %y = onnx.custom "my", "F"(%x) {slope = "x"} : (tensor<4xf32>) -> tensor<4xf32> loc("call")
+    func.return %y : tensor<4xf32>
+  }
+  func.func private @my.F(%a: !onnx.any) -> !onnx.any attributes {onnx.function = {attributes = ["slope"], defaults = {}, domain = "my", name = "F"}, onnx.opsets = {"" = 17 : i64}} {
+    %b = onnx.LeakyRelu v16(%a) {alpha = #onnx.ref<"slope", "float">} : (!onnx.any) -> !onnx.any loc("leaky")
+    func.return %b : !onnx.any
+  }
+}
+
+// -----
+
 // CHECK: onnx.custom 'call' leaves out an input that the function returns
 builtin.module attributes {onnx.opsets = {"" = 17 : i64, my = 1 : i64}} {
   func.func @main() -> tensor<4xf32> {

@@ -1,0 +1,2 @@
+builtin.module attributes {doc = "a string that does not end, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+} {}
