@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from io import StringIO
-from itertools import zip_longest
+from itertools import chain, repeat
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -68,7 +68,7 @@ def print_op(op: OnnxOp, printer: Printer) -> None:
         with printer.in_parens():
             printer.print_list(op.inputs, lambda value: _print_input(value, printer))
     # An op that does not verify is printed too, in the message that says so.
-    for name, region in zip_longest(op.graph_names[: len(op.regions)], op.regions, fillvalue=""):
+    for name, region in zip(chain(op.graph_names, repeat("")), op.regions, strict=False):
         printer.print_string(" ")
         printer.print_identifier_or_string_literal(name)
         printer.print_string(" ")
