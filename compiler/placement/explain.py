@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gimlet.compiler.placement.moves import Move, Moves, moves_of
 from gimlet.compiler.placement.problem import UNITS, Problem
 from gimlet.compiler.placement.solve import Solution
 
@@ -19,8 +20,15 @@ _NOT_ASKED = "no target of this device was asked"
 
 
 def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ()) -> Json:
-    """What was decided, in numbers: `summary`, `devices`, `segments`, `transfers` and `ops`."""
+    """What was decided, in numbers: `summary`, `devices`, `segments`, `transfers` and `ops`.
+
+    Each place that an op could be on as well has `alone` and `with_segment`: how much more of the objective the move
+    costs, and what it `breaks`.
+    """
     schedule = solution.schedule
+    moves = moves_of(problem, solution.placement)
+    if moves.left_out:
+        notes = [*notes, f"moves of single ops are known for the longest ops; {moves.left_out} were not tried"]
     rules = problem.rules
     names = [device.name for device in problem.devices]
     return {
@@ -78,7 +86,7 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
             }
             for transfer in schedule.transfers
         ],
-        "ops": [_op(problem, solution, index) for index in range(len(problem.nodes))],
+        "ops": [_op(problem, solution, moves, index) for index in range(len(problem.nodes))],
     }
 
 
@@ -88,7 +96,7 @@ def _share(problem: Problem, solution: Solution, device: int) -> float:
     return flops / problem.total_flops if problem.total_flops else 0.0
 
 
-def _op(problem: Problem, solution: Solution, index: int) -> Json:
+def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
     node, place = problem.nodes[index], solution.placement.place[index]
     own = node.options[place]
     others: list[Json] = []
@@ -101,6 +109,8 @@ def _op(problem: Problem, solution: Solution, index: int) -> Json:
             entry["refused"] = node.refusals.get(other, _NOT_ASKED)
         else:
             entry |= {"seconds": option.seconds, "joules": option.joules}
+            entry["alone"] = _move(moves.alone.get((index, other)))
+            entry["with_segment"] = _move(moves.whole.get((solution.placement.segment[index], other)))
             if other not in problem.allowed[index]:
                 entry["pinned_away"] = True
         others.append(entry)
@@ -118,6 +128,10 @@ def _op(problem: Problem, solution: Solution, index: int) -> Json:
     }
 
 
+def _move(move: Move | None) -> Json | None:
+    return None if move is None else {"delta": move.delta, "breaks": list(move.breaks)}
+
+
 def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = True) -> None:
     """The explanation as tables. `ops` adds the table of all ops."""
     summary = data["summary"]
@@ -131,7 +145,8 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
     if data["transfers"]:
         console.print(_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
     if ops:
-        console.print(_table("ops", ("op", "type", "device", "time", "elsewhere"), _op_rows(data)))
+        columns = ("op", "type", "device", "time", "energy", "elsewhere: time there, and what moving there costs")
+        console.print(_table("ops", columns, _op_rows(data)))
 
 
 def summary_line(data: Mapping[str, Any]) -> str:
@@ -214,13 +229,29 @@ def _transfer_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
 
 
 def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    unit = data["summary"]["unit"]
     for op in data["ops"]:
-        elsewhere = "\n".join(f"{other['device']} ({other['format']}): {_elsewhere(other)}" for other in op["others"])
+        elsewhere = "\n".join(
+            f"{other['device']} ({other['format']}): {_elsewhere(other, unit)}" for other in op["others"]
+        )
         pinned = " (pinned)" if op["pinned"] else ""
-        yield op["name"], op["type"], f"{op['device']} ({op['format']}){pinned}", seconds_text(op["seconds"]), elsewhere
+        energy = "" if op["joules"] is None else f"{op['joules']:.3g} J"
+        device = f"{op['device']} ({op['format']}){pinned}"
+        yield op["name"], op["type"], device, seconds_text(op["seconds"]), energy, elsewhere
 
 
-def _elsewhere(other: Mapping[str, Any]) -> str:
+def _elsewhere(other: Mapping[str, Any], unit: str) -> str:
     if "refused" in other:
         return f"not there: {other['refused']}"
-    return seconds_text(other["seconds"])
+    moves = [
+        f"{what} {_delta_text(other[key]['delta'], unit)}" + "".join(f" ({text})" for text in other[key]["breaks"])
+        for key, what in (("alone", "alone"), ("with_segment", "with its segment"))
+        if other[key] is not None
+    ]
+    return "; ".join([seconds_text(other["seconds"]), *moves])
+
+
+def _delta_text(delta: float, unit: str) -> str:
+    """A difference for people: `+1.5 ms`."""
+    sign = "-" if delta < 0 else "+"
+    return sign + (seconds_text(abs(delta)) if unit == "s" else f"{abs(delta):.3g} {unit}")

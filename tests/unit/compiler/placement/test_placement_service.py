@@ -410,4 +410,9 @@ def test_the_explanation_prints(ctx: GimletContext, module: ModuleOp):
     text = console.export_text()
     assert "gpu0 (fp32): not there: Exp is not in the table" in text
     assert "latency" in text
+    (op,) = [op for op in result.explain()["ops"] if op["name"] == "c"]
+    (other,) = op["others"]
+    assert other["with_segment"]["delta"] > other["alone"]["delta"] > 0
+    assert "; alone +" in text
+    assert "with its segment +" in text
     assert json.loads(json.dumps(result.explain()))["summary"]["value"] == result.objective

@@ -1,0 +1,78 @@
+"""What another decision would have cost: moves of ops alone and with their segment."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement.moves import moves_of
+from gimlet.compiler.placement.problem import (
+    OBJECTIVES,
+    DeviceSpec,
+    Node,
+    Objective,
+    Option,
+    Place,
+    Placement,
+    Problem,
+    Route,
+    Value,
+    Weight,
+)
+from gimlet.compiler.placement.solve import solve
+
+Make = Callable[..., Problem]
+
+CHAIN = Problem(
+    (DeviceSpec("cpu"), DeviceSpec("gpu0", segment_overhead_s=5.0)),
+    (Place(0), Place(1)),
+    tuple(Node(f"n{i}", "Op", {0: Option(10.0), 1: Option(1.0)}) for i in range(3)),
+    tuple(Value(f"v{i}", 4, i - 1 if i else None, (i,) if i < 3 else (), i == 3) for i in range(4)),
+    {(0, 1): Route(1.0, 0.5), (1, 0): Route(1.0, 0.5)},
+)
+ON_GPU = Placement((1, 1, 1), (0, 0, 0))
+
+
+def test_a_move_alone_splits_its_segment():
+    """14 s on gpu0. The middle op on cpu: 9 s more there, one more launch, and two more transfers of 3 s."""
+    moves = moves_of(CHAIN, ON_GPU)
+    assert moves.alone[1, 0].delta == pytest.approx(9 + 5 + 3 + 3)
+    assert moves.alone[0, 0].delta == pytest.approx(9)
+    assert moves.alone[1, 0].breaks == ()
+
+
+def test_a_move_with_its_segment():
+    moves = moves_of(CHAIN, ON_GPU)
+    assert moves.whole[0, 0].delta == pytest.approx(30 - 14)
+
+
+def test_a_move_joins_the_segment_that_is_there():
+    """The last op is on cpu already: the middle one joins it and needs no launch of its own."""
+    moves = moves_of(CHAIN, Placement((1, 1, 0), (0, 0, 1)))
+    assert moves.alone[1, 0].delta == pytest.approx(9)
+
+
+def test_what_a_move_breaks_is_said():
+    small = replace(CHAIN, devices=(replace(CHAIN.devices[0], memory_bytes=10), CHAIN.devices[1]))
+    moves = moves_of(replace(small, weights=(Weight("w", (1,), {0: 20, 1: 20}),)), ON_GPU)
+    assert moves.alone[1, 0].breaks == ("cpu needs 20 bytes and has 10",)
+    assert moves.whole[0, 0].breaks == ("cpu needs 20 bytes and has 10",)
+    assert moves.alone[0, 0].breaks == ()
+
+
+def test_a_segment_does_not_move_to_what_refuses_one_of_it():
+    nodes = (CHAIN.nodes[0], replace(CHAIN.nodes[1], options={1: Option(1.0)}), CHAIN.nodes[2])
+    moves = moves_of(replace(CHAIN, nodes=nodes), ON_GPU)
+    assert not moves.whole
+    assert (1, 0) not in moves.alone
+
+
+@given(seed=st.integers(0, 10**6), objective=st.sampled_from(OBJECTIVES))
+def test_no_move_is_better_than_the_optimum(random_problem: Make, seed: int, objective: Objective):
+    problem = random_problem(seed, nodes=5, devices=3, objective=objective)
+    found = solve(problem)
+    moves = moves_of(problem, found.placement)
+    for move in (*moves.alone.values(), *moves.whole.values()):
+        assert move.breaks or move.delta >= found.bound - found.objective - 1e-9
