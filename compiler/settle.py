@@ -47,11 +47,17 @@ def settle(module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, 
     choices = [_choice("as placed", module, device, place(refusals))]
     problem = choices[0].result.problem
     for name in _targets(problem, device):
+        others = _without_others(problem, module, device, name)
+        if not others:
+            continue
         try:
-            result = place({**refusals, **_without_others(problem, module, device, name)})
+            result = place({**refusals, **others})
         except (InfeasibleError, InputError):
             continue
-        choices.append(_choice(f"{name} alone", module, device, result))
+        choice = _choice(f"{name} where it can", module, device, result)
+        if {part.target.name for part in choice.candidate.parts} == {name}:
+            choice = replace(choice, candidate=replace(choice.candidate, name=f"{name} alone"))
+        choices.append(choice)
     outcome = Trial(timer).choose([choice.candidate for choice in choices])
     winner = choices[outcome.winner]
     for op, attributes in winner.written:

@@ -99,6 +99,20 @@ def test_each_target_alone_is_a_candidate_beside_the_free_placement(module, ctx,
     assert not Chosen.tried[2].is_mixed
 
 
+def test_without_the_package_only_the_first_target_is_a_candidate(module, ctx, monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("gimlet.targets.openvino.target.installed_version", lambda: None)
+    settled(module, ctx, monkeypatch, tmp_path, Outcome(0, ({"threads": 0},), (1e-3, 1e-3), 7))
+    assert [found.name for found in Chosen.tried] == ["as placed", "onnxruntime alone"]
+
+
+def test_a_target_that_takes_a_part_is_tried_where_it_can_be(ctx, monkeypatch, tmp_path: Path):
+    module = parse(ctx, MODEL.replace("onnx.Relu(%a)", "onnx.Mish(%a)"))
+    monkeypatch.setattr("gimlet.targets.openvino.probes.static_refusal", lambda op: "no" if "Mish" in op.name else None)
+    settled(module, ctx, monkeypatch, tmp_path, Outcome(0, ({"threads": 0},), (1e-3,) * 3, 7))
+    assert [found.name for found in Chosen.tried] == ["as placed", "onnxruntime alone", "openvino where it can"]
+    assert Chosen.tried[2].is_mixed
+
+
 def test_the_winner_is_on_the_ops_with_its_settings(module, ctx, monkeypatch, tmp_path: Path):
     found = settled(module, ctx, monkeypatch, tmp_path, Outcome(2, ({"threads": 1},), (3e-3, None, 1e-3), 7))
     ops = ops_of(module)
