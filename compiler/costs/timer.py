@@ -191,7 +191,7 @@ class SegmentTimer:
                     yield artifact
                     return
                 launches = [
-                    stack.enter_context(_bound(executor, chosen, segment, device, Path(name), inputs))
+                    stack.enter_context(self._bound(executor, chosen, segment, device, Path(name), inputs))
                     for chosen in (replace(artifact, options={**artifact.options, **options}) for options in settings)
                 ]
             except GimletError as error:
@@ -213,8 +213,39 @@ class SegmentTimer:
         folder: Path,
         inputs: Mapping[str, Array],
     ) -> Timing:
-        with _bound(executor, artifact, segment, device, folder, inputs) as launch:
+        with self._bound(executor, artifact, segment, device, folder, inputs) as launch:
             return quickest(launch, self.effort, self.clock)
+
+    @contextmanager
+    def _bound(
+        self,
+        executor: type[Executor],
+        artifact: Artifact,
+        segment: DetachedSegment,
+        device: Device,
+        folder: Path,
+        inputs: Mapping[str, Array],
+    ) -> Generator[Launch]:
+        """One run of a segment's artifact over `inputs`, as a function. Outputs are bound where their size is known."""
+        loaded = load_segment(executor, artifact, segment, device, folder)
+        try:
+            buffers = {name: uploaded(loaded, array) for name, array in inputs.items()}
+            outputs = {
+                spec.name: self._output(loaded, spec, value)
+                for spec, value in zip(segment_specs(segment.op)[1], segment.outputs, strict=True)
+            }
+            bindings = loaded.bind(buffers, outputs)
+            launch = loaded.launcher(bindings)
+            try:
+                yield lambda: launch(()).wait()
+            finally:
+                bindings.close()
+        finally:
+            loaded.close()
+
+    def _output(self, executor: Executor, spec: TensorSpec, value: SSAValue) -> Buffer | None:
+        shape = None if self._is_assumed(value) else spec.resolve(self.sizes)
+        return None if shape is None or spec.numpy_type.hasobject else executor.alloc(spec.numpy_type, shape)
 
     def _inputs(self, segment: DetachedSegment) -> dict[str, Array] | Reason:
         specs, _ = segment_specs(segment.op)
@@ -334,29 +365,6 @@ def uploaded(executor: Executor, array: Array) -> Buffer:
     else:
         buffer.upload(host, ()).wait()
     return buffer
-
-
-@contextmanager
-def _bound(
-    executor: type[Executor],
-    artifact: Artifact,
-    segment: DetachedSegment,
-    device: Device,
-    folder: Path,
-    inputs: Mapping[str, Array],
-) -> Generator[Launch]:
-    """One run of a segment's artifact over `inputs`, as a function."""
-    loaded = load_segment(executor, artifact, segment, device, folder)
-    try:
-        buffers = {name: uploaded(loaded, array) for name, array in inputs.items()}
-        bindings = loaded.bind(buffers, {name.data: None for name in segment.op.res_names})
-        launch = loaded.launcher(bindings)
-        try:
-            yield lambda: launch(()).wait()
-        finally:
-            bindings.close()
-    finally:
-        loaded.close()
 
 
 def quickest(launch: Launch, effort: Effort, clock: Callable[[], float] = time.perf_counter) -> Timing:

@@ -53,7 +53,7 @@ def _outputs(session: InferenceSession, model: onnx.ModelProto, inputs: Mapping[
     names = [info.name for info in model.graph.output]
     try:
         found = session.run(names, dict(inputs))
-    except _REFUSALS:
+    except (*_REFUSALS, RuntimeError):
         return None
     arrays = [array for array in found if isinstance(array, np.ndarray)]
     return dict(zip(names, arrays, strict=True)) if len(arrays) == len(names) else None

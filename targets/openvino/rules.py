@@ -21,6 +21,7 @@ _COMPUTED_IN: dict[str, str] = {
     "uint32": "int32",
     "uint64": "int32",
 }
+_TAKEN = frozenset({"float", "bool", "int8", "uint8", "int32", "int64"})
 _DIFFERENT: dict[str, str] = {
     "NonMaxSuppression": "keeps or drops boxes that overlap by exactly the threshold otherwise than ONNX says",
     "BitShift": "shifts negative numbers, and by more than the width, otherwise than ONNX says",
@@ -63,6 +64,8 @@ def _refusal(op: OnnxOp) -> str | None:
             return f"{name or 'a value that is no tensor'} has no form in OpenVINO"
         if element in _COMPUTED_IN:
             return f"OpenVINO computes {element} in {_COMPUTED_IN[element]}"
+        if element not in _TAKEN:
+            return f"{element} cannot be passed to OpenVINO"
         if element in _WRAPS and op.op_type in _GROWS:
             return f"OpenVINO's {op.op_type} does not wrap around at 8 bits"
     if op.op_type in _GROWS and any(_is_int64(value) for value in op.results) and not _is_of_shapes(op):

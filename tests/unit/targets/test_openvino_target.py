@@ -65,6 +65,7 @@ def test_what_runs(answers):
     [
         ("(float16[4] x) => (float16[4] y) { y = Relu (x) }", "Relu", "computes float16 in float32"),
         ("(double[4] x) => (double[4] y) { y = Relu (x) }", "Relu", "computes double in float32"),
+        ("(float[4] x) => (float8e4m3fn[4] y) { y = Cast <to = 17> (x) }", "Cast", "cannot be passed"),
         ("(uint8[4] x) => (uint8[4] y) { y = Add (x, x) }", "Add", "does not wrap around at 8 bits"),
         ("(int64[4] x) => (int64[4] y) { y = Mul (x, x) }", "Mul", "may need more"),
         (
