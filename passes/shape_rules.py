@@ -38,6 +38,24 @@ def _after(infer: Rule | None, rule: Rule) -> Rule:
     return both
 
 
+def _same_padding(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """A window that is padded to fit gives ceil(size / stride) outputs for every size, not for numbers alone."""
+    del ctx
+    padding, data, output = node.attributes.get("auto_pad"), node.inputs[0], node.outputs[0]
+    if padding is None or padding.as_string() not in ("SAME_UPPER", "SAME_LOWER"):
+        return
+    if data is None or data.shape is None or output.shape is None:
+        return
+    dims = list(output.shape)
+    given = node.attributes.get("strides")
+    strides = given.as_ints() if given is not None else [1] * (len(dims) - 2)
+    for axis, stride in enumerate(strides, start=2):
+        dim = data.shape[axis]
+        if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+            dims[axis] = dim if stride == 1 else ir.SymbolicDim(f"floor(({dim.value} + {stride - 1})/{stride})")
+    output.shape = ir.Shape(dims)
+
+
 def _elements(ctx: ShapeInferenceContext, node: ir.Node, index: int) -> Elements | None:
     value = node.inputs[index] if index < len(node.inputs) else None
     return ctx.get_symbolic_value(value) if value is not None else None
@@ -167,6 +185,7 @@ def _broadcast(
 
 
 _RULES: dict[str, Rule] = {
+    **dict.fromkeys(("AveragePool", "Conv", "LpPool", "MaxPool"), _same_padding),
     "CastLike": _cast_like,
     "ConstantOfShape": _constant_of_shape,
     "Equal": _equal,

@@ -20,6 +20,7 @@ from gimlet.dialects.onnx.exporter import export_module
 from gimlet.passes.canonicalize_onnx import CanonicalizeOnnxPass
 from gimlet.passes.fold_constants import FoldConstantsPass
 from gimlet.passes.infer_shapes import InferShapesPass
+from gimlet.runtime.expr import Expr
 
 OCR = {
     "ch_PP-OCRv4_det_infer": ("1", "32*floordiv(x_d2 + 31, 32)", "32*floordiv(x_d3 + 31, 32)"),
@@ -152,6 +153,19 @@ def test_single_rules(nodes: list[onnx.NodeProto], expected: list[str]):
     if nodes[-1].op_type == "NonZero":
         model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     assert shapes(infer(model))["y"] == expected
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize(("stride", "expected"), [(1, "m"), (2, "floordiv(m + 1, 2)"), (3, "floordiv(m + 2, 3)")])
+@pytest.mark.parametrize("padding", ["SAME_UPPER", "SAME_LOWER"])
+def test_windows_that_are_padded_to_fit(kind: str, stride: int, expected: str, padding: str):
+    attributes = {"kernel_shape": [2, 3], "strides": [1, stride], "auto_pad": padding}
+    node = helper.make_node(kind, ["x"], ["y"], **attributes)
+    model = model_of([node], {"x": [1, 1, "n", "m"]}, {"y": None})
+    assert shapes(infer(model))["y"] == ["1", "1", "n", expected]
+    for size in range(4, 8):
+        (found,) = run(model, {"x": np.zeros((1, 1, 4, size), np.float32)}).values()
+        assert found.shape[3] == Expr.parse(expected).evaluate({"m": size})
 
 
 def test_an_if_is_only_as_known_as_both_branches():
