@@ -5,8 +5,8 @@ product with the shipped kind, and prints the median error for each GPU and form
 bounds them. `--fit` searches again for the figures that `[fraction]` and `overhead.kernel_s` of the kinds are rounded
 from: least median error on a random half of the products, and the error that they leave on the other half.
 
-A product of the fp8 and fp4 tables includes the kernel that quantises its input, 5 to 14 µs that the bf16 ones lack.
-The kinds have one `kernel_s`, so short products in these formats are predicted too fast.
+This is the roofline alone, one figure a kind for all ops: products in fp8 and fp4 include the kernel that quantises
+their input, and short ones are predicted too fast. `gpu_kernels.py` judges the kinds that have figures for it.
 """
 
 from __future__ import annotations

@@ -256,6 +256,19 @@ class Target(ABC):
         bandwidth = kind.level_for(2 * size_bytes).bandwidth * kind.memory_fraction
         return kind.kernel_overhead_s + 2 * size_bytes / bandwidth
 
+    def has_tables(self, device: Device) -> bool:
+        """Whether there are published measurements of `device`."""
+        del device
+        return False
+
+    def table_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost | None:
+        """What published measurements say that `op` costs on a device that has some; None where they do not have it.
+
+        MissingError where the package that carries them is not installed.
+        """
+        del op, device, fmt, sizes
+        return None
+
     def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What the ops cost as one segment: by default their sum less what fusion saves, and one segment launch."""
         costs = [self.op_cost(op, device, fmt, sizes) for op in ops]

@@ -91,7 +91,7 @@ class Request:
     "--cost-provider",
     multiple=True,
     metavar="DEVICE=PROVIDER",
-    help="Where a device's costs are from: analytic (default), or measured on this machine.",
+    help="Where a device's costs are from: analytic (default), measured on this machine, or a table.",
 )
 @click.option("--to", type=click.Choice(PHASES[:-1]), help="Stop after a phase and print the IR.")
 @click.option("--explain", is_flag=True, help="Say for each op where it runs, and what it would cost elsewhere.")

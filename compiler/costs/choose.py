@@ -8,7 +8,8 @@ from pathlib import Path
 from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.costs.measured import MeasuredCosts
-from gimlet.compiler.costs.provider import MEASURED, AnalyticCosts, CostProvider
+from gimlet.compiler.costs.provider import ANALYTIC, MEASURED, TABLE, AnalyticCosts, CostProvider
+from gimlet.compiler.costs.table import TableCosts
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.placement.graph import ModuleGraph
 from gimlet.dialects.context import GimletContext
@@ -31,4 +32,5 @@ def make_providers(
     """
     timer = SegmentTimer(module, ctx, bounds, graph.sizes, cache)
     measured = MeasuredCosts(timer, in_pieces=in_pieces)
-    return {device: measured if name == MEASURED else AnalyticCosts() for device, name in chosen.items()}
+    known: dict[str, CostProvider] = {MEASURED: measured, TABLE: TableCosts(), ANALYTIC: AnalyticCosts()}
+    return {device: known[name] for device, name in chosen.items()}

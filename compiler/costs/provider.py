@@ -18,7 +18,8 @@ from gimlet.targets.api import Cost, Device, Target
 
 ANALYTIC: Final = "analytic"
 MEASURED: Final = "measured"
-PROVIDERS: Final = (ANALYTIC, MEASURED)
+TABLE: Final = "table"
+PROVIDERS: Final = (ANALYTIC, MEASURED, TABLE)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,18 +24,20 @@ from gimlet.runtime.errors import InputError
 from gimlet.targets.answers import default_cache
 from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, SegmentModel, identity_of, segment_model, write_model
-from gimlet.targets.roofline import roofline
+from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.shape_operands import compute_shapes_inside, shapes_from_outside
 from gimlet.targets.tensorrt import builder_rtx, builder_trt
 from gimlet.targets.tensorrt.builder_trt import ENGINE_FILE, SETTINGS_FILE, BuildSettings
 from gimlet.targets.tensorrt.cache import EngineCache, engine_key
 from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
+from gimlet.targets.tensorrt.llm_kernels import kernel_of, model_seconds
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
 from gimlet.targets.tensorrt.precision import HALVES, formats_of, insert_casts
 from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.profiles import Profile, profile_json, profile_of
 from gimlet.targets.tensorrt.rules import FORMATS, POINTWISE, PRODUCTS
+from gimlet.targets.tensorrt.tables import table_seconds
 
 TYPED_MODEL_FILE = "typed.onnx"
 """The model that an engine is built from, where that is not the portable one."""
@@ -77,7 +79,18 @@ class TensorRTTarget(Target):
         return consumer.op_type in POINTWISE and producer.op_type in POINTWISE | PRODUCTS
 
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        return roofline(work_of(op), device, fmt, sizes)
+        """By the roofline; products, attention and experts by figures of their own where the device's file has them."""
+        flat = roofline(work_of(op), device, fmt, sizes)
+        kernel = kernel_of(op, sizes, fmt) if isinstance(op, OnnxOp) else None
+        return _taking(flat, None if kernel is None else model_seconds(kernel, device.kind), device)
+
+    def has_tables(self, device: Device) -> bool:
+        return "tables" in device.kind.options
+
+    def table_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost | None:
+        kernel = kernel_of(op, sizes, fmt) if isinstance(op, OnnxOp) else None
+        seconds = None if kernel is None else table_seconds(kernel, str(device.kind.options["tables"]))
+        return None if seconds is None else _taking(roofline(work_of(op), device, fmt, sizes), seconds, device)
 
     def prepare(self, segment: SegmentContext) -> None:
         """Computes shapes inside the segment, and makes the casts of a 16-bit one explicit."""
@@ -299,6 +312,11 @@ def _reason(segment: SegmentContext, errors: Sequence[str]) -> Reason:
     named = [(len(name), name, op) for op in segment.op.body.walk() for name in _names_of(op) if _names(text, name)]
     op = max(named, default=None, key=lambda item: item[0])
     return Reason(label_of(op[2]) if op else segment.op.sym_name.data, text)
+
+
+def _taking(cost: Cost, seconds: float | None, device: Device) -> Cost:
+    """A cost with another time, and the energy of a device that is busy for it."""
+    return cost if seconds is None else replace(cost, seconds=seconds, joules=energy_joules(device.kind, seconds, 0.0))
 
 
 def _names_of(op: Operation) -> Iterator[str]:
