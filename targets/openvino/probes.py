@@ -60,23 +60,27 @@ class Probes:
 
     def refusals(self, ops: Sequence[OnnxOp]) -> list[str | None]:
         """For each op why OpenVINO does not run it, or None."""
-        signatures = [None if is_constant(op) else signature_of(op) for op in ops]
+        # A rule may look at what an op's operands are made of, which its signature does not say.
+        ruled = [None if is_constant(op) else static_refusal(op) for op in ops]
+        signatures = [
+            None if is_constant(op) or refusal is not None else signature_of(op)
+            for op, refusal in zip(ops, ruled, strict=True)
+        ]
         unknown: dict[Hashable, OnnxOp] = {}
         for op, signature in zip(ops, signatures, strict=True):
             if signature is not None and signature not in self._known:
                 unknown.setdefault(signature, op)
         self._learn(unknown)
-        return [None if signature is None else self._known[signature] for signature in signatures]
+        return [
+            refusal if signature is None else self._known[signature]
+            for refusal, signature in zip(ruled, signatures, strict=True)
+        ]
 
     def _learn(self, unknown: Mapping[Hashable, OnnxOp]) -> None:
         stored = AnswerFile(self.folder / f"openvino-{installed_version()}-{_METHOD}.json")
         keys: dict[Hashable, str] = {}
         asked: dict[str, OnnxOp] = {}
         for signature, op in unknown.items():
-            refusal = static_refusal(op)
-            if refusal is not None:
-                self._known[signature] = refusal
-                continue
             key = keys[signature] = hashlib.sha256(signature_text(op).encode()).hexdigest()
             if stored.get(key) is None:
                 asked.setdefault(key, op)

@@ -128,6 +128,19 @@ def test_integers_of_shapes_may_be_computed_with(answers):
     assert found["Mul"] is None
 
 
+def test_equal_ops_are_told_apart_by_where_their_integers_come_from(import_onnx, make_device):
+    module, _ = import_onnx(
+        parse("""net (float[n] x, int64[1] i) => (int64[1] y, int64[1] z) {
+          s = Shape (x)
+          y = Mul (s, s)
+          z = Mul (i, i)
+        }""")
+    )
+    ops = [op for op in module.body.block.first_op.body.block.ops if op.name == "onnx.Mul"]
+    found = OpenVinoTarget().refuses_all(ops, make_device("openvino"), "fp32")
+    assert [reason is None for reason in found] == [True, False]
+
+
 def test_answers_are_kept_on_disk(answers, monkeypatch: pytest.MonkeyPatch):
     model = parse("net (float[4] x) => (float[4] y) { y = Relu (x) }")
     assert answers(model) == {"Relu": None}
