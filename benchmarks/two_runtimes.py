@@ -1,7 +1,7 @@
 """A bundle that chose between ONNX Runtime and OpenVINO, against each of them: `python benchmarks/two_runtimes.py`.
 
 Every model is compiled with measured costs, batch 1, all dimensions fixed, and then runs in turns with a plain session
-of ONNX Runtime and a plain compiled model of OpenVINO, each with all cores and with one: A B C D E, A B C D E, … in one
+of ONNX Runtime and a plain compiled model of OpenVINO, each with all cores and with one: A B C D E, E D C B A, … in one
 process; of each peer the better counts. Else they have their defaults for latency (OpenVINO: PERFORMANCE_HINT=LATENCY,
 float32) and read the same arrays. They are given the whole model as the compiler normalised it: folded, with the same
 dimensions fixed.
@@ -107,7 +107,8 @@ def in_turns(runs: list[Run], pairs: int, seconds: float) -> list[list[int]]:
     times: list[list[int]] = [[] for _ in runs]
     end = perf_counter() + seconds
     while len(times[0]) < pairs and (len(times[0]) < 10 or perf_counter() < end):
-        for own, run in zip(times, runs, strict=True):
+        order = list(zip(times, runs, strict=True))
+        for own, run in order if len(times[0]) % 2 else reversed(order):
             begin = perf_counter_ns()
             run()
             own.append(perf_counter_ns() - begin)

@@ -34,12 +34,7 @@ from gimlet.targets import registry
 from gimlet.targets.api import Device, Target
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "support-matrix.md"
-COLUMNS = (
-    ("onnxruntime", "host"),
-    ("openvino", "host"),
-    ("tensorrt", "nvidia/rtx-pro-6000"),
-    ("sram", "d-matrix/corsair"),
-)
+COLUMNS = (("onnxruntime", "host"), ("tensorrt", "nvidia/rtx-pro-6000"), ("sram", "d-matrix/corsair"))
 TYPES = {
     "float": "f32",
     "float16": "f16",
@@ -76,12 +71,11 @@ parentheses are types that it takes in some of the tests only; `–` is none of 
 not refuse the op: a build may still fail, and then goes back to placement.
 
 - **onnxruntime** on `host`: the CPU provider. bf16 is computed in float32, rounded after every op.
-- **openvino** on `host`: OpenVINO {openvino}, each op tried against ONNX Runtime.
 - **tensorrt** on `nvidia/rtx-pro-6000`: TensorRT for RTX {tensorrt}, compute capability 12.0.
 - **sram** on `d-matrix/corsair`.
 
-| operator | onnxruntime | openvino | tensorrt | sram |
-|---|---|---|---|---|
+| operator | onnxruntime | tensorrt | sram |
+|---|---|---|---|
 """
 
 
@@ -222,12 +216,9 @@ def matrix() -> tuple[int, dict[str, dict[str, Answers]]]:
 
 def page(tests: int, found: Mapping[str, Mapping[str, Answers]]) -> str:
     """The text of the page."""
-    from gimlet.targets.openvino.library import installed_version
     from gimlet.targets.tensorrt.builder_rtx import require
 
-    head = _HEAD.format(
-        opset=schema_table().opsets[""], cases=f"{tests:,}", tensorrt=require(), openvino=installed_version()
-    )
+    head = _HEAD.format(opset=schema_table().opsets[""], cases=f"{tests:,}", tensorrt=require())
     rows = [
         f"| {name} | " + " | ".join(answers[target].cell() for target, _ in COLUMNS) + " |"
         for name, answers in sorted(found.items())
