@@ -12,13 +12,15 @@ number are one segment, and the numbers are an order in which the segments can r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, SymbolRefAttr, i64
+from xdsl.ir import Operation
+from xdsl.traits import IsTerminator
 
 from gimlet.compiler.bounds import read_bounds
 from gimlet.compiler.costs.choose import make_providers
@@ -47,6 +49,7 @@ from gimlet.compiler.placement.segments import judge
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, TARGET
+from gimlet.passes.entry import is_constant
 from gimlet.runtime.errors import InfeasibleError, UsageError
 from gimlet.runtime.manifest import PlacementSummary
 from gimlet.targets import registry
@@ -257,7 +260,7 @@ class PlacementService:
         }
 
     def _notes(self, graph: ModuleGraph, problem: Problem) -> Sequence[str]:
-        notes: list[str] = list(problem.notes)
+        notes: list[str] = [*problem.notes, *_control_flow(graph)]
         if graph.assumed:
             notes.append(f"dimensions without bounds are taken as {ASSUMED_SIZE}: {', '.join(graph.assumed)}")
         if problem.rules.objective == "energy":
@@ -322,3 +325,16 @@ def _write(graph: ModuleGraph, problem: Problem, placement: Placement) -> None:
             if (found.device, found.format) in several:
                 op.attributes[TARGET] = StringAttr(found.target)
             op.attributes[SEGMENT_HINT] = IntegerAttr(segment, i64)
+
+
+def _control_flow(graph: ModuleGraph) -> Iterator[str]:
+    """Says of ops with subgraphs that nothing inside of them is placed by itself, and how much that is."""
+    units = {unit.name: count for unit in graph.units if (count := sum(_inner_ops(op) for op in unit.ops))}
+    if units:
+        named = ", ".join(f"{name} ({count} ops inside)" for name, count in units.items())
+        yield f"control flow is one unit, with all that is in its bodies: {named}"
+
+
+def _inner_ops(op: Operation) -> int:
+    nested = (inner for region in op.regions for inner in region.walk())
+    return sum(not is_constant(inner) and not inner.has_trait(IsTerminator) for inner in nested)

@@ -386,12 +386,17 @@ class _Exporter:
         nodes = self._nodes(block.ops)
         terminator = block.last_op
         operands = terminator.operands if terminator is not None else ()
-        outputs = self._outputs([("", value) for value in operands], nodes, {id(node) for node in nodes})
+        # ONNX Runtime allocates what a Scan gives by the shapes that its body declares.
+        is_scan = isinstance(parent := region.parent_op(), OnnxOp) and parent.op_type == "Scan"
+        ids = {id(node) for node in nodes}
+        outputs = self._outputs([("", value) for value in operands], nodes, ids, shapes=is_scan)
         initializers = self.initializers if scoped else ()
         self.initializers, self.by_key = outer
         return ir.Graph(inputs, outputs, nodes=nodes, initializers=initializers, name=name)
 
-    def _outputs(self, outputs: NamedValues, nodes: list[ir.Node], own: set[int]) -> list[ir.Value]:
+    def _outputs(
+        self, outputs: NamedValues, nodes: list[ir.Node], own: set[int], *, shapes: bool = False
+    ) -> list[ir.Value]:
         """The outputs of a graph. What is not made by one of its own nodes, or is an output already, is copied."""
         results: list[ir.Value] = []
         used: set[ir.Value] = set()
@@ -403,7 +408,7 @@ class _Exporter:
                 self._rename(exported, name)
             exported.type, shape = type_to_ir(value.type)
             # A subgraph's outputs have no names of their own, and are inner values too.
-            exported.shape = shape if name or self.types else None
+            exported.shape = shape if name or self.types or shapes else None
             used.add(exported)
             results.append(exported)
         return results
