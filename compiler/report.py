@@ -20,6 +20,7 @@ from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.placement.explain import bytes_text, seconds_text
 from gimlet.compiler.report_figures import graph, timeline
+from gimlet.compiler.report_modules import outline
 from gimlet.compiler.report_roofline import op_bytes, rate_text, roofline
 from gimlet.runtime.errors import InputError, UsageError
 
@@ -91,6 +92,7 @@ def render(compilation: Compilation) -> str:
             if any(entry["name"] == device.name and entry["ops"] for entry in data["devices"])
         ],
         tables=_tables(data, sizes_bytes),
+        outline=outline(result.problem, compilation.module),
         producers=producers(),
         colours=COLOURS,
         bytes_text=bytes_text,

@@ -18,7 +18,7 @@ from gimlet.compiler.placement.schedule import Launch, Schedule
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.targets.api import Link
 
-_BOX, _PILL, _GAP, _ROW, _HEIGHT, _LEFT = 138, 62, 74, 108, 64, 84
+_BOX, _PILL, _GAP, _ROW, _HEIGHT, _LEFT = 156, 62, 74, 108, 64, 84
 _LISTED: Final = 12
 
 
