@@ -2,7 +2,7 @@
 
 `batch=1` fixes a dimension: it becomes a constant of the IR. `width=32:320:2048` keeps it symbolic between a minimum
 and a maximum, with costs and engine profiles taken at the optimum in the middle. Where a model gives its dimensions
-no useful names, `x[3]` means dimension 3 of the input `x`.
+no useful names, `x[3]` means dimension 3 of the input `x`; one that is `2*n + 1` there binds `n`.
 """
 
 from __future__ import annotations
@@ -44,22 +44,45 @@ def parse_bindings(texts: Iterable[str]) -> dict[str, DimBound]:
 def resolve_axes(bindings: Mapping[str, DimBound], inputs: Mapping[str, Sequence[Expr | None]]) -> dict[str, DimBound]:
     """Bindings with `x[3]`, the dimension 3 of input x, replaced by the name of that dimension.
 
-    `inputs` has the shape of every input of the model. UsageError for an axis that is not there, or not dynamic.
+    `inputs` has the shape of every input of the model. Where that dimension is `2*n + 1`, what is bound is `n`.
+    UsageError for an axis that is not there, is not dynamic, or is of a form that does not tell a single dimension.
     """
-    return {_resolve(name, inputs): bound for name, bound in bindings.items()}
+    resolved: dict[str, DimBound] = {}
+    for name, bound in bindings.items():
+        symbol, own = _resolve(name, bound, inputs)
+        if resolved.setdefault(symbol, own) != own:
+            raise UsageError(f"{name} binds dimension {symbol!r} to other sizes than before", where="--bind")
+    return resolved
 
 
-def _resolve(name: str, inputs: Mapping[str, Sequence[Expr | None]]) -> str:
+def _resolve(name: str, bound: DimBound, inputs: Mapping[str, Sequence[Expr | None]]) -> tuple[str, DimBound]:
     match = _AXIS.fullmatch(name)
     if match is None or match.group(1) not in inputs:
-        return name
+        return name, bound
     shape = inputs[match.group(1)]
     axis = int(match.group(2))
     dim = shape[axis] if axis < len(shape) else None
-    if dim is None or len(dim.symbols) != 1 or dim != Expr.symbol(*dim.symbols):
+    if dim is None or len(dim.symbols) != 1:
         text = ", ".join("?" if d is None else str(d) for d in shape)
         raise UsageError(f"{name} is not a dynamic dimension: the input's shape is [{text}]", where="--bind")
-    return next(iter(dim.symbols))
+    (symbol,) = dim.symbols
+    sizes = (bound.minimum, bound.optimum, bound.maximum)
+    # A dimension that shrinks as the symbol grows has its minimum at the symbol's maximum.
+    return symbol, DimBound(*sorted(_solved(name, dim, symbol, size) for size in sizes))
+
+
+def _solved(name: str, dim: Expr, symbol: str, size: int) -> int:
+    """What `symbol` is where `dim`, a multiple of it plus a number, is `size`. UsageError if no size does that."""
+    terms = dict(dim.terms)
+    offset, factor = terms.pop((), 0), terms.pop(((symbol, 1),), 0)
+    if terms:
+        raise UsageError(
+            f"{name} is {dim}, which does not tell what {symbol} is", where="--bind", hint=f"bind {symbol}"
+        )
+    found, rest = divmod(size - offset, factor)
+    if rest or found < 1:
+        raise UsageError(f"{name} is {dim}: no size of {symbol} makes it {size}", where="--bind")
+    return found
 
 
 def read_bounds(module: ModuleOp) -> dict[str, DimBound]:

@@ -51,9 +51,43 @@ def test_an_axis_stands_for_its_dimension() -> None:
         "n": DimBound(1, 1, 1),
         "m": DimBound(2, 2, 2),
     }
-    for axis in (1, 2, 7):
+    for axis in (1, 7):
         with pytest.raises(UsageError, match="is not a dynamic dimension"):
             resolve_axes({f"x[{axis}]": DimBound(1, 1, 1)}, shapes)
+
+
+@pytest.mark.parametrize(
+    ("dim", "given", "expected"),
+    [
+        ("2*n", DimBound(4, 8, 16), DimBound(2, 4, 8)),
+        ("3*n + 1", DimBound(4, 4, 10), DimBound(1, 1, 3)),
+        ("10 - n", DimBound(2, 4, 9), DimBound(1, 6, 8)),
+    ],
+)
+def test_a_bound_of_a_derived_dimension_is_one_of_its_symbol(dim: str, given: DimBound, expected: DimBound) -> None:
+    assert resolve_axes({"x[0]": given}, {"x": [Expr.parse(dim)]}) == {"n": expected}
+
+
+@pytest.mark.parametrize(
+    ("dim", "reason"),
+    [
+        ("2*n", r"x\[0\] is 2\*n: no size of n makes it 3"),
+        ("n + 3", r"x\[0\] is n \+ 3: no size of n makes it 3"),
+        ("floordiv(n, 2)", "does not tell what n is"),
+        ("n*n", "does not tell what n is"),
+        ("m*n", "is not a dynamic dimension"),
+    ],
+)
+def test_a_bound_that_tells_no_single_size_is_refused(dim: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        resolve_axes({"x[0]": DimBound(3, 3, 3)}, {"x": [Expr.parse(dim)]})
+
+
+def test_two_bindings_of_one_dimension_agree() -> None:
+    shapes = {"x": [Expr.parse("2*n"), Expr.symbol("n")]}
+    assert resolve_axes({"x[0]": DimBound(4, 4, 4), "x[1]": DimBound(2, 2, 2)}, shapes) == {"n": DimBound(2, 2, 2)}
+    with pytest.raises(UsageError, match="binds dimension 'n' to other sizes than before"):
+        resolve_axes({"x[0]": DimBound(4, 4, 4), "x[1]": DimBound(3, 3, 3)}, shapes)
 
 
 def test_a_binding_comes_before_the_models_own_range() -> None:
