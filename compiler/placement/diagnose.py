@@ -1,25 +1,12 @@
-"""Why there is no placement: checks before solving that name a cause, and the search for the limits in conflict."""
+"""Why there is no placement: checks before solving that name a cause and what would help."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from gimlet.compiler.placement.cpsat import Limits, solve_slots
-from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Problem, Rules
+from gimlet.compiler.placement.conflict import smaller_format
+from gimlet.compiler.placement.problem import Problem, gigabytes
 from gimlet.runtime.errors import InfeasibleError, InputError
-
-if TYPE_CHECKING:
-    from gimlet.compiler.placement.coarsen import Coarse
-
-
-def gigabytes(size_bytes: float) -> str:
-    """A size for a message: `3.1 GB` (powers of ten)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.1f} {unit}"
-    return f"{size_bytes:.0f} bytes"
 
 
 def check_feasible(problem: Problem) -> None:
@@ -74,7 +61,7 @@ def _check_memory(problem: Problem) -> None:
         raise InfeasibleError(
             f"the model is larger than {'every device' if len(used) > 1 else 'the device'}"
             f"{' together' if len(used) > 1 else ''}: its weights need {gigabytes(need)}; {listed}",
-            hint="add devices, or use a smaller number format for the weights",
+            hint=f"{gigabytes(need - have)} more would do" + _or_format(problem, used[0], need, have),
         )
     _check_pinned_memory(problem, capacities)
 
@@ -98,8 +85,14 @@ def _check_pinned_memory(problem: Problem, capacities: dict[int, int | None]) ->
             raise InfeasibleError(
                 f"{what}: the weights need {gigabytes(need)} and {name} has {gigabytes(capacity)}",
                 where=f"device {name}",
-                hint=f"free {gigabytes(need - capacity)}: pin less there, add a device, or use a smaller weight format",
+                hint=f"{name} needs {gigabytes(need - capacity)} more{_or_format(problem, device, need, capacity)}"
+                "; or pin less there",
             )
+
+
+def _or_format(problem: Problem, device: int, need: float, have: float) -> str:
+    fmt = smaller_format(problem, device, need, have)
+    return f", or weights in {fmt}" if fmt else ""
 
 
 def _check_shares(problem: Problem) -> None:
@@ -120,36 +113,3 @@ def _check_shares(problem: Problem) -> None:
                 where=f"device {name}",
                 hint="ask for a smaller share, or see --explain for what it refuses",
             )
-
-
-def explain_infeasible(problem: Problem, coarse: Coarse) -> InfeasibleError:
-    """The kinds of limits without which there would be a placement, found by leaving out one kind at a time."""
-    rules = coarse.problem.rules
-    kinds: dict[str, Rules] = {
-        "the bounds on other figures": replace(rules, bounds={}),
-        "the least shares of devices": replace(rules, min_share={}),
-        "the cap on segments": replace(rules, max_segments=None),
-        "what must be together": replace(rules, together=()),
-    }
-    culprits = [kind for kind, without in kinds.items() if without != rules and _solvable(coarse.problem, without)]
-    unlimited = replace(
-        coarse.problem, devices=tuple(replace(device, memory_bytes=None) for device in coarse.problem.devices)
-    )
-    if _solvable(unlimited, rules):
-        listed = ", ".join(
-            f"{d.name} has {gigabytes(d.memory_bytes)}" for d in problem.devices if d.memory_bytes is not None
-        )
-        culprits.append(f"memory ({listed})")
-    if not culprits:
-        return InfeasibleError("no placement keeps all limits together", hint="loosen two of them at once")
-    return InfeasibleError(
-        f"no placement keeps all limits: it would be possible without {' or without '.join(culprits)}",
-        hint="loosen one of these",
-    )
-
-
-def _solvable(problem: Problem, rules: Rules) -> bool:
-    total = float(problem.seconds[problem.seconds < float("inf")].sum()) or 1.0
-    scales: dict[Objective, float] = {o: total if o in ("latency", "throughput") else 1.0 for o in OBJECTIVES}
-    limits = Limits(work=1.0, gap=1.0)
-    return solve_slots(problem.with_rules(rules), None, scales, 0.0, 3, limits).placement is not None

@@ -312,6 +312,14 @@ def check(problem: Problem) -> None:
                 raise InputError(f"no link leads from one to the other of {ends}", hint="add a link to the topology")
 
 
+def gigabytes(size_bytes: float) -> str:
+    """A size for a message: `3.1 GB` (powers of ten)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes:.0f} bytes"
+
+
 def devices_named(problem: Problem, devices: Sequence[int]) -> str:
     """Names of devices, for a message."""
     return ", ".join(problem.devices[device].name for device in devices)

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from gimlet.compiler.placement.balance import balanced
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import Coarse, coarsen, identity
+from gimlet.compiler.placement.conflict import conflict_of
 from gimlet.compiler.placement.cpsat import Answer, Limits, solve_slots
-from gimlet.compiler.placement.diagnose import check_feasible, explain_infeasible
+from gimlet.compiler.placement.diagnose import check_feasible
 from gimlet.compiler.placement.heuristics import (
     best_cuts,
     best_of,
@@ -37,7 +38,7 @@ from gimlet.compiler.placement.problem import (
     require_figures,
 )
 from gimlet.compiler.placement.repair import repair_shares
-from gimlet.compiler.placement.schedule import Schedule, simulate
+from gimlet.compiler.placement.schedule import Schedule, simulate, violations
 from gimlet.compiler.placement.segments import Found, carve, judge
 from gimlet.compiler.placement.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
@@ -119,7 +120,7 @@ class _Solve:
             best = balanced(problem, best, _KICKS, self.limits.seed)
         self._note("refined", best)
         if best.excess:
-            raise self._none_found(coarse, answer)
+            raise self._none_found(best)
         return self._solution(best, bound.value, len(coarse.groups), answer)
 
     def _coarsened(self, limit: int) -> Coarse:
@@ -195,11 +196,16 @@ class _Solve:
             return None
         return max(self.limits.seconds - (time.perf_counter() - self.began), 0.01)
 
-    def _none_found(self, coarse: Coarse, answer: Answer) -> InfeasibleError:
-        if answer.status == "infeasible" and len(coarse.groups) == len(self.problem.nodes):
-            return explain_infeasible(self.problem, coarse)
+    def _none_found(self, best: Found) -> InfeasibleError:
+        """The limits in conflict, where that is proven; else what the best placement so far breaks."""
+        found = conflict_of(self.problem)
+        if found is not None:
+            return found
+        broken = violations(self.problem, best.placement, best.schedule)
         return InfeasibleError(
-            "no placement that keeps all limits was found within the work limit",
+            "none found: no placement that keeps all limits was found within the "
+            f"{'work' if self.limits.seconds is None else 'time'} limit; the best so far breaks: "
+            + "; ".join(text for _, text in broken),
             hint="allow more time (--time-limit), or loosen a pin, a share or a bound",
         )
 

@@ -1,9 +1,11 @@
 """What is said where nothing can be placed: the cause, in exit codes 1 and 5."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from gimlet.compiler.placement.conflict import conflict_of
 from gimlet.compiler.placement.problem import (
     DeviceSpec,
     Node,
@@ -70,13 +72,15 @@ def test_a_weight_larger_than_the_only_device_it_may_be_on():
     weights = (Weight("w", (1,), {0: 10**6, 1: 2 * 10**9}),)
     text = error_of(replace(CHAIN, weights=weights).with_rules(Rules(pins={1: frozenset({1})})))
     assert "1 ops that can only be there (such as 'b'): the weights need 2.0 GB and gpu0 has 1.0 GB" in text
-    assert "free 1.0 GB" in text
+    assert "gpu0 needs 1.0 GB more, or weights in bf16; or pin less there" in text
 
 
 def test_weights_that_do_not_fit_any_way():
     """Three of 0.6 GB over two devices of 1 GB: enough in total, not in any arrangement."""
     weights = tuple(Weight(f"w{n}", (n,), {0: 600 * 10**6, 1: 600 * 10**6}) for n in range(3))
-    assert "without memory (cpu has 1.0 GB, gpu0 has 1.0 GB)" in error_of(replace(CHAIN, weights=weights))
+    text = error_of(replace(CHAIN, weights=weights))
+    assert "cannot be kept together: the memory of cpu (1.0 GB); the memory of gpu0 (1.0 GB)" in text
+    assert re.search(r"cpu needs 200\.\d MB more, or weights in bf16", text)
 
 
 def test_a_bound_below_what_is_possible():
@@ -94,8 +98,56 @@ def test_shares_that_cannot_be():
 
 def test_limits_in_conflict_are_named():
     text = error_of(CHAIN.with_rules(Rules(min_share={0: 0.3, 1: 0.3}, together=((0, 1, 2),))))
-    assert "possible without the least shares of devices or without what must be together" in text
+    assert "cannot be kept together: 30% of the FLOPs on cpu; 30% of the FLOPs on gpu0; 'a' and 2 more on one" in text
+
+
+def test_limits_that_have_no_part_in_a_conflict_are_left_out():
+    rules = Rules(min_share={0: 0.3, 1: 0.3}, together=((0, 1, 2),), max_segments=3, bounds={"throughput": 100.0})
+    text = error_of(CHAIN.with_rules(rules))
+    assert "segments" not in text
+    assert "throughput" not in text
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (
+            Rules(apart=(((0,), (1,)), ((1,), (2,)), ((0,), (2,)))),
+            "'a' apart from 'b'; 'b' apart from 'c'; 'a' apart from",
+        ),
+        (
+            Rules(pins={0: frozenset({0})}, together=((0, 1),), min_share={1: 0.6}),
+            "60% of the FLOPs on gpu0; 'a' and 1 more on one device; 'a' pinned to cpu (fp32)",
+        ),
+    ],
+)
+def test_conflicts_in_words(rules: Rules, message: str):
+    text = error_of(CHAIN.with_rules(rules))
+    assert message in text
+
+
+def test_a_conflict_in_a_large_problem_is_proven_without_a_search():
+    """200 ops, 100 of them pinned to a device that has room for 50."""
+    nodes = tuple(op(f"n{i}") for i in range(200))
+    values = tuple(Value(f"v{i}", 1, i - 1 if i else None, (i,)) for i in range(200))
+    weights = tuple(Weight(f"w{i}", (i,), {0: 20 * 10**6, 1: 20 * 10**6}) for i in range(200))
+    devices = (replace(CHAIN.devices[0], memory_bytes=None), CHAIN.devices[1])
+    problem = replace(CHAIN, devices=devices, nodes=nodes, values=values, weights=weights)
+    rules = Rules(min_share={1: 0.5}, max_segments=50)
+    found = conflict_of(problem.with_rules(rules))
+    assert "50% of the FLOPs on gpu0; the memory of gpu0 (1.0 GB)" in str(found)
+    assert "gpu0 needs 1.0 GB more, or weights in bf16" in str(found)
+    assert conflict_of(problem) is None
+
+
+def test_none_found_says_what_the_best_so_far_breaks(monkeypatch: pytest.MonkeyPatch):
+    """Where no conflict is proven and nothing was found, the message is a clear one."""
+    monkeypatch.setattr("gimlet.compiler.placement.solve.conflict_of", lambda problem: None)
+    weights = tuple(Weight(f"w{n}", (n,), {0: 600 * 10**6, 1: 600 * 10**6}) for n in range(3))
+    text = error_of(replace(CHAIN, weights=weights))
+    assert "none found: no placement that keeps all limits was found within the work limit" in text
+    assert "the best so far breaks: " in text
 
 
 def test_a_cap_of_no_segments():
-    assert "without the cap on segments" in error_of(CHAIN.with_rules(Rules(max_segments=0)))
+    assert "cannot be kept together: at most 0 segments" in error_of(CHAIN.with_rules(Rules(max_segments=0)))
