@@ -63,17 +63,25 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def _summary(clock: str, seconds: Mapping[str, float]) -> dict[str, Any]:
+    ours = sum(seconds[name] for name in ("import", "normalize", "quantize", "annotate"))
+    steps = {name: round(value, 1) for name, value in seconds.items()}
+    return {f"{clock}_s": {**steps, "ours": round(ours, 1), "all": round(sum(seconds.values()), 1)}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=GptOssConfig().num_hidden_layers)
     layers = parser.parse_args().layers
-    seconds: dict[str, float] = {}
+    wall: dict[str, float] = {}
+    cpu: dict[str, float] = {}
 
     @contextmanager
     def timed(name: str) -> Any:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         yield
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+        wall[name] = wall.get(name, 0.0) + time.perf_counter() - start
+        cpu[name] = cpu.get(name, 0.0) + time.process_time() - used
 
     imported_bytes = peak_bytes()
     config = GptOssConfig(num_hidden_layers=layers)
@@ -95,7 +103,8 @@ def main() -> None:
     torch.onnx.export = converted
     with timed("import"):
         imported = import_program(program, ctx, source=module, dynamic_shapes=shapes)
-    seconds["import"] -= seconds["torch: conversion to ONNX"]
+    for seconds in (wall, cpu):
+        seconds["import"] -= seconds["torch: conversion to ONNX"]
     source = open_source(module, args, kwargs, shapes)
     compilation = Compilation(imported, ctx, CompileOptions(default_topology()), source.info(imported))
     for phase in ("normalize", "quantize", "annotate"):
@@ -107,9 +116,8 @@ def main() -> None:
     report: dict[str, Any] = {
         "layers": layers,
         "parameters": parameters,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "ours_s": round(sum(seconds[name] for name in ("import", "normalize", "quantize", "annotate")), 1),
-        "all_s": round(sum(seconds.values()), 1),
+        **_summary("wall", wall),
+        **_summary("cpu", cpu),
         "peak_bytes": peak_bytes(),
         "of_that_importing_packages": imported_bytes,
         "ops": len(ops),

@@ -89,10 +89,10 @@ class CachedModel(torch.nn.Module):
     def _as_model_takes_it(self, visible: torch.Tensor) -> torch.Tensor:
         if self._config._attn_implementation == "sdpa":
             return visible[None, None]
-        lowest = torch.finfo(self.dtype).min
-        return torch.zeros(visible.shape, dtype=self.dtype, device=visible.device).masked_fill(~visible, lowest)[
-            None, None
-        ]
+        seen, hidden = (
+            torch.tensor(value, dtype=self.dtype, device=visible.device) for value in (0.0, torch.finfo(self.dtype).min)
+        )
+        return torch.where(visible, seen, hidden)[None, None]
 
     def empty_past(self, batch: int = 1, past: int = 0) -> Past:
         """A past of zeros, by default of length 0: what prefill starts from."""

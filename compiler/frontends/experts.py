@@ -9,7 +9,8 @@ another layout is a view, made when the weight is written.
 what `MoE` does, and it gets the logits. Any other choice is given to it as the logarithms of the weights, with −∞ for
 the other experts, and what the weights add up to is multiplied afterwards.
 
-An activation that `MoE` lacks leaves the model as it is: transformers' own `grouped_mm`, which `grouped_mm` converts.
+An activation that `MoE` lacks leaves the model as it is, with transformers' own `grouped_mm`, which PyTorch's exporter
+does not convert: the import is refused by that name, and not silently made of gathers of weights.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from gimlet.compiler.frontends import load
 from gimlet.compiler.frontends.experts import Activation, activation_of
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp
+from gimlet.runtime.errors import InputError
 
 EXPERTS, HIDDEN, INNER, TOP = 6, 16, 12, 2
 ACTIVATIONS = {
@@ -150,6 +151,13 @@ def test_experts_without_a_gate(function: Any, kind: str | None):
 def test_what_follows_an_expert_is_not_lost():
     assert activation_of(SimpleNamespace(has_gate=False, act_fn=torch.relu, has_post_expert_norm=True)) is None
     assert activation_of(SimpleNamespace(has_gate=True, _apply_gate=lambda values: values @ torch.ones(3))) is None
+
+
+def test_experts_that_moe_cannot_compute_are_refused_by_name():
+    model = Mixture(ROUTERS[0], concatenated=True, transposed=False, bias=False, gate=ACTIVATIONS["gated gelu"][1])
+    with pytest.raises(InputError, match=r"cannot convert .*grouped_mm") as error:
+        operators(model)
+    assert "translations=" in (error.value.hint or "")
 
 
 def test_the_model_is_left_as_it_was():
