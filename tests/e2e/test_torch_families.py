@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.families import FAMILIES
+from families import FAMILIES
 from torch.utils import _pytree
 
 import gimlet
