@@ -15,6 +15,7 @@ from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.types import dims_of
+from gimlet.dialects.onnx.values import constant_value
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr, minimum
 
@@ -56,10 +57,21 @@ VIEWS = _names(
 )
 DATA = _names(
     "BitCast Cast CastLike CenterCropPad Col2Im Compress Concat ConcatFromSequence ConstantOfShape DepthToSpace Expand "
-    "EyeLike Gather GatherBlockQuantized GatherElements GatherND NonZero OneHot Pad QLinearConcat Range "
+    "EyeLike Gather GatherBlockQuantized GatherElements GatherND MaxUnpool NonZero OneHot Pad QLinearConcat Range "
     "ReverseSequence Scatter ScatterElements ScatterND Slice SpaceToDepth Split SplitToSequence TensorScatter Tile "
     "TorchEmbedding Transpose Trilu Unique"
 )
+
+
+COUNTED_ONCE = _names(
+    "Abs Add AffineGrid And Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Ceil CumProd "
+    "Equal Floor Greater GreaterOrEqual HammingWindow HannWindow Hardmax ImageDecoder IsInf IsNaN Less LessOrEqual "
+    "MelWeightMatrix Mul Multinomial Neg Not Or RandomNormal RandomNormalLike RandomUniform RandomUniformLike "
+    "RegexFullMatch Relu Round Sign StringConcat StringNormalizer StringSplit Sub TfIdfVectorizer Where Xor"
+)
+"""Operators that take one operation for each value that they write. So does one of which nothing is known."""
+UNKNOWN_LENGTH = 4096
+"""What a transform counts whose length is not known."""
 
 
 class UnknownShapeError(InputError):
@@ -324,11 +336,46 @@ def _touched(experts: int, chosen: int, tokens: Expr, each: int) -> Expr:
 
 
 def _dft(op: View) -> Expr:
-    """5 n log2 n for a transform of n complex values (radix-2); over an unknown length, of 4,096."""
-    axis = op.integer("axis", 1)
+    """5 n log2 n for a transform of n complex values (radix-2), half of it for real ones."""
+    known = constant_value(op.inputs[2], None, 1) if op.has(2) and op.inputs[2] is not None else None
+    default = -2 if op.op.since_version >= 20 else 1
+    axis = op.integer("axis", default) if known is None else int(known.reshape(-1)[0])
     dims = op.dims(0, 2)
-    length = dims[axis if -len(dims) <= axis < len(dims) else 1]
-    return op.out() * 5 * max(math.ceil(math.log2(length.as_int() if length.is_constant else 4096)), 1)
+    return _transform(op, dims[axis if -len(dims) <= axis < len(dims) else 1])
+
+
+def _stft(op: View) -> Expr:
+    """A transform for each frame, of the window's length where there is one."""
+    return _transform(op, op.dims(2)[0] if op.has(2) else Expr.const(UNKNOWN_LENGTH))
+
+
+def _transform(op: View, length: Expr) -> Expr:
+    """A written value is half a complex one, and takes 5/2 log2 n."""
+    steps = max(math.ceil(math.log2(length.as_int() if length.is_constant else UNKNOWN_LENGTH)), 1)
+    return op.out() * 5 * steps // 2
+
+
+def _det(op: View) -> Expr:
+    """Elimination of n × n matrices: 2/3 n³."""
+    size = op.dims(0, 2)[-1]
+    return 2 * op.size(0) * size // 3
+
+
+def _non_max_suppression(op: View) -> Expr:
+    """At worst each pair of boxes of a class, an overlap of 16 operations. Scores are [batch, classes, boxes]."""
+    batch, classes, boxes = op.dims(1, 3)[:3]
+    return batch * classes * boxes * boxes * (16 // 2)
+
+
+def _roi_pool(op: View) -> Expr:
+    """Each value of a pooled region is the largest of its share of the image, all of it at worst."""
+    regions = op.out_dims()[0]
+    return regions * product(op.dims(0, 4)[1:])
+
+
+def _loss(op: View) -> Expr:
+    """A logarithmic softmax of the scores, and one term an example."""
+    return op.size(0) * (ELEMENT_FLOPS["LogSoftmax"] if op.op.op_type == "SoftmaxCrossEntropyLoss" else 0) + op.size(1)
 
 
 def _all(op_class: OpClass, flops: Flops, names: str) -> dict[str, tuple[OpClass, Flops]]:
@@ -362,6 +409,11 @@ FORMULAS: dict[str, tuple[OpClass, Flops]] = {
     **_all("vector", _pool, "AveragePool MaxPool LpPool QLinearAveragePool NhwcMaxPool"),
     **_all("vector", _resize, "Resize Upsample"),
     **_all("vector", _dft, "DFT"),
+    **_all("vector", _stft, "STFT"),
+    **_all("vector", _det, "Det"),
+    **_all("vector", _non_max_suppression, "NonMaxSuppression"),
+    **_all("vector", _roi_pool, "MaxRoiPool"),
+    **_all("vector", _loss, "SoftmaxCrossEntropyLoss NegativeLogLikelihoodLoss"),
 }
 
 PARTIAL: dict[str, Callable[[View], dict[int, Expr]]] = {

@@ -12,6 +12,7 @@ from xdsl.universe import Universe
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OPERATORS, InitializerOp, OnnxOp, tensor_type
 from gimlet.dialects.onnx.work import NOTHING, Work, work_of
+from gimlet.dialects.onnx.work_formulas import COUNTED_ONCE, DATA, ELEMENT_FLOPS, FORMULAS, VIEWS
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
@@ -144,6 +145,44 @@ MS = "com.microsoft"
         (work("Exp", [tensor(4)], tensor(4)), 8 * 4),
         (work("Add", [tensor(4), tensor(4)], tensor(4)), 4),
         (work("Transpose", [tensor(4, 2)], tensor(2, 4)), 0),
+        # 3 gates of 5 in two directions, batch 1.
+        (
+            work("GRU", [tensor(4, 1, 3), Weight(2, 15, 3), Weight(2, 15, 5)], tensor(4, 2, 1, 5), hidden_size=5),
+            4 * (2 * 2 * 15 * (3 + 5) + 2 * 15 * 10),
+        ),
+        (
+            work("ConvTranspose", [tensor(1, 4, 8), Weight(4, 3, 2), Weight(6)], tensor(1, 6, 16), group=2),
+            2 * 4 * 8 * 3 * 2 + 6 * 16,
+        ),
+        (
+            work("ConvInteger", [tensor(1, 3, 6, dtype=np.uint8), Weight(5, 3, 2, dtype=np.uint8)], tensor(1, 5, 5)),
+            2 * 5 * 5 * 3 * 2,
+        ),
+        (
+            work(
+                "MatMulNBits",
+                [tensor(4, 64), Weight(8, 2, 16, dtype=np.uint8), Weight(16)],
+                tensor(4, 8),
+                domain=MS,
+                K=64,
+                N=8,
+            ),
+            2 * 4 * 8 * 64,
+        ),
+        (work("LayerNormalization", [tensor(2, 5), Weight(5)], tensor(2, 5)), 8 * 10),
+        (work("RMSNormalization", [tensor(2, 5), Weight(5)], tensor(2, 5)), 6 * 10),
+        (work("Resize", [tensor(1, 1, 4, 4), None, Weight(4)], tensor(1, 1, 8, 8), mode="linear"), 8 * 64),
+        (work("ScatterElements", [tensor(4), tensor(2, dtype=np.int64), tensor(2)], tensor(4)), 0),
+        # 3 frames of a window of 8: 5 complex values each, of 5/2 · log2 8 a written number.
+        (
+            work("STFT", [tensor(1, 16, 1), tensor(dtype=np.int64), Weight(8)], tensor(1, 3, 5, 2)),
+            3 * 5 * 2 * 5 * 3 // 2,
+        ),
+        (work("DFT", [tensor(1, 8, 2)], tensor(1, 8, 2)), 5 * 8 * 3),
+        (work("Det", [tensor(2, 3, 3)], tensor(2)), 2 * (2 * 3**3) // 3),
+        (work("NonMaxSuppression", [tensor(1, 6, 4), tensor(1, 2, 6)], tensor(4, 3, dtype=np.int64)), 2 * 6 * 6 * 8),
+        (work("MaxRoiPool", [tensor(1, 2, 4, 4), tensor(3, 5)], tensor(3, 2, 2, 2), pooled_shape=[2, 2]), 3 * 2 * 16),
+        (work("SoftmaxCrossEntropyLoss", [tensor(4, 7), tensor(4, dtype=np.int64)], tensor()), 12 * 28 + 4),
         # Delta rule: keys [1, 3, 2·4], values of size 8, 4 operations a state value, 2 more for the query.
         (
             work(
@@ -364,3 +403,16 @@ def test_booleans_and_small_integers():
     nibbles.type = TensorType(IntegerType(4), [3])
     scale = work("DequantizeLinear", [nibbles, Weight(1)], tensor(3))
     assert scale.weight_bytes == Expr.const(2 + 4)
+
+
+def test_every_operator_of_the_default_domain_is_counted_by_a_rule_of_its_own():
+    """A formula, operations for each value, or nothing, because it only moves values or has a body."""
+    names = {name for domain, name in OPERATORS if not domain}
+    bodies = {"If", "Loop", "Scan", "SequenceMap"}
+    ruled = FORMULAS.keys() | ELEMENT_FLOPS.keys() | DATA | VIEWS | COUNTED_ONCE | bodies
+    assert len(names) >= 203
+    assert names <= ruled
+    for group in (DATA, VIEWS, COUNTED_ONCE):
+        assert not group & FORMULAS.keys()
+    assert not DATA & VIEWS
+    assert not COUNTED_ONCE & (DATA | VIEWS | ELEMENT_FLOPS.keys())
