@@ -60,8 +60,6 @@ class UpgradeOpsetPass(ModulePass):
     operation, where the meaning of one has changed in a way that has no rule here; and for opsets below 11. Functions
     of the model have opsets of their own: inline them first.
 
-    A framework may have faster kernels for older versions (benchmarks/fusions.py), so no default pipeline runs it.
-
     Requires: inline-functions. Ensures: the module imports opset `to` at least.
     """
 
