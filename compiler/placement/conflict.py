@@ -86,7 +86,7 @@ def limits_of(problem: Problem) -> list[Limit]:
 
 def is_infeasible(problem: Problem) -> bool:
     """Whether it is proven that no placement keeps the limits."""
-    if not all(problem.allowed):
+    if not all(problem.allowed) or _split_by_rules(problem):
         return True
     try:
         for figure, limit in problem.rules.bounds.items():
@@ -96,6 +96,20 @@ def is_infeasible(problem: Problem) -> bool:
     except InfeasibleError:
         return True
     return len(problem.nodes) <= _SMALL and _searched(problem)
+
+
+def _split_by_rules(problem: Problem) -> bool:
+    """Whether nodes that share a device have none in common, or must be apart as well."""
+    owner = list(range(len(problem.nodes)))
+    for group in problem.rules.together:
+        joined = {owner[node] for node in group}
+        owner = [min(joined) if root in joined else root for root in owner]
+    devices: dict[int, set[int]] = {}
+    for root, places in zip(owner, problem.allowed, strict=True):
+        here = {problem.device_of[place] for place in places}
+        devices[root] = devices.get(root, here) & here
+    apart = ({owner[n] for n in left} & {owner[n] for n in right} for left, right in problem.rules.apart)
+    return not all(devices.values()) or any(apart)
 
 
 def _searched(problem: Problem) -> bool:

@@ -138,6 +138,13 @@ def test_a_conflict_in_a_large_problem_is_proven_without_a_search():
     assert "50% of the FLOPs on gpu0; the memory of gpu0 (1.0 GB)" in str(found)
     assert "gpu0 needs 1.0 GB more, or weights in bf16" in str(found)
     assert conflict_of(problem) is None
+    torn = Rules(together=((0, 1), (1, 150)), apart=(((0,), (150,)),), max_segments=50)
+    assert "'n0' and 1 more on one device; 'n1' and 1 more on one device; 'n0' apart from 'n150'" in str(
+        conflict_of(problem.with_rules(torn))
+    )
+    pinned = Rules(together=((0, 150),), pins={0: frozenset({0}), 150: frozenset({1})})
+    found = str(conflict_of(problem.with_rules(pinned)))
+    assert "'n0' and 1 more on one device; 'n0' pinned to cpu (fp32); 'n150' pinned to gpu0 (fp32)" in found
 
 
 def test_none_found_says_what_the_best_so_far_breaks(monkeypatch: pytest.MonkeyPatch):
