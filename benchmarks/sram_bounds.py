@@ -1,6 +1,6 @@
-"""The SRAM machine's cycles against a bound from shapes and figures: python benchmarks/sram_bounds.py [--two-tiles]
+"""The SRAM machine's cycles against a bound from shapes and figures: python benchmarks/sram_bounds.py [--kind KIND]
 
-Chains of matrix-vector products with resident weights, as in decoding, and matrix products, on the reference part. For
+Chains of matrix-vector products with resident weights, as in decoding, and matrix products, on the reference part or another. For
 each: cycles of the program that the code generator makes, the bound (targets/sram/bound.py), their ratio, and where a
 core's cycles go: the matrix unit's work, putting tiles into the array, and what the matrix unit waits for, by reason.
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
@@ -23,6 +23,7 @@ from gimlet.dialects.onnx.importer import import_model
 from gimlet.runtime.sram.cycles import KernelTime, Timing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram.bound import Bound, bound_of
+from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import generate
 from gimlet.targets.sram.target import machine_of, work_of_ops
 
@@ -76,8 +77,10 @@ def rest(kernels: Sequence[KernelTime], cores: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--two-tiles", action="store_true", help="the array takes a tile while it uses another")
-    machine = machine_of(load_kind("d-matrix/corsair"))
-    if parser.parse_args().two_tiles:
+    parser.add_argument("--kind", default="d-matrix/corsair", help="another part that has this machine")
+    given = parser.parse_args()
+    machine = machine_of(load_kind(given.kind))
+    if given.two_tiles:
         machine = replace(machine, array_tiles=2)
     print("Shares are of a core's cycles: its matrix unit and array at work, then what its matrix unit waits for.")
     print(f"{'':36}{'format':8}{'cycles':>8}{'bound':>8}{'ratio':>7}  where")
@@ -85,7 +88,11 @@ def main() -> None:
     for rows, widths in shapes:
         label = f"{rows} x {' x '.join(map(str, widths))}"
         for fmt in FORMATS:
-            timing, bound = timed(rows, widths, machine, fmt)
+            try:
+                timing, bound = timed(rows, widths, machine, fmt)
+            except RefusedError as refusal:
+                print(f"{label:36}{fmt:8}refused: {refusal}")
+                continue
             ratio = timing.cycles / bound.cycles
             where = rest(timing.kernels, timing.cores)
             print(f"{label:36}{fmt:8}{timing.cycles:8}{bound.cycles:8.0f}{ratio:7.2f}  {where}")

@@ -68,6 +68,8 @@ def test_the_shipped_kinds_are_those_promised():
         "host",
         "amd/mi300x",
         "d-matrix/corsair",
+        "groq/lpu-v1",
+        "tenstorrent/blackhole-p150",
         *(f"nvidia/{part}" for part in ("a100", "l4", "l40s", "rtx-pro-6000", "h100", "h200", "b200")),
     }
     assert set(link_names()) == {"pcie4x16", "pcie5x16", "nvlink5", "ethernet-400g"}
@@ -159,7 +161,7 @@ def test_a_kind_of_ones_own(tmp_path: Path):
     [
         ("nvidia/h1000", "did you mean nvidia/h100"),
         ("h100", "did you mean nvidia/h100"),
-        ("nowhere", "known: amd/mi300x, d-matrix/corsair, host"),
+        ("nowhere", "known: amd/mi300x, d-matrix/corsair, groq/lpu-v1, host"),
         ("../hardware/host", "did you mean host?"),
     ],
 )

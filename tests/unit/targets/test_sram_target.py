@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from tests.unit.targets.sram_models import DEVICE, Runner, device, emit, model_of, reference, segment_of
+from tests.unit.targets.sram_models import DEVICE, Runner, device, emit, model_of, reference, relative_error, segment_of
 from tests.unit.targets.test_sram_models import BLOCK_BOUNDS, CONV_BOUNDS, conv_net, transformer_block
 
+from gimlet.compiler.hardware import load_kind
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.sram.assembly import assemble, disassemble
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps, loads
-from gimlet.targets.api import Artifact, Reason
+from gimlet.targets.api import Artifact, Device, Reason
 from gimlet.targets.sram.target import PROGRAM_FILE, WEIGHTS_FILE, SramTarget, machine_of
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
@@ -162,6 +163,19 @@ def test_an_output_layer_may_share_the_weights_of_the_embedding(fmt):
     ids = np.array([7, 299])
     # Small integers are exact in both formats.
     np.testing.assert_array_equal(runner(ids=ids)[0], reference(model, ids=ids)[0])
+
+
+@pytest.mark.parametrize("kind", ["groq/lpu-v1", "tenstorrent/blackhole-p150"])
+@pytest.mark.parametrize(("fmt", "limit"), [("fp32", 1e-5), ("mxint8", 0.03)])
+def test_other_parts_run_the_same_models(kind, fmt, limit):
+    """Four arrays of 320 × 320, and 140 of 32 × 64: other programs, the same numbers."""
+    model = transformer_block()
+    on = Device("sram0", load_kind(kind))
+    runner = Runner(segment_of(model, BLOCK_BOUNDS), fmt, on)
+    x = np.random.default_rng(0).standard_normal((2, 20, 192)).astype(np.float32)
+    assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < limit
+    assert runner.executor.program.machine == machine_of(on.kind)
+    assert runner.executor.program.cores == on.kind.options["cores"]
 
 
 def test_weights_are_stored_once_and_in_their_format(tmp_path):
