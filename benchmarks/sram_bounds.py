@@ -1,8 +1,8 @@
 """The SRAM machine's cycles against a bound from shapes and figures: python benchmarks/sram_bounds.py [--kind KIND]
 
 Chains of matrix-vector products with resident weights, as in decoding, and matrix products, on the reference part or
-another. For each: cycles of the program that the code generator makes, the bound (targets/sram/bound.py), their ratio, and where a
-core's cycles go: the matrix unit's work, putting tiles into the array, and what the matrix unit waits for, by reason.
+another. For each: cycles of the program that the code generator makes, the bound (targets/sram/bound.py), their ratio,
+and where a core's cycles go: the matrix unit's work, putting tiles into the array, and what the matrix unit waits for.
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
