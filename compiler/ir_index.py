@@ -51,6 +51,11 @@ class IrIndex:
     uses: list[tuple[Span, SSAValue]] = field(default_factory=list[tuple[Span, SSAValue]])
     symbols: list[tuple[Span, str]] = field(default_factory=list[tuple[Span, str]])
 
+    def note(self, span: Span, message: str) -> None:
+        """Adds a problem. The end of the text is a token too, one behind it."""
+        last = len(self.text)
+        self.problems.append(Problem((min(span[0], last), min(span[1], last)), message.strip()))
+
     def token(self, offset: int) -> tuple[Span, str] | None:
         """The name at an offset: a value, a symbol, an operation or a word."""
         start = self.text.rfind("\n", 0, offset) + 1
@@ -131,7 +136,7 @@ def index_text(text: str, name: str, ctx: Context) -> IrIndex:
         parser = _IndexingParser(ctx, index, name)
         index.module = parser.parse_all()
     except ParseError as error:
-        index.problems.append(Problem((error.span.start, error.span.end), error.msg))
+        index.note((error.span.start, error.span.end), error.msg)
     if not index.problems:
         index.problems = list(_violations(index))
     return index
@@ -171,7 +176,7 @@ class _IndexingParser(Parser):
                 self.raise_error("an operation is expected")
         for name in self.forward_ssa_references:
             if name not in self._lost:
-                self._note(self._first_use(name), f"%{name} is used but not defined")
+                self.index.note(self._first_use(name), f"%{name} is used but not defined")
         if len(found) == 1 and isinstance(found[0], ModuleOp):
             return found[0]
         return ModuleOp(found)
@@ -183,18 +188,15 @@ class _IndexingParser(Parser):
             try:
                 op = super().parse_optional_operation()
             except ParseError as error:
-                self._note((error.span.start, error.span.end), error.msg)
+                self.index.note((error.span.start, error.span.end), error.msg)
             except VerifyException as error:
-                self._note((self.pos, self.pos), str(error))
+                self.index.note((self.pos, self.pos), str(error))
             else:
                 if op is not None:
                     self.index.ops.append(((start, self._end_of_last()), op))
                 return op
             self.ssa_values, self.blocks, self.forward_block_references, state.dialect_stack[:] = scope
             self._skip(start)
-
-    def _note(self, span: Span, message: str) -> None:
-        self.index.problems.append(Problem(span, message.strip()))
 
     def _end_of_last(self) -> int:
         return len(self.index.text[: self.pos].rstrip())

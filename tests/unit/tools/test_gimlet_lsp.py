@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gimlet.tools.gimlet_lsp import main
+
 pytest.importorskip("pygls", reason="the extra `lsp` is not installed")
 
 URI = "file:///model.mlir"
@@ -218,3 +220,11 @@ def test_the_outline_has_functions_devices_and_values(client: Client):
 
     found = client.ask("textDocument/documentSymbol", {"textDocument": {"uri": URI}})
     assert names(found) == [("module", [("@rack", [("@cpu", [])]), ("@main", [("%y", [])])])]
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setitem(sys.modules, "pygls.lsp.server", None)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 3
+    assert "pip install 'gimlet-compiler[lsp]'" in capsys.readouterr().err
