@@ -162,6 +162,7 @@ _CHANGED: dict[str, tuple[int, Callable[[OnnxOp], bool]]] = {
     "GridSample": (20, _always),
     "GroupNormalization": (21, _always),
     "Dropout": (12, lambda op: len(op.results) > 1),
+    "Resize": (13, lambda op: op.attr("coordinate_transformation_mode") == "tf_half_pixel_for_nn"),
     "RoiAlign": (16, lambda op: "coordinate_transformation_mode" not in op.properties),
     **dict.fromkeys(_SOFTMAX, (_SOFTMAX_AXIS, _flattens)),
 }

@@ -283,11 +283,13 @@ def test_axes_become_an_input(kind: str):
     [
         ("GridSample", {"mode": "bilinear"}, 16, "means something else since opset 20"),
         ("AveragePool", {"kernel_shape": [2, 2], "ceil_mode": 1}, 17, "means something else since opset 19"),
+        ("Resize", {"coordinate_transformation_mode": "tf_half_pixel_for_nn"}, 11, "else since opset 13"),
     ],
 )
 def test_an_operator_of_another_meaning_is_named(op_type: str, attributes: dict[str, Any], opset: int, reason: str):
     write = Writer()
-    inputs = {"x": [1, 1, 4, 4], "g": [1, 4, 4, 2]} if op_type == "GridSample" else {"x": [1, 1, 4, 4]}
+    inputs = {"x": [1, 1, 4, 4]}
+    inputs |= {"GridSample": {"g": [1, 4, 4, 2]}, "Resize": {"r": [8], "s": [4]}}.get(op_type, {})
     model = write.model(inputs, write(op_type, *inputs, **attributes), opset)
     with pytest.raises(PassFailedException, match=reason):
         upgraded(model)
