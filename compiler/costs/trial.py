@@ -32,7 +32,7 @@ from gimlet.targets.api import Device, Reason, Target
 MARGIN = 0.02
 _SCHEMA = 1
 _SECONDS = 5.0
-_LEAST, _MOST = 11, 300
+_LEAST, _MOST = 21, 300
 _WARM_UP = 2
 
 Settings = Mapping[str, Any]
