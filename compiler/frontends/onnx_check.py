@@ -240,6 +240,8 @@ def _held(tensor: TensorProto, count: int) -> tuple[int, int, str]:
 
 
 def _check_external(tensor: TensorProto, where: str) -> None:
+    if tensor.data_type == TensorProto.STRING:
+        raise InputError("its strings are external data, and a file holds numbers only", where=where)
     _check_metadata(where, tensor.external_data)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if not entries.get("location"):

@@ -18,7 +18,7 @@ such floats are kept as `#onnx.raw<"hex", …>` and `[0x7F800000 : f32]`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
@@ -231,9 +231,31 @@ def text_of(attribute: Attribute | None) -> str:
     return attribute.data if isinstance(attribute, StringAttr) else ""
 
 
+def encode_text(text: str) -> str:
+    """A text in ASCII, with `\\u00fc` for ü: another does not survive printing and parsing (see `attributes`)."""
+    return text if text.isascii() and "\\" not in text else text.encode("unicode_escape").decode()
+
+
+def decode_text(text: str) -> str:
+    """The text that `encode_text` spells; one that is spelled otherwise is taken as it is."""
+    if "\\" not in text:
+        return text
+    try:
+        return text.encode("ascii").decode("unicode_escape")
+    except UnicodeError:
+        return text
+
+
 def texts_of(attribute: Attribute | None) -> dict[str, str]:
-    """The entries of a dictionary of strings, none for anything else."""
-    return {k: text_of(v) for k, v in attribute.data.items()} if isinstance(attribute, DictionaryAttr) else {}
+    """The entries of a dictionary of strings as `text_dict` made it, none for anything else."""
+    if not isinstance(attribute, DictionaryAttr):
+        return {}
+    return {decode_text(name): text_of(text) for name, text in attribute.data.items()}
+
+
+def text_dict(texts: Mapping[str, str]) -> DictionaryAttr:
+    """Texts by name as an attribute."""
+    return DictionaryAttr({encode_text(name): StringAttr(text) for name, text in texts.items()})
 
 
 _BUILDERS: dict[AttributeKind, Callable[[Any], Attribute]] = {

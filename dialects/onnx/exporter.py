@@ -17,7 +17,16 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 from xdsl.traits import IsTerminator
 
-from gimlet.dialects.onnx.attributes import SparseAttr, WeightAttr, python_value, tensor_value, text_of, texts_of
+from gimlet.dialects.onnx.attributes import (
+    SparseAttr,
+    WeightAttr,
+    decode_text,
+    encode_text,
+    python_value,
+    tensor_value,
+    text_of,
+    texts_of,
+)
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp
 from gimlet.dialects.onnx.importer import (
     FUNCTION,
@@ -174,6 +183,7 @@ def _add_facts(model: ir.Model, module: ModuleOp, values: Mapping[str, ir.Value]
     model.graph.metadata_props.update(texts_of(module.attributes.get(GRAPH_METADATA)))
     annotations = module.attributes.get(QUANTIZATION)
     for name, annotation in annotations.data.items() if isinstance(annotations, DictionaryAttr) else ():
+        name = decode_text(name)
         if name in values:
             values[name].meta[QUANTIZATION_META] = texts_of(annotation)
 
@@ -299,7 +309,7 @@ class _Exporter:
         results = op.attributes.get(RESULTS)
         texts = results.data if isinstance(results, DictionaryAttr) else {}
         for value in outputs:
-            if isinstance(said := texts.get(value.name or ""), DictionaryAttr):
+            if isinstance(said := texts.get(encode_text(value.name or "")), DictionaryAttr):
                 add_notes(value, said.data)
         metadata = texts_of(op.attributes.get(METADATA))
         if scope := scope_of(op):

@@ -16,7 +16,15 @@ from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, StringAtt
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
-from gimlet.dialects.onnx.attributes import SparseAttr, WeightAttr, int_attr, strings_attr, tensor_attr
+from gimlet.dialects.onnx.attributes import (
+    SparseAttr,
+    WeightAttr,
+    encode_text,
+    int_attr,
+    strings_attr,
+    tensor_attr,
+    text_dict,
+)
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp, YieldOp
 from gimlet.dialects.onnx.ir_types import TypeReader, attribute_from_ir
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES, register_tensor, small_array
@@ -30,7 +38,6 @@ from gimlet.dialects.onnx.provenance import (
     node_location,
     notes,
     notes_of_node,
-    text_dict,
     user_metadata,
 )
 from gimlet.dialects.onnx.schema import schema_table
@@ -164,7 +171,7 @@ class _Importer:
     def _keep_quantization(self, value: ir.Value) -> None:
         annotation = value.meta.get(QUANTIZATION_META)
         if annotation and value.name:
-            self.quantization[value.name] = text_dict(annotation)
+            self.quantization[encode_text(value.name)] = text_dict(annotation)
 
     def _fill(self, block: Block, graph: ir.Graph, opsets: Mapping[str, int]) -> list[SSAValue]:
         """Adds a graph's initializers and nodes to a block, and returns what its outputs are."""

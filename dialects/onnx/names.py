@@ -15,7 +15,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 from xdsl.traits import IsolatedFromAbove
 
-from gimlet.dialects.onnx.attributes import text_of
+from gimlet.dialects.onnx.attributes import decode_text, encode_text, text_of
 
 NAME_ATTR = "onnx.name"
 _PLAIN = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
@@ -140,18 +140,3 @@ def named_location(name: str, inner: Attribute | None = None) -> NameLoc | Unkno
     if not name and inner is None:
         return UnknownLoc()
     return NameLoc(StringAttr(encode_text(name)), inner or NoneAttr())
-
-
-def encode_text(text: str) -> str:
-    """A text in ASCII, with `\\u00fc` for ü: another does not survive printing and parsing (see `attributes`)."""
-    return text if text.isascii() and "\\" not in text else text.encode("unicode_escape").decode()
-
-
-def decode_text(text: str) -> str:
-    """The text that `encode_text` spells; one that is spelled otherwise is taken as it is."""
-    if "\\" not in text:
-        return text
-    try:
-        return text.encode("ascii").decode("unicode_escape")
-    except UnicodeError:
-        return text

@@ -16,8 +16,8 @@ import onnx_ir as ir
 from xdsl.dialects.builtin import DictionaryAttr, FileLineColLoc, IntAttr, NameLoc, NoneAttr, StringAttr, UnknownLoc
 from xdsl.ir import Attribute, Operation
 
-from gimlet.dialects.onnx.attributes import text_of, texts_of
-from gimlet.dialects.onnx.names import decode_text, encode_text, named_location
+from gimlet.dialects.onnx.attributes import decode_text, encode_text, text_dict, text_of, texts_of
+from gimlet.dialects.onnx.names import named_location
 
 METADATA = "onnx.metadata"
 GRAPH_METADATA = "onnx.graph_metadata"
@@ -34,11 +34,6 @@ _PACKAGES = ("site-packages", "dist-packages")
 def user_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """The metadata without what exporters keep there for their own debugging."""
     return {key: text for key, text in metadata.items() if not key.startswith("pkg.") and key != SCOPE_KEY}
-
-
-def text_dict(texts: Mapping[str, str]) -> DictionaryAttr:
-    """Texts by name as an attribute."""
-    return DictionaryAttr({name: StringAttr(text) for name, text in texts.items()})
 
 
 def notes(doc: str | None, metadata: Mapping[str, str]) -> dict[str, Attribute]:
@@ -59,7 +54,7 @@ def notes_of_node(node: ir.Node) -> dict[str, Attribute]:
     doc = node.doc_string if node.doc_string and not _FRAME.search(node.doc_string) else ""
     found = notes(doc, node.metadata_props)
     results = {
-        value.name: DictionaryAttr(said)
+        encode_text(value.name): DictionaryAttr(said)
         for value in node.outputs
         if value.name and not value.is_graph_output() and (said := notes(value.doc_string, value.metadata_props))
     }

@@ -10,10 +10,10 @@ from tests.onnx_suite.known import KNOWN
 from tests.onnx_suite.stages import Outcome
 
 LEAST_SHARE = 0.995
-_COMPARED = ("export", "normalized", "compiled")
 _TITLES = {
     "onnxruntime": "ONNX Runtime passes",
     "text": "text",
+    "structure": "same model",
     "export": "export",
     "normalized": "normalized",
     "compiled": "compiled and run",
@@ -69,11 +69,12 @@ _INTRODUCTION = """# ONNX coverage
 The {cases} cases of the backend test suite that the `onnx` package carries (onnx {onnx}), each through these stages:
 
 - **text**: import → verify → print → parse → verify, in custom and in generic form. All cases.
-- **export**: exported again after that, and run by ONNX Runtime.
+- **same model**: what is exported after that is the model again, node for node (`tests/onnx_suite/compare.py`). All cases.
+- **export**: and ONNX Runtime runs it.
 - **normalized**: through the passes of the phase `normalize`, exported, and run by ONNX Runtime.
 - **compiled and run**: `gimlet.compile` for this machine, and the bundle run by `gimlet.load`.
 
-The outputs must be the case's own, within its own tolerance. The last three are asked of the cases that ONNX Runtime
+The outputs must be the case's own, within its own tolerance. **export** and the two after it are asked of the cases that ONNX Runtime
 {ort} itself passes: the others need an operator or a type that it has no CPU kernel for, or draw random numbers.
 `tests/onnx_suite/test_onnx_suite.py` fails below 99.5%, or on a failure that is not listed here.
 """

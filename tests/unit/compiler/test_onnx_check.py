@@ -147,6 +147,7 @@ CASES: list[tuple[Change, str]] = [
     (lambda m: setattr(m.graph.input[0].type.map_type, "key_type", 1), "value 'x': the keys of its map are of element"),
     (lambda m: m.graph.input[0].type.opaque_type.SetInParent(), "value 'x': its type is of the kind opaque_type"),
     # external data
+    (lambda m: weight(data_type=8)(m) or external(location="w.bin")(m), "weight 'w': its strings are external data"),
     (external(), "weight 'w': its data is external, and it does not say in which file"),
     (external(location="a\0b"), "weight 'w': the name of its data file has a zero byte"),
     (external(location="w.bin", offset="-1"), "weight 'w': the offset of its external data is '-1'"),

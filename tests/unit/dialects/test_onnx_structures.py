@@ -231,6 +231,7 @@ def texts() -> Model:
     inner.doc_string = "before the bias"
     for holder, name in ((found, "model"), (found.graph, "graph"), (inner, "value"), (found.graph.input[1], "input")):
         holder.metadata_props.add(key="where", value=name)
+        holder.metadata_props.add(key="Wörter", value="ü")
         holder.doc_string = f"of the {name}, “quoted”"
     found.graph.output[0].doc_string = "the result"
     found.producer_name, found.producer_version, found.domain, found.model_version = "tests", "1.0", "com.example", 7
@@ -245,7 +246,8 @@ def quantization() -> Model:
     weights = {"s": np.full((2, 2), 0.5, np.float32), "z": np.zeros((2, 2), ml_dtypes.uint4)}
     initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     found = model(nodes, [tensor("x", [2, 4])], [tensor("y", [2, 4])], initializer=initializers)
-    for name in ("x", "q", "y"):
+    found.graph.node[0].output[0] = found.graph.node[1].input[0] = "größe"
+    for name in ("x", "größe", "y"):
         annotation = found.graph.quantization_annotation.add(tensor_name=name)
         annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="s")
         annotation.quant_parameter_tensor_names.add(key="ZERO_POINT_TENSOR", value="z")
