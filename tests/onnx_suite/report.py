@@ -69,13 +69,14 @@ _INTRODUCTION = """# ONNX coverage
 The {cases} cases of the backend test suite that the `onnx` package carries (onnx {onnx}), each through these stages:
 
 - **text**: import → verify → print → parse → verify, in custom and in generic form. All cases.
-- **same model**: what is exported after that is the model again, node for node (`tests/onnx_suite/compare.py`). All cases.
+- **same model**: what is exported after that is the model, node for node (`tests/onnx_suite/compare.py`). All cases.
 - **export**: and ONNX Runtime runs it.
 - **normalized**: through the passes of the phase `normalize`, exported, and run by ONNX Runtime.
 - **compiled and run**: `gimlet.compile` for this machine, and the bundle run by `gimlet.load`.
 
-The outputs must be the case's own, within its own tolerance. **export** and the two after it are asked of the cases that ONNX Runtime
-{ort} itself passes: the others need an operator or a type that it has no CPU kernel for, or draw random numbers.
+The outputs must be the case's own, within its own tolerance. **export** and the two after it are asked of the cases
+that ONNX Runtime {ort} itself passes: the others need an operator or a type that it has no CPU kernel for, or draw
+random numbers.
 `tests/onnx_suite/test_onnx_suite.py` fails below 99.5%, or on a failure that is not listed here.
 """
 
