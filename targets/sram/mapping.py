@@ -69,8 +69,15 @@ def largest_steps(machine: Machine) -> Steps:
 
 
 def choose(machine: Machine, cores: int, sizes: Sizes, room: int) -> Mapping:
-    """The fastest mapping, of equal ones the simplest. `room` is how many bytes a core has left for weights."""
-    return min(_candidates(machine, cores, sizes, room), key=lambda each: _cycles(machine, cores, sizes, each))
+    """The fastest mapping whose tiles fit, of equal ones the simplest. `room` is what a core has left for weights.
+
+    Where none fits, the one with the smallest tiles.
+    """
+    candidates = list(_candidates(machine, cores, sizes, room))
+    fitting = [each for each in candidates if _tile_bytes(machine, sizes, each) <= machine.sram_bytes_per_core // 2]
+    if not fitting:
+        return min(candidates, key=lambda each: _tile_bytes(machine, sizes, each))
+    return min(fitting, key=lambda each: _cycles(machine, cores, sizes, each))
 
 
 def converts_tiles(machine: Machine, cores: int, sizes: Sizes, room: int, readers: int) -> bool:
@@ -110,6 +117,17 @@ def _copies(machine: Machine, sizes: Sizes, rows: int, most: Steps) -> int:
     moved = stored_bytes(sizes.lhs, (rows, min(most.depth, sizes.depth)))
     room = 2 + machine.sram_bytes_per_core // _COPIES_SHARE // max(moved, tile)
     return min(_MOST_COPIES, 2 + ceil(latency / product), room)
+
+
+def _tile_bytes(machine: Machine, sizes: Sizes, mapping: Mapping) -> int:
+    """The private bytes of the tiles that an item works on: operands, their converted copies, and results."""
+    most = largest_steps(machine)
+    depth, columns = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
+    lhs = mapping.copies * stored_bytes(sizes.lhs, (mapping.rows, depth))
+    converted = 0 if sizes.lhs == sizes.held else 2 * stored_bytes(sizes.held, (mapping.rows, depth))
+    held = 0 if mapping.resident else mapping.copies * stored_bytes(sizes.held, (columns, depth))
+    results = (4 if sizes.fused else 2) * 4 * mapping.rows * columns
+    return lhs + converted + held + results
 
 
 def _cycles(machine: Machine, cores: int, sizes: Sizes, mapping: Mapping) -> float:

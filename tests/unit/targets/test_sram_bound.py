@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tests.unit.targets.sram_models import model_of, segment_of
@@ -61,6 +61,7 @@ def timed(nodes, weights, result: str, rows: int, width: int, machine: Machine, 
     machine=st.sampled_from([MACHINE, SMALL]),
     fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
 )
+@example(rows=103, width=193, steps=[("MatMul", 193)], machine=SMALL, fmt="fp32")
 @settings(max_examples=30, deadline=None)
 def test_no_program_beats_the_bound(rows, width, steps, machine, fmt):
     timing, bound = timed(*graph(rows, width, steps), rows, width, machine, fmt)
