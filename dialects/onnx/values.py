@@ -41,7 +41,7 @@ def constant_value(
         return None
     if max_elements is not None and not _fits(value, max_elements):
         return None
-    attribute = op.properties.get("value") or op.properties.get("sparse_value")
+    attribute = op.properties.get("value", op.properties.get("sparse_value"))
     if isinstance(attribute, SparseAttr):
         return dense_array(attribute, None if ctx is None else ctx.weights) if _has_parts(attribute, ctx) else None
     key = op.key if isinstance(op, InitializerOp) else None
