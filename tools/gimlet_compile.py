@@ -290,18 +290,22 @@ def verify(request: Request, source: Source) -> list[dict[str, Any]]:
 
 
 def print_plan(compilation: Compilation, request: Request) -> None:
-    """What a dry run found: coverage, segments, and with --explain every op."""
+    """What a dry run found: coverage, what is refused, segments, with --explain every op, and a recommendation."""
     from rich.console import Console
 
+    from gimlet.compiler.placement.coverage import print_coverage
     from gimlet.compiler.placement.explain import print_explanation
 
     if compilation.placement is None:
         raise UsageError("the IR is placed already", hint="give the model itself, or IR up to the phase annotate")
-    data = compilation.placement.explain()
+    data, found = compilation.placement.explain(), compilation.placement.coverage()
     if request.as_json:
-        print_json(data)
+        print_json(data | {"coverage": found})
         return
-    print_explanation(data, Console(), ops=request.explain)
+    console = Console()
+    print_coverage(found, console)
+    print_explanation(data, console, ops=request.explain)
+    console.print(found["recommendation"], highlight=False, markup=False, soft_wrap=True)
 
 
 def print_outcome(

@@ -16,7 +16,7 @@ from gimlet.compiler.placement.problem import UNITS, Problem
 from gimlet.compiler.placement.solve import Solution
 
 Json = dict[str, Any]
-_NOT_ASKED = "no target of this device was asked"
+NOT_ASKED = "no target of this device was asked"
 
 
 def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ()) -> Json:
@@ -106,7 +106,7 @@ def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
         entry: Json = {"device": problem.devices[data.device].name, "format": data.format}
         option = node.options.get(other)
         if option is None:
-            entry["refused"] = node.refusals.get(other, _NOT_ASKED)
+            entry["refused"] = node.refusals.get(other, NOT_ASKED)
         else:
             entry |= {"seconds": option.seconds, "joules": option.joules}
             entry["alone"] = _move(moves.alone.get((index, other)))
@@ -138,30 +138,32 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
     console.print(summary_line(data), highlight=False)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
+    columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of")
+    console.print(figure_table("devices", columns, _device_rows(data)))
     console.print(
-        _table("devices", ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of"), _device_rows(data))
+        figure_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data))
     )
-    console.print(_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data)))
     if data["transfers"]:
-        console.print(_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
+        console.print(figure_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
     if ops:
         columns = ("op", "type", "device", "time", "energy", "elsewhere: time there, and what moving there costs")
-        console.print(_table("ops", columns, _op_rows(data)))
+        console.print(figure_table("ops", columns, _op_rows(data)))
 
 
 def summary_line(data: Mapping[str, Any]) -> str:
     """One line: the objective, its bound, and how sure that is."""
     summary = data["summary"]
-    figure = seconds_text if summary["unit"] == "s" else _plain
+    value, bound = (amount_text(summary[key], summary["unit"]) for key in ("value", "bound"))
     return (
-        f"{summary['objective']} {figure(summary['value'])}, at least {figure(summary['bound'])} for any placement "
+        f"{summary['objective']} {value}, at least {bound} for any placement "
         f"(gap {summary['gap']:.2%}, {summary['status']}; {summary['ops']} ops as {summary['groups']} groups, "
         f"{summary['wall_s']:.2f} s)"
     )
 
 
-def _plain(value: float) -> str:
-    return f"{value:.4g}"
+def amount_text(value: float, unit: str) -> str:
+    """An amount of an objective for people: `1.25 ms`, `0.5 J`."""
+    return seconds_text(value) if unit == "s" else f"{value:.4g} {unit}"
 
 
 def seconds_text(seconds: float) -> str:
@@ -182,7 +184,8 @@ def bytes_text(size: float | None) -> str:
     return f"{size:.0f} B"
 
 
-def _table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+def figure_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for a terminal. Long texts are folded."""
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -29,6 +29,7 @@ from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.build import Targets, build_problem, sites_of, structure
 from gimlet.compiler.placement.costs_json import costs_to_json, load_costs, with_costs
+from gimlet.compiler.placement.coverage import coverage
 from gimlet.compiler.placement.cpsat import Limits
 from gimlet.compiler.placement.explain import explanation
 from gimlet.compiler.placement.graph import ASSUMED_SIZE, ModuleGraph, op_key, read_graph
@@ -164,6 +165,10 @@ class PlacementResult:
     def explain(self) -> dict[str, Any]:
         """Every op's device and alternatives, segments and transfers, as `--explain --json` prints them."""
         return explanation(self.problem, self.solution, self.notes)
+
+    def coverage(self) -> dict[str, Any]:
+        """What each place could run, what it refuses, and a recommendation, as `--dry-run --json` prints them."""
+        return coverage(self.problem, self.solution)
 
     def save(self, path: Path) -> None:
         """Writes the placement for `--placement`."""
