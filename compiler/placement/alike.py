@@ -1,9 +1,9 @@
 """Devices that can be exchanged for each other, and what that leaves to decide.
 
 Two devices are *alike* where every figure of theirs is equal: memory, launch, power and price, the places they offer,
-what each op costs or is refused there, what pins and shares say, and the speed of the routes to everything else. A
-placement with two such devices exchanged is as good as it was. Searches therefore try only the first unused one of a
-class, and bounds take a class as one device of several times the speed.
+what each op costs or is refused there, what pins and shares say, and the speed and price of the routes to everything
+else. A placement with two such devices exchanged is as good as it was. Searches therefore try only the first unused one
+of a class, and bounds take a class as one device of several times the speed.
 """
 
 from __future__ import annotations
@@ -57,6 +57,6 @@ def _same_routes(problem: Problem, left: int, right: int, devices: list[int]) ->
     return all(_speed(problem, *first) == _speed(problem, *second) for first, second in pairs)
 
 
-def _speed(problem: Problem, source: int, destination: int) -> tuple[float, float]:
+def _speed(problem: Problem, source: int, destination: int) -> tuple[float, float, float]:
     route = problem.routes[source, destination]
-    return route.latency_s, route.seconds_per_byte
+    return route.latency_s, route.seconds_per_byte, route.usd_per_byte

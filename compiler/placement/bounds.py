@@ -2,7 +2,8 @@
 
 Latency: `latency_bound`, with shares and capacities `relaxed_bound`. Throughput: `period_bound`. Energy and cost: for
 each set of classes of devices that may be in use, each node on its cheapest place, and idle power (or the price) of one
-device a class over the latency bound of that set; with many classes, only the host's.
+device a class over the latency bound of that set; with many classes, only the host's. Where ops or transfers have
+prices of their own, cost is bounded by `price_bound`, for each of these sets.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import combinations
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.period_bound import period_bound
+from gimlet.compiler.placement.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound
 
@@ -36,6 +38,15 @@ class _InUse:
     open: frozenset[int]
 
 
+@dataclass(frozen=True)
+class _Case:
+    """One set of devices: the problem with only those, and its latency bound."""
+
+    devices: _InUse
+    problem: Problem
+    latency: LatencyBound
+
+
 def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one."""
     if problem.rules.objective == "latency":
@@ -48,29 +59,39 @@ def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
         case "throughput":
             return Bound(min(period_bound(problem, best_known), best_known), (latency.place,))
         case "energy":
-            sets = [(_energy(problem, devices, seconds), p) for devices, seconds, p in _sets(problem, latency)]
+            sets = [
+                (_energy(problem, case.devices, case.latency.seconds), case.latency.place)
+                for case in _cases(problem, latency)
+            ]
         case "cost":
-            sets = [(_cost(problem, devices, seconds), p) for devices, seconds, p in _sets(problem, latency)]
+            least = min((_cost(case) for case in _cases(problem, latency)), key=lambda found: found.usd)
+            return Bound(least.usd, least.places)
     value, place = min(sets)
     return Bound(value, (place,))
 
 
-def _sets(problem: Problem, latency: LatencyBound) -> Iterable[tuple[_InUse, float, tuple[int, ...]]]:
-    """Sets of classes in use (the host always is), the latency bound with only those, and its places."""
+def _cases(problem: Problem, latency: LatencyBound) -> list[_Case]:
+    """Sets of classes in use (the host always is), without those that are too slow for a bound on latency."""
+    cases = list(_sets(problem, latency))
+    limit = problem.rules.bounds.get("latency", float("inf")) * (1 + 1e-9)
+    return [case for case in cases if case.latency.seconds <= limit] or cases
+
+
+def _sets(problem: Problem, latency: LatencyBound) -> Iterable[_Case]:
     classes = [members for members in device_classes(problem) if problem.host not in members]
     host = frozenset({problem.host})
     if 2 ** len(classes) > _MOST_SETS:
-        return [(_InUse(host, host.union(*classes)), latency.seconds, latency.place)]
-    found: list[tuple[_InUse, float, tuple[int, ...]]] = []
+        return [_Case(_InUse(host, host.union(*classes)), problem, latency)]
+    found: list[_Case] = []
     for size in range(len(classes) + 1):
         for chosen in combinations(classes, size):
             devices = host.union(*chosen)
             usable = frozenset(index for index, place in enumerate(problem.places) if place.device in devices)
             pins = {node: frozenset(allowed) & usable for node, allowed in enumerate(problem.allowed)}
             if all(pins.values()):
-                bound = latency_bound(problem.with_rules(replace(problem.rules, pins=pins)))
+                narrowed = problem.with_rules(replace(problem.rules, pins=pins))
                 in_use = _InUse(host.union(members[0] for members in chosen), devices)
-                found.append((in_use, bound.seconds, bound.place))
+                found.append(_Case(in_use, narrowed, latency_bound(narrowed)))
     return found
 
 
@@ -101,8 +122,11 @@ def _energy(problem: Problem, devices: _InUse, latency_s: float) -> float:
     return max(total, 0.0)
 
 
-def _cost(problem: Problem, devices: _InUse, latency_s: float) -> float:
-    return latency_s * sum((problem.devices[device].usd_per_hour or 0.0) / 3600.0 for device in devices.certain)
+def _cost(case: _Case) -> PriceBound:
+    hourly = sum(case.problem.devices[device].usd_per_hour or 0.0 for device in case.devices.certain)
+    if case.problem.has_prices:
+        return price_bound(case.problem, hourly / 3600.0, case.latency.place)
+    return PriceBound(hourly / 3600.0 * case.latency.seconds, (case.latency.place,))
 
 
 def share_bound(problem: Problem) -> float:

@@ -313,6 +313,7 @@ def _group_node(problem: Problem, group: Sequence[int], inside: Sequence[Fusion]
             max(sum(p.seconds for p in parts) - sum(f.seconds.get(place, 0.0) for f in inside), 0.0),
             sum(known) - sum(f.joules.get(place, 0.0) for f in inside) if len(known) == len(joules) else None,
             max(part.activation_bytes for part in parts),
+            sum(part.usd for part in parts),
         )
     name = nodes[0].name if len(nodes) == 1 else f"{nodes[0].name} … {nodes[-1].name}"
     return Node(name, nodes[0].op_type, options, flops=sum(node.flops for node in nodes))

@@ -114,7 +114,10 @@ def _split_by_rules(problem: Problem) -> bool:
 
 def _searched(problem: Problem) -> bool:
     total = float(problem.seconds[problem.seconds < float("inf")].sum()) or 1.0
-    scales: dict[Objective, float] = {o: total if o in ("latency", "throughput") else 1.0 for o in OBJECTIVES}
+    bounds = problem.rules.bounds
+    scales: dict[Objective, float] = {
+        o: total if o in ("latency", "throughput") else bounds.get(o, 1.0) or 1.0 for o in OBJECTIVES
+    }
     return solve_slots(problem, None, scales, 0.0, 3, Limits(work=1.0, gap=1.0)).status == "infeasible"
 
 

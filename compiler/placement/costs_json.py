@@ -2,8 +2,9 @@
 
     {"schema": 1, "devices": [{name, kind, memory_bytes, …}],
      "places": [{device, target, format, provider, launch_s}],
-     "routes": [{from, to, latency_s, seconds_per_byte, links}], "reasons": [text],
-     "nodes": {name: {"type", "flops", "options": [[seconds, joules, activation_bytes] | index of a reason | null]}},
+     "routes": [{from, to, latency_s, seconds_per_byte, links, usd_per_byte?}], "reasons": [text],
+     "nodes": {name: {"type", "flops",
+                      "options": [[seconds, joules, activation_bytes, usd?] | index of a reason | null]}},
      "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
      "notes": [text]}
 
@@ -52,6 +53,7 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
                 "seconds_per_byte": route.seconds_per_byte,
                 "links": [list(link) for link in route.links],
             }
+            | ({"usd_per_byte": route.usd_per_byte} if route.usd_per_byte else {})
             for (source, destination), route in sorted(problem.routes.items())
         ],
         "nodes": {
@@ -80,7 +82,8 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
 def _option(node: Node, place: int, reasons: dict[str, int]) -> list[float | int | None] | int | None:
     option = node.options.get(place)
     if option is not None:
-        return [option.seconds, option.joules, option.activation_bytes]
+        price = [option.usd] if option.usd else []
+        return [option.seconds, option.joules, option.activation_bytes, *price]
     reason = node.refusals.get(place)
     return None if reason is None else reasons.setdefault(reason, len(reasons))
 
@@ -134,8 +137,8 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
             if isinstance(option, int):
                 refusals[place] = reasons[option]
             elif option is not None:
-                seconds, joules, activation_bytes = option
-                options[place] = Option(float(seconds), joules, int(activation_bytes))
+                seconds, joules, activation_bytes, *price = option
+                options[place] = Option(float(seconds), joules, int(activation_bytes), *map(float, price))
         nodes.append(replace(node, options=options, refusals=refusals, flops=float(entry["flops"])))
     index = {node.name: number for number, node in enumerate(nodes)}
     return replace(
@@ -145,7 +148,10 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
         nodes=tuple(nodes),
         routes={
             (names.index(entry["from"]), names.index(entry["to"])): Route(
-                entry["latency_s"], entry["seconds_per_byte"], tuple((link, cost) for link, cost in entry["links"])
+                entry["latency_s"],
+                entry["seconds_per_byte"],
+                tuple((link, cost) for link, cost in entry["links"]),
+                entry.get("usd_per_byte", 0.0),
             )
             for entry in data["routes"]
         },

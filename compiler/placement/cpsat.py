@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from gimlet.compiler.placement.problem import Objective, Placement, Problem
+from gimlet.compiler.placement.schedule import simulate
 from gimlet.compiler.placement.slot_hint import complete_hint
 from gimlet.compiler.placement.slot_model import FACTOR, HORIZON, TICKS, SlotModel
 
@@ -44,7 +45,32 @@ def solve_slots(
     rounds: int,
     limits: Limits,
 ) -> Answer:
-    """Solves the problem from `start` on. `scales` are values of the objectives that set the resolution."""
+    """Solves the problem from `start` on. `scales` are values of the objectives that set the resolution.
+
+    Times are rounded, so a bound that a placement just keeps could be out of reach: bounds are looser by as much as
+    rounding can be off. Where the answer then breaks one, it is sought again with bounds as they are; what is proven is
+    that of the looser problem.
+    """
+    answer = _solve(problem, start, scales, least_latency, rounds, limits, loose=True)
+    if not problem.rules.bounds or answer.placement is None:
+        return answer
+    schedule = simulate(problem, answer.placement)
+    if all(schedule.figure(name) <= bound * (1 + 1e-9) for name, bound in problem.rules.bounds.items()):
+        return answer
+    strict = _solve(problem, start, scales, least_latency, rounds, limits, loose=False)
+    return replace(strict, bound=answer.bound, status="unknown" if strict.placement is None else strict.status)
+
+
+def _solve(
+    problem: Problem,
+    start: Placement | None,
+    scales: dict[Objective, float],
+    least_latency: float,
+    rounds: int,
+    limits: Limits,
+    *,
+    loose: bool,
+) -> Answer:
     count = len(problem.nodes)
     reference = start or Placement((0,) * count, (0,) * count)
     slots = SlotModel(problem, rounds, reference, scales)
@@ -60,7 +86,8 @@ def solve_slots(
     if "cost" in asked:
         figures["cost"] = slots.add_cost(figures["latency"])
     for name, bound in bounds.items():
-        model.add(figures[name] <= min(int(bound / (scales[name] / TICKS / FACTOR[name])), HORIZON * FACTOR[name]))
+        most = int(bound / (scales[name] / TICKS / FACTOR[name])) + (slots.roundings * FACTOR[name] if loose else 0)
+        model.add(figures[name] <= min(most, HORIZON * FACTOR[name]))
     model.minimize(figures[objective])
     if start is not None:
         for variable, value in complete_hint(slots, start):

@@ -57,11 +57,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Option:
-    """What a node costs on one place, a segment's launch not included. `joules` is None where power is unknown."""
+    """What a node costs on one place, a segment's launch not included. `joules` is None where power is unknown.
+
+    `usd` is a price of the run itself (so much a token), besides the device's for an hour. Fusion saves none of it.
+    """
 
     seconds: float
     joules: float | None = None
     activation_bytes: int = 0
+    usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,14 @@ class Fusion:
 class Route:
     """The way from one device to another: latency, seconds a byte, and (link, seconds a byte on it) for each hop.
 
-    A link's name carries its direction (`pcie0>`, `pcie0<`): the two directions do not contend.
+    A link's name carries its direction (`pcie0>`, `pcie0<`): the two directions do not contend. `usd_per_byte` is what
+    traffic is charged.
     """
 
     latency_s: float
     seconds_per_byte: float
     links: tuple[tuple[str, float], ...] = ()
+    usd_per_byte: float = 0.0
 
     def seconds(self, size_bytes: float) -> float:
         """Time for `size_bytes` sent as one batch."""
@@ -256,6 +262,12 @@ class Problem:
         return False
 
     @cached_property
+    def has_prices(self) -> bool:
+        """Whether an op or a transfer has a price of its own, besides what devices cost for an hour."""
+        options = (option.usd for node in self.nodes for option in node.options.values())
+        return any(options) or any(route.usd_per_byte for route in self.routes.values())
+
+    @cached_property
     def total_flops(self) -> float:
         """FLOPs of all nodes."""
         return sum(node.flops for node in self.nodes)
@@ -290,12 +302,17 @@ def check(problem: Problem) -> None:
         for place, option in node.options.items():
             if not 0 <= place < places:
                 raise InputError(f"an option names place {place}, but there are {places} places", where=node.name)
-            if not (option.seconds >= 0 and option.activation_bytes >= 0 and (option.joules or 0.0) >= 0):
+            figures = (option.seconds, option.activation_bytes, option.joules or 0.0, option.usd)
+            if not all(figure >= 0 for figure in figures):
                 raise InputError(f"a cost on {problem.place_name(place)} is negative", where=node.name)
     for value in problem.values:
         first = -1 if value.producer is None else value.producer
         if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
             raise InputError("nodes are not in topological order", where=value.name)
+    for (source, destination), route in problem.routes.items():
+        if not route.usd_per_byte >= 0:
+            ends = devices_named(problem, (source, destination))
+            raise InputError(f"the price of a byte between {ends} is negative")
     saved: dict[tuple[int, int], float] = {}
     for fusion in problem.fusions:
         for place, seconds in fusion.seconds.items():

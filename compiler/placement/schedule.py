@@ -9,7 +9,7 @@ bandwidth. The model's inputs leave the host at time zero in the same way, and i
 Latency is the time at which the last segment has ended and the last output has arrived. Throughput is the period of
 a pipeline: the busy time of the busiest device or of the busiest direction of a link, where batches of different
 requests contend. Energy is that of the ops plus idle power, over the latency, of the host and of every device in use.
-Cost is the price of the same devices over the latency.
+Cost is the price of the same devices over the latency, plus the prices that ops and bytes on routes have of their own.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _figures(
         latency_s=latency,
         period_s=max([*busy.values(), *links.values()], default=0.0),
         energy_j=_energy(problem, placement, {d: busy.get(d, 0.0) - overhead.get(d, 0.0) for d in in_use}, latency),
-        cost_usd=_cost(problem, in_use, latency),
+        cost_usd=_cost(problem, placement, in_use, transfers, latency),
         device_busy_s=dict(sorted(busy.items())),
         link_busy_s=dict(sorted(links.items())),
         memory_bytes=memory_of(problem, placement.place) if with_memory else {},
@@ -261,8 +261,12 @@ def _energy(problem: Problem, placement: Placement, active: Mapping[int, float],
     return total
 
 
-def _cost(problem: Problem, in_use: list[int], latency: float) -> float | None:
-    total = 0.0
+def _cost(
+    problem: Problem, placement: Placement, in_use: list[int], transfers: tuple[Transfer, ...], latency: float
+) -> float | None:
+    total = sum(node.options[place].usd for node, place in zip(problem.nodes, placement.place, strict=True))
+    for transfer in transfers:
+        total += transfer.size_bytes * problem.routes[transfer.source, transfer.destination].usd_per_byte
     for device in in_use:
         price = problem.devices[device].usd_per_hour
         if price is None:

@@ -329,12 +329,20 @@ class SlotModel:
         return sum(terms)
 
     def add_cost(self, latency: Any) -> Any:
-        """The price of the host and of devices in use, over the latency."""
-        unit = self.scales["cost"] / TICKS
-        return sum(
+        """The price of the host and of devices in use, over the latency, and those of ops and transfers."""
+        problem, unit = self.problem, self.scales["cost"] / TICKS
+        terms: list[Any] = [
             self._while_used(device, (spec.usd_per_hour or 0.0) / 3600.0 / unit, latency)
-            for device, spec in enumerate(self.problem.devices)
-        )
+            for device, spec in enumerate(problem.devices)
+        ]
+        for node, literals in enumerate(self.at):
+            for slot, literal in literals.items():
+                terms.append(round(problem.nodes[node].options[self.slots[slot]].usd / unit * RATIO) * literal)
+        for (value, slot, device), literal in self.moves.items():
+            source = problem.host if slot < 0 else self.device[slot]
+            usd = problem.values[value].size_bytes * problem.routes[source, device].usd_per_byte
+            terms.append(round(usd / unit * RATIO) * literal)
+        return sum(terms)
 
     def _active(self, slot: int) -> Any:
         launch = self.ticks(self.problem.launch_s[self.slots[slot]], self.tick)

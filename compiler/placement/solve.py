@@ -129,7 +129,8 @@ class _Solve:
     def _check_bounds(self) -> None:
         """InfeasibleError for a bound on a figure that no placement can keep."""
         for objective, limit in self.problem.rules.bounds.items():
-            least = lower_bound(self.problem.with_rules(replace(self.problem.rules, objective=objective))).value
+            alone = replace(self.problem.rules, objective=objective, bounds={})
+            least = lower_bound(self.problem.with_rules(alone)).value
             if least > limit * (1 + 1e-9):
                 unit = UNITS[objective]
                 raise InfeasibleError(
