@@ -34,7 +34,12 @@ from gimlet.targets import registry
 from gimlet.targets.api import Device, Target
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "support-matrix.md"
-COLUMNS = (("onnxruntime", "host"), ("tensorrt", "nvidia/rtx-pro-6000"), ("sram", "d-matrix/corsair"))
+COLUMNS = (
+    ("onnxruntime", "host"),
+    ("openvino", "host"),
+    ("tensorrt", "nvidia/rtx-pro-6000"),
+    ("sram", "d-matrix/corsair"),
+)
 TYPES = {
     "float": "f32",
     "float16": "f16",
@@ -71,11 +76,12 @@ parentheses are types that it takes in some of the tests only; `–` is none of 
 not refuse the op: a build may still fail, and then goes back to placement.
 
 - **onnxruntime** on `host`: the CPU provider. bf16 is computed in float32, rounded after every op.
+- **openvino** on `host`: the CPU plug-in of OpenVINO {openvino}, each op tried on made-up values against ONNX Runtime.
 - **tensorrt** on `nvidia/rtx-pro-6000`: TensorRT for RTX {tensorrt}, compute capability 12.0.
 - **sram** on `d-matrix/corsair`.
 
-| operator | onnxruntime | tensorrt | sram |
-|---|---|---|---|
+| operator | onnxruntime | openvino | tensorrt | sram |
+|---|---|---|---|---|
 """
 
 
@@ -215,10 +221,13 @@ def matrix() -> tuple[int, dict[str, dict[str, Answers]]]:
 
 
 def page(tests: int, found: Mapping[str, Mapping[str, Answers]]) -> str:
-    """The text of the page."""
-    from gimlet.targets.tensorrt.builder_rtx import require
+    """The text of the page. MissingError where a package is not installed whose answers are on it."""
+    from gimlet.targets.openvino.library import require as require_openvino
+    from gimlet.targets.tensorrt.builder_rtx import require as require_tensorrt
 
-    head = _HEAD.format(opset=schema_table().opsets[""], cases=f"{tests:,}", tensorrt=require())
+    head = _HEAD.format(
+        opset=schema_table().opsets[""], cases=f"{tests:,}", openvino=require_openvino(), tensorrt=require_tensorrt()
+    )
     rows = [
         f"| {name} | " + " | ".join(answers[target].cell() for target, _ in COLUMNS) + " |"
         for name, answers in sorted(found.items())

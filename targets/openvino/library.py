@@ -37,11 +37,18 @@ def missing() -> MissingError:
     )
 
 
+def require() -> str:
+    """The version of the package. MissingError where it is not installed."""
+    found = installed_version()
+    if found is None:
+        raise missing()
+    return found
+
+
 @cache
 def core() -> Any:
     """The process's one `openvino.Core`. MissingError where the package is not installed."""
-    if installed_version() is None:
-        raise missing()
+    require()
     import openvino
 
     return openvino.Core()

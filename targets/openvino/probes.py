@@ -5,14 +5,15 @@ a rounding differs. Its own `query_model` says yes to them. So an op is taken if
 numbers as the reference on made-up values. Where the reference accepts none of these values (they would have to fit
 together), a build is all there is; an op that it does not know is refused.
 
-Compiling a model takes OpenVINO tens of milliseconds, however small it is. The ops of a question are therefore put into
-one model side by side; where it does not build, halves are tried. Answers are kept on disk by the op and the versions.
+Compiling a model takes OpenVINO tens of milliseconds, however small it is. The ops of a question that are of the same
+opsets are therefore put into one model side by side; where it does not build, halves are tried. Answers are kept on
+disk by the op and the versions.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ _SIZE = 16
 
 _TOGETHER = 64
 
-_METHOD = 1
+_METHOD = 2
 """Counts up where ops are tried in another way, so that what was found before is asked again."""
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-5
 
@@ -103,9 +104,19 @@ def answers(ops: Mapping[str, OnnxOp]) -> dict[str, str]:
             found[key] = error.message
         except RuntimeError as error:
             found[key] = tidy(error)
-    for start in range(0, len(trials), _TOGETHER):
-        found |= _tried(trials[start : start + _TOGETHER])
+    for alike in _of_the_same_opsets(trials):
+        for start in range(0, len(alike), _TOGETHER):
+            found |= _tried(alike[start : start + _TOGETHER])
     return found
+
+
+def _of_the_same_opsets(trials: Sequence[_Trial]) -> Iterable[list[_Trial]]:
+    """The trials in groups: an op that is moved to another opset may mean something else there."""
+    groups: dict[frozenset[tuple[str, int]], list[_Trial]] = {}
+    for trial in trials:
+        opsets = frozenset((item.domain, item.version) for item in trial.model.opset_import)
+        groups.setdefault(opsets, []).append(trial)
+    return groups.values()
 
 
 def _trial(key: str, op: OnnxOp) -> _Trial:
@@ -191,15 +202,11 @@ def _computed(trials: Sequence[_Trial]) -> list[Values]:
 
 
 def side_by_side(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:
-    """The models as one, with the number of each before its names."""
+    """The models, which are of the same opsets, as one, with the number of each before its names."""
     merged = onnx.ModelProto()
     merged.CopyFrom(models[0])
     for field_name in ("node", "initializer", "input", "output"):
         merged.graph.ClearField(field_name)
-    opsets = {item.domain: item.version for model in models for item in model.opset_import}
-    del merged.opset_import[:]
-    for domain, version in opsets.items():
-        merged.opset_import.add(domain=domain, version=version)
     for index, model in enumerate(models):
         part = onnx.GraphProto()
         part.CopyFrom(model.graph)

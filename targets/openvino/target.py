@@ -18,7 +18,7 @@ from gimlet.runtime.errors import MissingError
 from gimlet.targets.answers import default_cache
 from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
 from gimlet.targets.one_op import is_constant
-from gimlet.targets.openvino.library import installed_version, missing
+from gimlet.targets.openvino.library import installed_version, missing, require
 from gimlet.targets.openvino.model import MODEL_FILE, write_xml
 from gimlet.targets.openvino.probes import Probes
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights
@@ -79,8 +79,7 @@ class OpenVinoTarget(Target):
 
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
         del device
-        if installed_version() is None:
-            raise missing()
+        require()
         weights = segment.weights or FolderWeights(folder)
         nbytes = write_xml(segment, weights, folder)
         if isinstance(nbytes, Reason):

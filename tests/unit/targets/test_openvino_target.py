@@ -141,6 +141,22 @@ def test_equal_ops_are_told_apart_by_where_their_integers_come_from(import_onnx,
     assert [reason is None for reason in found] == [True, False]
 
 
+def test_ops_of_different_opsets_are_tried_each_in_its_own(import_onnx, make_device):
+    """Squeeze had its axes as an attribute until opset 13, and Shape had no `start` until 15."""
+    texts = [
+        (11, "(float[1, 3, 1] x) => (float[3, 1] y) { y = Squeeze <axes = [0]> (x) }"),
+        (22, "(float[2, 3, 4] x) => (int64[1] y) { y = Shape <start = 2> (x) }"),
+        (11, "(float[1, 3, 1] x) => (float[1, 3] y) { y = Squeeze <axes = [2]> (x) }"),
+    ]
+    modules = [
+        import_onnx(onnx.parser.parse_model(f'<ir_version: 6, opset_import: ["": {opset}]> net {body}'))[0]
+        for opset, body in texts
+    ]
+    ops = [module.body.block.first_op.body.block.first_op for module in modules]
+    found = OpenVinoTarget().refuses_all(ops, make_device("openvino"), "fp32")
+    assert found == [None] * len(ops)
+
+
 def test_answers_are_kept_on_disk(answers, monkeypatch: pytest.MonkeyPatch):
     model = parse("net (float[4] x) => (float[4] y) { y = Relu (x) }")
     assert answers(model) == {"Relu": None}
