@@ -36,8 +36,8 @@ from gimlet.passes.upgrade_opset import UpgradeOpsetPass
 from gimlet.runtime.errors import GimletError
 
 OPSET = 24
-FUSED = ("Attention", "Gelu", "LayerNormalization", "RMSNormalization", "Swish")
-FUSIONS = ("infer-shapes", "fuse-normalization", "fuse-activations", "fuse-attention", "dce")
+FUSED = ("Attention", "Gelu", "LayerNormalization", "RMSNormalization", "RotaryEmbedding", "Swish")
+FUSIONS = ("infer-shapes", "fuse-normalization", "fuse-activations", "fuse-rotary", "fuse-attention", "dce")
 SIZE = 64
 """Of every dynamic dimension but the first, which is 1."""
 

@@ -17,6 +17,7 @@ PASSES: dict[str, str] = {
     "decompose-functions": "gimlet.passes.decompose_functions:DecomposeFunctionsPass",
     "fuse-activations": "gimlet.passes.fuse_activations:FuseActivationsPass",
     "fuse-normalization": "gimlet.passes.fuse_normalization:FuseNormalizationPass",
+    "fuse-rotary": "gimlet.passes.fuse_rotary:FuseRotaryPass",
     "fuse-attention": "gimlet.passes.fuse_attention:FuseAttentionPass",
     "bind-dims": "gimlet.passes.bind_dims:BindDimsPass",
     "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",
