@@ -167,17 +167,15 @@ class RotaryCaches:
 
 def _repeating_operands(value: SSAValue) -> list[SSAValue]:
     """The operands that must hold their first half twice for `value` to do so; none if that does not follow."""
-    op, dims = made_by(value, "Cast", "Cos", "Gather", "Mul", "Sin", "Unsqueeze"), dims_of(value)
-    if op is None or dims is None:
+    op = made_by(value, "Cast", "Cos", "Gather", "Mul", "Sin", "Unsqueeze")
+    if op is None:
         return []
     if op.op_type == "Mul":
         return [operand for operand in op.operands if dims_of(operand) != () and last_size(operand) != 1]
     if op.op_type == "Gather":
         source = dims_of(op.operands[0])
         return [op.operands[0]] if source is not None and op.attr("axis") in range(len(source) - 1) else []
-    if op.op_type == "Unsqueeze":
-        axes = integers_of(op.operands[1])
-        return [op.operands[0]] if axes is not None and not {-1, len(dims) - 1} & set(axes) else []
+    # An Unsqueeze at the end would have left one element there, which has no halves.
     return [op.operands[0]]
 
 

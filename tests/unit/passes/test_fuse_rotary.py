@@ -96,6 +96,17 @@ def test_constants_are_compared_and_halved(rank: int, equal: bool):
     assert ("RotaryEmbedding" in left) == equal
 
 
+@pytest.mark.parametrize(("axis", "ids", "found"), [(0, [2, 0, 1], True), (1, [0, 1, 2, 4], False)])
+def test_rows_of_a_table_are_taken_and_cast(axis: int, ids: list[int], found: bool):
+    first = np.arange(6, dtype=np.float16).reshape(3, 2) if axis == 0 else np.arange(9, dtype=np.float16).reshape(3, 3)
+    write = Writer()
+    cos = write("Cast", write("Cos", write("Gather", "table", ids, axis=axis)), to=1)
+    write.constants.append(numpy_helper.from_array(np.concatenate([first, first], axis=1), "table"))
+    result = rotated(write, 2, cos, cos, "slice", (False, False, False))
+    left = fused(write.model({"x": [2, 2, 3, 4]}, result), {"x": (2, 2, 3, 4)})
+    assert ("RotaryEmbedding" in left) == found
+
+
 @pytest.mark.parametrize(
     ("angles", "part"),
     [((2, 1, 4), 2), ((1, 3, 4), 1), ((1, 3, 4), 3)],
