@@ -165,10 +165,12 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: 
         BundleWriter(tmp_path / "m.gimlet").__enter__()
 
 
+# A process that a shell starts in the background ignores SIGINT, and so do its children unless they ask for it.
 KILLED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from gimlet.compiler.bundle import BundleWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with BundleWriter(Path(sys.argv[1])) as writer:
     writer.write_text("module.mlir", "half")
     print("writing", flush=True)
