@@ -83,7 +83,7 @@ class Program:
         self._inflight = inflight
         self._requests: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = self._freed = False
 
     @property
     def id(self) -> str:
@@ -154,7 +154,7 @@ class Program:
 
     def _submit(self, function: Callable[..., Any], /, *args: Any, **inputs: Any) -> Future[Any]:
         with self._lock:
-            self._check_open()
+            _require_open(closed=self._closed)
             if self._requests is None:
                 from concurrent.futures import ThreadPoolExecutor
 
@@ -162,12 +162,8 @@ class Program:
             return self._requests.submit(function, *args, **inputs)
 
     def _new_frame(self) -> Frame:
-        self._check_open()
+        _require_open(closed=self._freed)
         return Frame(self._machinery)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InputError("the program was closed", hint="load the bundle again")
 
     def close(self) -> None:
         """Waits for what is in flight and frees the segments. A second call does nothing."""
@@ -178,6 +174,7 @@ class Program:
             requests = self._requests
         if requests is not None:
             requests.shutdown(wait=True)
+        self._freed = True
         self._runner.close()
         while self._idle:
             self._idle.pop().close()
@@ -190,6 +187,11 @@ class Program:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _require_open(*, closed: bool) -> None:
+    if closed:
+        raise InputError("the program was closed", hint="load the bundle again")
 
 
 def _transports(manifest: Manifest, schedule: Schedule) -> dict[int, Transport]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import click
 from gimlet.tools.cli import print_json, run
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
 
     from gimlet.runtime.program import Program, Running
@@ -23,19 +26,32 @@ PATH = click.Path(path_type=Path)
 
 @dataclass(frozen=True)
 class Timing:
-    """How long runs took: one by one, and all of them together."""
+    """How long runs took, and when each ended after the first began, both in seconds and by the order of their ends."""
 
     latencies_s: tuple[float, ...]
-    total_s: float
+    ends_s: tuple[float, ...]
+    inflight: int
 
-    def to_json(self, inflight: int) -> dict[str, Any]:
-        """The figures that a user wants of it."""
+    @property
+    def period_s(self) -> float | None:
+        """Seconds a run at steady state: from when as many runs have ended as are in flight, to the last one's end.
+
+        None where no run is left after that.
+        """
+        steady = len(self.ends_s) - self.inflight
+        return (self.ends_s[-1] - self.ends_s[self.inflight - 1]) / steady if steady > 0 else None
+
+    def to_json(self, predicted_period_s: float | None) -> dict[str, Any]:
+        """The figures that a user wants of it, beside the period that placement predicted."""
+        period_s = self.period_s
         return {
             "runs": len(self.latencies_s),
-            "inflight": inflight,
+            "inflight": self.inflight,
             "median_s": statistics.median(self.latencies_s),
             "min_s": min(self.latencies_s),
-            "runs_per_s": len(self.latencies_s) / self.total_s,
+            "period_s": period_s,
+            "predicted_period_s": predicted_period_s,
+            "runs_per_s": 1 / period_s if period_s else len(self.ends_s) / self.ends_s[-1],
         }
 
 
@@ -92,7 +108,7 @@ def gimlet_run(
                 {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "file": files.get(name)}
                 for name, array in outputs.items()
             ],
-            "latency": timing.to_json(inflight),
+            "latency": timing.to_json(_predicted_period_s(program)),
         }
     if as_json:
         print_json(data)
@@ -138,31 +154,66 @@ def _timed(
     program: Program, arrays: Mapping[str, np.ndarray], repeat: int, inflight: int
 ) -> tuple[dict[str, np.ndarray], Timing]:
     """Runs `repeat` times with `inflight` requests at once. The outputs of the last run, and the times."""
-    latencies: list[float] = []
+    ended: list[tuple[float, float]] = []
     start = perf_counter()
-    if inflight == 1:
-        outputs: dict[str, np.ndarray] = {}
+    if inflight > 1:
+        outputs = _pipelined(program, arrays, repeat, inflight, ended)
+    else:
+        outputs = {}
         for _ in range(repeat):
             begin = perf_counter()
             outputs = program.run(arrays)
-            latencies.append(perf_counter() - begin)
-        return outputs, Timing(tuple(latencies), perf_counter() - start)
+            ended.append((perf_counter(), begin))
+    ended.sort()
+    latencies, ends = tuple(end - begin for end, begin in ended), tuple(end - start for end, _ in ended)
+    return outputs, Timing(latencies, ends, inflight)
 
-    def request() -> Any:
+
+def _pipelined(
+    program: Program,
+    arrays: Mapping[str, np.ndarray],
+    repeat: int,
+    inflight: int,
+    ended: list[tuple[float, float]],
+) -> dict[str, np.ndarray]:
+    """Runs with `inflight` requests at once, and appends the end and the begin of each run."""
+    slots = threading.Semaphore(inflight)
+    errors: list[BaseException] = []
+
+    def request() -> Future[dict[str, np.ndarray]]:
         begin = perf_counter()
+
+        def finish(future: Future[dict[str, np.ndarray]]) -> None:
+            ended.append((perf_counter(), begin))
+            error = future.exception()
+            if error is not None:
+                errors.append(error)
+            slots.release()
+
         future = program.submit_run(arrays)
-        future.add_done_callback(lambda _: latencies.append(perf_counter() - begin))
+        future.add_done_callback(finish)
         return future
 
-    pending = [request() for _ in range(min(inflight, repeat))]
-    for _ in range(repeat - len(pending)):
-        pending.pop(0).result()
-        pending.append(request())
-    results = [future.result() for future in pending]
-    # A future wakes its waiters before it calls back: the pool's end is the end of the callbacks.
-    total = perf_counter() - start
-    program.close()
-    return results[-1], Timing(tuple(latencies), total)
+    slots.acquire()
+    last = request()
+    for _ in range(repeat - 1):
+        slots.acquire()
+        if errors:
+            slots.release()
+            break
+        last = request()
+    # A future wakes its waiters before it calls back, so a result is no sign that the times are there.
+    for _ in range(inflight):
+        slots.acquire()
+    if errors:
+        raise errors[0]
+    return last.result()
+
+
+def _predicted_period_s(program: Program) -> float | None:
+    """The period of the pipeline that placement promised, where it placed for throughput."""
+    promised = program.manifest.placement
+    return promised.value if promised.objective == "throughput" else None
 
 
 def _write_trace(trace: Any, path: Path) -> None:
@@ -196,9 +247,21 @@ def _print(data: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
         click.echo(f"{line} -> {item['file']}" if item["file"] else line)
     latency = data["latency"]
     text = f"latency: median {_milliseconds(latency['median_s'])}, min {_milliseconds(latency['min_s'])}"
-    rate = f", {latency['runs_per_s']:.4g} runs/s" if latency["inflight"] > 1 else ""
     runs = f" over {latency['runs']} runs" if latency["runs"] > 1 else " (first run)"
-    click.echo(f"{text}{runs}{rate}")
+    click.echo(f"{text}{runs}")
+    if latency["period_s"] is not None:
+        click.echo(_period_text(data))
+
+
+def _period_text(data: Mapping[str, Any]) -> str:
+    latency = data["latency"]
+    text = f"period: {_milliseconds(latency['period_s'])} with {latency['inflight']} in flight"
+    text += f", {latency['runs_per_s']:.4g} inferences/s"
+    if latency["predicted_period_s"] is None:
+        return text
+    text += f"; predicted {_milliseconds(latency['predicted_period_s'])}"
+    emulated = sorted({item["device"] for item in data["segments"] if item["emulated"]})
+    return f"{text} with the real {', '.join(emulated)}, emulated here" if emulated else text
 
 
 def _milliseconds(seconds: float) -> str:

@@ -99,7 +99,7 @@ class _Solve:
         best = best_of(problem, [*single_places(problem), fastest_places(problem), *share_cuts(problem)])
         if "throughput" in asked:
             cuts = [balanced(problem, carve(problem, cut), _KICKS, self.limits.seed) for cut in stage_cuts(problem)]
-            best = min(best, *cuts, key=self._rank)
+            best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known)
         best = min(best, best_of(problem, bound.suggestions), key=self._rank)

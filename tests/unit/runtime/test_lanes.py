@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +156,18 @@ def test_a_trace_has_every_launch_and_run(request, shape: str, neg_program, tmp_
     launches = [(device, f"s{index}") for index, device in enumerate(devices)]
     assert spans == sorted(2 * [*launches, ("program", "run")])
     assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in events if event["ph"] == "X")
+
+
+def test_closing_finishes_requests_that_had_not_begun(chain: Path, neg_program):
+    """The array is asked for by the request's own thread, which waits there until the program is closing."""
+    program = neg_program(chain)
+
+    class Late:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            while not program._closed:
+                time.sleep(0.001)
+            return X
+
+    future = program.submit(x=Late())
+    program.close()
+    np.testing.assert_array_equal(future.result(PATIENCE_S)["d"], X)

@@ -1,8 +1,10 @@
 """gimlet-run: arrays in, arrays out, and the exit codes."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import numpy as np
 import pytest
 
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.manifest import Manifest, Variant
+from gimlet.runtime.manifest import Manifest, PlacementSummary, Variant
+from gimlet.runtime.program import Program
 from gimlet.tools.arrays import write_outputs
-from gimlet.tools.gimlet_run import main
+from gimlet.tools.gimlet_run import Timing, _period_text, main
 
 X = np.array([[1, -2, 3, -4]], np.float32)
 
@@ -190,3 +193,73 @@ def test_two_outputs_never_share_a_file(tmp_path: Path):
     with pytest.raises(InputError, match="two outputs would both be"):
         write_outputs(tmp_path / "out", {"a/b": X, "a_b": X})
     assert not (tmp_path / "out").exists()
+
+
+def test_the_period_is_that_of_a_pipeline_that_is_full():
+    """With two in flight, the first two ends fill it: the others come every 2 s."""
+    timing = Timing((4.0, 4.5, 4.0, 4.0), (4.0, 4.5, 6.5, 8.5), inflight=2)
+    assert timing.period_s == 2.0
+    figures = timing.to_json(1.5)
+    assert (figures["period_s"], figures["runs_per_s"], figures["predicted_period_s"]) == (2.0, 0.5, 1.5)
+
+
+def test_too_few_runs_have_no_steady_state():
+    timing = Timing((4.0, 4.0), (4.0, 5.0), inflight=2)
+    assert timing.period_s is None
+    assert timing.to_json(None)["runs_per_s"] == pytest.approx(0.4)
+
+
+@pytest.fixture
+def promised(make_bundle, part) -> Callable[..., Path]:
+    def make(objective: str) -> Path:
+        summary = PlacementSummary(objective, 0.25, 0.2, 0.2, "feasible")
+        return make_bundle(
+            [part("s0", "cpu", "Neg", ("x",), "y")], change=lambda manifest: replace(manifest, placement=summary)
+        )
+
+    return make
+
+
+def test_a_measured_period_stands_beside_the_one_that_was_promised(promised, capsys: pytest.CaptureFixture[str]):
+    bundle = promised("throughput")
+    assert run(bundle, "--random", "--repeat", 6, "--inflight", 2) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("period: ")]
+    assert re.fullmatch(r"period: \S+ ms with 2 in flight, \S+ inferences/s; predicted 250 ms", line)
+    _, data = run_json(capsys, bundle, "--random", "--repeat", 6, "--inflight", 2)
+    assert data["latency"]["predicted_period_s"] == 0.25
+    assert data["latency"]["runs_per_s"] == pytest.approx(1 / data["latency"]["period_s"])
+
+
+def test_a_promise_of_another_kind_is_no_period(promised, capsys: pytest.CaptureFixture[str]):
+    bundle = promised("latency")
+    _, data = run_json(capsys, bundle, "--random", "--repeat", 3)
+    assert data["latency"]["predicted_period_s"] is None
+    assert run(bundle, "--random") == 0
+    assert "period" not in capsys.readouterr().out
+
+
+def test_a_period_of_emulated_devices_says_so(away: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(away, "--random", "--emulate-missing", "--repeat", 3) == 0
+    assert "predicted" not in capsys.readouterr().out
+    segments = [{"device": "sram0", "emulated": True}]
+    latency = {"period_s": 0.5, "inflight": 2, "runs_per_s": 2.0, "predicted_period_s": 0.001}
+    assert _period_text({"segments": segments, "latency": latency}).endswith(
+        "2 inferences/s; predicted 1 ms with the real sram0, emulated here"
+    )
+
+
+def test_a_failure_in_flight_ends_the_runs(bundle: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    """The first run is the one that warms up; the second fails, and of the others few begin."""
+    begun: list[int] = []
+    real = Program.run
+
+    def fails(self: Program, inputs: Any) -> Any:
+        begun.append(1)
+        if len(begun) > 1:
+            raise InputError("no")
+        return real(self, inputs)
+
+    monkeypatch.setattr(Program, "run", fails)
+    assert run(bundle, "--random", "--repeat", 100, "--inflight", 2) == 1
+    assert "error: no" in capsys.readouterr().err
+    assert len(begun) < 10

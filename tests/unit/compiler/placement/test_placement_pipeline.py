@@ -175,3 +175,11 @@ def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
     balance = Balance(problem, start.placement)
     placement = balance.run(4, Random(seed))
     assert balance.figure() == pytest.approx(simulate(problem, placement).period_s)
+
+
+def test_pins_that_go_to_and_fro_leave_no_cut_and_are_met():
+    problem = layers(3, devices=1)
+    pins = {0: frozenset({0}), 1: frozenset({1}), 2: frozenset({0})}
+    problem = problem.with_rules(Rules("throughput", pins=pins))
+    assert stage_cuts(problem) == []
+    assert solve(problem).placement.place == (0, 1, 0)
