@@ -229,6 +229,11 @@ def read_toml(path: Path, model: type[_Model]) -> _Model:
         raise InputError(
             f"has schema {version}, and this gimlet reads up to {SCHEMA}", where=str(path), hint="upgrade gimlet"
         )
+    return validated(data, model, path)
+
+
+def validated(data: dict[str, Any], model: type[_Model], path: Path) -> _Model:
+    """What a file holds as `model`. InputError with file and key if it is not of that form."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import coarsen
+from gimlet.compiler.placement.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.heuristics import best_of, fastest_places, single_places
 from gimlet.compiler.placement.problem import (
+    OBJECTIVES,
     DeviceSpec,
     Node,
     Objective,
@@ -136,6 +139,17 @@ def test_no_placement_is_below_the_bound(random_problem: Make, seed: int, hourly
     schedule = carve(problem, place).schedule
     bounded = problem.with_rules(Rules("cost", bounds={"latency": schedule.latency_s}))
     assert lower_bound(bounded).value <= schedule.figure("cost") * (1 + 1e-6)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, hourly=st.booleans())
+def test_the_solver_counts_what_the_schedule_counts(random_problem: Make, seed: int, hourly: bool):
+    problem = priced(random_problem(seed, nodes=5, devices=3), seed, hourly).with_rules(Rules("cost"))
+    start = best_of(problem, [*single_places(problem), fastest_places(problem)])
+    scales: dict[Objective, float] = {o: start.schedule.figure(o) or 1.0 for o in OBJECTIVES}
+    answer = solve_slots(problem, start.placement, scales, 0.0, 4, Limits(work=1.0))
+    assert answer.placement is not None
+    assert answer.objective == pytest.approx(simulate(problem, answer.placement).figure("cost"), rel=5e-5, abs=1e-6)
 
 
 @given(seed=SEEDS)
