@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter, perf_counter_ns
+from time import perf_counter, perf_counter_ns, sleep
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,11 @@ def openvino_runner(path: Path, inputs: Arrays, threads: int) -> Run:
 
 
 def in_turns(runs: list[Run], pairs: int, seconds: float) -> list[list[int]]:
-    """Nanoseconds of each, run one after the other in rounds: at most `pairs` of them, and for about `seconds`."""
+    """Nanoseconds of each, run one after the other in rounds: at most `pairs` of them, and for about `seconds`.
+
+    A runtime's threads spin for milliseconds after a run, on cores that the next one wants: each waits until they
+    rest, then runs twice, and the second run counts.
+    """
     for _ in range(5):
         for run in runs:
             run()
@@ -109,6 +113,8 @@ def in_turns(runs: list[Run], pairs: int, seconds: float) -> list[list[int]]:
     while len(times[0]) < pairs and (len(times[0]) < 10 or perf_counter() < end):
         order = list(zip(times, runs, strict=True))
         for own, run in order if len(times[0]) % 2 else reversed(order):
+            sleep(0.01)
+            run()
             begin = perf_counter_ns()
             run()
             own.append(perf_counter_ns() - begin)
