@@ -23,6 +23,7 @@ from gimlet.dialects.onnx.weights import WeightStore
 from gimlet.runtime.errors import InputError
 
 Array = np.ndarray[Any, Any]
+LARGEST_DENSE = 1 << 31
 
 
 def sparse_attr(proto: onnx.SparseTensorProto, name: str, store: WeightStore, roots: Sequence[Path] = ()) -> SparseAttr:
@@ -63,10 +64,19 @@ def _part(name: str, tensor: ir.TensorProtocol, store: WeightStore, roots: Seque
 
 
 def dense_array(attribute: SparseAttr, store: WeightStore | None) -> Array:
-    """The dense tensor, zero where it has no value. InputError if a part of it is in a store that is not given."""
+    """The dense tensor, zero where it has no value.
+
+    InputError if a part of it is in a store that is not given, and where it takes more than `LARGEST_DENSE` bytes.
+    """
+    shape, dtype = attribute.type.get_shape(), dtype_of(attribute.type)
+    size = math.prod(shape) * dtype.itemsize
+    if size > LARGEST_DENSE:
+        raise InputError(
+            f"a sparse tensor of shape {list(shape)} takes {size / 1e9:.1f} GB when it is written out",
+            hint="weights are given to frameworks dense, and more than 2 GB of one tensor fit no model file",
+        )
     values, indices = (_array(part, store) for part in (attribute.values, attribute.indices))
-    shape = attribute.type.get_shape()
-    dense = np.zeros(shape, dtype_of(attribute.type))
+    dense = np.zeros(shape, dtype)
     if indices.ndim == 1:
         dense.reshape(-1)[indices] = values
     else:

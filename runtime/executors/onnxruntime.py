@@ -16,9 +16,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from functools import partial
 from math import prod
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -28,16 +28,12 @@ import numpy as np
 from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.executors.base import (
     AVAILABLE,
-    DONE,
     Availability,
-    Bindings,
     Buffer,
     DeviceSpec,
-    Event,
-    Executor,
     SegmentArtifact,
-    wait_all,
 )
+from gimlet.runtime.executors.c_library import CBindings, CExecutor
 from gimlet.runtime.executors.ort_library import STRING_TYPE, OrtError, OrtLibrary, ort_library
 from gimlet.runtime.executors.ort_weights import WeightPool
 from gimlet.runtime.packed import BITS, pack, unpack
@@ -70,7 +66,7 @@ class OrtSession:
                 pool.give_back()
         finally:
             library.release("ReleaseSessionOptions", options)
-        _release_with(self, library, "ReleaseSession", self.handle)
+        library.release_with(self, "ReleaseSession", self.handle)
         self.inputs = library.names(self.handle, "SessionGetInputCount", "SessionGetInputName")
         self.outputs = library.names(self.handle, "SessionGetOutputCount", "SessionGetOutputName")
 
@@ -148,14 +144,14 @@ def _address(array: np.ndarray) -> int:
         return array.ctypes.data
 
 
-class OrtBindings(Bindings):
+class OrtBindings(CBindings):
     """An IoBinding and the arrays that it refers to."""
 
     def __init__(self, executor: OnnxRuntimeExecutor) -> None:
         self._library = library = executor.session.library
         self._segment = executor.segment
         self.handle = library.new("CreateIoBinding", executor.session.handle)
-        _release_with(self, library, "ReleaseIoBinding", self.handle)
+        library.release_with(self, "ReleaseIoBinding", self.handle)
         self._session = executor.session
         self._inputs = {spec.name: _Port(spec) for spec in executor.inputs}
         self._outputs = {spec.name: _Port(spec) for spec in executor.outputs}
@@ -163,6 +159,11 @@ class OrtBindings(Bindings):
         self._value_place = byref(self._value)
         self._order = list(self._outputs)
         self.allocates: set[str] = set()
+        self.run = partial(library.run_with_binding, executor.session.handle, None, self.handle)
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.allocates
 
     def set_input(self, name: str, buffer: Buffer) -> None:
         port = self._inputs[name]
@@ -182,7 +183,7 @@ class OrtBindings(Bindings):
     def _release_output(self, port: _Port) -> None:
         self._library.call("BindOutputToDevice", self.handle, port.name, self._library.cpu_memory)
 
-    def prepare(self) -> None:
+    def before(self) -> None:
         """Lets go of what the last run allocated: ONNX Runtime would write the next outputs into it."""
         for name in self.allocates:
             self._release_output(self._outputs[name])
@@ -224,8 +225,11 @@ class OrtBindings(Bindings):
             raise InputError(f"output {name!r} was read before a run", where=self._segment)
         return array
 
-    def collect(self) -> None:
-        """Takes over the outputs that the run allocated."""
+    def after(self) -> None:
+        if self.allocates:
+            self._collect()
+
+    def _collect(self) -> None:
         library = self._library
         values, count = ctypes.POINTER(c_void_p)(), c_size_t()
         library.call("GetBoundOutputValues", self.handle, library.allocator, byref(values), byref(count))
@@ -241,11 +245,6 @@ class OrtBindings(Bindings):
             for handle in handles:
                 if handle not in kept:
                     library.release_value(handle)
-
-
-def _release_with(owner: object, library: OrtLibrary, release: str, handle: int) -> None:
-    """Releases a handle when `owner` is collected; what is alive at exit goes with the process."""
-    weakref.finalize(owner, library.release, release, handle).atexit = False
 
 
 def _array_of(library: OrtLibrary, value: int) -> tuple[np.ndarray, bool]:
@@ -277,7 +276,7 @@ def _array_of(library: OrtLibrary, value: int) -> tuple[np.ndarray, bool]:
         packed = (ctypes.c_ubyte * size).from_address(library.new("GetTensorMutableData", value))
         return unpack(np.frombuffer(memoryview(packed), np.uint8), dtype, bits, shape), False
     memory = (ctypes.c_char * size).from_address(library.new("GetTensorMutableData", value))
-    _release_with(memory, library, "ReleaseValue", value)
+    library.release_with(memory, "ReleaseValue", value)
     return np.frombuffer(memoryview(memory), dtype).reshape(shape), True
 
 
@@ -299,10 +298,11 @@ def _short_name(provider: str) -> str:
     return provider.lower().removesuffix("executionprovider")
 
 
-class OnnxRuntimeExecutor(Executor):
+class OnnxRuntimeExecutor(CExecutor):
     """A segment's model in a session. Synchronous: the caller's thread takes part in the computation."""
 
     name: ClassVar[str] = "onnxruntime"
+    title: ClassVar[str] = "ONNX Runtime"
 
     def __init__(self, artifact: SegmentArtifact, session: OrtSession) -> None:
         self.segment = artifact.segment
@@ -340,55 +340,9 @@ class OnnxRuntimeExecutor(Executor):
                     raise InputError(f"the model has no {kind} {spec.name!r}", where=artifact.segment)
         return cls(artifact, session)
 
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer | None]) -> OrtBindings:
-        bindings = OrtBindings(self)
-        try:
-            for name, buffer in inputs.items():
-                bindings.set_input(name, buffer)
-            for spec in self.outputs:
-                bindings.set_output(spec.name, outputs[spec.name])
-        except OrtError as error:
-            raise InputError(f"ONNX Runtime refused a buffer: {error}", where=self.segment) from None
-        return bindings
+    @property
+    def library(self) -> OrtLibrary:
+        return self.session.library
 
-    def submit(self, bindings: Bindings, wait: Sequence[Event] = ()) -> Event:
-        own = self._own(bindings)
-        if wait:
-            wait_all(wait)
-        try:
-            if own.allocates:
-                own.prepare()
-            self.session.library.call("RunWithBinding", self.session.handle, None, own.handle)
-            if own.allocates:
-                own.collect()
-        except OrtError as error:
-            raise self._refusal(error) from None
-        return DONE
-
-    def launcher(self, bindings: Bindings) -> Callable[[Sequence[Event]], Event]:
-        own = self._own(bindings)
-        if own.allocates:
-            return super().launcher(bindings)
-        library = self.session.library
-        run, session, handle = library.run_with_binding, self.session.handle, own.handle
-
-        def launch(wait: Sequence[Event]) -> Event:
-            if wait:
-                wait_all(wait)
-            status = run(session, None, handle)
-            if status:
-                try:
-                    library.check(status)
-                except OrtError as error:
-                    raise self._refusal(error) from None
-            return DONE
-
-        return launch
-
-    def _own(self, bindings: Bindings) -> OrtBindings:
-        if not isinstance(bindings, OrtBindings):
-            raise TypeError(f"bindings of another executor: {type(bindings).__name__}")
-        return bindings
-
-    def _refusal(self, error: OrtError) -> InputError:
-        return InputError(f"ONNX Runtime refused the values: {error}", where=self.segment)
+    def new_bindings(self) -> OrtBindings:
+        return OrtBindings(self)

@@ -16,9 +16,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from ctypes import byref, c_int64, c_void_p
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,16 +29,12 @@ import numpy as np
 from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.executors.base import (
     AVAILABLE,
-    DONE,
     Availability,
-    Bindings,
     Buffer,
     DeviceSpec,
-    Event,
-    Executor,
     SegmentArtifact,
-    wait_all,
 )
+from gimlet.runtime.executors.c_library import CBindings, CExecutor
 from gimlet.runtime.executors.ov_library import OvError, OvLibrary, Shape, ov_library
 from gimlet.runtime.tensors import TensorSpec
 
@@ -92,7 +88,7 @@ class OvModel:
             self.handle = library.compile(source, settings)
         finally:
             library.release("ov_model_free", source)
-        _release_with(self, library, "ov_compiled_model_free", self.handle)
+        library.release_with(self, "ov_compiled_model_free", self.handle)
         self.inputs = library.count("ov_compiled_model_inputs_size", self.handle)
         self.outputs = library.count("ov_compiled_model_outputs_size", self.handle)
 
@@ -135,7 +131,7 @@ class _Port:
         self.struct = Shape(len(shape), self.dims)
 
 
-class OvBindings(Bindings):
+class OvBindings(CBindings):
     """An infer request, and the arrays that it reads and writes."""
 
     def __init__(self, executor: OpenVinoExecutor) -> None:
@@ -143,14 +139,19 @@ class OvBindings(Bindings):
         self._library = library = executor.model.library
         self._segment = executor.segment
         self.handle = library.new("ov_compiled_model_create_infer_request", executor.model.handle)
-        _release_with(self, library, "ov_infer_request_free", self.handle)
+        library.release_with(self, "ov_infer_request_free", self.handle)
         self._inputs = {spec.name: _Port(index, spec) for index, spec in enumerate(executor.inputs)}
         self._outputs = {spec.name: _Port(index, spec) for index, spec in enumerate(executor.outputs)}
         self._made: dict[str, tuple[int, ...]] = {}
         self.wide = [port for port in self._inputs.values() if port.wide]
         self.allocates: dict[str, int] = {}
+        self.run = partial(library.infer, self.handle)
         self._tensor = c_void_p()
         self._tensor_place = byref(self._tensor)
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.allocates and not self.wide
 
     def set_input(self, name: str, buffer: Buffer) -> None:
         self._bind(self._library.set_input, self._inputs[name], buffer)
@@ -185,7 +186,7 @@ class OvBindings(Bindings):
         library.check(status)
         port.array = buffer
 
-    def check_integers(self) -> None:
+    def _check_integers(self) -> None:
         """InputError for an integer that 32 bits do not hold."""
         for port in self.wide:
             array = port.array
@@ -199,7 +200,11 @@ class OvBindings(Bindings):
                     hint="place what reads it on onnxruntime",
                 )
 
-    def prepare(self) -> None:
+    def before(self) -> None:
+        self._check_integers()
+        self._allocate()
+
+    def _allocate(self) -> None:
         """Gives each output that OpenVINO allocates a new tensor: it would write the next outputs into the last."""
         library = self._library
         for name in self.allocates:
@@ -210,7 +215,7 @@ class OvBindings(Bindings):
             self.allocates[name] = tensor
             library.check(library.set_output(self.handle, port.index, tensor))
 
-    def collect(self) -> None:
+    def after(self) -> None:
         """Takes over the outputs that the run allocated: arrays over the tensors, which go with the arrays."""
         library = self._library
         for name, tensor in self.allocates.items():
@@ -222,7 +227,7 @@ class OvBindings(Bindings):
                 library.free_tensor(tensor)
                 continue
             memory = (ctypes.c_char * size).from_address(library.new("ov_tensor_data", tensor))
-            _release_with(memory, library, "ov_tensor_free", tensor)
+            library.release_with(memory, "ov_tensor_free", tensor)
             port.array = np.frombuffer(memoryview(memory), port.dtype).reshape(shape)
 
     def output(self, name: str) -> Buffer:
@@ -232,15 +237,11 @@ class OvBindings(Bindings):
         return array
 
 
-def _release_with(owner: object, library: OvLibrary, release: str, handle: int) -> None:
-    """Releases a handle when `owner` is collected; what is alive at exit goes with the process."""
-    weakref.finalize(owner, library.release, release, handle).atexit = False
-
-
-class OpenVinoExecutor(Executor):
+class OpenVinoExecutor(CExecutor):
     """A segment in a compiled model. Synchronous: the caller's thread takes part in the computation."""
 
     name: ClassVar[str] = "openvino"
+    title: ClassVar[str] = "OpenVINO"
 
     def __init__(self, artifact: SegmentArtifact, model: OvModel) -> None:
         self.segment = artifact.segment
@@ -273,56 +274,9 @@ class OpenVinoExecutor(Executor):
             raise InputError(message, where=artifact.segment)
         return cls(artifact, model)
 
-    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer | None]) -> OvBindings:
-        try:
-            bindings = OvBindings(self)
-            for name, buffer in inputs.items():
-                bindings.set_input(name, buffer)
-            for spec in self.outputs:
-                bindings.set_output(spec.name, outputs[spec.name])
-        except OvError as error:
-            raise InputError(f"OpenVINO refused a buffer: {error}", where=self.segment) from None
-        return bindings
+    @property
+    def library(self) -> OvLibrary:
+        return self.model.library
 
-    def submit(self, bindings: Bindings, wait: Sequence[Event] = ()) -> Event:
-        own = self._own(bindings)
-        if wait:
-            wait_all(wait)
-        own.check_integers()
-        try:
-            if own.allocates:
-                own.prepare()
-            self.model.library.call("ov_infer_request_infer", own.handle)
-            if own.allocates:
-                own.collect()
-        except OvError as error:
-            raise self._refusal(error) from None
-        return DONE
-
-    def launcher(self, bindings: Bindings) -> Callable[[Sequence[Event]], Event]:
-        own = self._own(bindings)
-        if own.allocates or own.wide:
-            return super().launcher(bindings)
-        library = self.model.library
-        infer, request = library.infer, own.handle
-
-        def launch(wait: Sequence[Event]) -> Event:
-            if wait:
-                wait_all(wait)
-            status = infer(request)
-            if status:
-                try:
-                    library.check(status)
-                except OvError as error:
-                    raise self._refusal(error) from None
-            return DONE
-
-        return launch
-
-    def _own(self, bindings: Bindings) -> OvBindings:
-        if not isinstance(bindings, OvBindings):
-            raise TypeError(f"bindings of another executor: {type(bindings).__name__}")
-        return bindings
-
-    def _refusal(self, error: OvError) -> InputError:
-        return InputError(f"OpenVINO refused the values: {error}", where=self.segment)
+    def new_bindings(self) -> OvBindings:
+        return OvBindings(self)

@@ -16,11 +16,11 @@ import os
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from gimlet.runtime.errors import MissingError
+from gimlet.runtime.executors.c_library import CLibrary, LibraryError, library_path
 
 API_VERSION = 17
 LOG_FATAL = 4
@@ -93,8 +93,8 @@ _LONG = frozenset(
 )
 
 
-class OrtError(Exception):
-    """What ONNX Runtime said. Executors translate it into an error that names the segment."""
+class OrtError(LibraryError):
+    """What ONNX Runtime said."""
 
 
 class _ApiBase(ctypes.Structure):
@@ -104,7 +104,7 @@ class _ApiBase(ctypes.Structure):
     )
 
 
-class OrtLibrary:
+class OrtLibrary(CLibrary):
     """The loaded library, its environment and what all sessions share. Get it from `ort_library`."""
 
     def __init__(self, path: Path) -> None:
@@ -140,26 +140,12 @@ class OrtLibrary:
         prototype = ctypes.CFUNCTYPE if name in _LONG else ctypes.PYFUNCTYPE
         return prototype(c_void_p, *arguments)(self._table[index] or 0)
 
-    def call(self, name: str, *arguments: Any) -> None:
-        """Calls a function. OrtError with the library's message where it fails."""
-        self.check(self._functions[name](*arguments))
-
     def check(self, status: int | None) -> None:
         """Raises what a status says. OrtError."""
         if status:
             message = (self._message(status) or b"").decode("utf-8", "replace")
             self._releases["ReleaseStatus"](status)
             raise OrtError(message)
-
-    def new(self, name: str, *arguments: Any) -> int:
-        """Calls a function whose last argument is the handle that it makes, and returns that."""
-        handle = c_void_p()
-        self.call(name, *arguments, byref(handle))
-        return handle.value or 0
-
-    def release(self, name: str, handle: int) -> None:
-        """Releases a handle by the function `name`."""
-        self._releases[name](handle)
 
     def names(self, session: int, count: str, get: str) -> list[str]:
         """The names of a session's inputs or outputs."""
@@ -191,24 +177,10 @@ def allowed_cores() -> int | None:
     return allowed if allowed < (os.cpu_count() or 1) else None
 
 
-def library_path() -> Path | None:
-    """Where the shared library lies, without importing the package; None if it is not installed."""
-    try:
-        spec = find_spec("onnxruntime")
-    except (ImportError, ValueError):
-        return None
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        capi = Path(folder) / "capi"
-        found = sorted([*capi.glob("libonnxruntime.so*"), *capi.glob("libonnxruntime.*dylib")])
-        if found:
-            return found[0]
-    return None
-
-
 @lru_cache(maxsize=1)
 def ort_library() -> OrtLibrary:
     """The process's one library and environment. MissingError where onnxruntime is not installed or does not load."""
-    path = library_path()
+    path = library_path("onnxruntime", "capi", "libonnxruntime")
     if path is None:
         raise MissingError("onnxruntime is not installed", hint="pip install onnxruntime")
     try:

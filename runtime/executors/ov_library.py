@@ -10,14 +10,13 @@ import ctypes
 from collections.abc import Callable, Mapping
 from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from gimlet.runtime.errors import MissingError
+from gimlet.runtime.executors.c_library import CLibrary, LibraryError, library_path
 
 DEVICE = b"CPU"
-_NAME = "openvino"
 _OUT = POINTER(c_void_p)
 
 
@@ -63,11 +62,11 @@ _LONG = frozenset(
 )
 
 
-class OvError(Exception):
-    """What OpenVINO said. Executors translate it into an error that names the segment."""
+class OvError(LibraryError):
+    """What OpenVINO said."""
 
 
-class OvLibrary:
+class OvLibrary(CLibrary):
     """The loaded library and its one core. Get it from `ov_library`."""
 
     def __init__(self, path: Path) -> None:
@@ -97,11 +96,7 @@ class OvLibrary:
         function.restype = None
         return function
 
-    def call(self, name: str, *arguments: Any) -> None:
-        """Calls a function. OvError with the library's message where it fails."""
-        self.check(self._functions[name](*arguments))
-
-    def check(self, status: int) -> None:
+    def check(self, status: int | None) -> None:
         """Raises what a status says. OvError."""
         if not status:
             return
@@ -110,16 +105,6 @@ class OvLibrary:
         if text:
             self._releases["ov_free"](text)
         raise OvError(_tidy(message) or f"status {status}")
-
-    def new(self, name: str, *arguments: Any) -> int:
-        """Calls a function whose last argument is the handle that it makes, and returns that."""
-        handle = c_void_p()
-        self.call(name, *arguments, byref(handle))
-        return handle.value or 0
-
-    def release(self, name: str, handle: int) -> None:
-        """Releases a handle by the function `name`."""
-        self._releases[name](handle)
 
     def compile(self, model: int, settings: Mapping[str, str]) -> int:
         """Compiles a model for the CPU with these properties. OvError."""
@@ -154,24 +139,10 @@ def _tidy(message: str) -> str:
     return " ".join(line for line in lines if line and not line.startswith(("Exception from src", "Check '")))[:400]
 
 
-def library_path() -> Path | None:
-    """Where the shared library lies, without importing the package; None if it is not installed."""
-    try:
-        spec = find_spec(_NAME)
-    except (ImportError, ValueError):
-        return None
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        libraries = Path(folder) / "libs"
-        found = sorted([*libraries.glob("libopenvino_c.so*"), *libraries.glob("libopenvino_c.*dylib")])
-        if found:
-            return found[0]
-    return None
-
-
 @lru_cache(maxsize=1)
 def ov_library() -> OvLibrary:
     """The process's one library and core. MissingError where openvino is not installed or does not load."""
-    path = library_path()
+    path = library_path("openvino", "libs", "libopenvino_c")
     if path is None:
         raise MissingError("openvino is not installed", hint="pip install openvino")
     try:

@@ -328,6 +328,14 @@ def test_a_sparse_weight_is_dense_to_who_reads_it():
     assert np.array_equal(value, dense)
 
 
+def test_a_sparse_tensor_that_is_huge_when_dense_is_refused(monkeypatch: pytest.MonkeyPatch):
+    module, ctx = imported(sparse_initializer())
+    (op,) = [op for op in module.walk() if isinstance(op, InitializerOp)]
+    monkeypatch.setattr("gimlet.dialects.onnx.sparse.LARGEST_DENSE", 47)
+    with pytest.raises(InputError, match=r"of shape \[3, 4\] takes 0\.0 GB"):
+        constant_value(op.results[0], ctx)
+
+
 @pytest.mark.parametrize(
     ("indices", "message"),
     [

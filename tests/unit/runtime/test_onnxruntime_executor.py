@@ -208,7 +208,7 @@ def test_without_the_package_the_device_is_not_available(monkeypatch: pytest.Mon
 
 def test_a_library_that_does_not_load_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "libonnxruntime.so").write_bytes(b"no library")
-    monkeypatch.setattr(ort_library, "library_path", lambda: tmp_path / "libonnxruntime.so")
+    monkeypatch.setattr(ort_library, "library_path", lambda *_: tmp_path / "libonnxruntime.so")
     with pytest.raises(MissingError, match=r"libonnxruntime\.so does not load"):
         ort_library.ort_library.__wrapped__()
 
