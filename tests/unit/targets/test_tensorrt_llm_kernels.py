@@ -163,6 +163,13 @@ def test_rows_that_are_no_kernel_here(monkeypatch: pytest.MonkeyPatch):
     tables.table.cache_clear()
 
 
+def test_published_times_are_read():
+    """Two rows of aiconfigurator-core 0.12.0: `gemm_perf` of b200_sxm, `generation_attention_perf` of h100_sxm."""
+    product = Product("bf16", 16384, 65536, 51200)
+    assert tables.table_seconds(product, "b200_sxm") == pytest.approx(86.48777262369792e-3)
+    assert tables.table_seconds(Decode("bf16", 32, 2, 64, 64, 64), "h100_sxm") == pytest.approx(23.930666347344715e-6)
+
+
 def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tables, "find_spec", lambda name: None)
     with pytest.raises(MissingError, match="aiconfigurator-core and pyarrow"):
