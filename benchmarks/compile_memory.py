@@ -67,12 +67,13 @@ def peak_of(command: list[str]) -> tuple[float, float, float]:
     while True:
         done, result, usage = os.wait4(process.pid, os.WNOHANG)
         if done:
+            process.returncode = os.waitstatus_to_exitcode(result)
             break
         fields = dict(line.partition(":")[::2] for line in status.read_text().splitlines())
         anonymous = max(anonymous, int(fields.get("RssAnon", "0 kB").split()[0]))
         time.sleep(0.01)
-    if result:
-        raise SystemExit(f"{' '.join(command)} failed: {os.waitstatus_to_exitcode(result)}")
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {process.returncode}")
     return time.perf_counter() - start, usage.ru_maxrss / 1000, anonymous / 1000
 
 

@@ -16,9 +16,9 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 
 from gimlet.compiler.bounds import read_bounds
-from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of, real_ops, segments_of, target_of
+from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of, own_format, real_ops, segments_of, target_of
 from gimlet.compiler.manifest_ir import segment_specs
-from gimlet.compiler.numerics import Deviation, deviation
+from gimlet.compiler.numerics import Deviation, coarsest, deviation
 from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.ir_topology import read_topology
 from gimlet.compiler.reference import OnnxReference, Reference
@@ -88,6 +88,7 @@ def bisect(
     if found is None:
         raise UsageError(f"the module has no segment {name!r}")
     opened = _with_all_outputs(found)
+    fmt = coarsest({opened.format, own_format(real_ops(opened))})
     # A module of its own: the launches of the other would not fit the new outputs.
     ModuleOp([opened], attributes=dict(module.attributes)).verify()
     context = SegmentContext(opened, ctx, opsets_of(module), read_bounds(module), cache)
@@ -95,7 +96,7 @@ def bisect(
         wanted = {**_reference_values(context, Path(folder) / "portable", inputs), **(known or {})}
         values = _target_values(context, topology, Path(folder) / "target", inputs)
     return [
-        _compare(op_name, value, values, wanted, opened.format)
+        _compare(op_name, value, values, wanted, fmt)
         for op_name, value in _named_values(opened)
         if value in values and value in wanted
     ]

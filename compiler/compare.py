@@ -19,7 +19,10 @@ from gimlet.runtime.manifest import Manifest, Port, Segment, Value
 
 @dataclass(frozen=True)
 class SegmentComparison:
-    """A segment's distance from the reference, over the outputs that the reference could tell; None for none."""
+    """A segment's distance from the reference, over the outputs that the reference could tell; None for none.
+
+    `format` is the coarser of the one that the segment computes in and of those that the model itself asks for there.
+    """
 
     segment: str
     device: str
@@ -72,21 +75,27 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
         }
         known |= dict(zip(_output_names(manifest), wanted, strict=True))
         segments = [_compare_segment(runner, segment, values, known) for segment in runner.launches()]
-    return Comparison(reference.name, coarsest({segment.format for segment in manifest.segments}), outputs, segments)
+    return Comparison(reference.name, coarsest({judged_by(each) for each in manifest.segments}), outputs, segments)
+
+
+def judged_by(segment: Segment) -> str:
+    """The format whose tolerance a segment is held to: the coarser of its own and of the model's in its ops."""
+    return coarsest({segment.format} if segment.portable is None else {segment.format, segment.portable.format})
 
 
 def _compare_segment(runner: SegmentRunner, segment: Segment, values: Arrays, known: Arrays) -> SegmentComparison:
+    fmt = judged_by(segment)
     outputs = [spec.name for spec in segment.outputs if spec.name in known]
     alone = None
     if outputs and all(spec.name in known for spec in segment.inputs):
         given = {spec.name: known[spec.name].astype(spec.numpy_type) for spec in segment.inputs}
         found = runner.run(segment, given)
-        alone = _worst([deviation(found[name], known[name]) for name in outputs], segment.format)
+        alone = _worst([deviation(found[name], known[name]) for name in outputs], fmt)
     return SegmentComparison(
         segment.id,
         segment.device,
-        segment.format,
-        _worst([deviation(values[name], known[name]) for name in outputs], segment.format),
+        fmt,
+        _worst([deviation(values[name], known[name]) for name in outputs], fmt),
         alone,
         runner.segments[segment.id].emulated,
     )

@@ -16,11 +16,13 @@ from xdsl.ir import Operation
 
 from gimlet.compiler.bundle import BundleWriter
 from gimlet.compiler.manifest_ir import segment_specs
+from gimlet.compiler.numerics import coarsest
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.weight_index import INDEX, index_text
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import OPSETS, InitializerOp, node_name
+from gimlet.dialects.onnx import OPSETS, InitializerOp, OnnxOp, node_name
+from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import SETTINGS, SegmentOp, YieldOp
@@ -40,6 +42,11 @@ from gimlet.targets.api import (
 from gimlet.targets.portable import write_portable
 
 PORTABLE_EXECUTOR = "onnxruntime"
+_OWN_FORMATS = {
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    **dict.fromkeys(("float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "float4e2m1"), "fp8"),
+}
 
 
 @dataclass
@@ -106,6 +113,16 @@ def segments_of(module: ModuleOp) -> list[SegmentOp]:
 def real_ops(segment: SegmentOp) -> list[Operation]:
     """The ops that a segment computes with: neither its weights nor its yield."""
     return [op for op in segment.body.block.ops if not isinstance(op, InitializerOp | YieldOp)]
+
+
+def own_format(ops: Iterable[Operation]) -> str:
+    """The coarsest number format that the model itself asks for in these ops: `fp32` where it rounds to none below."""
+    inner = [each for op in ops for each in op.walk() if not isinstance(each, InitializerOp)]
+    elements = [element_of(value.type) for op in inner for value in op.results]
+    found = {_OWN_FORMATS[element.onnx] for element in elements if element is not None and element.onnx in _OWN_FORMATS}
+    if any(isinstance(op, OnnxOp) and op.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for op in inner):
+        found.add("int8")
+    return coarsest(found)
 
 
 def settings_of(op: Operation) -> dict[str, int]:
@@ -194,7 +211,7 @@ class Lowering:
             inputs=inputs,
             outputs=outputs,
             variants=(self.variant(artifact, folder, device, target),),
-            portable=Variant(PORTABLE_EXECUTOR, "fp32", portable_files, device_kind="host"),
+            portable=Variant(PORTABLE_EXECUTOR, own_format(ops), portable_files, device_kind="host"),
             ops=len(ops),
             flops=_total_flops(ops),
             weight_bytes=cost.weight_bytes,

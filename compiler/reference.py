@@ -63,16 +63,24 @@ class TorchReference(Reference):
         torch = self._torch
         given = iter(inputs.values())
         leaves = [
-            torch.from_numpy(np.array(next(given))) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves
+            self._tensor(np.array(next(given))) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves
         ]
         args, kwargs = self._tree.tree_unflatten(leaves, self._spec)
         with torch.no_grad():
             result = self._module(*args, **kwargs)
+        known = (torch.float16, torch.float32, torch.float64)
         return [
-            leaf.float().numpy() if leaf.dtype == torch.bfloat16 else leaf.numpy()
+            leaf.float().numpy() if leaf.is_floating_point() and leaf.dtype not in known else leaf.numpy()
             for leaf in self._tree.tree_leaves(result)
             if isinstance(leaf, torch.Tensor)
         ]
+
+    def _tensor(self, array: NDArray[Any]) -> Any:
+        """The array as a tensor. Types of ml_dtypes, which torch does not read from numpy, go by their bits."""
+        if array.dtype.isbuiltin == 1:
+            return self._torch.from_numpy(array)
+        bits = array.view(np.uint8 if array.itemsize == 1 else np.int16)
+        return self._torch.from_numpy(bits).view(getattr(self._torch, array.dtype.name))
 
 
 class OnnxReference(Reference):
@@ -90,7 +98,7 @@ class OnnxReference(Reference):
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         if self._session is None:
             try:
-                return _arrays(self._evaluator.run(None, dict(inputs)))
+                return _arrays(self._evaluate(inputs))
             except _EVALUATOR_ERRORS as error:
                 self._session = SessionReference(self._path)
                 self.name = f"{self._session.name} (the reference evaluator failed: {type(error).__name__}: {error})"
@@ -99,10 +107,15 @@ class OnnxReference(Reference):
     def values(self, inputs: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         if self._session is not None:
             return {}
-        known = self._evaluator.run(None, dict(inputs), intermediate=True)
+        known = self._evaluate(inputs, intermediate=True)
         if not isinstance(known, dict):
             return {}
         return {name: known[name] for name in names if name in known}
+
+    def _evaluate(self, inputs: Arrays, *, intermediate: bool = False) -> Any:
+        # An overflow, say in the exp of a sigmoid, ends in an infinity and then in the right number.
+        with np.errstate(all="ignore"):
+            return self._evaluator.run(None, dict(inputs), intermediate=intermediate)
 
 
 class SessionReference(Reference):

@@ -67,7 +67,7 @@ class FolderWeights:
 
 
 def segment_model(segment: SegmentContext) -> SegmentModel | Reason:
-    """The segment as it is, in its own number formats."""
+    """The segment as it is, in its own number formats. Its inner values have types until it is written."""
     op, ctx = segment.op, segment.ctx
     name = op.sym_name.data
     if any(isinstance(value.type, StateType) for value in op.body.block.args):
@@ -76,7 +76,7 @@ def segment_model(segment: SegmentContext) -> SegmentModel | Reason:
         raise TypeError("a segment is emitted with the context that holds its weights")
     inputs = _named((item.data for item in op.arg_names), op.body.block.args)
     outputs = _named((item.data for item in op.res_names), op.results_yielded)
-    model = export_block(op.body.block, inputs, outputs, segment.opsets, ctx, name)
+    model = export_block(op.body.block, inputs, outputs, segment.opsets, ctx, name, types=True)
     weights = {
         initializer: ctx.weights[value.meta[WEIGHT_KEY]]
         for initializer, value in model.graph.initializers.items()
@@ -90,7 +90,11 @@ def _named(names: Iterable[str], values: Sequence[SSAValue]) -> list[tuple[str, 
 
 
 def write_model(segment: SegmentModel, weights: WeightsWriter, path: Path) -> ModelProto:
-    """Writes the model with its weights in the writer's file, and returns what was written."""
+    """Writes the model with its weights in the writer's file, and returns what was written.
+
+    Inner values lose their types: frameworks infer them, and refuse what disagrees.
+    """
+    _forget_inner_types(segment.model.graph)
     for name, weight in segment.weights.items():
         value = segment.model.graph.initializers.get(name)
         if value is None:
@@ -104,6 +108,14 @@ def write_model(segment: SegmentModel, weights: WeightsWriter, path: Path) -> Mo
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
     return proto
+
+
+def _forget_inner_types(graph: ir.Graph) -> None:
+    for owner in (graph, *graph.subgraphs()):
+        for node in owner:
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.type = value.shape = None
 
 
 def identity_of(proto: ModelProto, weights: Mapping[str, Weight]) -> bytes:

@@ -79,15 +79,17 @@ def export_block(
     name: str,
     *,
     ir_version: int = DEFAULT_IR_VERSION,
+    types: bool = False,
 ) -> ir.Model:
     """A model of the ONNX operations of a block, with the given names for its inputs and outputs.
 
     `inputs` and `outputs` are (name, value) pairs. A constant that the block reads and that is defined outside it is
-    taken along. InputError if the block reads any other value that is not an input, or holds a foreign operation.
+    taken along. Inner values have `types` only if asked for: frameworks infer them, and refuse what disagrees.
+    InputError if the block reads any other value that is not an input, or holds a foreign operation.
     """
     if isinstance(block, FuncOp):
         block = block.body.block
-    return _Exporter(ctx, opsets).model(block, inputs, outputs, name, ir_version)
+    return _Exporter(ctx, opsets, types=types).model(block, inputs, outputs, name, ir_version)
 
 
 def export_module(module: ModuleOp, ctx: GimletContext) -> ir.Model:
@@ -245,7 +247,6 @@ class _Exporter:
     def _define(self, value: SSAValue, name: str = "") -> ir.Value:
         """The `onnx_ir` value for one that is defined here, under a name that no other has."""
         name = self._free(name or proposed_name(value))
-        # Frameworks infer the types of inner values themselves, and refuse what disagrees with them.
         made = isinstance(value, OpResult) and not isinstance(value.op, InitializerOp)
         inner = made and self.ctx is not None and not self.types
         type_, shape = (None, None) if inner else type_to_ir(value.type)
@@ -418,7 +419,7 @@ class _Exporter:
                 self._rename(exported, name)
             exported.type, shape = type_to_ir(value.type)
             # A subgraph's outputs have no names of their own, and are inner values too.
-            exported.shape = shape if name or self.types or shapes else None
+            exported.shape = shape if name or shapes or (self.types and self.faithful) else None
             used.add(exported)
             results.append(exported)
         return results

@@ -44,7 +44,7 @@ def test_where_the_evaluator_fails_a_session_runs_and_is_named(tmp_path: Path, m
     path = saved(tmp_path / "m.onnx", helper.make_node("Relu", ["x"], ["y"]), [2], {})
     reference = OnnxReference(path)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise IndexError("axis 2 is out of bounds")
 
     monkeypatch.setattr(reference._evaluator, "run", fail)

@@ -15,6 +15,7 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.exporter import function_inputs, function_outputs, read_opsets
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.dialects.placement import SegmentOp, YieldOp
+from gimlet.passes.infer_shapes import InferShapesPass
 from gimlet.targets.api import Device, DimBound, HardwareKind, MemoryLevel, SegmentContext
 
 
@@ -36,7 +37,7 @@ def import_onnx() -> Callable[[onnx.ModelProto], tuple[ModuleOp, GimletContext]]
 
 @pytest.fixture
 def make_segment(import_onnx, tmp_path: Path) -> Callable[..., SegmentContext]:
-    """A whole model as one segment on @dev."""
+    """A whole model, its types inferred as in the pipeline, as one segment on @dev."""
 
     def run(
         model: onnx.ModelProto,
@@ -45,6 +46,7 @@ def make_segment(import_onnx, tmp_path: Path) -> Callable[..., SegmentContext]:
         **options: Any,
     ) -> SegmentContext:
         module, ctx = import_onnx(model)
+        InferShapesPass().apply(ctx, module)
         main = main_of(module)
         inputs, outputs = function_inputs(main), function_outputs(main)
         block = Block(arg_types=[value.type for _, value in inputs])
