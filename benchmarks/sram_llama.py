@@ -137,7 +137,7 @@ def main() -> None:
     kind = load_kind("d-matrix/corsair")
     machine = machine_of(kind)
     between = float(str(kind.options["card_bytes_per_s"]))
-    waiting = machine.barrier_cycles + machine.network_latency_cycles + machine.die_latency_cycles
+    waiting = machine.semaphore_cycles + 2 * machine.network_latency_cycles + machine.die_latency_cycles
     for model in MODELS:
         projected = f"{model.projected_s * 1e3:.0f} ms a token, {model.projected_tokens_per_s:,.0f} tokens/s"
         print(f"{model.name} on {model.cards} cards, {PAST} tokens before; the vendor projects {projected}")

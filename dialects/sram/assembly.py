@@ -83,6 +83,7 @@ def assemble(op: ProgramOp) -> Program:
         cores=_int(op.cores),
         page_bytes=_int(op.page_bytes),
         local_bytes=_int(op.local_bytes),
+        parts=_optional(op.parts, 1),
         dims=tuple(Dim(name, *_ints(value, 3)) for name, value in op.dims.data.items()),
         inputs=_bindings(op.inputs),
         outputs=_bindings(op.outputs),
@@ -93,6 +94,10 @@ def assemble(op: ProgramOp) -> Program:
 
 def _int(attribute: Attribute) -> int:
     return cast(IntegerAttr[Any], attribute).value.data
+
+
+def _optional(attribute: Attribute | None, otherwise: int) -> int:
+    return otherwise if attribute is None else _int(attribute)
 
 
 def _ints(attribute: Attribute, count: int) -> tuple[int, ...]:
@@ -135,9 +140,10 @@ def _tensor(op: TensorOp) -> Tensor:
         address=_int(op.address),
         capacity_bytes=_int(op.capacity_bytes),
         role=op.role.data,
-        offset=-1 if op.offset is None else _int(op.offset),
-        block=0 if op.block is None else _int(op.block),
-        first=0 if op.first is None else _int(op.first),
+        offset=_optional(op.offset, -1),
+        block=_optional(op.block, 0),
+        first=_optional(op.first, 0),
+        everywhere=bool(_optional(op.everywhere, 0)),
     )
 
 
@@ -154,7 +160,7 @@ def _kernel(op: KernelOp) -> Kernel:
         tiles=tuple(tiles.values()),
         body=tuple(_statement(each, tiles) for each in body),
         sources=tuple(each.data for each in op.sources),
-        first=0 if op.first is None else _int(op.first),
+        first=_optional(op.first, 0),
     )
 
 
@@ -168,13 +174,13 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
         case LoopOp():
             return Loop(op.range.data, tuple(_statement(each, tiles) for each in op.body.block.ops))
         case LoadOp():
-            return Load(name(op.tile), op.access.data)
+            return Load(name(op.tile), op.access.data, _names(op.after))
         case GatherOp():
-            return Gather(name(op.tile), op.access.data, name(op.indices), _int(op.axis))
+            return Gather(name(op.tile), op.access.data, name(op.indices), _int(op.axis), _names(op.after))
         case StoreOp():
-            return Store(op.access.data, name(op.tile))
+            return Store(op.access.data, name(op.tile), after=_names(op.after))
         case AddOp():
-            return Store(op.access.data, name(op.tile), adds=True)
+            return Store(op.access.data, name(op.tile), adds=True, after=_names(op.after))
         case FillOp():
             return Fill(name(op.tile), op.sizes.data, op.value.data)
         case IotaOp():
@@ -200,6 +206,10 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
             raise VerifyException(f"'{op.name}' is not an instruction of the machine")
 
 
+def _names(attribute: ArrayAttr[StringAttr] | None) -> tuple[str, ...]:
+    return () if attribute is None else tuple(each.data for each in attribute)
+
+
 def _real(value: float | Expr) -> float:
     if isinstance(value, Expr):
         raise VerifyException(f"the parameter {value} of a vector function must be a number")
@@ -219,6 +229,7 @@ def disassemble(program: Program) -> ProgramOp:
             "cores": _int_attr(program.cores),
             "page_bytes": _int_attr(program.page_bytes),
             "local_bytes": _int_attr(program.local_bytes),
+            **({"parts": _int_attr(program.parts)} if program.parts > 1 else {}),
             "machine": DictionaryAttr(machine),
             "dims": DictionaryAttr(dims),
             "inputs": DictionaryAttr({each.name: SymbolRefAttr(each.tensor) for each in program.inputs}),
@@ -259,6 +270,8 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         properties["block"] = _int_attr(tensor.block)
     if tensor.first:
         properties["first"] = _int_attr(tensor.first)
+    if tensor.everywhere:
+        properties["everywhere"] = _int_attr(1)
     return TensorOp.create(properties=properties)
 
 
@@ -296,14 +309,14 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
         case Loop(range=over, body=body):
             ops = [_statement_op(each, tiles) for each in body]
             return LoopOp.create(properties={"range": RangeAttr(over)}, regions=[Region(Block(ops))])
-        case Load(tile=tile, access=access):
-            return LoadOp.create(operands=[tiles[tile]], properties={"access": AccessAttr(access)})
-        case Gather(tile=tile, access=access, indices=indices, axis=axis):
-            properties = {"access": AccessAttr(access), "axis": _int_attr(axis)}
+        case Load(tile=tile):
+            return LoadOp.create(operands=[tiles[tile]], properties=_transfer(statement))
+        case Gather(tile=tile, indices=indices, axis=axis):
+            properties = {**_transfer(statement), "axis": _int_attr(axis)}
             return GatherOp.create(operands=[tiles[tile], tiles[indices]], properties=properties)
-        case Store(access=access, tile=tile, adds=adds):
+        case Store(tile=tile, adds=adds):
             kind = AddOp if adds else StoreOp
-            return kind.create(operands=[tiles[tile]], properties={"access": AccessAttr(access)})
+            return kind.create(operands=[tiles[tile]], properties=_transfer(statement))
         case Fill(tile=tile, sizes=sizes, value=value):
             properties = {"sizes": SizesAttr(sizes), "value": ValueAttr(value)}
             return FillOp.create(operands=[tiles[tile]], properties=properties)
@@ -323,6 +336,13 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
         case Reduce(function=function, tile=tile, source=source, axes=axes):
             properties = {"function": StringAttr(function), "axes": DenseArrayBase.from_list(i64, axes)}
             return ReduceOp.create(operands=[tiles[tile], tiles[source]], properties=properties)
+
+
+def _transfer(transfer: Load | Gather | Store) -> dict[str, Attribute]:
+    properties: dict[str, Attribute] = {"access": AccessAttr(transfer.access)}
+    if transfer.after:
+        properties["after"] = ArrayAttr([StringAttr(each) for each in transfer.after])
+    return properties
 
 
 def _map_op(statement: Map, tiles: Mapping[str, SSAValue]) -> MapOp:

@@ -59,6 +59,7 @@ class ProgramOp(IRDLOperation):
     cores = prop_def(_INT)
     page_bytes = prop_def(_INT)
     local_bytes = prop_def(_INT)
+    parts = opt_prop_def(_INT)
     machine = prop_def(DictionaryAttr)
     dims = prop_def(DictionaryAttr)
     inputs = prop_def(DictionaryAttr)
@@ -82,7 +83,10 @@ class ProgramOp(IRDLOperation):
 
 @irdl_op_definition
 class TensorOp(IRDLOperation):
-    """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`."""
+    """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`.
+
+    `everywhere` is 1 where each group of cores has all blocks of a weight.
+    """
 
     name = "sram.tensor"
 
@@ -96,6 +100,7 @@ class TensorOp(IRDLOperation):
     offset = opt_prop_def(_INT)
     block = opt_prop_def(_INT)
     first = opt_prop_def(_INT)
+    everywhere = opt_prop_def(_INT)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())
     irdl_options = (ParsePropInAttrDict(),)
@@ -152,13 +157,18 @@ class LoopOp(IRDLOperation):
 
 @irdl_op_definition
 class LoadOp(IRDLOperation):
-    """DMA into a tile: `sram.load %a from <@x["seq", 64] at ["r.m", 0] by [["r.m.size" along 0], [64 along 1]]>`."""
+    """DMA into a tile: `sram.load %a from <@x["seq", 64] at ["r.m", 0] by [["r.m.size" along 0], [64 along 1]]>`.
+
+    Like every transfer, it may have `{after = ["k", …]}`: the kernels that must be done before it starts.
+    """
 
     name = "sram.load"
 
     tile = operand_def(_TILE)
     access = prop_def(AccessAttr)
+    after = opt_prop_def(ArrayAttr[StringAttr])
 
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$tile `from` $access attr-dict"
 
 
@@ -172,7 +182,9 @@ class GatherOp(IRDLOperation):
     access = prop_def(AccessAttr)
     indices = operand_def(_TILE)
     axis = prop_def(_INT)
+    after = opt_prop_def(ArrayAttr[StringAttr])
 
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$tile `from` $access `by` $indices `along` $axis attr-dict"
 
 
@@ -184,7 +196,9 @@ class StoreOp(IRDLOperation):
 
     tile = operand_def(_TILE)
     access = prop_def(AccessAttr)
+    after = opt_prop_def(ArrayAttr[StringAttr])
 
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$tile `to` $access attr-dict"
 
 
@@ -196,7 +210,9 @@ class AddOp(IRDLOperation):
 
     tile = operand_def(_TILE)
     access = prop_def(AccessAttr)
+    after = opt_prop_def(ArrayAttr[StringAttr])
 
+    irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$tile `to` $access attr-dict"
 
 

@@ -12,7 +12,8 @@ pairwise sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from math import prod
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ from gimlet.runtime.sram.binding import (
     bind,
     evaluate,
 )
+from gimlet.runtime.sram.cycles import cycle_of
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, MX_BLOCK, round_to
 from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
@@ -79,8 +81,7 @@ class Emulator:
                 raise MachineError(f"input {binding.name} has shape {list(values.shape)}")
             memory.place_input(binding.tensor, values)
         with np.errstate(all="ignore"):
-            for kernel in bound.kernels:
-                _KernelRun(kernel, memory, self.program).run()
+            self._run(bound, memory)
         place = Place("end", 0, "output")
         outputs: dict[str, Array] = {}
         for binding in self.program.outputs:
@@ -90,14 +91,28 @@ class Emulator:
             outputs[binding.name] = values.reshape(bound.shapes[binding.tensor])
         return outputs
 
+    def _run(self, bound: BoundProgram, memory: Memory) -> None:
+        """Runs the kernels. A fault says in which cycle the cycle model starts the instruction for the first time."""
+        done: set[str] = set()
+        for kernel in bound.kernels:
+            try:
+                _KernelRun(kernel, memory, self.program, done).run()
+            except MachineError as error:
+                if error.place is None:
+                    raise
+                cycle = cycle_of(bound, error.place.kernel, error.place.instruction)
+                raise MachineError(error.message, replace(error.place, cycle=cycle)) from None
+            done.add(kernel.kernel.name)
+
 
 class _KernelRun:
     """One kernel, box by box. `tiles` hold a dimension for each range of the grid, then those of the tile."""
 
-    def __init__(self, kernel: BoundKernel, memory: Memory, program: Program) -> None:
+    def __init__(self, kernel: BoundKernel, memory: Memory, program: Program, done: Collection[str]) -> None:
         self.kernel = kernel
         self.memory = memory
-        self.cores = program.cores
+        self.dealing = program.dealing
+        self.done = done
         self.tiles: dict[str, Array] = {}
         self.owned: set[str] = set()
         self.box = Box((), (), (), {})
@@ -123,6 +138,8 @@ class _KernelRun:
         if isinstance(statement, BoundLoop):
             self.loop(statement)
             return
+        if isinstance(statement.instruction, Load | Gather | Store):
+            self.wait(statement, statement.instruction)
         match statement.instruction:
             case Load() as load:
                 self.load(statement, load)
@@ -145,6 +162,14 @@ class _KernelRun:
                 self.iota(statement, iota)
             case Gather() as gather:
                 self.gather(statement, gather)
+
+    def wait(self, step: Step, transfer: Load | Gather | Store) -> None:
+        """What a transfer waits for was done before: queues are in order, so nothing behind it can be what it needs."""
+        for name in transfer.after:
+            if name not in self.done:
+                address = self.memory.tensors[transfer.access.tensor].address
+                message = f"deadlock: waits for kernel {name}, whose items are behind it in the queues of the cores"
+                raise MachineError(message, self.place(step, address=address))
 
     def loop(self, loop: BoundLoop) -> None:
         name = loop.range.name
@@ -171,13 +196,17 @@ class _KernelRun:
         """A window is on a block that lies on the core of the item."""
         tensor = self.memory.tensors[load.access.tensor]
         first, last = first_blocks(seen, tensor.block)
-        home = (first + tensor.first) % self.cores
-        here = (items_of(self.kernel, self.box) + self.kernel.kernel.first) % self.cores
+        here = self.core(items_of(self.kernel, self.box))
+        if tensor.everywhere:
+            home = here - here % self.dealing.group + (first + tensor.first) % self.dealing.group
+        else:
+            home = self.dealing.cores_of(first, -(-prod(seen.shape) // tensor.block), tensor.first)
         wrong = (first != last) | (home != here)
         if wrong.any():
             at = np.argwhere(wrong)[0]
             block = int(np.broadcast_to(first, wrong.shape)[tuple(at)])
-            where = f"core {(block + tensor.first) % self.cores}" if not (first != last).any() else "more than one core"
+            core = int(np.broadcast_to(home, wrong.shape)[tuple(at)])
+            where = f"core {core}" if not (first != last).any() else "more than one core"
             self.fault(step, f"reads block {block} of tensor {load.access.tensor} in place, which is on {where}", at)
 
     def source(self, step: Step, instruction: Load | Gather) -> tuple[Window, Array, Array | None]:
@@ -336,8 +365,11 @@ class _KernelRun:
         inside = [0] * len(self.box.names) if steps is None else list(steps)
         item = item_of(self.kernel, [first + at for first, at in zip(self.box.first, inside, strict=True)])
         opcode = type(step.instruction).__name__.lower()
-        core = int(self.kernel.kernel.first + item) % self.cores
-        return Place(self.kernel.kernel.name, step.index, opcode, core, address)
+        return Place(self.kernel.kernel.name, step.index, opcode, int(self.core(item)), address)
+
+    def core(self, items: Array | int) -> Array:
+        """The core that each item runs on."""
+        return self.dealing.cores_of(items, self.kernel.items, self.kernel.kernel.first)
 
     def fault(self, step: Step, message: str, steps: Sequence[int] | None = None) -> NoReturn:
         raise MachineError(message, self.place(step, steps))

@@ -1,4 +1,4 @@
-"""The stored form of a program: one JSON object, `schema` 2, with positional lists where text would repeat itself.
+"""The stored form of a program: one JSON object, `schema` 3, with positional lists where text would repeat itself.
 
 Sizes and positions are integers where they are constant and the text of an expression where not. Reading trusts
 nothing: whatever has the wrong form is an `InputError` that says where; what a program means is `verify`'s to check.
@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.ordering import one_after_another
 from gimlet.runtime.sram.program import (
     SCHEMA,
     Access,
@@ -87,12 +88,12 @@ def _statement(statement: Statement) -> list[Any]:
     match statement:
         case Loop(range=over, body=body):
             return ["loop", _range(over), [_statement(each) for each in body]]
-        case Load(tile=tile, access=access):
-            return ["load", tile, _access(access)]
-        case Gather(tile=tile, access=access, indices=indices, axis=axis):
-            return ["gather", tile, _access(access), indices, axis]
-        case Store(access=access, tile=tile, adds=adds):
-            return ["add" if adds else "store", _access(access), tile]
+        case Load(tile=tile, access=access, after=after):
+            return ["load", tile, _access(access), list(after)]
+        case Gather(tile=tile, access=access, indices=indices, axis=axis, after=after):
+            return ["gather", tile, _access(access), indices, axis, list(after)]
+        case Store(access=access, tile=tile, adds=adds, after=after):
+            return ["add" if adds else "store", _access(access), tile, list(after)]
         case Fill(tile=tile, sizes=sizes, value=value):
             return ["fill", tile, _exprs(sizes), _operand(value)]
         case Iota(tile=tile, sizes=sizes, axis=axis, start=start, step=step):
@@ -116,6 +117,11 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
     }
 
 
+def _tensor(t: Tensor) -> list[Any]:
+    place = [t.space, t.address, t.capacity_bytes, t.role, t.offset]
+    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.everywhere]
+
+
 def _program(program: Program) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -123,15 +129,13 @@ def _program(program: Program) -> dict[str, Any]:
         "machine": program.machine.to_json(),
         "format": program.format,
         "cores": program.cores,
+        "parts": program.parts,
         "page_bytes": program.page_bytes,
         "local_bytes": program.local_bytes,
         "dims": [[d.name, d.minimum, d.optimum, d.maximum] for d in program.dims],
         "inputs": [[b.name, b.tensor] for b in program.inputs],
         "outputs": [[b.name, b.tensor] for b in program.outputs],
-        "tensors": [
-            [t.name, t.dtype, _exprs(t.shape), t.space, t.address, t.capacity_bytes, t.role, t.offset, t.block, t.first]
-            for t in program.tensors
-        ],
+        "tensors": [_tensor(tensor) for tensor in program.tensors],
         "kernels": [_kernel(kernel) for kernel in program.kernels],
     }
 
@@ -156,6 +160,12 @@ def _read_text(value: object) -> str:
 def _read_choice(value: object, *choices: str) -> Any:
     if value not in choices:
         raise _wrong(f"one of {', '.join(choices)}", value)
+    return value
+
+
+def _read_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong("true or false", value)
     return value
 
 
@@ -235,11 +245,13 @@ def _read_statement(value: object) -> Statement:
         case "loop":
             return Loop(_read_range(fields[0]), _read_all(fields[1], _read_statement))
         case "load":
-            return Load(_read_text(fields[0]), _read_access(fields[1]))
+            return Load(_read_text(fields[0]), _read_access(fields[1]), _read_after(fields[2:]))
         case "gather":
-            return Gather(_read_text(fields[0]), _read_access(fields[1]), _read_text(fields[2]), _read_int(fields[3]))
+            tile, access, indices = _read_text(fields[0]), _read_access(fields[1]), _read_text(fields[2])
+            return Gather(tile, access, indices, _read_int(fields[3]), _read_after(fields[4:]))
         case "store" | "add":
-            return Store(_read_access(fields[0]), _read_text(fields[1]), opcode == "add")
+            access, tile = _read_access(fields[0]), _read_text(fields[1])
+            return Store(access, tile, opcode == "add", _read_after(fields[2:]))
         case "fill":
             return Fill(_read_text(fields[0]), _read_all(fields[1], _read_expr), _read_value(fields[2]))
         case "iota":
@@ -248,7 +260,7 @@ def _read_statement(value: object) -> Statement:
         case "matmul":
             accumulator, lhs, rhs = (_read_text(field) for field in fields[:3])
             held = _read_choice(fields[3], "lhs", "rhs", "accumulator")
-            return Matmul(accumulator, lhs, rhs, held, _read_text(fields[4]) if len(fields) > 4 else "")
+            return Matmul(accumulator, lhs, rhs, held, _read_text(fields[4]))
         case "map":
             parameters = tuple(float(number) for number in _read_all(fields[3], _read_number))
             return Map(_read_text(fields[0]), _read_text(fields[1]), _read_all(fields[2], _read_operand), parameters)
@@ -259,17 +271,21 @@ def _read_statement(value: object) -> Statement:
 
 _FIELDS: dict[str, tuple[int, ...]] = {
     "loop": (2,),
-    "load": (2,),
-    "gather": (4,),
-    "store": (2,),
-    "add": (2,),
+    # Schema 2 had barriers between kernels, not kernels that a transfer comes after.
+    "load": (2, 3),
+    "gather": (4, 5),
+    "store": (2, 3),
+    "add": (2, 3),
     "fill": (3,),
     "iota": (5,),
-    # Schema 1 had no loop in which an accumulator begins.
-    "matmul": (4, 5),
+    "matmul": (5,),
     "map": (4,),
     "reduce": (4,),
 }
+
+
+def _read_after(fields: list[Any]) -> tuple[str, ...]:
+    return _read_all(fields[0], _read_text) if fields else ()
 
 
 def _read_tile(value: object) -> Tile:
@@ -290,7 +306,7 @@ def _read_kernel(value: object) -> Kernel:
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (8, 10))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (10, 11))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
@@ -300,8 +316,9 @@ def _read_tensor(value: object) -> Tensor:
         capacity_bytes=_read_int(capacity),
         role=_read_choice(role, "input", "output", "weight", "temporary"),
         offset=_read_int(offset),
-        block=_read_int(blocks[0]) if blocks else 0,
-        first=_read_int(blocks[1]) if blocks else 0,
+        block=_read_int(blocks[0]),
+        first=_read_int(blocks[1]),
+        everywhere=_read_flag(blocks[2]) if len(blocks) > 2 else False,
     )
 
 
@@ -324,6 +341,7 @@ def _read_program(value: object) -> Program:
         )
     _read_object(data, ("name", "machine", "format", "cores", "page_bytes", "local_bytes", "dims"))
     _read_object(data, ("inputs", "outputs", "tensors", "kernels"))
+    kernels = _read_all(data["kernels"], _read_kernel)
     return Program(
         name=_read_text(data["name"]),
         machine=Machine.from_options(_read_object(data["machine"], ())),
@@ -335,5 +353,6 @@ def _read_program(value: object) -> Program:
         inputs=_read_all(data["inputs"], _read_binding),
         outputs=_read_all(data["outputs"], _read_binding),
         tensors=_read_all(data["tensors"], _read_tensor),
-        kernels=_read_all(data["kernels"], _read_kernel),
+        kernels=kernels if data["schema"] == SCHEMA else one_after_another(kernels),
+        parts=_read_int(data.get("parts", 1)),
     )

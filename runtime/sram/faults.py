@@ -9,16 +9,21 @@ from gimlet.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Place:
-    """Where a program was when it stopped. The instruction is counted within its kernel, loops not counted."""
+    """Where a program was when it stopped. The instruction is counted within its kernel, loops not counted.
+
+    `cycle` is when the cycle model starts the instruction for the first time, -1 where nobody asked it.
+    """
 
     kernel: str
     instruction: int
     opcode: str
     core: int = 0
     address: int | None = None
+    cycle: int = -1
 
     def __str__(self) -> str:
         text = f"kernel {self.kernel}, instruction {self.instruction} ({self.opcode}), core {self.core}"
+        text += f", cycle {self.cycle}" if self.cycle >= 0 else ""
         return text if self.address is None else f"{text}, address {self.address:#x}"
 
 

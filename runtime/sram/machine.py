@@ -25,7 +25,7 @@ _LATENCIES = frozenset(
         "lpddr_latency_cycles",
         "network_latency_cycles",
         "die_latency_s",
-        "barrier_cycles",
+        "semaphore_cycles",
     }
 )
 
@@ -72,7 +72,7 @@ class Machine:
     network_latency_cycles: int = 60
     die_bytes_per_s: float = 1e12
     die_latency_s: float = 115e-9
-    barrier_cycles: int = 150
+    semaphore_cycles: int = 8
 
     def __post_init__(self) -> None:
         for name, value in self.figures().items():
@@ -147,7 +147,7 @@ class Machine:
             network_bytes_per_cycle=plenty,
             network_latency_cycles=0,
             die_latency_s=0.0,
-            barrier_cycles=0,
+            semaphore_cycles=0,
         )
 
     @staticmethod

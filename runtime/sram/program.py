@@ -1,18 +1,20 @@
 """What a program of the SRAM machine is. docs/sram.md has the machine, the semantics and the timing on one page.
 
-A program is a list of *kernels*, run one after the other with a barrier between them. A kernel is the instruction
-stream that every core of a group runs (one program, many data): its grid is a set of independent *items*, item `i`
-goes to core `first + i mod cores`, and a core takes its items in order. What differs between items, and between the
-iterations of the loops inside one, are *registers*: a range `m = 0 to seq step 64` defines `r.m` (the position: 0, 64,
-…), `r.m.size` (64, or what is left at the end) and `r.m.index` (0, 1, …). Positions in memory are affine in registers,
-sizes come from `r.*.size`, and both may use the segment's symbolic dimensions, so that one program serves every shape
-within its bounds.
+A program is a list of *kernels*, which every core runs one after the other. A kernel is the instruction stream that
+all cores run (one program, many data): its grid is a set of independent *items*, which are dealt to the cores
+(dealing.py), and a core takes its items in order. Cores do not wait for each other between kernels: a transfer names
+the kernels that it comes `after`, and starts when their semaphores have counted all their items.
 
-Memory: *tensors* live in the SRAM of all cores together (pages, dealt round-robin), in LPDDR, or in blocks on the cores
-that use them, at static addresses. *Tiles* live in the private part of a core's SRAM, at static addresses too, `depth`
-copies each so that one is filled while another is used. Loads and stores move tiles between the two; matrix and vector
-instructions see tiles only. A tile of depth 0 is a *window*: it has no memory, a load of it moves nothing, and the
-units read the elements of a block where they lie.
+What differs between items, and between the iterations of the loops inside one, are *registers*: a range
+`m = 0 to seq step 64` defines `r.m` (the position: 0, 64, …), `r.m.size` (64, or what is left at the end) and
+`r.m.index` (0, 1, …). Positions in memory are affine in registers, sizes come from `r.*.size`, and both may use the
+segment's symbolic dimensions, so that one program serves every shape within its bounds.
+
+Memory: *tensors* live in the SRAM of all cores together (a part on each chiplet, dealt in pages), in LPDDR, or in
+blocks on the cores that use them, at static addresses. *Tiles* live in the private part of a core's SRAM, at static
+addresses too, `depth` copies each so that one is filled while another is used. Loads and stores move tiles between the
+two; matrix and vector instructions see tiles only. A tile of depth 0 is a *window*: it has no memory, a load of it
+moves nothing, and the units read the elements of a block where they lie.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine, Stationary
 
-SCHEMA = 2
+SCHEMA = 3
 REGISTER_PREFIX = "r."
 
 Space = Literal["sram", "lpddr", "core"]
@@ -48,9 +51,9 @@ class Tensor:
     """A tensor in shared SRAM or LPDDR, row-major, at byte `address` of its space.
 
     `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
-    weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements:
-    block b on core `first` + b mod cores, the blocks of a core one after the other from byte `address` of its private
-    part.
+    weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
+    dealt from core `first` of each group on, the blocks of a core one after the other from byte `address` of its
+    private part; with `everywhere`, each group has them all.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Tensor:
     offset: int = -1
     block: int = 0
     first: int = 0
+    everywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,10 +132,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Load:
-    """DMA from a tensor into a tile of the same element type. Cores that load the same elements share one read."""
+    """DMA from a tensor into a tile of the same element type. Cores that load the same elements share one read.
+
+    It waits, where the elements are, until the kernels in `after` are done.
+    """
 
     tile: str
     access: Access
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,19 +153,21 @@ class Gather:
     access: Access
     indices: str
     axis: int
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Store:
     """DMA from a tile into a tensor of the same element type. No element may be written twice in one kernel.
 
-    With `adds` the tensor is zero when the kernel begins and the tile (f32) is added to it, in the order of the items:
-    then several may add to one element. That is how items that share a sum put their parts together.
+    With `adds` the tile (f32) is added to what is there, in the order of the items, the first of which finds zero: then
+    several may add to one element. That is how items that share a sum put their parts together.
     """
 
     access: Access
     tile: str
     adds: bool = False
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,7 +249,8 @@ Statement = Instruction | Loop
 class Kernel:
     """One instruction stream over a grid of items. `sources` are the ONNX nodes that it computes.
 
-    Item i runs on core `first` + i mod cores.
+    Items are dealt from core `first` of each group on. The kernel is done when what all its items store has landed, and
+    when the kernels that it waits for are done.
     """
 
     name: str
@@ -266,8 +277,8 @@ class Binding:
 class Program:
     """Everything the machine needs to run one segment. `local_bytes` of each core's SRAM are private, the rest shared.
 
-    Shared SRAM is dealt in pages of `page_bytes`: page p lies on core p mod `cores`. `cores` is how many cores, from
-    core 0, the program uses. `format` is the number format of its matrix products.
+    `cores` is how many cores, from core 0, the program uses, in `parts` groups. Each group has its part of every tensor
+    in shared SRAM, dealt over its cores in pages of `page_bytes`. `format` is the number format of its matrix products.
     """
 
     name: str
@@ -281,6 +292,12 @@ class Program:
     outputs: tuple[Binding, ...]
     tensors: tuple[Tensor, ...]
     kernels: tuple[Kernel, ...]
+    parts: int = 1
+
+    @property
+    def dealing(self) -> Dealing:
+        """Who has what."""
+        return Dealing(self.cores, self.parts)
 
     @property
     def shared_bytes(self) -> int:

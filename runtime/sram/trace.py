@@ -1,8 +1,9 @@
 """What a program's time is made of: a trace that Perfetto opens, and a table of units and stalls.
 
 All cores of a kernel run the same stream, so the trace has one core, the busiest: a track for each of its units, one
-for the kernels, and one for repetitions that the cycle model did not walk because they are like the last one walked. A
-cycle of the machine is a microsecond of the trace, since the format has nothing smaller in whole numbers.
+for the kernels (each for the cycles by which it makes the program longer), and one for repetitions that the cycle model
+did not walk because they are like the last one walked. A cycle of the machine is a microsecond of the trace, since the
+format has nothing smaller in whole numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gimlet.runtime.sram.binding import BoundProgram
-from gimlet.runtime.sram.cycles import UNITS, Event, Timing, time_program
+from gimlet.runtime.sram.cycles import Timing, time_program
+from gimlet.runtime.sram.queues import UNITS, Event
 
 _TRACKS = ("kernels", *UNITS, "steady")
 
@@ -28,10 +30,10 @@ def trace(bound: BoundProgram) -> dict[str, Any]:
     for kernel, source, log in zip(timing.kernels, bound.kernels, logs, strict=True):
         arguments = {"limit": kernel.limit, "items": kernel.items, "sources": ", ".join(source.kernel.sources)}
         found.append(_span("kernels", kernel.name, begin, float(kernel.cycles), arguments))
+        begin += kernel.cycles
         for event in log:
             waited = {"waited": event.waited, "for": event.reason} if event.waited > 0 else {}
-            found.append(_span(event.unit, event.what, begin + event.start, event.end - event.start, waited))
-        begin += kernel.cycles
+            found.append(_span(event.unit, event.what, event.start, event.end - event.start, waited))
     return {"traceEvents": found, "displayTimeUnit": "ms"}
 
 

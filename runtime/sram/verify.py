@@ -13,9 +13,12 @@ from math import prod
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import affine
+from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, FLOATS, stored_bytes
 from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
+from gimlet.runtime.sram.memory import overlaps
+from gimlet.runtime.sram.ordering import Order, transfers
 from gimlet.runtime.sram.program import (
     REGISTER_PREFIX,
     Access,
@@ -44,6 +47,8 @@ def verify(program: Program) -> None:
     """Raises MachineError, with the place, for the first rule that the program breaks."""
     if not 0 < program.cores <= program.machine.cores:
         raise MachineError(f"uses {program.cores} cores of a machine with {program.machine.cores}")
+    if program.parts < 1 or program.cores % program.parts:
+        raise MachineError(f"{program.cores} cores do not divide into {program.parts} groups")
     if program.page_bytes <= 0 or not 0 <= program.local_bytes <= program.machine.sram_bytes_per_core:
         raise MachineError(
             f"{program.local_bytes} private bytes and pages of {program.page_bytes} do not divide a core's "
@@ -61,12 +66,28 @@ def verify(program: Program) -> None:
     dims = frozenset(dim.name for dim in program.dims)
     for tensor in program.tensors:
         _verify_tensor(tensor, program, dims)
-    _verify_residents([tensor for tensor in program.tensors if tensor.space == "core"], program.cores)
+    _verify_residents([tensor for tensor in program.tensors if tensor.space == "core"], program.dealing)
     for binding in (*program.inputs, *program.outputs):
         if binding.tensor not in tensors:
             raise MachineError(f"{binding.name} is tensor {binding.tensor}, which does not exist")
     for kernel in program.kernels:
         _KernelCheck(kernel, program, tensors, dims).run()
+    _verify_order(program)
+
+
+def _verify_order(program: Program) -> None:
+    """Raises MachineError for a transfer that another may overtake. To wait in vain is the emulator's to find."""
+    order, names = Order(overlaps(program)), [kernel.name for kernel in program.kernels]
+    for kernel in program.kernels:
+        for transfer in transfers(kernel):
+            for name in transfer.after:
+                if name not in names:
+                    raise MachineError(f"kernel {kernel.name} comes after {name}, which does not exist")
+            missing = order.needed(transfer) & ~order.reach(transfer.after)
+            if missing:
+                other, tensor = names[missing.bit_length() - 1], transfer.access.tensor
+                raise MachineError(f"kernel {kernel.name} does not wait for {other} before it moves tensor {tensor}")
+        order.add(kernel)
 
 
 def _unique(what: str, names: Iterable[str]) -> None:
@@ -85,14 +106,15 @@ def _disjoint(taken: list[tuple[int, int, str]]) -> None:
             raise MachineError(f"{first} and {second} overlap")
 
 
-def _verify_residents(tensors: Sequence[Tensor], cores: int) -> None:
+def _verify_residents(tensors: Sequence[Tensor], dealing: Dealing) -> None:
     """Raises MachineError for two tensors that have blocks at the same addresses of one core."""
     by_core: dict[int, list[tuple[int, int, str]]] = {}
     for tensor in tensors:
-        each = stored_bytes(tensor.dtype, (tensor.block,))
-        for block in range(-(-prod(dim.as_int() for dim in tensor.shape) // tensor.block)):
-            begin = tensor.address + block // cores * each
-            by_core.setdefault((tensor.first + block) % cores, []).append((begin, begin + each, tensor.name))
+        each, group = stored_bytes(tensor.dtype, (tensor.block,)), dealing.group
+        # Runs are alike: those of the first group stand for all.
+        for block in range(run_of(tensor, dealing)):
+            begin = tensor.address + block // group * each
+            by_core.setdefault((tensor.first + block) % group, []).append((begin, begin + each, tensor.name))
     for taken in by_core.values():
         _disjoint(taken)
 
@@ -100,8 +122,8 @@ def _verify_residents(tensors: Sequence[Tensor], cores: int) -> None:
 def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
     if tensor.dtype not in CARRIERS:
         raise MachineError(f"tensor {tensor.name} has elements of {tensor.dtype}, which the machine does not know")
-    if not 0 <= tensor.first < program.cores:
-        raise MachineError(f"tensor {tensor.name} begins on core {tensor.first} of {program.cores}")
+    if not 0 <= tensor.first < program.dealing.group:
+        raise MachineError(f"tensor {tensor.name} begins on core {tensor.first} of {program.dealing.group}")
     if (tensor.space == "core") != (tensor.block > 0) or (tensor.block and tensor.role != "weight"):
         raise MachineError(
             f"tensor {tensor.name} has blocks of {tensor.block} elements: weights in space core have them"
@@ -110,7 +132,7 @@ def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> No
         raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
     limits = {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes, "core": program.local_bytes}
     limit = limits[tensor.space]
-    end = tensor.address + (own_bytes(tensor, program.cores) if tensor.space == "core" else tensor.capacity_bytes)
+    end = tensor.address + (own_bytes(tensor, program.dealing) if tensor.space == "core" else tensor.capacity_bytes)
     if not 0 <= tensor.address <= end <= limit:
         raise MachineError(f"tensor {tensor.name} ends at byte {end} of {limit} in {tensor.space}")
     for dim in tensor.shape:
@@ -138,8 +160,8 @@ class _KernelCheck:
         return MachineError(message, Place(self.kernel.name, self.index, self.opcode))
 
     def run(self) -> None:
-        if not 0 <= self.kernel.first < self.program.cores:
-            raise self.fail(f"begins on core {self.kernel.first} of {self.program.cores}")
+        if not 0 <= self.kernel.first < self.program.dealing.group:
+            raise self.fail(f"begins on core {self.kernel.first} of {self.program.dealing.group}")
         _unique(f"kernel {self.kernel.name}: tile", (tile.name for tile in self.kernel.tiles))
         self.check_tiles()
         scope: dict[str, Range] = {}
@@ -359,11 +381,15 @@ def _types_agree(kind: str, target: str, sources: list[str], instruction: Map) -
     return kind != "float" and len(set(everything)) == 1
 
 
-def own_bytes(tensor: Tensor, cores: int) -> int:
+def run_of(tensor: Tensor, dealing: Dealing) -> int:
+    """How many of a tensor's blocks the first group of cores has."""
+    blocks = -(-prod(dim.as_int() for dim in tensor.shape) // tensor.block)
+    return blocks if tensor.everywhere else dealing.run(blocks)
+
+
+def own_bytes(tensor: Tensor, dealing: Dealing) -> int:
     """The private bytes that a tensor's blocks take on the core that has most of them."""
-    elements = prod(dim.as_int() for dim in tensor.shape)
-    blocks = -(-elements // tensor.block)
-    return -(-blocks // cores) * stored_bytes(tensor.dtype, (tensor.block,))
+    return -(-run_of(tensor, dealing) // dealing.group) * stored_bytes(tensor.dtype, (tensor.block,))
 
 
 def tile_bytes(tile: Tile) -> int:

@@ -16,6 +16,8 @@ from gimlet.runtime.sram.program import Gather, Kernel, Load, Store, Tensor
 from gimlet.runtime.sram.verify import tile_bytes
 from gimlet.targets.sram.builder import ALIGNMENT, Bounds, RefusedError
 
+_LINE = 512
+
 
 @dataclass(frozen=True)
 class Life:
@@ -32,6 +34,21 @@ def private_bytes(kernels: Sequence[Kernel]) -> int:
     """What the tiles of the largest kernel take of each core's SRAM."""
     ends = [tile.address + tile_bytes(tile) for kernel in kernels for tile in kernel.tiles]
     return _aligned(max(ends, default=0))
+
+
+def apart(kernels: Sequence[Kernel], room: int) -> tuple[Kernel, ...]:
+    """The kernels with the tiles of every second one behind those of the others, if that takes at most `room` more.
+
+    Then a core can load what a kernel works on while it is still at the kernel before.
+    """
+    even, odd = private_bytes(kernels[::2]), private_bytes(kernels[1::2])
+    if min(even, odd) > room:
+        return tuple(kernels)
+    return tuple(_moved(kernel, even if index % 2 else 0) for index, kernel in enumerate(kernels))
+
+
+def _moved(kernel: Kernel, distance: int) -> Kernel:
+    return replace(kernel, tiles=tuple(replace(tile, address=tile.address + distance) for tile in kernel.tiles))
 
 
 def lives(tensors: Mapping[str, Tensor], kernels: Sequence[Kernel]) -> dict[str, Life]:
@@ -96,7 +113,7 @@ def _sized(tensor: Tensor, bounds: Bounds) -> Tensor:
 
 
 class _Space:
-    """A memory, and who is where in it and when."""
+    """A memory, and who is where in it and when. Tensors begin at whole lines, on each chiplet if it is shared SRAM."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -107,7 +124,7 @@ class _Space:
         address = 0
         for begin, end, other in self.taken:
             if begin < address + size and address < end and other.overlaps(life):
-                address = _aligned(end)
+                address = -(-end // _LINE) * _LINE
         if address + size > self.size:
             return None
         self.taken.append((address, address + size, life))

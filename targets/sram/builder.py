@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine, Stationary
 from gimlet.runtime.sram.program import (
     Access,
@@ -65,11 +66,16 @@ class ProgramBuilder:
 
     machine: Machine
     bounds: Bounds
-    cores: int
+    dealing: Dealing
     homes: Homes
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     kernels: list[Kernel] = field(default_factory=list[Kernel])
     source: str = ""
+
+    @property
+    def cores(self) -> int:
+        """How many cores the program is for."""
+        return self.dealing.cores
 
     def tensor(self, dtype: str, shape: Shape, role: Role = "temporary", name: str = "") -> str:
         """A new tensor; returns its name. Its address and capacity are not decided yet."""

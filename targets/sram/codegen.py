@@ -12,12 +12,14 @@ from gimlet.dialects.context import GimletContext
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import Timing, time_program
+from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.ordering import synchronised
 from gimlet.runtime.sram.program import REGISTER_PREFIX, Binding, Dim, Fill, Map, Program, Tensor
 from gimlet.runtime.sram.verify import own_bytes, verify
 from gimlet.targets.api import DimBound
-from gimlet.targets.sram.allocate import allocate, private_bytes
+from gimlet.targets.sram.allocate import allocate, apart, private_bytes
 from gimlet.targets.sram.builder import ALIGNMENT, Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise
@@ -26,6 +28,11 @@ from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_shares
 from gimlet.targets.sram.rules import RULES
 from gimlet.targets.sram.views import View
+
+_PAGE_ROWS = 4
+"""Rows of the array in a page of shared SRAM."""
+_APART_SHARE = 16
+"""The part of the SRAM without weights that the tiles of neighbouring kernels may take more: one in so many."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
         {name: bound.maximum for name, bound in work.bounds.items()},
         {name: bound.minimum for name, bound in work.bounds.items()},
     )
-    builder = ProgramBuilder(machine, bounds, cores, Homes(cores, room))
+    dealing = Dealing(cores, cores // machine.cores_per_chiplet)
+    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room))
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget)
     inputs: list[Binding] = []
     for name, value in work.inputs:
@@ -145,13 +153,16 @@ def _program(
     work: Work, builder: ProgramBuilder, fmt: str, inputs: Sequence[Binding], outputs: Sequence[Binding]
 ) -> Program:
     machine = builder.machine
-    page = stored_bytes(MATRIX_TYPES[fmt], (machine.matrix_columns, machine.matrix_rows))
+    # Small pages, so that a vector is on more than one core.
+    page = stored_bytes(MATRIX_TYPES[fmt], (_PAGE_ROWS, machine.matrix_rows))
     symbols = _symbols(builder)
     for symbol in sorted(symbols - work.bounds.keys()):
         raise RefusedError(f"dimension {symbol} has no bounds")
-    tiles = ceil(private_bytes(builder.kernels) / ALIGNMENT) * ALIGNMENT
     resident = [tensor for tensor in builder.tensors.values() if tensor.space == "core"]
-    local = max((tiles + each.address + own_bytes(each, builder.cores) for each in resident), default=tiles)
+    weights = max((each.address + own_bytes(each, builder.dealing) for each in resident), default=0)
+    kernels = apart(builder.kernels, (machine.sram_bytes_per_core - weights) // _APART_SHARE)
+    tiles = private_bytes(kernels)
+    local = tiles + weights
     if local > machine.sram_bytes_per_core:
         raise RefusedError(f"tiles and resident weights take {local} bytes of a core's {machine.sram_bytes_per_core}")
     program = Program(
@@ -169,12 +180,11 @@ def _program(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         tensors=(),
-        kernels=tuple(builder.kernels),
+        kernels=kernels,
+        parts=builder.dealing.parts,
     )
-    tensors = allocate(
-        builder.tensors, builder.kernels, builder.bounds, tiles, program.shared_bytes, machine.lpddr_bytes
-    )
-    return replace(program, tensors=_with_offsets(tensors))
+    tensors = allocate(builder.tensors, kernels, builder.bounds, tiles, program.shared_bytes, machine.lpddr_bytes)
+    return synchronised(replace(program, tensors=_with_offsets(tensors)))
 
 
 def _symbols(builder: ProgramBuilder) -> set[str]:

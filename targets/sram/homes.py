@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class Homes:
-    """The private bytes of every core that resident weights have taken so far, out of `room` bytes each."""
+    """The private bytes of every core of a group that resident weights have taken so far, out of `room` bytes each.
+
+    All groups are alike: each has a run of the blocks of a tensor (dealing.py), or all of them.
+    """
 
     def __init__(self, cores: int, room: int) -> None:
         self._taken = [0] * cores
@@ -17,7 +20,7 @@ class Homes:
         return self._limit - max(self._taken)
 
     def take(self, blocks: int, block_bytes: int) -> tuple[int, int]:
-        """The core of block 0 and the address of the blocks on every core; block b goes b cores further.
+        """The core of block 0 of a run and the address of the blocks on every core; block b goes b cores further.
 
         The cores after those of the tensor before come first, so that small tensors fill all cores alike.
         """

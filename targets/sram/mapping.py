@@ -90,7 +90,7 @@ def converts_tiles(machine: Machine, cores: int, sizes: Sizes, room: int, reader
     chiplets = ceil(cores / machine.cores_per_chiplet)
     crossing = moved * (chiplets - 1) / chiplets / (machine.die_bytes_per_cycle * chiplets)
     shared = max(moved / cores / machine.network_bytes_per_cycle, crossing)
-    return inside <= outside + (machine.barrier_cycles + machine.network_latency_cycles + shared) / readers
+    return inside <= outside + (machine.semaphore_cycles + machine.network_latency_cycles + shared) / readers
 
 
 def _candidates(machine: Machine, cores: int, sizes: Sizes, room: int) -> Iterator[Mapping]:
@@ -161,7 +161,7 @@ def _cycles(machine: Machine, cores: int, sizes: Sizes, mapping: Mapping) -> flo
     converting = 0 if sizes.lhs == sizes.held else lhs + streamed
     vector = converting / machine.sram_bytes_per_cycle
     units = (mapping.tiles * max(product, vector), mapping.tiles * (arriving + loaded), leaving)
-    latency = machine.barrier_cycles + machine.network_latency_cycles
+    latency = machine.semaphore_cycles + machine.network_latency_cycles
     latency += machine.die_latency_cycles if chiplets > 1 else 0
     queues = rounds * inner * max(units) + arriving + loaded + leaving + latency
     copied = 2 * lhs + converting + streamed + held * (1 if mapping.resident else 3)

@@ -10,6 +10,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.emulator import Emulator
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.ordering import synchronised, with_waits
 from gimlet.runtime.sram.program import (
     Access,
     Axis,
@@ -19,6 +20,7 @@ from gimlet.runtime.sram.program import (
     Kernel,
     Load,
     Loop,
+    Map,
     Matmul,
     Program,
     Range,
@@ -162,3 +164,37 @@ def resident_program(adds: bool = False, block: int = 64 * 64, first: int = 0, h
     )
     weights = Tensor("w", "f32", exprs(256, 64), "core", 1 << 16, 256 * 64 * 4, "weight", 0, block, home)
     return replace(made, tensors=(*made.tensors, weights))
+
+
+def two_kernels(machine: Machine = MACHINE) -> Program:
+    """`t = relu(x)`, then `y = t · w` with weights that are loaded before the rows."""
+    n = Range("n", E(32 * 64), 256)
+    rows = [access(name, (32 * 64,), (n.start,), (n.size,)) for name in ("x", "t")]
+    body = (Load("a", rows[0]), Map("relu", "a", ("a",)), Store(rows[1], "a"))
+    first = kernel([n], [Tile("a", "f32", (256,), 2)], body, "first")
+    each = matmul_program(32, 64, 64, machine=machine)
+    begin, loop, store = each.kernels[0].body
+    assert isinstance(loop, Loop)
+    of_x, of_w, product = loop.body
+    assert isinstance(of_x, Load)
+    of_t = replace(of_x, access=replace(of_x.access, tensor="t"))
+    second = replace(each.kernels[0], name="second", body=(begin, replace(loop, body=(of_w, of_t, product)), store))
+    second = replace(second, tiles=tuple(replace(tile, address=tile.address + 8192) for tile in second.tiles))
+    x, w, y = each.tensors
+    tensors = (x, replace(w, role="weight", offset=0), y, replace(x, name="t", role="temporary", address=1 << 16))
+    return synchronised(replace(each, tensors=tensors, inputs=each.inputs[:1], kernels=(first, second)))
+
+
+def unordered(shares: bool = False) -> Program:
+    """Two kernels of which the second does not wait for what it reads, or else (`shares`) for memory that it takes."""
+    each = two_kernels()
+    if not shares:
+        return replace(each, kernels=(each.kernels[0], replace(each.kernels[1], body=_at_once(each.kernels[1].body))))
+    x, w, y, t = each.tensors
+    each = synchronised(replace(each, tensors=(x, w, replace(y, address=x.address), t)))
+    begin, loop, store = each.kernels[1].body
+    return replace(each, kernels=(each.kernels[0], replace(each.kernels[1], body=(begin, loop, *_at_once([store])))))
+
+
+def _at_once(body: Sequence[Statement]) -> tuple[Statement, ...]:
+    return with_waits(body, lambda _: ())

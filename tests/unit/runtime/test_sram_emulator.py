@@ -11,6 +11,8 @@ from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_progr
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.binding import bind
+from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.emulator import Emulator
 from gimlet.runtime.sram.faults import MachineError
 from gimlet.runtime.sram.formats import encode, round_bf16, round_mxint8
@@ -306,7 +308,7 @@ def test_fault_outside_a_tensor():
     with pytest.raises(MachineError, match="position 10 is outside dimension 0 of size 10 of tensor x") as fault:
         run(each, x=normal(10))
     # The fifth item is the one that goes too far; x lies at 0 and its elements take 4 bytes.
-    assert str(fault.value).startswith("kernel shifted, instruction 0 (load), core 4, address 0x28: ")
+    assert str(fault.value).startswith("kernel shifted, instruction 0 (load), core 4, cycle 0, address 0x28: ")
 
 
 def test_fault_below_a_tensor():
@@ -375,6 +377,29 @@ def test_fault_on_a_tile_never_written():
     each = program([kernel([], [Tile("a", "f32", (10,)), Tile("r", "f32", (10,))], body)], {}, {"y": TEN})
     with pytest.raises(MachineError, match="reads tile a at 0x0 before anything wrote it"):
         run(each)
+
+
+def test_a_deadlock_says_where_and_when():
+    """The second kernel waits for the third, which is behind it in the queues of every core."""
+    kernels = [copy_kernel("x", "t", N, "a"), copy_kernel("t", "u", N, "b"), copy_kernel("x", "y", N, "c")]
+    load, store = kernels[1].body
+    kernels[1] = replace(kernels[1], body=(replace(load, after=("a", "c")), store))
+    each = program(kernels, {"x": TEN}, {"y": TEN}, {"t": TEN, "u": TEN})
+    verify(each)
+    with pytest.raises(MachineError, match="deadlock: waits for kernel c") as fault:
+        run(each, x=normal(10))
+    place = fault.value.place
+    begun = next(k.end for k in time_program(bind(each, {})).kernels if k.name == "a") + each.machine.semaphore_cycles
+    assert (place.kernel, place.opcode, place.core, place.address) == ("b", "load", 0, each.tensor("t").address)
+    assert place.cycle == pytest.approx(begun, abs=1)
+
+
+def test_a_kernel_that_waits_for_itself_is_a_deadlock():
+    (made,) = [copy_kernel("x", "y", N, "a")]
+    load, store = made.body
+    each = program([replace(made, body=(load, replace(store, after=("a",))))], {"x": TEN}, {"y": TEN})
+    with pytest.raises(MachineError, match="deadlock: waits for kernel a"):
+        run(each, x=normal(10))
 
 
 def test_fault_on_a_tile_that_overflows():

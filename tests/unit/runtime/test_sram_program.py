@@ -5,13 +5,14 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program, resident_program
+from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program, resident_program, unordered
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.encoding import dumps, loads
 from gimlet.runtime.sram.faults import MachineError
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.ordering import transfers
 from gimlet.runtime.sram.program import (
     Access,
     Axis,
@@ -87,7 +88,7 @@ def changed(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["schema"], 3, "schema 3, this runtime reads 1 and 2"),
+        (["schema"], 1, "schema 1, this runtime reads 2 and 3"),
         (["kernels"], None, "where an object with inputs, outputs, tensors, kernels belongs"),
         (["cores"], "8", "'8' where an integer belongs"),
         (["cores"], True, "True where an integer belongs"),
@@ -95,7 +96,7 @@ def changed(path, value):
         (["machine"], [], r"\[\] where an object with"),
         (["machine", "cores"], 1.5, "cores of an SRAM machine must be an integer"),
         (["tensors", 0, 3], "dram", "'dram' where one of sram, lpddr, core belongs"),
-        (["tensors", 0], [1, 2], "where a list of 8 or 10 belongs"),
+        (["tensors", 0], [1, 2], "where a list of 10 or 11 belongs"),
         (["tensors", 0, 2, 0], "n +", "expected a number or a name in expression 'n \\+'"),
         (["kernels", 0, "body", 0, 0], "jump", "where an instruction belongs"),
         (["kernels", 0, "body", 0], [], "where an instruction belongs"),
@@ -109,14 +110,20 @@ def test_malformed_programs(path, value, message):
         loads(changed(path, value))
 
 
-def test_a_program_of_schema_1_is_still_read():
-    """It had no blocks, no first core, and no loop in which an accumulator begins."""
+def test_a_program_of_schema_2_is_still_read():
+    """It had barriers between kernels, one group of cores, and no weights that several groups have."""
     data = json.loads(dumps(matmul_program()))
-    data["schema"] = 1
-    data["tensors"] = [tensor[:8] for tensor in data["tensors"]]
-    loop = data["kernels"][0]["body"][1]
-    loop[2][2] = loop[2][2][:5]
-    assert loads(json.dumps(data)) == matmul_program()
+    data["schema"] = 2
+    del data["parts"]
+    data["tensors"] = [tensor[:10] for tensor in data["tensors"]]
+    (kernel,) = data["kernels"]
+    _fill, loop, store = kernel["body"]
+    for transfer in (*loop[2][:2], store):
+        del transfer[3:]
+    data["kernels"] = [kernel, {**kernel, "name": "again"}]
+    first, again = loads(json.dumps(data)).kernels
+    assert first == matmul_program().kernels[0]
+    assert {transfer.after for transfer in transfers(again)} == {("matmul",)}
 
 
 def test_a_program_is_json():
@@ -240,6 +247,10 @@ def with_window(**changes) -> Program:
         (with_body(Load("v", of()), tiles=(Tile("v", "f32", (8, 64), 0),)), "window v is on tensor x, which has no"),
         (with_body(Store(of("y"), "v"), tiles=(Tile("v", "f32", (8, 64), 0),)), "blocks of a core are read only"),
         (with_body(Store(of("y"), "c", adds=True)), "moves i1 of tensor y|adds|moves"),
+        (replace(matmul_program(), parts=3), "8 cores do not divide into 3 groups"),
+        (with_body(Load("a", of(), after=("j",))), "kernel k comes after j, which does not exist"),
+        (unordered(), "kernel second does not wait for first before it moves tensor t"),
+        (unordered(shares=True), "kernel second does not wait for first before it moves tensor y"),
     ],
 )
 def test_rules(wrong, message):

@@ -4,13 +4,14 @@ import json
 from itertools import pairwise
 
 import pytest
-from tests.unit.runtime.sram_programs import MACHINE, matmul_program, resident_program
+from tests.unit.runtime.sram_programs import matmul_program, resident_program
 
 from gimlet.runtime.sram.__main__ import main
 from gimlet.runtime.sram.binding import bind
-from gimlet.runtime.sram.cycles import UNITS, time_program
+from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.program import Instruction, Loop, Program
+from gimlet.runtime.sram.queues import UNITS
 from gimlet.runtime.sram.trace import stalls, summary, trace
 
 
@@ -35,8 +36,9 @@ def test_a_unit_does_one_thing_at_a_time(unit):
 
 
 def test_a_wait_says_what_for():
-    loads = spans(resident_program(), "dma_in")
-    assert loads[0]["args"] == {"waited": MACHINE.barrier_cycles, "for": "barrier"}
+    (load, *_), (product, *_) = (spans(resident_program(), unit) for unit in ("dma_in", "matrix"))
+    assert load["args"] == {}
+    assert product["args"] == {"waited": pytest.approx(64 * 64 * 4 / 61, abs=1e-3), "for": "operand from array"}
 
 
 def instructions(each: Program) -> list[Instruction]:
