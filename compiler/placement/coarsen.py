@@ -12,6 +12,7 @@ the loss into the reported gap; and the answer is refined on the nodes afterward
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
@@ -314,6 +315,7 @@ def _group_node(problem: Problem, group: Sequence[int], inside: Sequence[Fusion]
             sum(known) - sum(f.joules.get(place, 0.0) for f in inside) if len(known) == len(joules) else None,
             max(part.activation_bytes for part in parts),
             sum(part.usd for part in parts),
+            math.hypot(*(part.loss for part in parts)),
         )
     name = nodes[0].name if len(nodes) == 1 else f"{nodes[0].name} … {nodes[-1].name}"
     return Node(name, nodes[0].op_type, options, flops=sum(node.flops for node in nodes))
@@ -322,6 +324,7 @@ def _group_node(problem: Problem, group: Sequence[int], inside: Sequence[Fusion]
 def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...]:
     """Values between groups; those with the same ends always travel in one batch and become one."""
     sizes: dict[tuple[int | None, tuple[int, ...], bool], int] = {}
+    cast: dict[tuple[int | None, tuple[int, ...], bool], int] = {}
     names: dict[tuple[int | None, tuple[int, ...], bool], str] = {}
     for value in problem.values:
         producer = None if value.producer is None else group_of[value.producer]
@@ -330,8 +333,9 @@ def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...
         if consumers or is_output:
             key = producer, consumers, is_output
             sizes[key] = sizes.get(key, 0) + value.size_bytes
+            cast[key] = cast.get(key, 0) + value.cast_bytes
             names.setdefault(key, value.name)
-    return tuple(Value(names[key], size, *key) for key, size in sizes.items())
+    return tuple(Value(names[key], size, *key, cast_bytes=cast[key]) for key, size in sizes.items())
 
 
 def _group_fusions(problem: Problem, group_of: Sequence[int], nodes: Sequence[Node]) -> tuple[Fusion, ...]:

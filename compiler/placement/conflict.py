@@ -7,6 +7,7 @@ no part in the conflict and stays out. What is left is minimal: without any one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -15,6 +16,7 @@ from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.cpsat import Limits, solve_slots
 from gimlet.compiler.placement.period_bound import period_bound
 from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem, gigabytes
+from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
 from gimlet.runtime.errors import InfeasibleError
 from gimlet.targets.roofline import FORMAT_BITS
 
@@ -64,6 +66,8 @@ def limits_of(problem: Problem) -> list[Limit]:
         found.append(Limit(text, lambda p, d=device: _with(p, min_share=_less(p.rules.min_share, d))))
     if rules.max_segments is not None:
         found.append(Limit(f"at most {rules.max_segments} segments", lambda p: _with(p, max_segments=None)))
+    if rules.loss_budget is not None:
+        found.append(Limit(f"a loss of at most {rules.loss_budget:g}", lambda p: _with(p, loss_budget=None)))
     for group in rules.together:
         text = f"{_named(problem, group)} on one device"
         found.append(Limit(text, lambda p, g=group: _with(p, together=tuple(o for o in p.rules.together if o != g))))
@@ -88,6 +92,9 @@ def is_infeasible(problem: Problem) -> bool:
     """Whether it is proven that no placement keeps the limits."""
     if not all(problem.allowed) or _split_by_rules(problem):
         return True
+    budget = problem.rules.loss_budget
+    if budget is not None and math.hypot(*least_losses(problem)) > budget * (1 + LOSS_TOLERANCE):
+        return True
     try:
         for figure, limit in problem.rules.bounds.items():
             if lower_bound(_with(problem, objective=figure)).value > limit * (1 + 1e-9):
@@ -96,6 +103,14 @@ def is_infeasible(problem: Problem) -> bool:
     except InfeasibleError:
         return True
     return len(problem.nodes) <= _SMALL and _searched(problem)
+
+
+def least_losses(problem: Problem) -> list[float]:
+    """For each node the loss on the place that loses least, of those it may be on."""
+    return [
+        min(node.options[place].loss for place in allowed)
+        for node, allowed in zip(problem.nodes, problem.allowed, strict=True)
+    ]
 
 
 def _split_by_rules(problem: Problem) -> bool:

@@ -1,10 +1,10 @@
 """The costs that a placement was made from, as JSON: written into the bundle, and read back with `--costs`.
 
     {"schema": 1, "devices": [{name, kind, memory_bytes, …}],
-     "places": [{device, target, format, provider, launch_s}],
+     "places": [{device, target, format, provider, launch_s, cast_s_per_byte?}],
      "routes": [{from, to, latency_s, seconds_per_byte, links, usd_per_byte?}], "reasons": [text],
      "nodes": {name: {"type", "flops",
-                      "options": [[seconds, joules, activation_bytes, usd?] | index of a reason | null]}},
+                      "options": [[seconds, joules, activation_bytes, usd?, loss?] | index of a reason | null]}},
      "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
      "notes": [text]}
 
@@ -43,6 +43,7 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
                 "provider": place.provider,
                 "launch_s": launch_s,
             }
+            | ({"cast_s_per_byte": place.cast_s_per_byte} if place.cast_s_per_byte else {})
             for place, launch_s in zip(problem.places, problem.launch_s, strict=True)
         ],
         "routes": [
@@ -82,8 +83,8 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
 def _option(node: Node, place: int, reasons: dict[str, int]) -> list[float | int | None] | int | None:
     option = node.options.get(place)
     if option is not None:
-        price = [option.usd] if option.usd else []
-        return [option.seconds, option.joules, option.activation_bytes, *price]
+        rest = [option.usd, option.loss] if option.loss else [option.usd] if option.usd else []
+        return [option.seconds, option.joules, option.activation_bytes, *rest]
     reason = node.refusals.get(place)
     return None if reason is None else reasons.setdefault(reason, len(reasons))
 
@@ -122,6 +123,7 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
             entry["format"],
             entry.get("provider", ANALYTIC),
             entry.get("launch_s"),
+            entry.get("cast_s_per_byte", 0.0),
         )
         for entry in data["places"]
     )
@@ -137,8 +139,8 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
             if isinstance(option, int):
                 refusals[place] = reasons[option]
             elif option is not None:
-                seconds, joules, activation_bytes, *price = option
-                options[place] = Option(float(seconds), joules, int(activation_bytes), *map(float, price))
+                seconds, joules, activation_bytes, *rest = option
+                options[place] = Option(float(seconds), joules, int(activation_bytes), *map(float, rest))
         nodes.append(replace(node, options=options, refusals=refusals, flops=float(entry["flops"])))
     index = {node.name: number for number, node in enumerate(nodes)}
     return replace(

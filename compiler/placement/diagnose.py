@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from gimlet.compiler.placement.conflict import smaller_format
+from gimlet.compiler.placement.conflict import least_losses, smaller_format
 from gimlet.compiler.placement.problem import Problem, gigabytes
+from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
 from gimlet.runtime.errors import InfeasibleError, InputError
 
 
@@ -16,6 +18,7 @@ def check_feasible(problem: Problem) -> None:
             raise _nowhere(problem, node)
     _check_memory(problem)
     _check_shares(problem)
+    _check_loss(problem)
 
 
 def _nowhere(problem: Problem, index: int) -> InputError | InfeasibleError:
@@ -113,3 +116,29 @@ def _check_shares(problem: Problem) -> None:
                 where=f"device {name}",
                 hint="ask for a smaller share, or see --explain for what it refuses",
             )
+
+
+def _check_loss(problem: Problem) -> None:
+    """InfeasibleError where even the least lossy places are above the budget; it names the ops that lose most."""
+    budget = problem.rules.loss_budget
+    if budget is None:
+        return
+    least = least_losses(problem)
+    total = math.hypot(*least)
+    if total <= budget * (1 + LOSS_TOLERANCE):
+        return
+    kept: list[int] = []
+    for node in sorted(range(len(least)), key=lambda n: -least[n]):
+        kept.append(node)
+        if math.hypot(*(least[n] for n in kept)) > budget * (1 + LOSS_TOLERANCE):
+            break
+    listed = "; ".join(f"{problem.nodes[n].name!r} loses {least[n]:.3g} on {_least_lossy(problem, n)}" for n in kept)
+    raise InfeasibleError(
+        f"no placement keeps the loss budget of {budget:g}: the least is {total:.3g}, and already {listed}",
+        hint=f"allow {total:.3g}, or let these ops be on a place that loses less: another pin, --format or device",
+    )
+
+
+def _least_lossy(problem: Problem, node: int) -> str:
+    options = problem.nodes[node].options
+    return problem.place_name(min(problem.allowed[node], key=lambda place: (options[place].loss, place)))

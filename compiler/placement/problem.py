@@ -46,6 +46,8 @@ class Place:
     """Where a node can be: a device's index, the target that runs it there, and the number format it is computed in.
 
     `provider` says where the costs there are from. `launch_s` is a segment's launch overhead; None is the device's own.
+    `cast_s_per_byte` is what a segment there takes for each byte that it has to cast at its edge: values are stored in
+    another format inside of it than between segments.
     """
 
     device: int
@@ -53,6 +55,7 @@ class Place:
     format: str = "fp32"
     provider: str = "analytic"
     launch_s: float | None = None
+    cast_s_per_byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ class Option:
     """What a node costs on one place, a segment's launch not included. `joules` is None where power is unknown.
 
     `usd` is a price of the run itself (so much a token), besides the device's for an hour. Fusion saves none of it.
+    `loss` is the relative error (L2) that the node's rounding there adds to the outputs; those of several nodes add up
+    by their squares, as independent errors do.
     """
 
     seconds: float
     joules: float | None = None
     activation_bytes: int = 0
     usd: float = 0.0
+    loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Node:
 class Value:
     """A tensor of `size_bytes` from a node, or from the host where `producer` is None.
 
-    `is_output` says that the host needs it.
+    `is_output` says that the host needs it. `cast_bytes` are those of its bytes that a place with another format casts.
     """
 
     name: str
@@ -94,6 +100,7 @@ class Value:
     producer: int | None
     consumers: tuple[int, ...]
     is_output: bool = False
+    cast_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ class Rules:
 
     `bounds` limit figures that are not the objective; `min_share` asks that a device gets at least a fraction of all
     FLOPs; `pins` limits a node to places; `together` are nodes that share a device, `apart` pairs of nodes' groups no
-    two of which may; `max_segments` caps the launches.
+    two of which may; `max_segments` caps the launches; `loss_budget` is the most that the nodes' losses may add up to.
     """
 
     objective: Objective = "latency"
@@ -149,6 +156,7 @@ class Rules:
     apart: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     min_share: Mapping[int, float] = field(default_factory=dict[int, float])
     max_segments: int | None = None
+    loss_budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -292,8 +300,8 @@ def check(problem: Problem) -> None:
     for place in problem.places:
         if not 0 <= place.device < devices:
             raise InputError(f"a place names device {place.device}, but there are {devices} devices")
-        if place.launch_s is not None and not place.launch_s >= 0:
-            raise InputError("a launch overhead is negative", where=f"device {problem.devices[place.device].name}")
+        if not (place.launch_s or 0.0) >= 0 or not place.cast_s_per_byte >= 0:
+            raise InputError("an overhead is negative", where=f"device {problem.devices[place.device].name}")
     for device in problem.devices:
         figures = (device.memory_bytes, device.segment_overhead_s, device.idle_w, device.load_w, device.usd_per_hour)
         if any(figure is not None and not figure >= 0 for figure in figures):
@@ -302,7 +310,7 @@ def check(problem: Problem) -> None:
         for place, option in node.options.items():
             if not 0 <= place < places:
                 raise InputError(f"an option names place {place}, but there are {places} places", where=node.name)
-            figures = (option.seconds, option.activation_bytes, option.joules or 0.0, option.usd)
+            figures = (option.seconds, option.activation_bytes, option.joules or 0.0, option.usd, option.loss)
             if not all(figure >= 0 for figure in figures):
                 raise InputError(f"a cost on {problem.place_name(place)} is negative", where=node.name)
     for value in problem.values:

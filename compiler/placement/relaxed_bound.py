@@ -1,10 +1,10 @@
 """The latency bound with shares and capacities, by Lagrangian relaxation.
 
 A rule such as "20% of the FLOPs on cpu" is a sum over nodes that must reach an amount; so is a capacity, with the sign
-turned. Each gets a multiplier: what is missing costs, what is there pays. For any multipliers (none negative) the
-least latency plus these charges is a lower bound on the latency of every placement that keeps the rules. The
-multipliers climb by subgradient steps; the placements that come up on the way miss the rules by little and are good
-places to start from.
+turned, and so is a loss budget, in squares. Each gets a multiplier: what is missing costs, what is there pays. For any
+multipliers (none negative) the least latency plus these charges is a lower bound on the latency of every placement that
+keeps the rules. The multipliers climb by subgradient steps; the placements that come up on the way miss the rules by
+little and are good places to start from.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Resource:
 
 
 def resources(problem: Problem) -> list[Resource]:
-    """Shares of FLOPs, and capacities that not every placement keeps."""
+    """Shares of FLOPs, and the capacities and the loss budget that not every placement keeps."""
     places = range(len(problem.places))
     found: list[Resource] = []
     total = max(problem.total_flops, 1.0)
@@ -54,6 +54,14 @@ def resources(problem: Problem) -> list[Resource]:
                 amount[weight.users[0]][place] -= weight.size_bytes.get(place, 0) / capacity
         if sum(min(row) for row in amount) < -1.0:
             found.append(Resource(amount, -1.0))
+    budget = problem.rules.loss_budget
+    if budget:
+        lost = [
+            [-((node.options[p].loss / budget) ** 2) if p in allowed else 0.0 for p in places]
+            for node, allowed in zip(problem.nodes, problem.allowed, strict=True)
+        ]
+        if sum(min(row, default=0.0) for row in lost) < -1.0:
+            found.append(Resource(lost, -1.0))
     return found
 
 

@@ -2,9 +2,10 @@
 
 The model, exactly: a segment is launched atomically. It starts when its device is free of all earlier segments (in
 the order of their numbers) and when everything that it consumes has arrived; it takes its device's launch overhead,
-plus its nodes' seconds, less what fusion saves inside it. When it has ended, all its values that are needed on
-another device leave for that device as one batch: the route's latency, plus all their bytes over the route's
-bandwidth. The model's inputs leave the host at time zero in the same way, and its outputs must arrive at the host.
+plus its nodes' seconds, less what fusion saves inside it, plus the casts of values that enter or leave it where its
+place stores them in another format. When it has ended, all its values that are needed on another device leave for that
+device as one batch: the route's latency, plus all their bytes over the route's bandwidth. The model's inputs leave the
+host at time zero in the same way, and its outputs must arrive at the host.
 
 Latency is the time at which the last segment has ended and the last output has arrived. Throughput is the period of
 a pipeline: the busy time of the busiest device or of the busiest direction of a link, where batches of different
@@ -14,11 +15,15 @@ Cost is the price of the same devices over the latency, plus the prices that ops
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gimlet.compiler.placement.problem import Objective, Placement, Problem
 from gimlet.runtime.errors import InputError
+
+LOSS_TOLERANCE = 1e-6
+"""How far, relatively, a sum of losses may be above its budget: what the solver's integers cannot tell apart."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,11 @@ def memory_of(problem: Problem, place: tuple[int, ...]) -> dict[int, int]:
     return {device: resident.get(device, 0) + peak for device, peak in sorted(largest.items())}
 
 
+def loss_of(problem: Problem, place: Sequence[int]) -> float:
+    """The relative error (L2) that the outputs are expected to have: the nodes' own, added by their squares."""
+    return math.hypot(*(node.options[used].loss for node, used in zip(problem.nodes, place, strict=True)))
+
+
 def flops_of(problem: Problem, place: tuple[int, ...], device: int) -> float:
     """FLOPs of the nodes on `device`."""
     return sum(node.flops for node, used in zip(problem.nodes, place, strict=True) if problem.device_of[used] == device)
@@ -124,6 +134,11 @@ def violations(problem: Problem, placement: Placement, schedule: Schedule) -> li
         figure = schedule.figure(objective)
         if figure > bound * (1 + 1e-9):
             found.append((figure / max(bound, 1e-30) - 1, f"{objective} is {figure:.6g}, above {bound:.6g}"))
+    if rules.loss_budget is not None:
+        loss = loss_of(problem, placement.place)
+        if loss > rules.loss_budget * (1 + LOSS_TOLERANCE):
+            excess = min(loss / max(rules.loss_budget, 1e-30) - 1, 1.0)
+            found.append((excess, f"the loss is {loss:.3g}, above {rules.loss_budget:.3g}"))
     if rules.max_segments is not None and len(schedule.launches) > rules.max_segments:
         excess = (len(schedule.launches) - rules.max_segments) / max(rules.max_segments, 1)
         found.append((excess, f"{len(schedule.launches)} segments, above {rules.max_segments}"))
@@ -211,7 +226,25 @@ def _durations(problem: Problem, placement: Placement, place_of_segment: Mapping
         segment = placement.segment[fusion.producer]
         if segment == placement.segment[fusion.consumer]:
             duration[segment] -= fusion.seconds.get(place_of_segment[segment], 0.0)
+    for segment, seconds in _casts(problem, placement.segment, place_of_segment):
+        duration[segment] += seconds
     return duration
+
+
+def _casts(problem: Problem, segment: Sequence[int], place: Mapping[int, int]) -> Iterator[tuple[int, float]]:
+    """Segments with the seconds that each value which enters them takes to cast, and each of theirs that leaves."""
+    if not any(found.cast_s_per_byte for found in problem.places):
+        return
+    rate = {number: problem.places[found].cast_s_per_byte for number, found in place.items()}
+    for value in problem.values:
+        home = None if value.producer is None else segment[value.producer]
+        readers = {segment[consumer] for consumer in value.consumers} - {home}
+        if not value.cast_bytes:
+            continue
+        for reader in readers:
+            yield reader, value.cast_bytes * rate[reader]
+        if home is not None and (readers or value.is_output):
+            yield home, value.cast_bytes * rate[home]
 
 
 def _figures(
@@ -256,6 +289,9 @@ def _energy(problem: Problem, placement: Placement, active: Mapping[int, float],
     for fusion in problem.fusions:
         if placement.segment[fusion.producer] == placement.segment[fusion.consumer]:
             total -= fusion.joules.get(placement.place[fusion.producer], 0.0)
+    place_of = dict(zip(placement.segment, placement.place, strict=True))
+    for segment, seconds in _casts(problem, placement.segment, place_of):
+        total += seconds * (problem.devices[problem.device_of[place_of[segment]]].load_w or 0.0)
     for device, seconds in active.items():
         total += (problem.devices[device].idle_w or 0.0) * max(latency - seconds, 0.0)
     return total

@@ -79,6 +79,11 @@ class _Hint:
         for index, slot, literal in model.fused:
             fusion = problem.fusions[index]
             self._set(literal, int(self.slot[fusion.producer] == self.slot[fusion.consumer] == slot))
+        for index, slot, literal in model.casts:
+            value = problem.values[index]
+            inside = {self.slot[consumer] == slot for consumer in value.consumers}
+            made = value.producer is not None and self.slot[value.producer] == slot
+            self._set(literal, int((not made) in inside or (made and value.is_output)))
         flowing = {
             (self.slot[source], self.slot[node])
             for node, sources in enumerate(problem.predecessors)

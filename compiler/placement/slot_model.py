@@ -15,6 +15,7 @@ reports for everything comes from elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from gimlet.compiler.placement.segments import renumber
 TICKS = 10_000_000
 HORIZON = 40 * TICKS
 RATIO = 100_000
+LOSS_STEPS = 1_000_000_000
 FACTOR: dict[Objective, int] = {"latency": 1, "throughput": 1, "energy": RATIO, "cost": RATIO}
 
 
@@ -44,11 +46,14 @@ class SlotModel:
         self.period_tick = scales["throughput"] / TICKS
         # What rounding can be off by, in halves of a tick: each figure is in a sum once.
         self.roundings = len(problem.nodes) + (len(problem.values) + 2 * len(self.slots)) * len(problem.devices)
+        if any(place.cast_s_per_byte for place in problem.places):
+            self.roundings += sum(1 + len(value.consumers) for value in problem.values)
         self.at: list[dict[int, Any]] = []
         self.until: list[list[Any]] = []
         self.used: list[Any] = []
         self.moves: dict[tuple[int, int, int], Any] = {}
         self.fused: list[tuple[int, int, Any]] = []
+        self.casts: list[tuple[int, int, Any]] = []
         self.resident: list[tuple[int, int, Any]] = []
         self.peaks: list[tuple[Any, list[tuple[int, int, int]]]] = []
         self.flows: dict[tuple[int, int], Any] = {}
@@ -62,6 +67,7 @@ class SlotModel:
         self._assign()
         self._move()
         self._fuse()
+        self._cast()
         self._capacity()
         self._rules()
 
@@ -147,6 +153,27 @@ class SlotModel:
                     self.model.add_implication(literal, self.at[fusion.consumer][slot])
                     self.fused.append((index, slot, literal))
 
+    def _cast(self) -> None:
+        """A literal for each value that is cast at the edge of a slot, where it enters or leaves."""
+        model, problem = self.model, self.problem
+        for index, value in enumerate(problem.values):
+            users = value.consumers if value.producer is None else (value.producer, *value.consumers)
+            for slot, place in enumerate(self.slots):
+                if not value.cast_bytes * problem.places[place].cast_s_per_byte:
+                    continue
+                here = [self.at[node].get(slot, 0) for node in users]
+                if all(isinstance(literal, int) for literal in here):
+                    continue
+                literal = model.new_bool_var(f"cast{index}@{slot}")
+                self.casts.append((index, slot, literal))
+                home = 0 if value.producer is None else here[0]
+                for reader in here[value.producer is not None :]:
+                    model.add(literal >= reader - home)
+                    if value.producer is not None:
+                        model.add(literal >= home - reader)
+                if value.is_output:
+                    model.add(literal >= home)
+
     def _capacity(self) -> None:
         model, problem = self.model, self.problem
         for device, spec in enumerate(problem.devices):
@@ -205,8 +232,22 @@ class SlotModel:
                 for first in left:
                     for second in right:
                         model.add_at_most_one([*self.on_device(first, device), *self.on_device(second, device)])
+        if rules.loss_budget is not None:
+            self._limit_loss(rules.loss_budget)
         if rules.max_segments is not None:
             model.add(sum(self.used) <= rules.max_segments)
+
+    def _limit_loss(self, budget: float) -> None:
+        """Squares of losses in billionths of the budget's, rounded up, and a billionth of slack for each of them."""
+        unit = max(budget**2, 1e-30) / LOSS_STEPS
+        terms: list[Any] = []
+        for node, literals in enumerate(self.at):
+            for slot, literal in literals.items():
+                loss = self.problem.nodes[node].options[self.slots[slot]].loss
+                part = math.ceil(min(loss**2 / unit, 2 * LOSS_STEPS))
+                if part:
+                    terms.append(part * literal)
+        self.model.add(sum(terms) <= LOSS_STEPS + len(self.at))
 
     def ticks(self, seconds: float, tick: float) -> int:
         """`seconds` as an integer."""
@@ -222,6 +263,10 @@ class SlotModel:
         for index, where, literal in self.fused:
             if where == slot:
                 terms.append(-self.ticks(problem.fusions[index].seconds[place], tick) * literal)
+        for index, where, literal in self.casts:
+            if where == slot:
+                seconds = problem.values[index].cast_bytes * problem.places[place].cast_s_per_byte
+                terms.append(self.ticks(seconds, tick) * literal)
         return sum(terms)
 
     def add_latency(self, least: float) -> Any:
@@ -323,6 +368,10 @@ class SlotModel:
         for index, slot, literal in self.fused:
             joules = self.problem.fusions[index].joules.get(self.slots[slot], 0.0)
             terms.append(-RATIO * self.ticks(joules, unit) * literal)
+        for index, slot, literal in self.casts:
+            load = self.problem.devices[self.device[slot]].load_w or 0.0
+            seconds = self.problem.values[index].cast_bytes * self.problem.places[self.slots[slot]].cast_s_per_byte
+            terms.append(RATIO * self.ticks(load * seconds, unit) * literal)
         for device, spec in enumerate(self.problem.devices):
             busy = [self._active(slot) for slot, d in enumerate(self.device) if d == device]
             terms.append(self._while_used(device, (spec.idle_w or 0.0) / unit, latency - sum(busy)))

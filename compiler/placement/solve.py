@@ -27,6 +27,7 @@ from gimlet.compiler.placement.heuristics import (
     refine,
     share_cuts,
     single_places,
+    within_loss,
 )
 from gimlet.compiler.placement.latency_bound import latency_bound
 from gimlet.compiler.placement.problem import (
@@ -96,13 +97,15 @@ class _Solve:
         if not problem.nodes:
             return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
         self._check_bounds()
-        best = best_of(problem, [*single_places(problem), fastest_places(problem), *share_cuts(problem)])
+        starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem)]
+        best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
             cuts = [balanced(problem, carve(problem, cut), _KICKS, self.limits.seed) for cut in stage_cuts(problem)]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known)
-        best = min(best, best_of(problem, bound.suggestions), key=self._rank)
+        seen = bound.suggestions
+        best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)
         if self._closed(best, bound.value):
             return self._solution(best, bound.value, len(problem.nodes), None)
@@ -162,7 +165,7 @@ class _Solve:
         ]
         if problem.rules.min_share:
             starts += [repair_shares(problem, place) for place in dict.fromkeys(starts)]
-        start = climb(problem, best_of(problem, starts))
+        start = climb(problem, best_of(problem, [*starts, *within_loss(problem, starts)]))
         best = min(best, judge(self.problem, coarse.expand(start.placement)), key=self._rank)
         self._note(f"{len(coarse.groups)} groups", best)
         return best, start
