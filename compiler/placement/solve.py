@@ -130,9 +130,9 @@ class _Solve:
         return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
 
     def _check_bounds(self) -> None:
-        """InfeasibleError for a bound on a figure that no placement can keep."""
+        """InfeasibleError for a bound on a figure that no placement can keep, whatever it loses."""
         for objective, limit in self.problem.rules.bounds.items():
-            alone = replace(self.problem.rules, objective=objective, bounds={})
+            alone = replace(self.problem.rules, objective=objective, bounds={}, loss_budget=None)
             least = lower_bound(self.problem.with_rules(alone)).value
             if least > limit * (1 + 1e-9):
                 unit = UNITS[objective]
