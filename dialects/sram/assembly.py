@@ -6,7 +6,7 @@ Disassembling what was assembled gives the same ops, and the other way round: no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -40,8 +40,9 @@ from gimlet.dialects.sram.ops import (
     TileOp,
 )
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.machine import Machine, Stationary
+from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
+    HELD,
     Binding,
     Dim,
     Fill,
@@ -143,7 +144,7 @@ def _tensor(op: TensorOp) -> Tensor:
         offset=_optional(op.offset, -1),
         block=_optional(op.block, 0),
         first=_optional(op.first, 0),
-        everywhere=bool(_optional(op.everywhere, 0)),
+        copies=_optional(op.copies, 1),
     )
 
 
@@ -190,10 +191,10 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
             return Iota(name(op.tile), op.sizes.data, _int(op.axis), Expr.of(start), _int(op.step))
         case MatmulOp():
             held = op.stationary.data
-            if held not in get_args(Stationary):
-                raise VerifyException(f"the matrix unit holds lhs, rhs or accumulator, not {held}")
+            if held not in HELD:
+                raise VerifyException(f"a product holds {', '.join(HELD)}, not {held}")
             begins = "" if op.begins is None else op.begins.data
-            return Matmul(name(op.accumulator), name(op.lhs), name(op.rhs), cast(Stationary, held), begins)
+            return Matmul(name(op.accumulator), name(op.lhs), name(op.rhs), held, begins)
         case MapOp():
             sources = iter(op.sources)
             operands = tuple(name(next(sources)) if isinstance(each, str) else each for each in op.operands_.data)
@@ -270,8 +271,8 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         properties["block"] = _int_attr(tensor.block)
     if tensor.first:
         properties["first"] = _int_attr(tensor.first)
-    if tensor.everywhere:
-        properties["everywhere"] = _int_attr(1)
+    if tensor.copies != 1:
+        properties["copies"] = _int_attr(tensor.copies)
     return TensorOp.create(properties=properties)
 
 

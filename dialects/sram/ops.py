@@ -85,7 +85,7 @@ class ProgramOp(IRDLOperation):
 class TensorOp(IRDLOperation):
     """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`.
 
-    `everywhere` is 1 where each group of cores has all blocks of a weight.
+    `copies` says how often the blocks of a weight are there.
     """
 
     name = "sram.tensor"
@@ -100,7 +100,7 @@ class TensorOp(IRDLOperation):
     offset = opt_prop_def(_INT)
     block = opt_prop_def(_INT)
     first = opt_prop_def(_INT)
-    everywhere = opt_prop_def(_INT)
+    copies = opt_prop_def(_INT)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())
     irdl_options = (ParsePropInAttrDict(),)
@@ -248,7 +248,7 @@ class IotaOp(IRDLOperation):
 class MatmulOp(IRDLOperation):
     """Matrix: `sram.matmul %acc, %a, %b hold "rhs" {begins = "k"}`: the accumulator grows by the product.
 
-    In the first step of the loop `begins` it begins at zero.
+    In the first step of the loop `begins` it begins at zero. With `hold "nothing"` the vector unit multiplies.
     """
 
     name = "sram.matmul"

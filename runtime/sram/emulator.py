@@ -197,15 +197,16 @@ class _KernelRun:
         tensor = self.memory.tensors[load.access.tensor]
         first, last = first_blocks(seen, tensor.block)
         here = self.core(items_of(self.kernel, self.box))
-        if tensor.everywhere:
-            home = here - here % self.dealing.group + (first + tensor.first) % self.dealing.group
-        else:
-            home = self.dealing.cores_of(first, -(-prod(seen.shape) // tensor.block), tensor.first)
-        wrong = (first != last) | (home != here)
+        blocks = -(-prod(seen.shape) // tensor.block)
+        homes = [
+            self.dealing.cores_of(first + copy * blocks, blocks * tensor.copies, tensor.first)
+            for copy in range(tensor.copies)
+        ]
+        wrong = (first != last) | np.logical_and.reduce([home != here for home in homes])
         if wrong.any():
             at = np.argwhere(wrong)[0]
             block = int(np.broadcast_to(first, wrong.shape)[tuple(at)])
-            core = int(np.broadcast_to(home, wrong.shape)[tuple(at)])
+            core = int(np.broadcast_to(homes[0], wrong.shape)[tuple(at)])
             where = f"core {core}" if not (first != last).any() else "more than one core"
             self.fault(step, f"reads block {block} of tensor {load.access.tensor} in place, which is on {where}", at)
 

@@ -16,6 +16,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.ordering import one_after_another
 from gimlet.runtime.sram.program import (
+    HELD,
     SCHEMA,
     Access,
     Axis,
@@ -119,7 +120,7 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
 
 def _tensor(t: Tensor) -> list[Any]:
     place = [t.space, t.address, t.capacity_bytes, t.role, t.offset]
-    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.everywhere]
+    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies]
 
 
 def _program(program: Program) -> dict[str, Any]:
@@ -160,12 +161,6 @@ def _read_text(value: object) -> str:
 def _read_choice(value: object, *choices: str) -> Any:
     if value not in choices:
         raise _wrong(f"one of {', '.join(choices)}", value)
-    return value
-
-
-def _read_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong("true or false", value)
     return value
 
 
@@ -259,7 +254,7 @@ def _read_statement(value: object) -> Statement:
             return Iota(_read_text(fields[0]), sizes, _read_int(fields[2]), _read_expr(fields[3]), _read_int(fields[4]))
         case "matmul":
             accumulator, lhs, rhs = (_read_text(field) for field in fields[:3])
-            held = _read_choice(fields[3], "lhs", "rhs", "accumulator")
+            held = _read_choice(fields[3], *HELD)
             return Matmul(accumulator, lhs, rhs, held, _read_text(fields[4]))
         case "map":
             parameters = tuple(float(number) for number in _read_all(fields[3], _read_number))
@@ -318,7 +313,7 @@ def _read_tensor(value: object) -> Tensor:
         offset=_read_int(offset),
         block=_read_int(blocks[0]),
         first=_read_int(blocks[1]),
-        everywhere=_read_flag(blocks[2]) if len(blocks) > 2 else False,
+        copies=_read_int(blocks[2]) if len(blocks) > 2 else 1,
     )
 
 

@@ -55,6 +55,13 @@ def stored_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     return prod(shape[:-1]) * blocks * (MX_BLOCK + 1)
 
 
+def moved_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes of the elements of a tile, whichever dimension of it runs along the blocks of MXINT8."""
+    if dtype != "mxint8":
+        return _ITEM_BYTES[dtype] * prod(shape)
+    return -(-prod(shape) // MX_BLOCK) * (MX_BLOCK + 1)
+
+
 def round_bf16(values: FloatArray) -> FloatArray:
     """The nearest bf16 of each float32, ties to even, as float32. NaN stays NaN."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)

@@ -61,7 +61,7 @@ class Machine:
     array_hold_cycles: int = 0
     array_drain_cycles: int = 0
     dataflow: Stationary = "rhs"
-    row_cycles: Mapping[str, float] = field(default_factory=_row_cycles)
+    row_cycles: Mapping[str, float] = field(default_factory=_row_cycles, hash=False)
     vector_lanes: int = 64
     vector_elements: int = 65536
     issue_cycles: int = 4

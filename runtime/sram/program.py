@@ -21,17 +21,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
-from gimlet.runtime.sram.machine import Machine, Stationary
+from gimlet.runtime.sram.machine import Machine
 
 SCHEMA = 3
 REGISTER_PREFIX = "r."
 
 Space = Literal["sram", "lpddr", "core"]
 Role = Literal["input", "output", "weight", "temporary"]
+Held = Literal["lhs", "rhs", "accumulator", "nothing"]
+"""The operand of a matrix product that the array holds; `nothing` if the vector unit multiplies."""
+HELD: tuple[Held, ...] = get_args(Held)
 Operand = str | int | float | Expr
 """What a vector instruction reads: a tile by name, a number, or an expression over the symbolic dimensions."""
 
@@ -53,7 +56,7 @@ class Tensor:
     `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
     weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
     dealt from core `first` of each group on, the blocks of a core one after the other from byte `address` of its
-    private part; with `everywhere`, each group has them all.
+    private part. There are `copies` of the blocks, dealt one copy after the other.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Tensor:
     offset: int = -1
     block: int = 0
     first: int = 0
-    everywhere: bool = False
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -196,14 +199,14 @@ class Matmul:
 
     The `stationary` operand is held in the array: it is at most `matrix_rows` by `matrix_columns` along K and its
     other dimension, and the other operand streams through, at most `matrix_stream` rows an instruction. With the
-    accumulator held (I by J), both operands stream along K. In the first step of the loop `begins` the accumulator is
-    taken to be zero, whatever it holds.
+    accumulator held (I by J), both operands stream along K. With `nothing` held it is the vector unit that multiplies.
+    In the first step of the loop `begins` the accumulator is taken to be zero, whatever it holds.
     """
 
     accumulator: str
     lhs: str
     rhs: str
-    stationary: Stationary
+    stationary: Held
     begins: str = ""
 
 

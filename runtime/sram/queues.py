@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from gimlet.runtime.sram.binding import BoundKernel, BoundStatement, Step, evaluate
-from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.runtime.sram.formats import moved_bytes
 from gimlet.runtime.sram.functions import FUNCTIONS
 from gimlet.runtime.sram.program import (
     REGISTER_PREFIX,
@@ -46,6 +46,7 @@ _WALKED = 4
 As many more as a tile has copies: the first loads run ahead.
 """
 _QUANTIZE_PASSES = 3
+_DOT_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class Core:
             self.new_version(name)
             self.ready[name] = (0.0, "nothing")
             return
-        size = stored_bytes(self.kernel.tiles[name].dtype, shape)
+        size = moved_bytes(self.kernel.tiles[name].dtype, shape)
         adds = isinstance(instruction, Store) and instruction.adds
         if id(access) not in self.routes:
             self.routes[id(access)] = route(instruction, access, self.kernel, self.program)
@@ -276,18 +277,35 @@ class Core:
         self.shapes[instruction.accumulator] = (lhs[0], rhs[1])
         machine = self.machine
         dtype = self.kernel.tiles[instruction.lhs].dtype
+        begins = self.steps.get(instruction.begins) == 0 and instruction.begins != ""
+        if instruction.stationary == "nothing":
+            self.dot(instruction, lhs, rhs, begins)
+            return
         held, streamed, rows = _roles(instruction, lhs, rhs)
         waits: list[tuple[float, str]] = []
         if held is not None:
             waits.append((self.hold(held), "operand from array"))
-        bytes_moved = sum(stored_bytes(dtype, self.shapes[each]) for each in streamed)
+        bytes_moved = sum(moved_bytes(dtype, self.shapes[each]) for each in streamed)
         cycles = max(rows * machine.row_cycles[dtype], bytes_moved / machine.sram_bytes_per_cycle)
         self.traffic = self.traffic + Traffic(sram=bytes_moved)
-        begins = self.steps.get(instruction.begins) == 0 and instruction.begins != ""
         reads = streamed if begins else (*streamed, instruction.accumulator)
         self.issue("matrix", reads, instruction.accumulator, cycles + machine.array_drain_cycles, waits=waits)
         if held is not None:
             self.array_ends[-1] = self.clock["matrix"]
+
+    def dot(self, instruction: Matmul, lhs: tuple[int, ...], rhs: tuple[int, ...], begins: bool) -> None:
+        """A product on the vector unit: a pass to multiply and one to add up."""
+        bytes_moved = sum(
+            moved_bytes(self.kernel.tiles[tile].dtype, self.shapes[tile]) for tile in (instruction.lhs, instruction.rhs)
+        )
+        bytes_moved += moved_bytes("f32", (lhs[0], rhs[1])) * (1 if begins else 2)
+        lanes = ceil(lhs[0] * lhs[1] * rhs[1] / self.machine.vector_lanes) * _DOT_PASSES
+        self.traffic = self.traffic + Traffic(sram=bytes_moved)
+        cycles = max(lanes, ceil(bytes_moved / self.machine.sram_bytes_per_cycle))
+        operands = (instruction.lhs, instruction.rhs)
+        self.issue(
+            "vector", operands if begins else (*operands, instruction.accumulator), instruction.accumulator, cycles
+        )
 
     def hold(self, tile: str) -> float:
         """When the tile is in the array, to which it is brought if it is not there."""
@@ -295,7 +313,7 @@ class Core:
         version = (self.kernel.kernel.name, tile, self.serials.get(tile, 0))
         if version == (self.held[-1] if self.held else None):
             return self.clock["array"]
-        size = stored_bytes(self.kernel.tiles[tile].dtype, self.shapes[tile])
+        size = moved_bytes(self.kernel.tiles[tile].dtype, self.shapes[tile])
         cycles = max(size / machine.sram_bytes_per_cycle, float(machine.array_hold_cycles))
         self.traffic = self.traffic + Traffic(sram=size)
         ends = self.array_ends
@@ -317,8 +335,8 @@ class Core:
         if isinstance(instruction, Map):
             quantizes = self.kernel.tiles[written].dtype == "mxint8"
             passes = _QUANTIZE_PASSES if quantizes else FUNCTIONS[instruction.function].passes
-        bytes_moved = float(stored_bytes(self.kernel.tiles[written].dtype, shape))
-        bytes_moved += sum(stored_bytes(self.kernel.tiles[tile].dtype, self.shapes[tile]) for tile in reads)
+        bytes_moved = float(moved_bytes(self.kernel.tiles[written].dtype, shape))
+        bytes_moved += sum(moved_bytes(self.kernel.tiles[tile].dtype, self.shapes[tile]) for tile in reads)
         cycles = max(
             ceil(work / self.machine.vector_lanes) * passes, ceil(bytes_moved / self.machine.sram_bytes_per_cycle)
         )

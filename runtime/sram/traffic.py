@@ -36,7 +36,8 @@ class Traffic:
 class Route:
     """How the bytes of a transfer travel: `crossing` of each byte that a core moves goes over a link between chiplets.
 
-    `readers` items share a load from LPDDR. `latency` is from the last byte's departure to its arrival.
+    `readers` items share a load: its bytes are read once where they are. `latency` is from the last byte's departure to
+    its arrival.
     """
 
     space: str
@@ -63,7 +64,7 @@ def moved(size: float, route: Route, adds: bool) -> Traffic:
     """The bytes of a transfer of `size` bytes. What is added is read before it is written."""
     if route.space == "lpddr":
         return Traffic(sram=size, lpddr=size * (2 if adds else 1) / route.readers)
-    return Traffic(sram=(3 if adds else 2) * size, die=size * route.crossing)
+    return Traffic(sram=size * (2 if adds else 1) + size / route.readers, die=size * route.crossing)
 
 
 def _readers(access: BoundAccess, kernel: BoundKernel) -> int:

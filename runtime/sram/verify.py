@@ -122,6 +122,8 @@ def _verify_residents(tensors: Sequence[Tensor], dealing: Dealing) -> None:
 def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
     if tensor.dtype not in CARRIERS:
         raise MachineError(f"tensor {tensor.name} has elements of {tensor.dtype}, which the machine does not know")
+    if tensor.copies < 1:
+        raise MachineError(f"tensor {tensor.name} has {tensor.copies} copies of its blocks")
     if not 0 <= tensor.first < program.dealing.group:
         raise MachineError(f"tensor {tensor.name} begins on core {tensor.first} of {program.dealing.group}")
     if (tensor.space == "core") != (tensor.block > 0) or (tensor.block and tensor.role != "weight"):
@@ -332,6 +334,12 @@ class _KernelCheck:
             raise self.fail(f"the matrix unit does not accumulate {lhs.dtype} in {accumulator.dtype}")
         (height, depth), width = lhs.shape, rhs.shape[1]
         depth = max(depth, rhs.shape[0])
+        if matmul.begins and matmul.begins not in scope.keys() - {each.name for each in self.kernel.grid}:
+            raise self.fail(f"begins in loop {matmul.begins}, which is not around it")
+        if matmul.stationary == "nothing":
+            if max(height * depth, depth * width, height * width) > self.machine.vector_elements:
+                raise self.fail(f"multiplies {height} x {depth} x {width} on the vector unit, which is too much for it")
+            return
         held = {"lhs": (depth, height), "rhs": (depth, width), "accumulator": (height, width)}[matmul.stationary]
         streamed = {"lhs": width, "rhs": height, "accumulator": depth}[matmul.stationary]
         rows, columns, stream = self.machine.matrix_rows, self.machine.matrix_columns, self.machine.matrix_stream
@@ -340,8 +348,6 @@ class _KernelCheck:
                 f"holds {held[0]} x {held[1]} and streams {streamed} rows, "
                 f"the unit takes {rows} x {columns} and {stream}"
             )
-        if matmul.begins and matmul.begins not in scope.keys() - {each.name for each in self.kernel.grid}:
-            raise self.fail(f"begins in loop {matmul.begins}, which is not around it")
 
     def check_map(self, instruction: Map) -> None:
         function = FUNCTIONS.get(instruction.function)
@@ -384,7 +390,7 @@ def _types_agree(kind: str, target: str, sources: list[str], instruction: Map) -
 def run_of(tensor: Tensor, dealing: Dealing) -> int:
     """How many of a tensor's blocks the first group of cores has."""
     blocks = -(-prod(dim.as_int() for dim in tensor.shape) // tensor.block)
-    return blocks if tensor.everywhere else dealing.run(blocks)
+    return dealing.run(blocks * tensor.copies)
 
 
 def own_bytes(tensor: Tensor, dealing: Dealing) -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
-from gimlet.runtime.sram.machine import Machine, Stationary
+from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
     Access,
     Fill,
     Gather,
+    Held,
     Iota,
     Kernel,
     Load,
@@ -199,7 +200,7 @@ class KernelBuilder:
         self.body.append(Iota(name, tuple(sizes), axis, start, step))
         return name
 
-    def matmul(self, accumulator: str, lhs: str, rhs: str, begins: str = "", stationary: Stationary = "rhs") -> None:
+    def matmul(self, accumulator: str, lhs: str, rhs: str, begins: str = "", stationary: Held = "rhs") -> None:
         """`accumulator += lhs · rhs`, from zero in the first step of the loop `begins`."""
         self.body.append(Matmul(accumulator, lhs, rhs, stationary, begins))
 

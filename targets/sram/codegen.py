@@ -29,6 +29,8 @@ from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product
 from gimlet.targets.sram.rules import RULES
 from gimlet.targets.sram.views import View
 
+_RESIDENT_SHARES = (15 / 16, 3 / 4, 1 / 2, 1 / 4, 0)
+"""The parts of a core's SRAM that resident weights may take, tried until all activations fit beside them."""
 _PAGE_ROWS = 4
 """Rows of the array in a page of shared SRAM."""
 _APART_SHARE = 16
@@ -71,8 +73,9 @@ def generate(work: Work, machine: Machine, fmt: str) -> Generated:
     found: Generated | None = None
     refusal: RefusedError | None = None
     for cores in counts:
-        # What is left is for tiles and activations; where that is too little, no weights are resident.
-        for room in (machine.sram_bytes_per_core * 15 // 16, machine.sram_bytes_per_core * 3 // 4, 0):
+        # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
+        for share in _RESIDENT_SHARES:
+            room = int(machine.sram_bytes_per_core * share)
             try:
                 candidate = generate_for(work, machine, fmt, cores, room)
             except RefusedError as error:
@@ -80,10 +83,16 @@ def generate(work: Work, machine: Machine, fmt: str) -> Generated:
                 continue
             if found is None or candidate.timing.cycles < found.timing.cycles:
                 found = candidate
-            break
+            if not _spills(candidate.program):
+                break
     if found is None:
         raise refusal or RefusedError("the machine has no cores")
     return found
+
+
+def _spills(program: Program) -> bool:
+    """Whether SRAM has no room for all activations."""
+    return any(tensor.space == "lpddr" and tensor.role != "weight" for tensor in program.tensors)
 
 
 def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int = 0) -> Generated:

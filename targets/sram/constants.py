@@ -49,19 +49,19 @@ class Weights:
             self.known[key] = View.whole(name, dtype, shape)
         return self.known[key]
 
-    def resident(self, constant: Constant, dtype: str, block: int, everywhere: bool = False) -> View:
+    def resident(self, constant: Constant, dtype: str, block: int, copies: int = 1) -> View:
         """The tensor that holds a constant in blocks of so many elements, each on the core that uses it.
 
-        With `everywhere`, each group of cores has all of them.
+        There are `copies` of the blocks.
         """
-        own = constant.derived(f"blocks/{block}/{everywhere}", constant.shape, lambda array: array)
+        own = constant.derived(f"blocks/{block}/{copies}", constant.shape, lambda array: array)
         new = (own.key, dtype) not in self.known
         view = self.view(own, dtype)
         if new:
             blocks = prod(constant.shape) // block
-            run = blocks if everywhere else self.builder.dealing.run(blocks)
+            run = self.builder.dealing.run(blocks * copies)
             first, address = self.builder.homes.take(run, stored_bytes(dtype, (block,)))
             tensor = self.builder.tensors[view.tensor]
-            changed = replace(tensor, space="core", block=block, first=first, address=address, everywhere=everywhere)
+            changed = replace(tensor, space="core", block=block, first=first, address=address, copies=copies)
             self.builder.tensors[view.tensor] = changed
         return view

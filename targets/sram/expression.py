@@ -20,7 +20,7 @@ from gimlet.targets.sram.views import Counter, Shape, View
 MOST_NODES = 24
 MOST_LEAVES = 8
 _LARGEST_TILE = 8192
-_SMALLEST_TILE = 512
+_SMALLEST_TILE = 64
 _PRIVATE_ELEMENTS = 65536
 
 

@@ -1,23 +1,29 @@
-"""How a matrix product is spread over the cores: of a few dozen mappings, the one that takes the machine least time.
+"""How a matrix product is spread over the cores: of all mappings, the one that takes the machine least time.
 
 A mapping says how many rows an instruction streams, into how many groups the depth is cut (items of different groups
-add their parts of the same result), and whether weights stay where they are used. The time of each is worked out from
-the figures that the cycle model charges, without its queues: the busiest unit of a core, and what all cores share.
+add their parts of the same result), whether weights stay where they are used, and then how many copies of them there
+are, each of which has a part of the rows. The time of each is worked out from the figures that the cycle model charges,
+without its queues: the unit of a core that has most to do, or what all cores share, and what comes before and after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
+from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
 
 _ROWS = (256, 128, 64, 32, 16, 8)
+_ACCUMULATORS = (1, 2, 4, 8)
 _MOST_COPIES = 8
 _COPIES_SHARE = 8
 """The part of a core's SRAM that the copies of one tile may take beyond the second: one in so many."""
+_QUANTIZE_PASSES = 3
+_DOT_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -33,20 +39,36 @@ class Sizes:
     weights: bool
     fused: bool
     """Whether vector work waits for the result: then parts that are added up cost one more kernel."""
+    fixed: bool = False
+    """Whether the number of rows is the same in every run: then weights may be in several copies."""
 
 
 @dataclass(frozen=True)
 class Mapping:
     """`rows` an instruction, `splits` groups of `tiles` tiles along the depth, weights `resident` or loaded.
 
-    `copies` of a loaded tile are what hides the latency of a load.
+    `replicas` are the copies of resident weights. An item works on `accumulators` times `rows` rows at once, for which
+    it puts a tile into the array once. The vector unit takes the last `vector_columns` of each tile. `copies` of a
+    loaded tile are what hides the latency of a load.
     """
 
     rows: int
     splits: int
     tiles: int
     resident: bool
+    replicas: int = 1
+    accumulators: int = 1
+    vector_columns: int = 0
     copies: int = 2
+
+    @property
+    def stays_held(self) -> bool:
+        """Whether an item needs one tile of weights only, which stays in the array for all its rows."""
+        return self.resident and self.tiles == 1
+
+    def chunk(self, rows: int) -> int:
+        """The rows of the result that one copy of resident weights makes."""
+        return -(-rows // self.replicas)
 
 
 @dataclass(frozen=True)
@@ -68,45 +90,78 @@ def largest_steps(machine: Machine) -> Steps:
     return Steps(stream, rows, columns)
 
 
-def choose(machine: Machine, cores: int, sizes: Sizes, room: int) -> Mapping:
+@lru_cache(maxsize=4096)
+def choose(machine: Machine, dealing: Dealing, sizes: Sizes, room: int) -> Mapping:
     """The fastest mapping whose tiles fit, of equal ones the simplest. `room` is what a core has left for weights.
 
     Where none fits, the one with the smallest tiles.
     """
-    candidates = list(_candidates(machine, cores, sizes, room))
+    candidates = list(_candidates(machine, dealing, sizes, room))
     fitting = [each for each in candidates if _tile_bytes(machine, sizes, each) <= machine.sram_bytes_per_core // 2]
     if not fitting:
         return min(candidates, key=lambda each: _tile_bytes(machine, sizes, each))
-    return min(fitting, key=lambda each: _cycles(machine, cores, sizes, each))
+    return min(fitting, key=lambda each: cycles(machine, dealing, sizes, each))
 
 
-def converts_tiles(machine: Machine, cores: int, sizes: Sizes, room: int, readers: int) -> bool:
+def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, readers: int) -> bool:
     """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
     before = replace(sizes, lhs=sizes.held)
-    chosen = [(each, choose(machine, cores, each, room)) for each in (sizes, before)]
-    inside, outside = (_cycles(machine, cores, each, mapping) for each, mapping in chosen)
-    elements = sizes.batch * sizes.rows * sizes.depth
-    moved = 4 * elements + stored_bytes(sizes.held, (elements,))
-    chiplets = ceil(cores / machine.cores_per_chiplet)
-    crossing = moved * (chiplets - 1) / chiplets / (machine.die_bytes_per_cycle * chiplets)
-    shared = max(moved / cores / machine.network_bytes_per_cycle, crossing)
-    return inside <= outside + (machine.semaphore_cycles + machine.network_latency_cycles + shared) / readers
+    chosen = [(each, choose(machine, dealing, each, room)) for each in (sizes, before)]
+    inside, outside = (cycles(machine, dealing, each, mapping) for each, mapping in chosen)
+    elements = ceil(sizes.batch * sizes.rows * sizes.depth / dealing.cores)
+    loaded, stored = stored_bytes(sizes.lhs, (elements,)), stored_bytes(sizes.held, (elements,))
+    port, sram = machine.network_bytes_per_cycle, machine.sram_bytes_per_cycle
+    vector = max((loaded + stored) / sram, _QUANTIZE_PASSES * elements / machine.vector_lanes)
+    alone = loaded / port + vector + stored / port + 2 * machine.network_latency_cycles + machine.semaphore_cycles
+    return inside <= outside + alone / readers
 
 
-def _candidates(machine: Machine, cores: int, sizes: Sizes, room: int) -> Iterator[Mapping]:
+def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int) -> Iterator[Mapping]:
     most = largest_steps(machine)
     depth_tiles, column_tiles = ceil(sizes.depth / most.depth), ceil(sizes.columns / most.columns)
-    steps = dict.fromkeys(min(step, most.rows, sizes.rows) for step in (most.rows, *_ROWS))
-    groups = dict.fromkeys(ceil(depth_tiles / (1 << power)) for power in range(depth_tiles.bit_length() + 1))
     tile = stored_bytes(sizes.held, (min(most.columns, sizes.columns), min(most.depth, sizes.depth)))
-    for rows in steps:
-        for tiles in groups:
-            splits = ceil(depth_tiles / tiles)
-            own = ceil(column_tiles * splits / cores) * tiles * tile
-            for resident in (True, False) if sizes.weights and own <= room else (False,):
-                if splits > 1 and machine.dataflow != "rhs":
-                    continue
-                yield Mapping(rows, splits, tiles, resident, _copies(machine, sizes, rows, most))
+    for tiles in dict.fromkeys(ceil(depth_tiles / (1 << power)) for power in range(depth_tiles.bit_length() + 1)):
+        splits = ceil(depth_tiles / tiles)
+        if splits > 1 and machine.dataflow != "rhs":
+            continue
+        for replicas in _replicas(machine, dealing, sizes, column_tiles * splits):
+            rows = -(-sizes.rows // max(1, replicas))
+            block = ceil(column_tiles * splits * replicas / dealing.cores) * tiles * tile
+            if replicas and (not sizes.weights or block > room):
+                continue
+            for step in dict.fromkeys(min(step, most.rows, rows) for step in (most.rows, *_ROWS)):
+                plain = Mapping(step, splits, tiles, replicas > 0, max(1, replicas))
+                plain = replace(plain, copies=_copies(machine, sizes, step, most))
+                yield plain
+                yield from _variants(machine, sizes, plain, rows)
+
+
+def _replicas(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int) -> Iterator[int]:
+    """Numbers of copies of weights: none resident (0), one, or as many for each chiplet."""
+    yield 0
+    yield 1
+    copies = dealing.parts
+    while sizes.fixed and sizes.weights and machine.dataflow == "rhs" and 1 < copies <= sizes.rows:
+        # A core that has two copies of a block has one too many.
+        if copies * blocks > max(dealing.cores, dealing.parts * blocks):
+            return
+        if -(-sizes.rows // -(-sizes.rows // copies)) == copies:
+            yield copies
+        copies *= 2
+
+
+def _variants(machine: Machine, sizes: Sizes, plain: Mapping, rows: int) -> Iterator[Mapping]:
+    """The mapping with several accumulators, or with a part of the columns on the vector unit."""
+    for count in _ACCUMULATORS[1:]:
+        if sizes.fixed and plain.tiles > 1 and rows % (count * plain.rows) == 0 and sizes.rows % rows == 0:
+            yield replace(plain, accumulators=count)
+    columns = largest_steps(machine).columns
+    if not plain.resident or machine.array_tiles > 1 or machine.dataflow != "rhs" or sizes.columns % columns:
+        return
+    hold = stored_bytes(sizes.held, (columns, min(machine.matrix_rows, sizes.depth))) / machine.sram_bytes_per_cycle
+    share = round(columns * plain.rows * machine.row_cycles[sizes.held] / hold)
+    if rows == plain.rows and 0 < share < columns // 2:
+        yield replace(plain, vector_columns=share)
 
 
 def _copies(machine: Machine, sizes: Sizes, rows: int, most: Steps) -> int:
@@ -127,47 +182,85 @@ def _tile_bytes(machine: Machine, sizes: Sizes, mapping: Mapping) -> int:
     converted = 0 if sizes.lhs == sizes.held else 2 * stored_bytes(sizes.held, (mapping.rows, depth))
     held = 0 if mapping.resident else mapping.copies * stored_bytes(sizes.held, (columns, depth))
     results = (4 if sizes.fused else 2) * 4 * mapping.rows * columns
-    return lhs + converted + held + results
+    return held + mapping.accumulators * (lhs + converted + results)
 
 
-def _cycles(machine: Machine, cores: int, sizes: Sizes, mapping: Mapping) -> float:
-    """The time of a mapping by the busiest unit of a core, or by what all cores share."""
+@dataclass(frozen=True)
+class _Way:
+    """How long bytes take that move between tensors and tiles."""
+
+    machine: Machine
+    dealing: Dealing
+    active: int
+
+    @property
+    def chiplets(self) -> int:
+        return ceil(self.dealing.cores / self.machine.cores_per_chiplet)
+
+    def cycles(self, size: float, local: bool, readers: int = 1, apart: int = 1) -> float:
+        """Cycles of a transfer. `readers` items share it, whose numbers are `apart`."""
+        if local or self.chiplets == 1:
+            return size / self.machine.network_bytes_per_cycle
+        reached = min(self.chiplets, readers, ceil(readers * apart / self.machine.cores_per_chiplet))
+        crossing = size * (self.chiplets - 1) / self.chiplets * reached / readers
+        shared = self.active * crossing / (self.machine.die_bytes_per_cycle * self.chiplets)
+        return max(size / self.machine.network_bytes_per_cycle, shared)
+
+    def latency(self, local: bool) -> float:
+        crosses = self.chiplets > 1 and not local
+        return self.machine.network_latency_cycles + (self.machine.die_latency_cycles if crosses else 0)
+
+
+def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -> float:
+    """The time of a mapping: the first load, the busiest unit of a core or what all cores share, the last store."""
     most = largest_steps(machine)
-    depth = min(most.depth, sizes.depth)
-    column_tiles, blocks = ceil(sizes.columns / most.columns), ceil(sizes.rows / mapping.rows)
-    inner, outer = (blocks, 1) if mapping.resident else (1, blocks)
-    items = sizes.batch * column_tiles * mapping.splits * outer
-    active, rounds = min(items, cores), ceil(items / cores)
-    chiplets = ceil(cores / machine.cores_per_chiplet)
+    depth, width = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
+    port, bandwidth = machine.network_bytes_per_cycle, machine.sram_bytes_per_cycle
+    column_tiles = ceil(sizes.columns / most.columns)
+    step = mapping.rows * mapping.accumulators
+    chunks = mapping.replicas if mapping.resident else ceil(sizes.rows / step)
+    blocks = ceil(mapping.chunk(sizes.rows) / step) if mapping.resident else 1
+    items = sizes.batch * chunks * column_tiles * mapping.splits
+    rounds = ceil(items / dealing.cores)
+    way = _Way(machine, dealing, min(items, dealing.cores))
+    by_rows = sizes.batch == 1 and chunks % dealing.parts == 0
+    stays = by_rows or (sizes.batch == 1 and sizes.rows == 1)
 
-    def moving(size: float, readers: int, apart: int) -> float:
-        """Cycles of a load that so many items share, whose numbers are `apart`; 1 for a store."""
-        reached = min(chiplets, readers, ceil(readers * apart / machine.cores_per_chiplet))
-        crossing = size * (chiplets - 1) / chiplets * reached / readers
-        shared = active * crossing / (machine.die_bytes_per_cycle * chiplets)
-        return max(size / machine.network_bytes_per_cycle, shared)
+    lhs, streamed = stored_bytes(sizes.lhs, (mapping.rows, depth)), stored_bytes(sizes.held, (mapping.rows, depth))
+    whole = stored_bytes(sizes.held, (width, depth))
+    held = whole * (width - mapping.vector_columns) / width
+    out = 4 * mapping.rows * width
+    arriving = way.cycles(lhs, by_rows, column_tiles, mapping.splits)
+    leaving = way.cycles(out, stays)
+    loaded = 0.0 if mapping.resident else way.cycles(whole, False, (sizes.batch if sizes.weights else 1) * chunks)
 
-    lhs = stored_bytes(sizes.lhs, (mapping.rows, depth))
-    streamed = stored_bytes(sizes.held, (mapping.rows, depth))
-    held = stored_bytes(sizes.held, (min(most.columns, sizes.columns), depth))
-    out = 4 * mapping.rows * min(most.columns, sizes.columns)
-    hold = max(held / machine.sram_bytes_per_cycle, machine.array_hold_cycles)
-    stream = max(mapping.rows * machine.row_cycles[sizes.held], streamed / machine.sram_bytes_per_cycle)
-    stream += machine.array_drain_cycles
+    hold = max(held / bandwidth, machine.array_hold_cycles)
+    stream = max(mapping.rows * machine.row_cycles[sizes.held], streamed / bandwidth) + machine.array_drain_cycles
+    stream *= mapping.accumulators
     product = max(hold, stream) if machine.array_tiles > 1 else hold + stream
-    held_readers = sizes.batch * blocks if sizes.weights else blocks
-    loaded = 0.0 if mapping.resident else moving(held, held_readers, column_tiles * mapping.splits)
-    arriving, leaving = moving(lhs, column_tiles, mapping.splits), moving(out, 1, 1)
-    converting = 0 if sizes.lhs == sizes.held else lhs + streamed
-    vector = converting / machine.sram_bytes_per_cycle
-    units = (mapping.tiles * max(product, vector), mapping.tiles * (arriving + loaded), leaving)
-    latency = machine.semaphore_cycles + machine.network_latency_cycles
-    latency += machine.die_latency_cycles if chiplets > 1 else 0
-    queues = rounds * inner * max(units) + arriving + loaded + leaving + latency
-    copied = 2 * lhs + converting + streamed + held * (1 if mapping.resident else 3)
-    sram = rounds * inner * (mapping.tiles * copied + out * (3 if mapping.splits > 1 else 2))
-    total = max(queues, sram / machine.sram_bytes_per_cycle)
+    matrix = rounds * (hold + blocks * stream if mapping.stays_held else blocks * mapping.tiles * product)
+    once = rounds * blocks * mapping.accumulators
+    converts = sizes.lhs != sizes.held
+    passes = _QUANTIZE_PASSES if sizes.held == "mxint8" else 1
+    elements = mapping.rows * depth
+    converting = max((lhs + streamed) / bandwidth, passes * elements / machine.vector_lanes) if converts else 0.0
+    dots = mapping.rows * depth * mapping.vector_columns * _DOT_PASSES / machine.vector_lanes
+    vector = once * mapping.tiles * (converting + max(dots, (whole - held) / bandwidth))
+    copied = lhs * (1 + 1 / column_tiles) + (lhs + streamed if converts else 0) + streamed
+    sram = once * (mapping.tiles * copied + out * (3 if mapping.splits > 1 else 2))
+    holds = rounds if mapping.stays_held else rounds * blocks * mapping.tiles
+    sram += holds * whole * (1 if mapping.resident else 2 + 1 / chunks)
+    units = (
+        matrix,
+        vector,
+        once * mapping.tiles * arriving + rounds * blocks * mapping.tiles * loaded,
+        once * leaving,
+        sram / bandwidth,
+    )
+    before = way.latency(by_rows) + arriving + converting
+    before = max(0.0, before - hold) if mapping.resident else before + loaded
+    total = before + max(units) + leaving + way.latency(stays)
     if mapping.splits > 1 and sizes.fused:
-        result = 8.0 * sizes.batch * sizes.rows * sizes.columns / cores
-        total += latency + result / machine.network_bytes_per_cycle
+        result = 8.0 * sizes.batch * sizes.rows * sizes.columns / dealing.cores
+        total += 2 * machine.network_latency_cycles + machine.semaphore_cycles + result / port
     return total

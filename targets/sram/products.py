@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
-from gimlet.runtime.expr import ONE, ZERO, Expr
-from gimlet.runtime.sram.program import Range
-from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
+from gimlet.runtime.expr import ONE, Expr
+from gimlet.targets.sram.builder import ProgramBuilder
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import (
     Argument,
     Index,
-    Place,
     emit_elementwise,
-    evaluate,
     nodes_of,
     replaced,
     views_of,
 )
 from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, choose, largest_steps
-from gimlet.targets.sram.views import Counter, Shape, View
+from gimlet.targets.sram.product_kernel import ProductKernel
+from gimlet.targets.sram.views import Shape, View
 
 
 def product_of(sizes: Sequence[Expr]) -> Expr:
@@ -69,7 +66,7 @@ class WeightMatrix:
         what = f"matrix{'^T' if transposed else ''}/{grid[1]}"
         packed = self.constant.derived(what, (*grid, width, rows), pack)
         if mapping.resident:
-            return self.weights.resident(packed, self.dtype, mapping.tiles * width * rows)
+            return self.weights.resident(packed, self.dtype, mapping.tiles * width * rows, mapping.replicas)
         return self.weights.view(packed, self.dtype)
 
 
@@ -111,73 +108,18 @@ class MatrixProduct:
             held=held,
             weights=isinstance(self.rhs, WeightMatrix),
             fused=fused or output.dtype != "f32",
+            fixed=lhs.shape[-2].is_constant,
         )
         room = builder.homes.room if len(lhs.shape) == 2 else 0
-        return choose(builder.machine, builder.cores, sizes, room)
+        return choose(builder.machine, builder.dealing, sizes, room)
 
     def _kernel(
         self, lhs: View, output: View, steps: Steps, mapping: Mapping, root: Argument, views: dict[View, View]
     ) -> None:
-        builder, bounds, held = self.builder, self.builder.bounds, self.rhs.dtype
-        batch, (rows, depth, columns) = lhs.shape[:-2], (*lhs.shape[-2:], output.shape[-1])
-        axis = len(batch)
-        column_step = min(steps.columns, bounds.most(columns))
-        depth_step = min(steps.depth, bounds.most(depth))
+        weights = isinstance(self.rhs, WeightMatrix)
         rhs = self.rhs.packed(steps, mapping) if isinstance(self.rhs, WeightMatrix) else self.rhs
-        with builder.kernel("matmul") as kernel, ExitStack() as loops:
-            outer = [kernel.range(size, 1).start for size in batch]
-            m = None if mapping.resident else kernel.range(rows, mapping.rows)
-            n = kernel.range(columns, column_step)
-            # One group takes all of a depth that may be larger than the one that code is tuned for.
-            group = kernel.range(depth, mapping.tiles * depth_step) if mapping.splits > 1 else None
-            m = m or loops.enter_context(kernel.loop(rows, mapping.rows))
-            place = Place(
-                shape=output.shape,
-                begin=(*outer, m.start, n.start),
-                tile=((Counter(axis, m.size),), (Counter(axis + 1, n.size),)),
-                limits=(mapping.rows, column_step),
-            )
-            accumulator = kernel.new_tile("f32", place.limits, depth=2)
-            if not bounds.never_empty(depth):
-                accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
-            with kernel.loop(depth if group is None else group.size, depth_step) as k:
-                begin = k.start if group is None else group.start + k.start
-                left = ((Counter(axis, m.size),), (Counter(axis + 1, k.size),))
-                copies = mapping.copies
-                if isinstance(self.rhs, WeightMatrix):
-                    index = k.index if group is None else group.index * mapping.tiles + k.index
-                    b = self._load_packed(kernel, rhs, n, k, index, (depth_step, column_step), mapping)
-                else:
-                    right = ((Counter(axis, k.size),), (Counter(axis + 1, n.size),))
-                    at, limits = (*outer, begin, n.start), (depth_step, column_step)
-                    b = kernel.load(rhs, at, right, limits, repeated=True, depth=copies)
-                a = kernel.load(
-                    lhs, (*outer, m.start, begin), left, (mapping.rows, depth_step), repeated=True, depth=copies
-                )
-                if lhs.dtype != held:
-                    a = kernel.map("copy", [a], held, depth=2)
-                begins = k.name if bounds.never_empty(depth) else ""
-                kernel.matmul(accumulator, a, b, begins, builder.machine.dataflow)
-            result = evaluate(kernel, root, place, {id(self): accumulator}, views)
-            kernel.store(output, place.begin, place.tile, result, adds=mapping.splits > 1)
-
-    def _load_packed(
-        self,
-        kernel: KernelBuilder,
-        packed: View,
-        n: Range,
-        k: Range,
-        index: Expr,
-        limits: tuple[int, int],
-        mapping: Mapping,
-    ) -> str:
-        """A tile of weights: where it lies on its core, or loaded."""
-        tiled = ((Counter(3, k.size),), (Counter(2, n.size),))
-        begin = (n.index, index, ZERO, ZERO)
-        if not mapping.resident:
-            return kernel.load(packed, begin, tiled, limits, repeated=True, depth=mapping.copies)
-        kernel.first = self.builder.tensors[packed.tensor].first
-        return kernel.load(packed, begin, tiled, limits, repeated=True, depth=0)
+        begins = self.builder.bounds.never_empty(lhs.shape[-1])
+        ProductKernel(self.builder, lhs, rhs, output, weights, mapping, steps, begins).emit(self, root, views)
 
     def _flattened(self, root: Argument, target: View) -> tuple[View, View, dict[View, View]]:
         """The operands with all batch dimensions as rows, where one right-hand side serves them all."""

@@ -1,0 +1,165 @@
+"""The kernel of a matrix product: the loops of a mapping, and the instructions of one item.
+
+for each batch, part of the rows, column tile, group of the depth:   items, dealt to the cores
+  for each block of rows:                                           a loop of the core
+    for each depth tile:
+      the tile of weights: a window where it lies, or a load
+      for each accumulator: load rows, convert them, multiply with the tile in the array
+                            and, on the vector unit, with the last columns of the tile
+    for each accumulator: what stands behind the product, store or add
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from gimlet.runtime.expr import ZERO, Expr
+from gimlet.runtime.sram.program import Range
+from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
+from gimlet.targets.sram.expression import Argument, Place, evaluate
+from gimlet.targets.sram.mapping import Mapping, Steps
+from gimlet.targets.sram.views import Counter, View
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An accumulator: where its part of the result is, which rows stream, and its first column of the tile."""
+
+    tile: str
+    place: Place
+    first: Expr
+    rows: Expr
+    column: int
+
+
+@dataclass(frozen=True)
+class ProductKernel:
+    """`output = lhs · rhs`, batch dimensions alike, in the element type of `rhs`.
+
+    `packed` weights are [column tiles, depth tiles, columns, depth]; `begins` says that the depth is never empty.
+    """
+
+    builder: ProgramBuilder
+    lhs: View
+    rhs: View
+    output: View
+    packed: bool
+    mapping: Mapping
+    steps: Steps
+    begins: bool
+
+    def emit(self, product: Argument, root: Argument, views: dict[View, View]) -> None:
+        """Appends the kernel, with the tree `root` behind the product, of which that is a leaf."""
+        builder, mapping = self.builder, self.mapping
+        batch, (rows, depth, columns) = self.lhs.shape[:-2], (*self.lhs.shape[-2:], self.output.shape[-1])
+        width = min(self.steps.columns, builder.bounds.most(columns))
+        deep = min(self.steps.depth, builder.bounds.most(depth))
+        at_once = mapping.rows * mapping.accumulators
+        with builder.kernel("matmul") as kernel, ExitStack() as loops:
+            outer = [kernel.range(size, 1).start for size in batch]
+            part = kernel.range(rows, mapping.chunk(builder.bounds.best(rows))) if mapping.replicas > 1 else None
+            m = None if mapping.resident else kernel.range(rows, at_once)
+            n = kernel.range(columns, width)
+            # One group takes all of a depth that may be larger than the one that code is tuned for.
+            group = kernel.range(depth, mapping.tiles * deep) if mapping.splits > 1 else None
+            item = _Item(self, kernel, tuple(outer), part, n, group, width, deep)
+            along = depth if group is None else group.size
+            if mapping.stays_held:
+                k = loops.enter_context(kernel.loop(along, deep))
+                tiles = item.tiles(k)
+                m = loops.enter_context(kernel.loop(rows if part is None else part.size, at_once))
+                parts = item.parts(m)
+                item.multiply(k, parts, tiles)
+            else:
+                m = m or loops.enter_context(kernel.loop(rows if part is None else part.size, at_once))
+                parts = item.parts(m)
+                with kernel.loop(along, deep) as k:
+                    item.multiply(k, parts, item.tiles(k))
+            for each in parts:
+                result = evaluate(kernel, root, each.place, {id(product): each.tile}, views)
+                kernel.store(self.output, each.place.begin, each.place.tile, result, adds=mapping.splits > 1)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What an item of the kernel does: `part` of the rows, column tile `n`, `group` of the depth."""
+
+    of: ProductKernel
+    kernel: KernelBuilder
+    outer: tuple[Expr, ...]
+    part: Range | None
+    n: Range
+    group: Range | None
+    width: int
+    deep: int
+
+    @property
+    def columns(self) -> list[tuple[int, int, Expr]]:
+        """The first column, the most columns and the columns that the array has of a tile, and the vector unit."""
+        share = self.of.mapping.vector_columns
+        if not share:
+            return [(0, self.width, self.n.size)]
+        narrow = self.width - share
+        return [(0, narrow, Expr.const(narrow)), (narrow, share, Expr.const(share))]
+
+    def parts(self, m: Range) -> list[_Part]:
+        """The accumulators of a block of rows."""
+        mapping, axis = self.of.mapping, len(self.outer)
+        first = m.start if self.part is None else self.part.start + m.start
+        found: list[_Part] = []
+        for index in range(mapping.accumulators):
+            begin = first + index * mapping.rows
+            rows = m.size if mapping.accumulators == 1 else Expr.const(mapping.rows)
+            for column, limit, size in self.columns:
+                place = Place(
+                    shape=self.of.output.shape,
+                    begin=(*self.outer, begin, self.n.start + column),
+                    tile=((Counter(axis, rows),), (Counter(axis + 1, size),)),
+                    limits=(mapping.rows, limit),
+                )
+                if self.of.begins:
+                    tile = self.kernel.new_tile("f32", place.limits, depth=2)
+                else:
+                    tile = self.kernel.fill("f32", place.sizes, place.limits, 0)
+                found.append(_Part(tile, place, begin, rows, column))
+        return found
+
+    def tiles(self, k: Range) -> dict[int, str]:
+        """The tiles of the right-hand side by their first column: where they lie on their core, or loaded."""
+        of, mapping, axis = self.of, self.of.mapping, len(self.outer)
+        if of.packed and mapping.resident:
+            self.kernel.first = of.builder.tensors[of.rhs.tensor].first
+        index = k.index if self.group is None else self.group.index * mapping.tiles + k.index
+        depth = 0 if mapping.resident else mapping.copies
+        found: dict[int, str] = {}
+        for column, limit, size in self.columns:
+            if of.packed:
+                at = (self.n.index, index, Expr.const(column), ZERO)
+                tile = ((Counter(3, k.size),), (Counter(2, size),))
+            else:
+                at = (*self.outer, self.begin(k), self.n.start)
+                tile = ((Counter(axis, k.size),), (Counter(axis + 1, size),))
+            found[column] = self.kernel.load(of.rhs, at, tile, (self.deep, limit), repeated=True, depth=depth)
+        return found
+
+    def begin(self, k: Range) -> Expr:
+        """The first position of a step along the depth."""
+        return k.start if self.group is None else self.group.start + k.start
+
+    def multiply(self, k: Range, parts: Sequence[_Part], tiles: dict[int, str]) -> None:
+        """One step along the depth: every part grows by its rows times its columns of the tile."""
+        of, mapping, axis = self.of, self.of.mapping, len(self.outer)
+        streams: dict[Expr, str] = {}
+        for part in parts:
+            if part.first not in streams:
+                rows = ((Counter(axis, part.rows),), (Counter(axis + 1, k.size),))
+                at, shape = (*self.outer, part.first, self.begin(k)), (mapping.rows, self.deep)
+                a = self.kernel.load(of.lhs, at, rows, shape, repeated=True, depth=mapping.copies)
+                if of.lhs.dtype != of.rhs.dtype:
+                    a = self.kernel.map("copy", [a], of.rhs.dtype, depth=2)
+                streams[part.first] = a
+            unit = "nothing" if part.column else of.builder.machine.dataflow
+            begins = k.name if of.begins else ""
+            self.kernel.matmul(part.tile, streams[part.first], tiles[part.column], begins, unit)
