@@ -19,6 +19,7 @@ from xdsl.ir import Attribute, Operation
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import SegmentOp
+from gimlet.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,19 @@ class Device:
 
     name: str
     kind: HardwareKind
+
+    @property
+    def thread_options(self) -> dict[str, int]:
+        """What artifacts are told where the device is a part of a machine: as many threads as its kind's options say.
+
+        Empty where they say nothing: all cores. InputError for anything but a whole number from 1 on.
+        """
+        threads = self.kind.options.get("threads")
+        if threads is None:
+            return {}
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise InputError(f"options.threads is {threads!r}: at least 1", where=f"device kind {self.kind.name}")
+        return {"threads": threads}
 
 
 @dataclass(frozen=True)

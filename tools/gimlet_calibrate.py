@@ -25,6 +25,7 @@ from gimlet.tools.cli import print_json, run
 @click.option("--load-w", type=click.FloatRange(min=0, min_open=True), help="Watts that it draws under full load.")
 @click.option("--price-usd", type=click.FloatRange(min=0), help="What it costs to buy.")
 @click.option("--usd-per-hour", type=click.FloatRange(min=0), help="What it costs for an hour.")
+@click.option("--cores", type=click.IntRange(min=1), help="Describe so many of its cores as a device; needs -o.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the file's name.")
 def gimlet_calibrate(
     output: Path | None,
@@ -32,12 +33,16 @@ def gimlet_calibrate(
     load_w: float | None,
     price_usd: float | None,
     usd_per_hour: float | None,
+    cores: int | None,
     as_json: bool,
 ) -> None:
     """Measure this machine, in about ten seconds, and write it as a kind of device.
 
     Name the file in a topology (kind = "cpu.toml") to compile for this machine on another one. Power and price cannot
     be measured: give them, or objectives that need them are refused.
+
+    With --cores, segments on such a device run with so many threads: several devices of a topology can then be cores,
+    or sockets, of one machine, and a pipeline over them is run as it was placed.
     """
     given = {
         "power.idle_w": idle_w,
@@ -45,7 +50,9 @@ def gimlet_calibrate(
         "price.usd": price_usd,
         "price.usd_per_hour": usd_per_hour,
     }
-    path = _calibrate(output, {key: value for key, value in given.items() if value is not None})
+    if cores is not None and output is None:
+        raise UsageError("--cores describes a part of this machine", hint="name its file: -o cores.toml")
+    path = _calibrate(output, {key: value for key, value in given.items() if value is not None}, cores)
     if as_json:
         print_json({"kind": str(path)})
     else:
@@ -57,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     run(gimlet_calibrate, args)
 
 
-def _calibrate(output: Path | None, given: dict[str, float]) -> Path:
+def _calibrate(output: Path | None, given: dict[str, float], cores: int | None) -> Path:
     from gimlet.compiler.hardware.calibrate import calibrate, render
     from gimlet.compiler.hardware.host import calibration_file
     from gimlet.compiler.progress import Progress
@@ -66,7 +73,7 @@ def _calibrate(output: Path | None, given: dict[str, float]) -> Path:
     _check_writable(path, make_folder=output is None)
     if given.get("power.idle_w", 0.0) > given.get("power.load_w", float("inf")):
         raise UsageError("--idle-w is more than --load-w")
-    text = render(calibrate(Progress(), given))
+    text = render(calibrate(Progress(), given, cores))
     _write(path, text)
     return path
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -31,6 +32,7 @@ import numpy as np
 from gimlet.compiler.hardware.host import HOST, cores, processor
 from gimlet.compiler.progress import Progress
 from gimlet.dialects.onnx.work import ELEMENT_FLOPS
+from gimlet.runtime.errors import UsageError
 
 Shape = tuple[int, ...]
 
@@ -53,19 +55,42 @@ class Calibration:
     overhead: dict[str, float] = field(default_factory=dict[str, float])
     fraction: dict[str, float] = field(default_factory=dict[str, float])
     given: dict[str, float] = field(default_factory=dict[str, float])
+    cores: int = field(default_factory=cores)
+    threads: int | None = None
+    """How many threads segments run with, where that is not all cores of the machine."""
 
     def net(self, seconds: float) -> float:
         """The time of one op without its launch; at least half of what was measured."""
         return max(seconds - self.overhead["kernel_s"], seconds / 2)
 
 
-def calibrate(progress: Progress, given: Mapping[str, float] | None = None) -> Calibration:
-    """Measures this machine, in a few seconds a step. `given` maps TOML paths to figures that are known already."""
-    found = Calibration(given=dict(given or {}))
-    for label, measure in _STEPS.items():
-        with progress.phase(label):
-            measure(found)
+def calibrate(progress: Progress, given: Mapping[str, float] | None = None, threads: int | None = None) -> Calibration:
+    """Measures this machine, or what `threads` of its cores do, in a few seconds a step.
+
+    `given` maps TOML paths to figures that are known already. UsageError for more threads than there are cores.
+    """
+    if threads is not None and not 1 <= threads <= cores():
+        raise UsageError(f"{threads} cores are asked for, and this process may use {cores()}")
+    with _on_cores(threads):
+        found = Calibration(given=dict(given or {}), threads=threads)
+        for label, measure in _STEPS.items():
+            with progress.phase(label):
+                measure(found)
     return found
+
+
+@contextmanager
+def _on_cores(count: int | None) -> Generator[None]:
+    """Keeps this thread, and the threads that are started meanwhile, on the first cores that the process may use."""
+    if count is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _overheads(found: Calibration) -> None:
@@ -126,7 +151,7 @@ _STEPS: Mapping[str, Callable[[Calibration], None]] = {
 
 def render(found: Calibration, today: date | None = None) -> str:
     """The calibration as the text of a kind file."""
-    machine = f"{processor()}, {cores()} core{'s' if cores() > 1 else ''}"
+    machine = f"{processor()}, {found.cores} core{'s' if found.cores > 1 else ''}"
     ort = version("onnxruntime")
     source = f"measured by gimlet-calibrate on {machine}, onnxruntime {ort}, {today or date.today()}"
     tables = {"power": {}, "price": {}} | {
@@ -145,7 +170,10 @@ def render(found: Calibration, today: date | None = None) -> str:
     for name, table in (("power", tables["power"]), ("price", tables["price"]), ("overhead", found.overhead)):
         lines += _table(name, table)
     lines += _table("fraction", found.fraction)
-    lines += ["", "[options]", f"cores = {cores()}", "", "[sources]"]
+    lines += ["", "[options]", f"cores = {found.cores}"]
+    if found.threads is not None:
+        lines.append(f"threads = {found.threads}")
+    lines += ["", "[sources]"]
     sources = dict.fromkeys(("peak", "memory", "overhead", "fraction", "options"), source)
     sources |= {table: "given to gimlet-calibrate by the user" for table in ("power", "price") if tables[table]}
     return "\n".join([*lines, *(f"{key} = {_text(value)}" for key, value in sources.items())]) + "\n"

@@ -45,21 +45,31 @@ def load_kind(
     return _kind(described, point, described.name or _name_of(path))
 
 
-def load_link(name: str, *, where: str | None = None) -> LinkFile:
-    """The kind of link called `name`. UsageError if there is none."""
+def load_link(name: str, *, base: Path | None = None, where: str | None = None) -> LinkFile:
+    """The kind of link called `name`, or described by the file `name` if that ends in `.toml`.
+
+    A relative path starts at `base` (else at the working directory). UsageError if there is none, InputError if the
+    file is not a valid description.
+    """
+    if name.endswith(".toml"):
+        return read_toml(_own_file(name, base, where), LinkFile)
     if name not in link_names():
         raise unknown("link", name, link_names(), where)
     return read_toml(_FOLDER / _LINKS / f"{name}.toml", LinkFile)
+
+
+def _own_file(name: str, base: Path | None, where: str | None) -> Path:
+    path = (base or Path()) / name
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", where=where)
+    return path
 
 
 def _kind_path(name: str, base: Path | None, where: str | None) -> Path:
     if name == HOST:
         return host_file()
     if name.endswith(".toml"):
-        path = (base or Path()) / name
-        if not path.is_file():
-            raise UsageError(f"there is no kind file {path}", where=where)
-        return path
+        return _own_file(name, base, where)
     if name not in kind_names():
         raise unknown("kind", name, kind_names(), where)
     return _FOLDER / f"{name}.toml"

@@ -34,7 +34,7 @@ def load_topology(path: str | Path) -> Topology:
         devices[table.name] = Device(table.name, kind)
     links: dict[str, Link] = {}
     for table in described.link:
-        link = _link(table, devices, links, where)
+        link = _link(table, devices, links, path)
         links[link.name] = link
     return Topology(
         name=described.name or path.stem,
@@ -44,9 +44,9 @@ def load_topology(path: str | Path) -> Topology:
     )
 
 
-def _link(table: LinkTable, devices: dict[str, Device], links: dict[str, Link], where: str) -> Link:
+def _link(table: LinkTable, devices: dict[str, Device], links: dict[str, Link], path: Path) -> Link:
     first, second = table.between
-    place = f"{where}: link[{first}, {second}]"
+    place = f"{path}: link[{first}, {second}]"
     for end in (first, second):
         if end not in devices:
             raise unknown("device", end, devices, f"{place}.between")
@@ -54,9 +54,9 @@ def _link(table: LinkTable, devices: dict[str, Device], links: dict[str, Link], 
         raise UsageError(f"joins {first!r} with itself", where=f"{place}.between")
     if table.name is not None and (table.name in links or table.name in devices):
         raise UsageError(f"the name {table.name!r} is given twice", where=f"{place}.name")
-    described = load_link(table.kind, where=f"{place}.kind")
+    described = load_link(table.kind, base=path.parent, where=f"{place}.kind")
     name = table.name or _free_name(f"{first}_{second}", {*links, *devices})
-    return Link(name, table.kind, (first, second), described.latency_s, described.bandwidth)
+    return Link(name, table.kind.removesuffix(".toml"), (first, second), described.latency_s, described.bandwidth)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

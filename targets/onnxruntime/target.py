@@ -72,7 +72,10 @@ class OnnxRuntimeTarget(Target):
 
     def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
         """On the CPU all cores, or one: small models are quicker without handing work over."""
-        return ({},) if provider_of(device) else ({"threads": 0}, {"threads": 1})
+        if provider_of(device):
+            return ({},)
+        own = device.thread_options
+        return (own,) if own else ({"threads": 0}, {"threads": 1})
 
     def versions(self) -> Mapping[str, str]:
         return {"onnxruntime": version("onnxruntime")}
@@ -132,7 +135,7 @@ class OnnxRuntimeTarget(Target):
             files = write_portable(segment, folder)
             if isinstance(files, Reason):
                 return files
-            return Artifact(executor=self.executor, format=fmt, files=files)
+            return Artifact(executor=self.executor, format=fmt, files=files, options=device.thread_options)
         found = segment_model(segment)
         if isinstance(found, Reason):
             return found

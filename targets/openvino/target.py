@@ -48,8 +48,8 @@ class OpenVinoTarget(Target):
 
     def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
         """All cores, or one: small models are quicker without handing work over."""
-        del device
-        return ({"threads": 0}, {"threads": 1})
+        own = device.thread_options
+        return (own,) if own else ({"threads": 0}, {"threads": 1})
 
     def versions(self) -> Mapping[str, str]:
         return {"openvino": installed_version() or "missing"}
@@ -78,7 +78,6 @@ class OpenVinoTarget(Target):
         return roofline(work_of(op), device, fmt, sizes)
 
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
-        del device
         require()
         weights = segment.weights or FolderWeights(folder)
         nbytes = write_xml(segment, weights, folder)
@@ -89,6 +88,7 @@ class OpenVinoTarget(Target):
             executor=self.executor,
             format=fmt,
             files=(MODEL_FILE, WEIGHTS_FILE) if own_weights else (MODEL_FILE,),
+            options=device.thread_options,
             facts={"openvino": installed_version(), "constant bytes": nbytes},
         )
 

@@ -217,7 +217,7 @@ def test_files_that_are_no_descriptions(tmp_path: Path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         load_kind("binary.toml", base=tmp_path)
-    with pytest.raises(UsageError, match="there is no kind file"):
+    with pytest.raises(UsageError, match="there is no file"):
         load_kind("absent.toml", base=tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Calibration: run on a machine whose figures are known, it finds them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from math import prod
@@ -14,6 +15,7 @@ from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.hardware.calibrate import Calibration, calibrate, render
 from gimlet.compiler.progress import Progress
 from gimlet.dialects.onnx.work import ELEMENT_FLOPS
+from gimlet.runtime.errors import UsageError
 
 KERNEL, SEGMENT, CACHE = 5e-7, 4e-6, 1 << 25
 PRODUCTS, INTEGERS, CONVOLUTIONS, VECTOR, DEPTHWISE = 1e11, 4e11, 6e10, 2e10, 5e9
@@ -116,3 +118,26 @@ def test_the_first_quartile_of_at_least_five_runs(monkeypatch: pytest.MonkeyPatc
     runs: list[int] = []
     assert module._quartile(lambda: runs.append(1), seconds=0.0) == 1.0
     assert len(runs) == 6
+
+
+def test_a_part_of_the_machine_is_measured_on_that_part(monkeypatch: pytest.MonkeyPatch):
+    seen: set[int] = set()
+
+    def timed(*arguments: Any) -> float:
+        seen.add(len(os.sched_getaffinity(0)))
+        return known_machine(*arguments)
+
+    before = os.sched_getaffinity(0)
+    monkeypatch.setattr(module, "_timed", timed)
+    found = calibrate(Progress(quiet=True), threads=1)
+    assert seen == {1}
+    assert os.sched_getaffinity(0) == before
+    assert (found.cores, found.threads) == (1, 1)
+    text = render(found)
+    assert "cores = 1\nthreads = 1\n" in text
+    assert ", 1 core, onnxruntime" in text
+
+
+def test_more_cores_than_there_are_are_refused():
+    with pytest.raises(UsageError, match="1000000 cores are asked for"):
+        calibrate(Progress(quiet=True), threads=1_000_000)

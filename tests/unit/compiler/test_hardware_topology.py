@@ -152,3 +152,15 @@ def test_one_more_link_is_never_slower(
             return float("inf")
 
     assert best(topology_of(*links, *added)) <= best(topology_of(*links)) * (1 + 1e-12)
+
+
+def test_a_link_of_ones_own(tmp_path: Path):
+    file = tmp_path / "copy.toml"
+    file.write_text(
+        'schema = 1\ntitle = "a copy"\nlatency_s = 2e-6\nbandwidth = 1e10\n'
+        '[sources]\nlatency_s = "measured"\nbandwidth = "measured"\n'
+    )
+    topology = loaded(tmp_path, CPU + GPU + PCIE.replace("pcie4x16", "copy.toml"))
+    assert [(link.kind, link.bandwidth) for link in topology.links] == [("copy", 1e10)]
+    with pytest.raises(UsageError, match="there is no file"):
+        loaded(tmp_path, CPU + GPU + PCIE.replace("pcie4x16", "other.toml"))

@@ -12,6 +12,7 @@ from gimlet.targets.api import Target
 from gimlet.targets.onnxruntime import target as module_under_test
 from gimlet.targets.onnxruntime.kernels import has_kernel, kernels
 from gimlet.targets.onnxruntime.target import OnnxRuntimeTarget
+from gimlet.targets.openvino.target import OpenVinoTarget
 
 FLOAT, BF16 = TensorProto.FLOAT, TensorProto.BFLOAT16
 
@@ -139,3 +140,19 @@ def test_a_target_of_another_distribution_is_found(monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **query: [EntryPoint()] if query else [])
     assert isinstance(registry.load("another"), OnnxRuntimeTarget)
     registry.load.cache_clear()
+
+
+@pytest.mark.parametrize("target", [OnnxRuntimeTarget(), OpenVinoTarget()], ids=lambda target: target.name)
+def test_a_part_of_a_machine_has_its_threads(make_segment, make_device, conv_net, tmp_path, target):
+    part = make_device(target.name, threads=1)
+    assert target.settings(part) == ({"threads": 1},)
+    assert target.emit(make_segment(conv_net), part, "fp32", tmp_path / "part").options == {"threads": 1}
+    whole = make_device(target.name)
+    assert [each["threads"] for each in target.settings(whole)] == [0, 1]
+    assert target.emit(make_segment(conv_net), whole, "fp32", tmp_path / "whole").options == {}
+
+
+@pytest.mark.parametrize("threads", [0, -1, "two", True])
+def test_threads_that_are_none(make_device, threads):
+    with pytest.raises(InputError, match="at least 1"):
+        OnnxRuntimeTarget().settings(make_device(threads=threads))

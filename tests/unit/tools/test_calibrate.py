@@ -26,7 +26,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, float]]:
     """In place of measuring: a fixed result, and what was given to each call."""
     calls: list[Mapping[str, float]] = []
 
-    def calibrate(progress: Progress, given: Mapping[str, float]) -> Calibration:
+    def calibrate(progress: Progress, given: Mapping[str, float], threads: int | None) -> Calibration:
         del progress
         calls.append(given)
         return Calibration(
@@ -35,6 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, float]]:
             {"kernel_s": 1e-6, "segment_s": 5e-6},
             {"compute": 0.9, "memory": 0.8},
             dict(given),
+            threads=threads,
         )
 
     monkeypatch.setattr(module, "calibrate", calibrate)
@@ -82,3 +83,15 @@ def test_wrong_usage_is_said_before_anything_is_measured(
     assert message in capsys.readouterr().err
     assert measured == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_the_machine_has_its_threads(tmp_path: Path):
+    path = tmp_path / "core.toml"
+    assert run("-o", str(path), "--cores", "1") == 0
+    assert load_kind(str(path)).options["threads"] == 1
+
+
+def test_a_part_needs_a_file_of_its_own(capsys: pytest.CaptureFixture[str], measured: list[Mapping[str, float]]):
+    assert run("--cores", "1") == 2
+    assert "-o cores.toml" in capsys.readouterr().err
+    assert measured == []
