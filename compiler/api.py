@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.bounds import parse_bindings
 from gimlet.compiler.bundle import check_target
@@ -16,6 +18,10 @@ from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import Source, open_source
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import value_name
+from gimlet.dialects.onnx.defaults import DEFAULT
+from gimlet.dialects.onnx.importer import INPUTS
+from gimlet.passes.entry import entry_function
 from gimlet.runtime.manifest import Manifest
 from gimlet.targets.api import DimBound, Topology
 
@@ -39,6 +45,7 @@ def compile(
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     translations: Mapping[Any, Callable[..., Any]] | None = None,
+    overridable: str | None = None,
     topology: str | Path | Topology | None = None,
     objective: Objective = "latency",
     bind: Mapping[str, int | str] | None = None,
@@ -64,7 +71,9 @@ def compile(
     `model` is an `nn.Module` (with example `args` and `kwargs`, and `dynamic_shapes` as `torch.export.export` takes
     them), an `ExportedProgram`, an ONNX model, or the path of one, or `package.module:callable`. `translations` says
     how PyTorch operators that its ONNX exporter lacks are written in ONNX, as torch.onnx.export's
-    `custom_translation_table` does. `topology` is a TOML
+    `custom_translation_table` does. `overridable` is a regular expression: inputs of an ONNX model that have
+    initializers and whose whole names match stay inputs, with defaults; all of them without it, from IR version 4 on.
+    `topology` is a TOML
     file, by default this machine alone. `bind` fixes dimensions (`{"batch": 1}`) or gives their range
     (`{"width": "32:320:2048"}`). `pins` are regular expressions over op names and types, with the device of each;
     `formats` are number formats by device; `min_shares` the least share of all FLOPs by device,
@@ -97,7 +106,8 @@ def compile(
     path = Path(output)
     check_target(path, force=force)
     progress = progress or Progress(quiet=True)
-    compilation = start(open_source(model, args, kwargs, dynamic_shapes, translations), options, progress)
+    source = replace(open_source(model, args, kwargs, dynamic_shapes, translations), overridable=overridable)
+    compilation = start(source, options, progress)
     bundle_id, manifest = compilation.emit(path, force=force)
     return CompiledBundle(path, bundle_id, manifest, compilation.placement, dict(progress.seconds))
 
@@ -107,7 +117,19 @@ def start(source: Source, options: CompileOptions, progress: Progress) -> Compil
     ctx = GimletContext()
     with progress.phase("import", source.origin):
         module = source.import_module(ctx)
+    say_defaults(module, progress)
     return Compilation(module, ctx, options, source.info(module), progress)
+
+
+def say_defaults(module: ModuleOp, progress: Progress) -> None:
+    """Says which inputs that have initializers a caller may give, and that the others are constants."""
+    function = entry_function(module)
+    attributes = function.arg_attrs or ()
+    given = [value_name(function.args[i]) for i, notes in enumerate(attributes) if DEFAULT in notes.data]
+    if given:
+        progress.say(f"inputs with a default: {', '.join(given)}")
+    if INPUTS in function.attributes:
+        progress.say("inputs with initializers that --overridable does not name are constants")
 
 
 def resolve_topology(topology: str | Path | Topology | None) -> Topology:

@@ -80,7 +80,7 @@ def _solved(name: str, dim: Expr, symbol: str, size: int) -> int:
             f"{name} is {dim}, which does not tell what {symbol} is", where="--bind", hint=f"bind {symbol}"
         )
     found, rest = divmod(size - offset, factor)
-    if rest or found < 1:
+    if rest or found < 0:
         raise UsageError(f"{name} is {dim}: no size of {symbol} makes it {size}", where="--bind")
     return found
 
@@ -143,10 +143,10 @@ def merge_bounds(
 
 
 def _checked(name: str, bound: DimBound) -> DimBound:
-    if not 0 <= bound.minimum <= bound.optimum <= bound.maximum or bound.maximum == 0:
+    if not 0 <= bound.minimum <= bound.optimum <= bound.maximum:
         raise UsageError(
             f"dimension {name!r} has the range {bound.minimum}:{bound.optimum}:{bound.maximum}",
             where="--bind",
-            hint="a range needs 0 ≤ minimum ≤ optimum ≤ maximum, and 1 ≤ maximum",
+            hint="a range needs 0 ≤ minimum ≤ optimum ≤ maximum",
         )
     return bound

@@ -65,10 +65,10 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
     manifest = bundle.manifest
     with segment_runner(bundle) as runner:
         values = runner.run_all(inputs)
-        wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs})
+        wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
         names = [spec.name for segment in manifest.segments for spec in (*segment.inputs, *segment.outputs)]
         known = dict(reference.values(inputs, names))
-        known |= {spec.name: inputs[port.name] for port, spec in _input_specs(manifest)}
+        known |= {spec.name: ({**runner.defaults, **inputs})[port.name] for port, spec in _input_specs(manifest)}
         outputs = {
             port.name: deviation(values[name], array)
             for port, name, array in zip(manifest.outputs, _output_names(manifest), wanted, strict=True)
@@ -88,7 +88,10 @@ def _compare_segment(runner: SegmentRunner, segment: Segment, values: Arrays, kn
     outputs = [spec.name for spec in segment.outputs if spec.name in known]
     alone = None
     if outputs and all(spec.name in known for spec in segment.inputs):
-        given = {spec.name: known[spec.name].astype(spec.numpy_type) for spec in segment.inputs}
+        given = {
+            spec.name: known[spec.name].astype(spec.numpy_type) if spec.is_tensor else known[spec.name]
+            for spec in segment.inputs
+        }
         found = runner.run(segment, given)
         alone = _worst([deviation(found[name], known[name]) for name in outputs], fmt)
     return SegmentComparison(

@@ -7,7 +7,7 @@ A split that a target cannot build goes back to `place` with what was refused, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -42,6 +42,7 @@ from gimlet.passes.bind_dims import BindDimsPass
 from gimlet.passes.entry import entry_function
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import (
+    Default,
     DeviceEntry,
     LinkEntry,
     Manifest,
@@ -153,7 +154,7 @@ class Compilation:
                 segments = self.predicted(segments)
                 if not failed:
                     writer.write_text("module.mlir", module_text(self.module))
-                    manifest = self.manifest(segments)
+                    manifest = self.manifest(segments, lowering.defaults())
                     return writer.commit(manifest), manifest
             failures += failed
             if annotated is None:
@@ -183,9 +184,9 @@ class Compilation:
             return segments
         return [replace(segment, seconds=launch.seconds) for segment, launch in zip(segments, launches, strict=True)]
 
-    def manifest(self, segments: list[Segment]) -> Manifest:
-        """The manifest of the module after `split`, with the artifacts of its segments."""
-        parts = manifest_parts(self.module, self.options.topology, self.bounds)
+    def manifest(self, segments: list[Segment], defaults: Mapping[int, Default]) -> Manifest:
+        """The manifest of the module after `split`, with the artifacts of its segments and the inputs' `defaults`."""
+        parts = manifest_parts(self.module, self.options.topology, self.bounds, defaults)
         return Manifest(
             producer=producers(),
             model=self.model,

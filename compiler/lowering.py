@@ -22,13 +22,15 @@ from gimlet.compiler.progress import Progress
 from gimlet.compiler.weight_index import INDEX, index_text
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OPSETS, InitializerOp, OnnxOp, node_name
+from gimlet.dialects.onnx.defaults import default_weights
 from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import SETTINGS, SegmentOp, YieldOp
+from gimlet.passes.entry import entry_function
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ZERO, Expr
-from gimlet.runtime.manifest import Segment, Variant
+from gimlet.runtime.manifest import Default, Segment, Variant
 from gimlet.targets import registry
 from gimlet.targets.api import (
     Artifact,
@@ -175,6 +177,14 @@ class Lowering:
         if self.weights.places and not failed:
             self.writer.write_text(INDEX, index_text(self.weights.places))
         return built, failed
+
+    def defaults(self) -> dict[int, Default]:
+        """What the arguments of @main are where a caller gives nothing, by their numbers; written into the bundle."""
+        found: dict[int, Default] = {}
+        for index, weight in default_weights(entry_function(self.module), self.ctx).items():
+            place = self.weights.place(weight)
+            found[index] = Default(place.location, place.offset, place.length, tuple(weight.shape))
+        return found
 
     def shared_devices(self) -> set[str]:
         """The devices on which segments of several targets run: the threads of one must leave cores to the others."""

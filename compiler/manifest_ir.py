@@ -10,13 +10,13 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from gimlet.dialects.onnx import declared_name, value_name
-from gimlet.dialects.onnx.types import element_of, shape_of
+from gimlet.dialects.onnx.types import MapType, OptionalType, SeqType, element_of, shape_of
 from gimlet.dialects.placement import BUFFERS, BufferAttr, LaunchOp, SegmentOp, TransferOp
 from gimlet.passes.assign_buffers import bytes_of
 from gimlet.passes.entry import entry_function, return_of
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ZERO, Expr
-from gimlet.runtime.manifest import BufferEntry, DimRange, Launch, Port, Step, Transfer, Value
+from gimlet.runtime.manifest import BufferEntry, Default, DimRange, Launch, Port, Step, Transfer, Value
 from gimlet.runtime.tensors import TensorSpec
 from gimlet.targets.api import DimBound, Topology
 
@@ -32,20 +32,38 @@ class ManifestParts:
     steps: list[Step] = field(default_factory=list[Step])
 
 
-def manifest_parts(module: ModuleOp, topology: Topology, bounds: Mapping[str, DimBound]) -> ManifestParts:
-    """Reads @main of a module that has been through `assign-buffers`."""
-    return _Reader(module, topology, bounds).read()
+def manifest_parts(
+    module: ModuleOp, topology: Topology, bounds: Mapping[str, DimBound], defaults: Mapping[int, Default]
+) -> ManifestParts:
+    """Reads @main of a module that has been through `assign-buffers`. `defaults` are those of its arguments."""
+    return _Reader(module, topology, bounds, defaults).read()
 
 
 def element_name(type_: Attribute) -> str:
-    """The manifest's name of a tensor's element type. InputError for a value that is no tensor."""
+    """The manifest's name of a type: a tensor's element type, else as `runtime.structures` spells it.
+
+    InputError for a value that has no such type: one that no rule infers, or that is sparse.
+    """
+    if isinstance(type_, SeqType):
+        return f"seq({element_name(type_.element)})"
+    if isinstance(type_, OptionalType):
+        return f"optional({element_name(type_.element)})"
+    if isinstance(type_, MapType):
+        return f"map({element_name(type_.key)},{element_name(type_.value)})"
     element = element_of(type_)
     if element is None:
         raise InputError(
             f"a value of type {type_} cannot cross between segments",
-            hint="only tensors can be inputs and outputs of a segment: keep its producer and consumers on one device",
+            hint="keep its producer and consumers on one device, or cast it to a tensor",
         )
     return "string" if element.onnx == "string" else str(element.dtype)
+
+
+def value_shape(type_: Attribute) -> tuple[Expr | None, ...] | None:
+    """The shape of a tensor, or of the tensors in a sequence or an optional."""
+    while isinstance(type_, SeqType | OptionalType):
+        type_ = type_.element
+    return shape_of(type_)
 
 
 def segment_specs(segment: SegmentOp) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -53,7 +71,7 @@ def segment_specs(segment: SegmentOp) -> tuple[tuple[TensorSpec, ...], tuple[Ten
 
     def specs(names: ArrayAttr[StringAttr], types: tuple[Attribute, ...]) -> tuple[TensorSpec, ...]:
         return tuple(
-            TensorSpec(name.data, element_name(type_), shape_of(type_))
+            TensorSpec(name.data, element_name(type_), value_shape(type_))
             for name, type_ in zip(names, types, strict=True)
         )
 
@@ -62,7 +80,14 @@ def segment_specs(segment: SegmentOp) -> tuple[tuple[TensorSpec, ...], tuple[Ten
 
 
 class _Reader:
-    def __init__(self, module: ModuleOp, topology: Topology, bounds: Mapping[str, DimBound]) -> None:
+    def __init__(
+        self,
+        module: ModuleOp,
+        topology: Topology,
+        bounds: Mapping[str, DimBound],
+        defaults: Mapping[int, Default],
+    ) -> None:
+        self.defaults = defaults
         self.function = entry_function(module)
         self.topology = topology
         self.optimum = {name: bound.optimum for name, bound in bounds.items()}
@@ -76,7 +101,8 @@ class _Reader:
         self.read_buffers()
         for index, argument in enumerate(block.args):
             self.add_value(argument, value_name(argument), self.topology.host, None)
-            self.parts.inputs.append(Port(_port_name(self.function, index), value_name(argument)))
+            name = _port_name(self.function, index)
+            self.parts.inputs.append(Port(name, value_name(argument), self.defaults.get(index)))
         self.read_steps(block)
         for index, value in enumerate(return_of(block).operands):
             name = _port_name(self.function, index, result=True)
@@ -137,7 +163,7 @@ class _Reader:
 
     def add_value(self, value: SSAValue, name: str, device: str, buffer: str | None) -> None:
         self.names[value] = name
-        shape = shape_of(value)
+        shape = value_shape(value.type)
         self.parts.values.append(Value(value_name(value), name, element_name(value.type), shape, device, buffer))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,24 +50,47 @@ class Deviation:
         return f"max error ≤ {RANGE_TOLERANCE:g} of range (fp32)"
 
 
-def deviation(value: Array, reference: Array) -> Deviation:
-    """How far `value` is from `reference`: infinitely, for another shape or a NaN in only one of them."""
+EQUAL = Deviation(0.0, 0.0, equal=True, absolute=0.0)
+APART = Deviation(float("inf"), float("inf"), equal=False)
+
+
+def deviation(value: Any, reference: Any) -> Deviation:
+    """How far `value` is from `reference`: infinitely, for another shape or a NaN in only one of them.
+
+    Of sequences and maps, the largest distance of two items; they are infinitely far where they have other keys, or one
+    is longer.
+    """
+    if isinstance(value, dict) and isinstance(reference, dict):
+        left, right = cast("dict[Any, Any]", value), cast("dict[Any, Any]", reference)
+        return deviation([left[key] for key in sorted(left)], [right[key] for key in sorted(left) if key in right])
+    if isinstance(value, list) and isinstance(reference, list):
+        items, others = cast("list[Any]", value), cast("list[Any]", reference)
+        if len(items) != len(others):
+            return APART
+        found = [deviation(item, other) for item, other in zip(items, others, strict=True)]
+        return max(found, key=lambda each: (each.of_range, each.relative_l2, not each.equal), default=EQUAL)
+    if value is None or reference is None or isinstance(value, list | dict) or isinstance(reference, list | dict):
+        return EQUAL if value is None and reference is None else APART
+    return _distance(np.asarray(value), np.asarray(reference))
+
+
+def _distance(value: Array, reference: Array) -> Deviation:
     if value.shape != reference.shape:
-        return Deviation(float("inf"), float("inf"), equal=False)
+        return APART
     if value.size == 0 or np.array_equal(value, reference):
-        return Deviation(0.0, 0.0, equal=True, absolute=0.0)
+        return EQUAL
     if value.dtype.kind in "OSU" or reference.dtype.kind in "OSU":
-        return Deviation(float("inf"), float("inf"), equal=False)
+        return APART
     a, b = value.astype(np.float64), reference.astype(np.float64)
     if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-        return Deviation(float("inf"), float("inf"), equal=False)
+        return APART
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return Deviation(float("inf"), float("inf"), equal=False)
+        return APART
     a, b = a[finite], b[finite]
     difference = np.abs(a - b)
     if not difference.size:
-        return Deviation(0.0, 0.0, equal=True, absolute=0.0)
+        return EQUAL
     spread = float(b.max() - b.min()) or float(np.abs(b).max()) or 1.0
     norm = float(np.linalg.norm(b))
     distance = float(np.linalg.norm(difference))

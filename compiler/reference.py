@@ -19,7 +19,8 @@ from gimlet.compiler.reference_corrections import corrections
 from gimlet.compiler.sources import Source, is_torch
 from gimlet.runtime.errors import InputError, UsageError
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, Any]
+"""Arrays by name; a sequence, an optional or a map is a list, its value or None, or a dict."""
 # What Python and numpy raise in the evaluator's operators, which check nothing themselves.
 _EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -30,7 +31,7 @@ class Reference(ABC):
     name: str
 
     @abstractmethod
-    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+    def run(self, inputs: Arrays) -> list[Any]:
         """The model's outputs, in its own order."""
 
     def values(self, inputs: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -59,7 +60,7 @@ class TorchReference(Reference):
             self._module = model.eval()
         self._leaves, self._spec = self._tree.tree_flatten((args, kwargs))
 
-    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+    def run(self, inputs: Arrays) -> list[Any]:
         torch = self._torch
         given = iter(inputs.values())
         leaves = [
@@ -95,7 +96,7 @@ class OnnxReference(Reference):
         self._evaluator = ReferenceEvaluator(str(path), new_ops=corrections(path))
         self._session: SessionReference | None = None
 
-    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+    def run(self, inputs: Arrays) -> list[Any]:
         if self._session is None:
             try:
                 return _arrays(self._evaluate(inputs))
@@ -132,7 +133,7 @@ class SessionReference(Reference):
         self._options = options
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+    def run(self, inputs: Arrays) -> list[Any]:
         return _arrays(self._session.run(None, dict(inputs)))
 
 
@@ -162,5 +163,5 @@ def _onnx_reference(path: Path) -> Reference:
             raise InputError(f"no reference can run the model: {error}; {second}", where=str(path)) from second
 
 
-def _arrays(values: Any) -> list[NDArray[Any]]:
-    return [np.asarray(value) for value in values]
+def _arrays(values: Any) -> list[Any]:
+    return [value if value is None or isinstance(value, list | dict) else np.asarray(value) for value in values]

@@ -36,6 +36,7 @@ class Source:
     kwargs: Mapping[str, Any] | None = None
     dynamic_shapes: Any = None
     translations: Mapping[Any, Callable[..., Any]] | None = None
+    overridable: str | None = None
 
     @property
     def is_file(self) -> bool:
@@ -57,6 +58,7 @@ class Source:
             kwargs=self.kwargs,
             dynamic_shapes=self.dynamic_shapes,
             translations=self.translations,
+            overridable=self.overridable,
             ctx=ctx,
         )
 

@@ -43,7 +43,7 @@ class BindDimsPass(ModulePass):
     }
     ```
 
-    It does not act on dimensions that it is not given. Requires sizes of at least 1; ensures that no bound of a fixed
+    It does not act on dimensions that it is not given. Requires sizes of at least 0; ensures that no bound of a fixed
     dimension is left in the module.
     """  # noqa: E501 - IR
 
@@ -56,8 +56,8 @@ class BindDimsPass(ModulePass):
         del ctx
         if len(self.names) != len(self.sizes):
             raise PassFailedException(f"bind-dims got {len(self.names)} names and {len(self.sizes)} sizes")
-        if any(size < 1 for size in self.sizes):
-            raise PassFailedException("bind-dims needs sizes of at least 1")
+        if any(size < 0 for size in self.sizes):
+            raise PassFailedException("bind-dims needs sizes of at least 0")
         binder = _Binder(dict(zip(self.names, map(Expr.const, self.sizes), strict=True)))
         for nested in op.walk():
             if isinstance(nested, FuncOp):

@@ -14,7 +14,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of, ops, opset_in_force, value_name
 from gimlet.dialects.onnx.attributes import WeightAttr, ints_attr, tensor_attr
-from gimlet.dialects.onnx.types import element_of
+from gimlet.dialects.onnx.types import element_of, tensor_type
 from gimlet.passes.entry import entry_function
 from gimlet.passes.sequence_split import split_at_once
 from gimlet.runtime.expr import Expr
@@ -58,8 +58,8 @@ class CanonicalizeOnnxPass(ModulePass):
     Constants become initializers. Identity, Dropout outside training, casts, reshapes, slices, tiles and transposes
     that change nothing are removed, two transposes become one, and so does one between two reshapes that only flatten
     and unflatten. An If whose condition is constant becomes its branch, and a sequence of known parts a Split. The
-    computed shape of a Reshape or Expand becomes a constant where 0, 1 and −1 can say what is dynamic. No value changes
-    by a bit.
+    computed shape of a Reshape or Expand becomes a constant where 0, 1 and −1 can say what is dynamic. Range gets
+    scalars where it was given vectors of one element. No value changes by a bit.
 
     Requires: the types that infer-shapes gives; what has none is left as it is. Ensures: no onnx.Constant of a tensor.
     """
@@ -252,6 +252,19 @@ def _expand(op: OnnxOp) -> None:
         op.operands[1] = _insert_shape(op, target)
 
 
+def _range(op: OnnxOp) -> None:
+    """Scalars where a body of ONNX's own functions gives vectors of one element, which ONNX Runtime refuses."""
+    for index, value in enumerate(op.operands):
+        dims, element = dims_of(value), element_of(value.type)
+        if element is None or not dims or any(dim != Expr.const(1) for dim in dims):
+            continue
+        shape = InitializerOp.from_array(np.array([], dtype=np.int64), f"{value_name(value)}_scalar")
+        scalar = ops.Reshape.make([value, shape], [tensor_type(element.type, ())], opset=opset_in_force(op, ""))
+        scalar.location = op.location
+        Rewriter.insert_op([shape, scalar], InsertPoint.before(op))
+        op.operands[index] = scalar.results[0]
+
+
 def _transpose(op: OnnxOp) -> None:
     dims = dims_of(op.operands[0])
     perm = op.attr("perm", list(range(len(dims)))[::-1] if dims is not None else None)
@@ -279,6 +292,7 @@ _RULES: dict[str, Callable[[OnnxOp], None]] = {
     "Flatten": _same_elements,
     "Identity": _identity,
     "If": _if,
+    "Range": _range,
     "Reshape": _reshape,
     "Slice": _slice,
     "SplitToSequence": split_at_once,

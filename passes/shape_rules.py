@@ -13,6 +13,8 @@ from typing import TypeAlias
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
+from gimlet.passes.shape_fallback import extend_with_fallback
+
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements: TypeAlias = list[int | ir.SymbolicDim]
 _MOST_ELEMENTS = 64
@@ -27,6 +29,7 @@ def extend_library() -> None:
     for op_type, rule in _RULES.items():
         for version in registry.version_boundaries("", op_type) or (1,):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
+    extend_with_fallback()
 
 
 def _after(infer: Rule | None, rule: Rule) -> Rule:

@@ -30,6 +30,7 @@ from gimlet.runtime.inputs import Signature
 from gimlet.runtime.manifest import DimRange
 from gimlet.runtime.packed import BITS
 from gimlet.runtime.schedule import CopyStep, LaunchStep, Place, PlaceKind, Schedule
+from gimlet.runtime.structures import Structure, copied
 from gimlet.runtime.tensors import nbytes
 from gimlet.runtime.transports.base import Transport
 
@@ -107,18 +108,18 @@ class ShapePlan:
 
     def _own_memory(self, frame: Frame, signature: Signature) -> None:
         """Fills in the memory that stays the same from run to run, and stand-ins for what every run brings."""
-        given: dict[int, np.ndarray] = {}
+        given: dict[int, np.ndarray | None] = {}
         for position, place in enumerate(self._schedule.inputs):
             spec = self._schedule.places[place].spec
             dtype = spec.numpy_type
             shape = signature[position]
             # What an executor converts when it is bound is bound for every run.
             if nbytes(dtype, shape) <= SMALL_BYTES and not dtype.hasobject and spec.dtype not in BITS:
-                given[place] = alloc_host(dtype, shape)
-                self._small_inputs.append((given[place], position))
+                given[place] = kept_input = alloc_host(dtype, shape)
+                self._small_inputs.append((kept_input, position))
             else:
                 self._large_inputs.append((place, position))
-                given[place] = np.zeros(shape, dtype)
+                given[place] = np.zeros(shape, dtype) if spec.is_tensor else None
         kept: list[tuple[Place, tuple[int, ...]]] = []
         for place, shape in zip(self._schedule.places, self._shapes, strict=True):
             dtype = place.spec.numpy_type
@@ -200,6 +201,8 @@ class ShapePlan:
 
     def _make_target(self, machinery: Machinery, place: Place, source: Buffer) -> None:
         """Allocates the target of a copy whose size only this run knows, and binds it where it is read."""
+        if isinstance(source, Structure):
+            raise InputError(f"{place.spec} cannot be copied to the memory of {place.device}", where=place.device)
         if place.memory == HOST_MEMORY:
             buffer: Buffer = alloc_host(source.dtype, source.shape)
         else:
@@ -220,7 +223,7 @@ class ShapePlan:
         is_fresh = kind is PlaceKind.OPEN or any(place == fresh for fresh, _, _ in self._fresh)
         return not is_fresh or self._schedule.outputs.count(place) > 1
 
-    def feed(self, arrays: list[np.ndarray]) -> None:
+    def feed(self, arrays: list[np.ndarray | Structure]) -> None:
         """Takes over the inputs of a run, and makes the arrays that its outputs go to."""
         for kept, position in self._small_inputs:
             kept[...] = arrays[position]
@@ -231,18 +234,21 @@ class ShapePlan:
         for place, shape, dtype in self._fresh:
             self._exchange(place, np.empty(shape, dtype))
 
-    def _exchange(self, place: int, array: np.ndarray) -> None:
+    def _exchange(self, place: int, array: np.ndarray | Structure) -> None:
         self._memory[place] = array
         for setter, name in self._setters[place]:
             setter(name, array)
 
-    def results(self) -> dict[str, np.ndarray]:
+    def results(self) -> dict[str, Any]:
         """The outputs of the run by name."""
         memory = self._memory
         outputs: dict[str, Any] = {}
         for name, place, is_copied in self._outputs:
             array: Any = memory[place]
-            outputs[name] = array.copy() if is_copied else array
+            if type(array) is Structure:
+                outputs[name] = copied(array.value)
+            else:
+                outputs[name] = array.copy() if is_copied else array
         return outputs
 
     @property

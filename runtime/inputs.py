@@ -9,6 +9,7 @@ import numpy as np
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import DimRange
+from gimlet.runtime.structures import Structure, checked, parse_type
 from gimlet.runtime.tensors import STRING, TensorSpec, symbol_of
 
 Signature = tuple[tuple[int, ...], ...]
@@ -21,21 +22,29 @@ def _as_array(value: Any) -> np.ndarray:
 
 
 class InputChecker:
-    """The inputs of a program and the ranges of its dimensions."""
+    """The inputs of a program, the ranges of its dimensions, and what inputs are that are not given."""
 
-    def __init__(self, specs: Sequence[TensorSpec], dims: Mapping[str, DimRange]) -> None:
+    def __init__(
+        self,
+        specs: Sequence[TensorSpec],
+        dims: Mapping[str, DimRange],
+        defaults: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self._defaults = defaults or {}
         self._specs = tuple(specs)
         self._ports = tuple((spec.name, spec.numpy_type) for spec in specs)
         self._dims = dims
 
-    def arrays(self, given: Mapping[str, Any]) -> tuple[list[np.ndarray], Signature]:
-        """The inputs as C-contiguous arrays in the program's order, and their shapes.
+    def arrays(self, given: Mapping[str, Any]) -> tuple[list[np.ndarray | Structure], Signature]:
+        """The inputs as C-contiguous arrays (or structures) in the program's order, and their shapes.
 
         InputError for a name that is missing or unknown, or a wrong element type. Shapes are checked by `sizes`.
         """
+        if self._defaults:
+            given = {**self._defaults, **given}
         if len(given) != len(self._ports):
             self._wrong_names(given)
-        arrays: list[np.ndarray] = []
+        arrays: list[np.ndarray | Structure] = []
         for name, dtype in self._ports:
             array = given.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype or not array.flags.c_contiguous:
@@ -43,10 +52,12 @@ class InputChecker:
             arrays.append(array)
         return arrays, tuple([array.shape for array in arrays])
 
-    def _converted(self, name: str, dtype: np.dtype, given: Mapping[str, Any]) -> np.ndarray:
+    def _converted(self, name: str, dtype: np.dtype, given: Mapping[str, Any]) -> np.ndarray | Structure:
         if name not in given:
             self._wrong_names(given)
         spec = next(spec for spec in self._specs if spec.name == name)
+        if not spec.is_tensor:
+            return Structure(checked(given[name], parse_type(spec.dtype), name))
         try:
             array = _as_array(given[name])
         except (ValueError, TypeError, RuntimeError, BufferError) as error:
@@ -81,7 +92,7 @@ class InputChecker:
         sizes: dict[str, int] = {}
         origin: dict[str, str] = {}
         for spec, shape in zip(self._specs, signature, strict=True):
-            if spec.shape is None:
+            if spec.shape is None or not spec.is_tensor:
                 continue
             if len(spec.shape) != len(shape):
                 raise self._error(spec, f"has shape {list(shape)}, of rank {len(shape)}")

@@ -182,12 +182,13 @@ class JsonObject:
                 raise self._wrong(f"{key}[{index}]", "a string", value)
         return tuple(values)
 
-    def integers(self, key: str, count: int) -> tuple[int, ...]:
-        """A list of `count` integers that are not negative."""
+    def integers(self, key: str, count: int | None = None) -> tuple[int, ...]:
+        """A list of `count` integers that are not negative; of any number of them without `count`."""
         values = self._list(key)
         good = all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
-        if not good or len(values) != count:
-            raise self._wrong(key, f"a list of {count} integers of at least 0", values)
+        if not good or count not in (None, len(values)):
+            counted = "" if count is None else f"{count} "
+            raise self._wrong(key, f"a list of {counted}integers of at least 0", values)
         return tuple(values)
 
     def object(self, key: str) -> JsonObject:

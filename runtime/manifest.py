@@ -1,4 +1,4 @@
-"""The one definition of `manifest.json`, schema 2.
+"""The one definition of `manifest.json`, schema 3.
 
 A manifest says what a bundle computes (inputs, outputs, ranges of dimensions), on what (topology), in which pieces
 (segments, with the artifacts of each), in which order (steps), where values live (devices and buffers), what the
@@ -18,9 +18,9 @@ from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.signature import Signature
 from gimlet.runtime.tensors import TensorSpec
 
-SCHEMA = 2
+SCHEMA = 3
 OLDEST_SCHEMA = 1
-"""Schema 1 has no `signature`."""
+"""Schema 1 has no `signature`; schema 2 has tensors only, and no `default` of inputs."""
 ENGINES_SCHEMA = 1
 
 
@@ -43,11 +43,22 @@ class DimRange:
 
 
 @dataclass(frozen=True)
+class Default:
+    """The tensor that an input is where the caller gives none: `bytes` from `offset` on in `file`, as weights are."""
+
+    file: str
+    offset: int
+    bytes: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Port:
     """An input or output of the whole program: its name there, and the value that it is."""
 
     name: str
     value: str
+    default: Default | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class TopologyEntry:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor that exists while the program runs, in one device's memory.
+    """A tensor (or a sequence, an optional or a map) that exists while the program runs, in one device's memory.
 
     `id` is unique; `name` is the ONNX value name, which the copies of one value on several devices share. `buffer` is
     the planned memory that it shares with others, or None for inputs, outputs and values of unknown size.

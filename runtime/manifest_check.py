@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from math import prod
 from pathlib import PurePosixPath
 
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.manifest import Launch, Manifest, Segment, Step, Transfer, Value, Variant
+from gimlet.runtime.manifest import Launch, Manifest, Port, Segment, Step, Transfer, Value, Variant
+from gimlet.runtime.packed import BITS
 from gimlet.runtime.signature import leaves
-from gimlet.runtime.tensors import TensorSpec, is_element_type
+from gimlet.runtime.structures import parse_type
+from gimlet.runtime.tensors import STRING, TensorSpec
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -104,8 +107,10 @@ class _Checker:
                 raise self.fail(f"{place}.buffer", f"buffer {value.buffer!r} is on another device")
 
     def check_dtype(self, place: str, dtype: str) -> None:
-        if not is_element_type(dtype):
-            raise self.fail(f"{place}.dtype", f"{dtype!r} is not an element type")
+        try:
+            parse_type(dtype)
+        except InputError as error:
+            raise self.fail(f"{place}.dtype", error.message) from None
 
     def check_segment(self, place: str, segment: Segment) -> None:
         check_path(segment.id, f"{self.where}: {place}.id")
@@ -137,6 +142,7 @@ class _Checker:
         for index, port in enumerate(manifest.inputs):
             place = f"inputs[{index}].value"
             self.known(place, "value", port.value, self.values)
+            self.check_default(f"inputs[{index}].default", port)
             if port.value in made or self.values[port.value].device != manifest.topology.host:
                 raise self.fail(place, f"{port.value!r} is another input's value, or not on the host")
             made[port.value] = None
@@ -147,6 +153,22 @@ class _Checker:
             self.known(f"outputs[{index}].value", "value that is made", port.value, made)
             if self.values[port.value].device != manifest.topology.host:
                 raise self.fail(f"outputs[{index}].value", f"{port.value!r} is not on the host")
+
+    def check_default(self, place: str, port: Port) -> None:
+        """A default is a tensor of the input's type, and lies in a file of the bundle."""
+        default = port.default
+        if default is None:
+            return
+        check_path(default.file, f"{self.where}: {place}.file")
+        self.known(f"{place}.file", "entry in files for", default.file, self.manifest.files)
+        spec = self.values[port.value].spec
+        if not spec.is_tensor or spec.dtype == STRING:
+            raise self.fail(place, f"an input of type {spec.dtype} has no default")
+        bits = BITS.get(spec.dtype, 8 * spec.numpy_type.itemsize)
+        if default.bytes != (prod(default.shape) * bits + 7) // 8:
+            raise self.fail(place, f"{default.bytes} bytes are no {spec.dtype} of shape {list(default.shape)}")
+        if default.offset + default.bytes > self.manifest.files[default.file].bytes:
+            raise self.fail(place, f"it reaches beyond the end of {default.file!r}")
 
     def check_signature(self) -> None:
         """Every input stands in the signature once, and what it returns are outputs."""

@@ -14,6 +14,7 @@ from gimlet.runtime.manifest import (
     OLDEST_SCHEMA,
     SCHEMA,
     BufferEntry,
+    Default,
     DeviceEntry,
     DimRange,
     FileEntry,
@@ -36,6 +37,7 @@ from gimlet.runtime.signature import Signature, signature_from_json, signature_t
 from gimlet.runtime.tensors import TensorSpec
 
 MANIFEST = "manifest.json"
+_NO_DEFAULTS = 2
 
 
 def write_manifest(manifest: Manifest) -> bytes:
@@ -72,8 +74,8 @@ def read_manifest(text: bytes, where: str = MANIFEST) -> Manifest:
     manifest = Manifest(
         producer=_texts(root.object("producer")),
         model=_model(root.object("model")),
-        inputs=tuple(_port(item) for item in root.objects("inputs")),
-        outputs=tuple(_port(item) for item in root.objects("outputs")),
+        inputs=tuple(_port(item, schema) for item in root.objects("inputs")),
+        outputs=tuple(_port(item, schema) for item in root.objects("outputs")),
         dims=_dims(root.object("dims")),
         topology=_topology(root.object("topology")),
         values=tuple(_value(item) for item in root.objects("values")),
@@ -140,10 +142,22 @@ def _model(item: JsonObject) -> ModelInfo:
     return model
 
 
-def _port(item: JsonObject) -> Port:
-    port = Port(item.text("name"), item.text("value"))
+def _port(item: JsonObject, schema: int) -> Port:
+    default = item.optional_object("default") if schema > _NO_DEFAULTS else None
+    port = Port(item.text("name"), item.text("value"), None if default is None else _default(default))
     item.done()
     return port
+
+
+def _default(item: JsonObject) -> Default:
+    default = Default(
+        file=item.text("file"),
+        offset=item.integer("offset"),
+        bytes=item.integer("bytes"),
+        shape=item.integers("shape"),
+    )
+    item.done()
+    return default
 
 
 def _topology(item: JsonObject) -> TopologyEntry:

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gimlet.runtime.bundle import Bundle, open_bundle
+from gimlet.runtime.defaults import read_defaults
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.executors.base import HOST_MEMORY
 from gimlet.runtime.frame import Frame, LoadedVariant, Machinery
@@ -63,7 +62,7 @@ class Program:
         if memories.get(manifest.topology.host, HOST_MEMORY) != HOST_MEMORY:
             raise InputError("inputs and outputs are not in host memory", where=manifest.topology.host)
         schedule = build_schedule(manifest, memories)
-        self._checker = InputChecker(self.inputs, manifest.dims)
+        self._checker = InputChecker(self.inputs, manifest.dims, read_defaults(bundle))
         self._signature = manifest.signature
         self._keywords_only = self._signature is not None and self._signature.has_only_keywords()
         variants: dict[str, tuple[LoadedVariant, ...]] = {name: item.variants for name, item in segments.items()}
@@ -121,10 +120,13 @@ class Program:
             )
         return self._signature.returned(self.run(self._signature.feeds(args, inputs)))
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs the program once: arrays by the names of its inputs, to arrays by the names of its outputs.
 
-        InputError for inputs of the wrong name, type or shape, or values that a segment's framework refuses.
+        A sequence is a list of arrays, an optional its value or None, a map a dict.
+
+        An input that has a default may be left out. InputError for inputs of the wrong name, type or shape, or values
+        that a segment's framework refuses.
         """
         arrays, signature = self._checker.arrays(inputs)
         try:
@@ -148,7 +150,7 @@ class Program:
         """As a call, on another thread. At most `inflight` requests of `load` run at once; others wait."""
         return self._submit(self, *args, **inputs)
 
-    def submit_run(self, inputs: Mapping[str, Any]) -> Future[dict[str, np.ndarray]]:
+    def submit_run(self, inputs: Mapping[str, Any]) -> Future[dict[str, Any]]:
         """As `run`, on another thread, like `submit`."""
         return self._submit(self.run, inputs)
 

@@ -140,7 +140,8 @@ class _Builder:
             source, target = values[step.source], values[step.target]
             if self.memory(source.device) == self.memory(target.device) == HOST_MEMORY:
                 owner[target.id] = owner[source.id]
-        shapes = [manifest.spec(port).shape or () for port in manifest.inputs]
+        specs = [manifest.spec(port) for port in manifest.inputs]
+        shapes = [spec.shape or () for spec in specs if spec.is_tensor]
         known = {name for shape in shapes for dim in shape if (name := symbol_of(dim)) is not None}
         inputs = {owner[port.value] for port in manifest.inputs}
         outputs = {owner[port.value] for port in manifest.outputs}
@@ -151,7 +152,11 @@ class _Builder:
                 continue
             spec = value.spec
             is_open = (
-                spec.shape is None or None in spec.shape or not spec.symbols <= known or spec.dtype in _OF_ANY_SIZE
+                spec.shape is None
+                or None in spec.shape
+                or not spec.symbols <= known
+                or spec.dtype in _OF_ANY_SIZE
+                or not spec.is_tensor
             )
             kind = (
                 PlaceKind.INPUT

@@ -127,7 +127,8 @@ def type_of_onnx(number: int) -> np.dtype:
 class TensorSpec:
     """A tensor: its name, element type, and one expression a dimension, or `shape` None where even the rank is open.
 
-    A dimension whose size only the executor can know (a data-dependent one) is None.
+    A dimension whose size only the executor can know (a data-dependent one) is None. Of a sequence, an optional or a
+    map (`gimlet.runtime.structures`), `dtype` is the whole type, `seq(float32)`, and `shape` that of the tensors in it.
     """
 
     name: str
@@ -135,9 +136,14 @@ class TensorSpec:
     shape: tuple[Expr | None, ...] | None
 
     @property
+    def is_tensor(self) -> bool:
+        """Whether this is a tensor, and no sequence, optional or map."""
+        return "(" not in self.dtype
+
+    @property
     def numpy_type(self) -> np.dtype:
-        """The element type as numpy has it."""
-        return numpy_type(self.dtype)
+        """The element type as numpy has it; that of any object where this is no tensor."""
+        return numpy_type(self.dtype) if self.is_tensor else np.dtype(object)
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -148,7 +154,10 @@ class TensorSpec:
         return found
 
     def resolve(self, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
-        """The shape in elements with each dimension at its size, or None where only computing it can tell."""
+        """The shape in elements with each dimension at its size, or None where only computing it can tell.
+
+        Of a sequence, an optional or a map, that of the tensors in it.
+        """
         if self.shape is None or not self.symbols <= sizes.keys():
             return None
         resolved: list[int] = []
@@ -159,6 +168,8 @@ class TensorSpec:
         return tuple(resolved)
 
     def __str__(self) -> str:
+        if not self.is_tensor:
+            return f"{self.name}: {self.dtype}"
         dims = "?" if self.shape is None else ", ".join("?" if dim is None else str(dim) for dim in self.shape)
         return f"{self.name}: {self.dtype}[{dims}]"
 

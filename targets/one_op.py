@@ -23,6 +23,7 @@ from xdsl.ir import Block, Operation, OpResult, SSAValue
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, set_value_name
 from gimlet.dialects.onnx.exporter import export_block
+from gimlet.dialects.onnx.proto import to_proto
 from gimlet.dialects.onnx.types import dtype_of, shape_of
 from gimlet.dialects.onnx.verify import opset_in_force
 from gimlet.runtime.expr import Expr
@@ -130,7 +131,7 @@ def one_op_model(op: OnnxOp) -> OneOpModel:
     opsets = _opsets(op)
     model = export_block(block, inputs, outputs, opsets, ctx, "probe")
     _canonical(model)
-    data = ir.to_proto(model).SerializeToString(deterministic=True)
+    data = to_proto(model).SerializeToString(deterministic=True)
     return OneOpModel(data, {name: shape_of(value) for name, value in inputs})
 
 

@@ -20,6 +20,7 @@ from xdsl.ir import SSAValue
 
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.exporter import WEIGHT_KEY, export_block
+from gimlet.dialects.onnx.proto import to_proto
 from gimlet.dialects.onnx.types import element_by_dtype
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.dialects.placement import StateType
@@ -104,7 +105,7 @@ def write_model(segment: SegmentModel, weights: WeightsWriter, path: Path) -> Mo
         value.const_value = ir.ExternalTensor(
             place.location, place.offset, place.length, dtype, shape=ir.Shape(weight.shape), name=name
         )
-    proto = ir.to_proto(segment.model)
+    proto = to_proto(segment.model)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
     return proto

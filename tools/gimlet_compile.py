@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,6 +33,7 @@ class Request:
     topology: Path | None
     objective: str
     bind: tuple[str, ...]
+    overridable: str | None
     pin: tuple[str, ...]
     use_format: tuple[str, ...]
     min_share: tuple[str, ...]
@@ -76,6 +77,7 @@ class Request:
     metavar="DIM=N|DIM=MIN:OPT:MAX",
     help="Fix a dimension or give its range; x[3] is dimension 3 of input x. Several with commas.",
 )
+@click.option("--overridable", metavar="REGEX", help="Inputs that have initializers and stay inputs. Default: all.")
 @click.option("--pin", multiple=True, metavar="REGEX=DEVICE", help="Put ops whose name or type matches on a device.")
 @click.option("--format", "use_format", multiple=True, metavar="DEVICE=FORMAT", help="Compute in a format there.")
 @click.option("--min-share", multiple=True, metavar="DEVICE=SHARE", help="At least this share of all FLOPs there.")
@@ -154,7 +156,7 @@ def compile_request(request: Request) -> None:
     if request.output is not None and not (request.to or request.dry_run):
         check_target(request.output, force=request.force)
     progress = Progress(quiet=request.as_json or request.to is not None)
-    source = open_source(request.model)
+    source = replace(open_source(request.model), overridable=request.overridable)
     compilation = start(source, options, progress)
     compilation.instruments = instruments_of(request)
     build(compilation, request, source)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -16,8 +16,6 @@ from gimlet.tools.cli import print_json, run
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    import numpy as np
 
     from gimlet.runtime.program import Program, Running
 
@@ -57,7 +55,7 @@ class Timing:
 
 @click.command("gimlet-run", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bundle", type=PATH)
-@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="The array of an input.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; .npz if no tensor.")
 @click.option("--random", "is_random", is_flag=True, help="Make up the inputs that are not given.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of --random.")
 @click.option("--output", type=PATH, metavar="DIR", help="Write each output to DIR/NAME.npy, with '/' as '_'.")
@@ -105,8 +103,8 @@ def gimlet_run(
             "id": program.id,
             "segments": [_segment(item) for item in program.running],
             "outputs": [
-                {"name": name, "dtype": str(array.dtype), "shape": list(array.shape), "file": files.get(name)}
-                for name, array in outputs.items()
+                {"name": spec.name, **_described(outputs[spec.name], spec.dtype), "file": files.get(spec.name)}
+                for spec in program.outputs
             ],
             "latency": timing.to_json(_predicted_period_s(program)),
         }
@@ -121,9 +119,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     run(gimlet_run, args)
 
 
-def _complete(
-    program: Program, given: Mapping[str, np.ndarray], seed: int, *, is_random: bool
-) -> dict[str, np.ndarray]:
+def _complete(program: Program, given: Mapping[str, Any], seed: int, *, is_random: bool) -> dict[str, Any]:
     """The inputs that were given, and with `is_random` the others made up for the same sizes."""
     from gimlet.runtime.errors import UsageError
     from gimlet.runtime.random_inputs import random_inputs
@@ -134,7 +130,8 @@ def _complete(
     for name in given:
         if name not in names:
             raise UsageError(f"there is no such input; {takes}", where=f"--input {name}")
-    missing = [name for name in names if name not in given]
+    defaults = {port.name for port in program.manifest.inputs if port.default is not None}
+    missing = [name for name in names if name not in given and name not in defaults]
     if missing and not is_random:
         hint = f"--input {missing[0]}=FILE.npy, or --random"
         raise UsageError(f"no array for {', '.join(missing)}; {takes}", hint=hint)
@@ -142,7 +139,7 @@ def _complete(
         return dict(given)
     sizes: dict[str, int] = {}
     for spec in program.inputs:
-        shape = given[spec.name].shape if spec.name in given else ()
+        shape = given[spec.name].shape if spec.name in given and spec.is_tensor else ()
         for dim, size in zip(spec.shape or (), shape, strict=False):
             name = symbol_of(dim)
             if name is not None:
@@ -150,9 +147,7 @@ def _complete(
     return random_inputs(program.manifest, seed, sizes) | dict(given)
 
 
-def _timed(
-    program: Program, arrays: Mapping[str, np.ndarray], repeat: int, inflight: int
-) -> tuple[dict[str, np.ndarray], Timing]:
+def _timed(program: Program, arrays: Mapping[str, Any], repeat: int, inflight: int) -> tuple[dict[str, Any], Timing]:
     """Runs `repeat` times with `inflight` requests at once. The outputs of the last run, and the times."""
     ended: list[tuple[float, float]] = []
     start = perf_counter()
@@ -171,19 +166,19 @@ def _timed(
 
 def _pipelined(
     program: Program,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     repeat: int,
     inflight: int,
     ended: list[tuple[float, float]],
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Runs with `inflight` requests at once, and appends the end and the begin of each run."""
     slots = threading.Semaphore(inflight)
     errors: list[BaseException] = []
 
-    def request() -> Future[dict[str, np.ndarray]]:
+    def request() -> Future[dict[str, Any]]:
         begin = perf_counter()
 
-        def finish(future: Future[dict[str, np.ndarray]]) -> None:
+        def finish(future: Future[dict[str, Any]]) -> None:
             ended.append((perf_counter(), begin))
             error = future.exception()
             if error is not None:
@@ -225,6 +220,17 @@ def _write_trace(trace: Any, path: Path) -> None:
         raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
 
 
+def _described(value: Any, dtype: str) -> dict[str, Any]:
+    """A value's type and shape; of a sequence, those of its items; of a map, how many entries it has."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        return {"dtype": str(value.dtype), "shape": list(value.shape)}
+    if isinstance(value, list):
+        return {"dtype": dtype, "items": [_described(item, "map") for item in cast("list[Any]", value)]}
+    return {"dtype": dtype, "items": None if value is None else len(value)}
+
+
 def _segment(item: Running) -> dict[str, Any]:
     return {
         "id": item.segment,
@@ -235,14 +241,14 @@ def _segment(item: Running) -> dict[str, Any]:
     }
 
 
-def _print(data: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
+def _print(data: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
     for item in data["segments"]:
         how = f"{item['executor']}, emulated here" if item["emulated"] else item["executor"]
         click.echo(f"segment {item['id']} on {item['device']}: {item['format']} ({how})")
     for item in data["outputs"]:
         array = outputs[item["name"]]
-        line = f"output {item['name']}: {item['dtype']}{item['shape']}"
-        if array.size and array.dtype.kind in "fiu":
+        line = f"output {item['name']}: {_form(item)}"
+        if "shape" in item and array.size and array.dtype.kind in "fiu":
             line += f" min {array.min():.6g} mean {array.mean():.6g} max {array.max():.6g}"
         click.echo(f"{line} -> {item['file']}" if item["file"] else line)
     latency = data["latency"]
@@ -251,6 +257,15 @@ def _print(data: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> None:
     click.echo(f"{text}{runs}")
     if latency["period_s"] is not None:
         click.echo(_period_text(data))
+
+
+def _form(item: Mapping[str, Any]) -> str:
+    if "shape" in item:
+        return f"{item['dtype']}{item['shape']}"
+    items = item["items"]
+    if not isinstance(items, list):
+        return f"{item['dtype']} without a value" if items is None else f"{item['dtype']} of {items}"
+    return f"{item['dtype']} of [{', '.join(map(_form, cast('list[Any]', items)))}]"
 
 
 def _period_text(data: Mapping[str, Any]) -> str:

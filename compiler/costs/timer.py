@@ -44,7 +44,7 @@ from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import dims_of, element_of, shape_of
 from gimlet.passes.entry import entry_function, is_constant, return_of
 from gimlet.runtime.errors import GimletError, MissingError, UsageError
-from gimlet.runtime.executors.base import HOST_MEMORY, Buffer, DeviceSpec, Executor, SegmentArtifact
+from gimlet.runtime.executors.base import HOST_MEMORY, Buffer, DeviceBuffer, DeviceSpec, Executor, SegmentArtifact
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.random_inputs import random_array
 from gimlet.runtime.tensors import STRING, TensorSpec
@@ -362,7 +362,7 @@ def uploaded(executor: Executor, array: Array) -> Buffer:
     buffer = executor.alloc(host.dtype, host.shape)
     if isinstance(buffer, np.ndarray):
         buffer[...] = host
-    else:
+    elif isinstance(buffer, DeviceBuffer):
         buffer.upload(host, ()).wait()
     return buffer
 

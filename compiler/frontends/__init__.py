@@ -38,6 +38,7 @@ def load(
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     translations: Mapping[Any, Callable[..., Any]] | None = None,
+    overridable: str | None = None,
     ctx: GimletContext,
 ) -> ModuleOp:
     """The module of a model: a path, `package.module:callable`, `nn.Module`, `ExportedProgram` or ONNX model.
@@ -45,7 +46,8 @@ def load(
     `args`, `kwargs` and `dynamic_shapes` are example inputs and shapes as `torch.export.export` takes them, for an
     `nn.Module`; its attribute `dim_bounds`, if it has one, gives dimensions by name their minimum, optimum and
     maximum. `translations` are functions of ONNX operators by PyTorch operator, as the `custom_translation_table` of
-    torch.onnx.export takes them.
+    torch.onnx.export takes them. `overridable` says which inputs of an ONNX model that have initializers stay inputs,
+    as for `import_model`.
 
     UsageError for a source that does not exist, InputError for one that cannot be compiled.
     """
@@ -55,13 +57,13 @@ def load(
             source, args, kwargs, dynamic_shapes = source
     if isinstance(source, Path):
         model, roots = read_onnx(source)
-        return to_module(model, ctx, roots)
+        return to_module(model, ctx, roots, overridable)
     if isinstance(source, ModuleOp):
         return source
     if isinstance(source, ir.Model):
-        return to_module(source, ctx)
+        return to_module(source, ctx, overridable=overridable)
     if type(source).__name__ == "ModelProto":
-        return to_module(from_proto(source, "the model"), ctx)
+        return to_module(from_proto(source, "the model"), ctx, overridable=overridable)
     if "torch" not in sys.modules:
         raise UsageError(f"a {type(source).__name__} is not a model", hint=f"give {_SOURCES}, or an nn.Module")
     from gimlet.compiler.frontends.pytorch import export_program, import_program

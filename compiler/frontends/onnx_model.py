@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,11 @@ from xdsl.utils.exceptions import VerifyException
 
 from gimlet.compiler.frontends.onnx_check import check_proto
 from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.defaults import default_weights
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.dialects.onnx.proto import from_proto as model_from_proto
-from gimlet.runtime.errors import InputError
+from gimlet.passes.entry import entry_function
+from gimlet.runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from gimlet.dialects.context import GimletContext
@@ -74,9 +77,19 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def to_module(model: ir.Model, ctx: GimletContext, data_roots: Iterable[Path] = ()) -> ModuleOp:
-    """The verified module of a model. InputError names the first node that does not fit its operator's schema."""
-    module = import_model(model, ctx, data_roots=data_roots)
+def to_module(
+    model: ir.Model, ctx: GimletContext, data_roots: Iterable[Path] = (), overridable: str | None = None
+) -> ModuleOp:
+    """The verified module of a model, with `overridable` as for `import_model`.
+
+    InputError names the first node that does not fit its operator's schema; UsageError for a wrong `overridable`.
+    """
+    try:
+        module = import_model(model, ctx, data_roots=data_roots, overridable=overridable)
+    except re.error as error:
+        message = f"{overridable!r} is not a regular expression: {error}"
+        raise UsageError(message, where="--overridable") from None
+    default_weights(entry_function(module), ctx)
     check(module)
     return module
 

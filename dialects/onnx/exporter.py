@@ -27,6 +27,7 @@ from gimlet.dialects.onnx.attributes import (
     text_of,
     texts_of,
 )
+from gimlet.dialects.onnx.defaults import default_weights
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp
 from gimlet.dialects.onnx.importer import (
     FUNCTION,
@@ -115,12 +116,21 @@ def export_module(module: ModuleOp, ctx: GimletContext) -> ir.Model:
         exported = exporter.function(function)
         model.functions[exported.identifier()] = exported
     _add_facts(model, module, exporter.by_name)
+    _add_defaults(model.graph, main, ctx)
     _add_default_inputs(model.graph, main)
     for value, attributes in zip(model.graph.inputs, main.arg_attrs or (), strict=False):
         add_notes(value, attributes.data)
     for value, attributes in zip(model.graph.outputs, main.res_attrs or (), strict=False):
         add_notes(value, attributes.data)
     return model
+
+
+def _add_defaults(graph: ir.Graph, main: FuncOp, ctx: GimletContext) -> None:
+    """The initializers of inputs that have a default."""
+    inputs = list(graph.inputs)
+    for index, weight in default_weights(main, ctx).items():
+        inputs[index].const_value = tensor_of(inputs[index].name or "", weight)
+        graph.register_initializer(inputs[index])
 
 
 def _add_default_inputs(graph: ir.Graph, main: FuncOp) -> None:

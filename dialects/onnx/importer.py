@@ -7,6 +7,7 @@ becomes its location. `exporter` is the way back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from gimlet.dialects.onnx.attributes import (
     tensor_attr,
     text_dict,
 )
+from gimlet.dialects.onnx.defaults import DEFAULT
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp, YieldOp
 from gimlet.dialects.onnx.ir_types import TypeReader, attribute_from_ir
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES, register_tensor, small_array
@@ -53,7 +55,9 @@ MODEL = "onnx.model"
 FUNCTION = "onnx.function"
 QUANTIZATION = "onnx.quantization"
 INPUTS = "onnx.inputs"
-"""On @main: all inputs of the graph in their order, where some have initializers and so are constants here."""
+"""On @main: all inputs of the graph in their order, where some have initializers and are constants here."""
+FIRST_WITH_DEFAULTS = 4
+"""The first IR version of ONNX whose models list an initializer among the inputs only where it is a default."""
 TRAINING = "onnx.training_info"
 PHASE = "gimlet.phase"
 DIALECT_VERSION = "gimlet.dialect_version"
@@ -61,17 +65,23 @@ QUANTIZATION_META = "quant_parameter_tensor_names"
 _DEFAULT_DOMAIN = "ai.onnx"
 
 
-def import_model(model: ir.Model, ctx: GimletContext, *, data_roots: Iterable[Path] = ()) -> ModuleOp:
+def import_model(
+    model: ir.Model, ctx: GimletContext, *, data_roots: Iterable[Path] = (), overridable: str | None = None
+) -> ModuleOp:
     """The module of a model: `@main`, and a private function for each of the model's own functions.
 
-    External data may lie in the model's folder, or under one of `data_roots`. InputError says what in the model cannot
-    be represented, and where.
+    External data may lie in the model's folder, or under one of `data_roots`. An input that has an initializer stays an
+    input, with a default, where its whole name matches the regular expression `overridable`; by default where the IR
+    version of the model is at least 4, as in ONNX Runtime: older ones list every weight among the inputs. The others
+    are constants. InputError says what in the model cannot be represented, and where.
     """
-    return _Importer(model, ctx, tuple(data_roots)).module()
+    pattern = overridable if overridable is not None else ".*" if model.ir_version >= FIRST_WITH_DEFAULTS else ""
+    return _Importer(model, ctx, tuple(data_roots), pattern).module()
 
 
 class _Importer:
-    def __init__(self, model: ir.Model, ctx: GimletContext, data_roots: tuple[Path, ...]) -> None:
+    def __init__(self, model: ir.Model, ctx: GimletContext, data_roots: tuple[Path, ...], overridable: str) -> None:
+        self.overridable = overridable
         self.model = model
         self.ctx = ctx
         self.data_roots = data_roots
@@ -116,7 +126,7 @@ class _Importer:
         return attributes | {PHASE: StringAttr("import"), DIALECT_VERSION: int_attr(1)}
 
     def _main(self, graph: ir.Graph) -> FuncOp:
-        inputs = [value for value in graph.inputs if value.const_value is None]
+        inputs = [value for value in graph.inputs if value.const_value is None or self._is_overridable(value)]
         block = Block(arg_types=[self.types.input_type(value) for value in inputs])
         self._bind(inputs, block.args)
         results = self._fill(block, graph, self.opsets)
@@ -125,9 +135,27 @@ class _Importer:
         function = FuncOp(
             "main", function_type, Region(block), arg_attrs=_name_attrs(inputs), res_attrs=_name_attrs(graph.outputs)
         )
+        function.arg_attrs = self._with_defaults(inputs, function.arg_attrs)
         if len(inputs) < len(graph.inputs):
             function.attributes[INPUTS] = strings_attr([value.name or "" for value in graph.inputs])
         return function
+
+    def _is_overridable(self, value: ir.Value) -> bool:
+        """Whether an input that has an initializer stays an input. Strings have no place in a bundle's weights."""
+        tensor = value.const_value
+        if tensor is None or tensor.dtype == ir.DataType.STRING:
+            return False
+        return re.fullmatch(self.overridable, value.name or "") is not None
+
+    def _with_defaults(
+        self, inputs: Sequence[ir.Value], attributes: ArrayAttr[DictionaryAttr] | None
+    ) -> ArrayAttr[DictionaryAttr]:
+        found: list[DictionaryAttr] = []
+        for value, known in zip(inputs, attributes or (), strict=True):
+            tensor = value.const_value
+            default = {} if tensor is None else {DEFAULT: self._tensor_attribute(value.name or "", tensor)}
+            found.append(DictionaryAttr({**known.data, **default}))
+        return ArrayAttr(found)
 
     def _function(self, function: ir.Function) -> FuncOp:
         block = Block(arg_types=[self.types.type_of(value) for value in function.inputs])

@@ -8,7 +8,8 @@ An `Executor` is one segment loaded on one device. The scheduler goes through fi
     event = executor.submit(bindings, wait=[...])        # starts when every event of `wait` is done
     executor.synchronize(); executor.close()
 
-A buffer in host memory is a C-contiguous numpy array, nothing else. One in a device's memory is a `DeviceBuffer`.
+A buffer in host memory is a C-contiguous numpy array, or the `Structure` of a sequence, an optional or a map, which
+only executors get whose segments have such ports. One in a device's memory is a `DeviceBuffer`.
 Executors whose `memory` is the same exchange buffers as they are; a transport copies between different memories.
 
 Threads: `submit` of one `Bindings` is never called while an earlier submit of it runs. Different bindings of one
@@ -31,6 +32,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gimlet.runtime.errors import InputError
+from gimlet.runtime.structures import Structure
 from gimlet.runtime.tensors import TensorSpec
 
 HOST_MEMORY = "host"
@@ -73,7 +75,7 @@ class DeviceBuffer(ABC):
         """Gives the memory back. A second call does nothing."""
 
 
-Buffer = np.ndarray | DeviceBuffer
+Buffer = np.ndarray | DeviceBuffer | Structure
 
 
 @dataclass(frozen=True)

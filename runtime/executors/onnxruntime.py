@@ -17,7 +17,7 @@ import ctypes
 import hashlib
 import threading
 from collections.abc import Mapping
-from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import byref, c_char_p, c_int64, c_size_t, c_void_p
 from functools import partial
 from math import prod
 from typing import Any, ClassVar
@@ -35,15 +35,14 @@ from gimlet.runtime.executors.base import (
 )
 from gimlet.runtime.executors.c_library import CBindings, CExecutor
 from gimlet.runtime.executors.ort_library import STRING_TYPE, OrtError, OrtLibrary, ort_library
+from gimlet.runtime.executors.ort_structures import StructuredBindings
+from gimlet.runtime.executors.ort_values import address_of, array_of, element_number, make_strings
 from gimlet.runtime.executors.ort_weights import WeightPool
-from gimlet.runtime.packed import BITS, pack, unpack
-from gimlet.runtime.tensors import TensorSpec, numpy_type, onnx_type, type_of_onnx
+from gimlet.runtime.packed import BITS, pack
+from gimlet.runtime.tensors import TensorSpec
 
 EXTERNAL_DATA_FOLDER = b"session.model_external_initializers_file_folder_path"
 STOP_SPINNING = b"session.force_spinning_stop"
-# ONNX Runtime's numbers of element types are ONNX's up to 23; of those after, it numbers by its own order.
-_OWN_NUMBERS = {"uint2": 24, "int2": 25, "float8_e8m0fnu": 26}
-_OWN_NAMES = {number: name for name, number in _OWN_NUMBERS.items()}
 
 
 class OrtSession:
@@ -123,7 +122,7 @@ class _Port:
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name.encode()
         self.dtype = spec.numpy_type
-        self.onnx_type = _OWN_NUMBERS.get(spec.dtype) or onnx_type(spec.dtype)
+        self.onnx_type = element_number(spec.dtype)
         self.bits = BITS.get(spec.dtype, 0)
         self.array: np.ndarray | None = None
         self.set_shape(())
@@ -134,14 +133,6 @@ class _Port:
         self.dims = (c_int64 * self.rank)(*shape)
         self.size = prod(shape)
         self.nbytes = self.size * self.dtype.itemsize if not self.bits else (self.size * self.bits + 7) // 8
-
-
-def _address(array: np.ndarray) -> int:
-    """Where an array's data begins. The short way is for writable arrays of numpy's own types that are not empty."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
-    except (TypeError, ValueError, BufferError):
-        return array.ctypes.data
 
 
 class OrtBindings(CBindings):
@@ -205,7 +196,7 @@ class OrtBindings(CBindings):
             return
         port.array = pack(buffer, port.bits) if port.bits else buffer
         library = self._library
-        pointer = _address(port.array)
+        pointer = address_of(port.array)
         status = library.create_value(
             library.cpu_memory, pointer, port.nbytes, port.dims, port.rank, port.onnx_type, self._value_place
         )
@@ -213,11 +204,7 @@ class OrtBindings(CBindings):
             library.check(status)
 
     def _make_strings(self, port: _Port, array: np.ndarray) -> None:
-        library = self._library
-        value = library.new("CreateTensorAsOrtValue", library.allocator, port.dims, port.rank, STRING_TYPE)
-        texts = [str(text).encode() for text in array.reshape(-1)]
-        library.call("FillStringTensor", value, (c_char_p * len(texts))(*texts), len(texts))
-        self._value.value = value
+        self._value.value = make_strings(self._library, array)
 
     def output(self, name: str) -> Buffer:
         array = self._outputs[name].array
@@ -239,58 +226,12 @@ class OrtBindings(CBindings):
         try:
             for name, handle in zip(self._order, handles, strict=True):
                 if name in self.allocates:
-                    self._outputs[name].array, is_view = _array_of(library, handle)
+                    self._outputs[name].array, is_view = array_of(library, handle)
                     kept |= {handle} if is_view else set()
         finally:
             for handle in handles:
                 if handle not in kept:
                     library.release_value(handle)
-
-
-def _array_of(library: OrtLibrary, value: int) -> tuple[np.ndarray, bool]:
-    """The tensor of an OrtValue, and whether it is a view that keeps and finally releases the value.
-
-    OrtError for a value of another kind.
-    """
-    is_tensor = c_int()
-    library.call("IsTensor", value, byref(is_tensor))
-    if not is_tensor.value:
-        raise OrtError("the output is no tensor (a sequence, a map or an empty optional)")
-    info = library.new("GetTensorTypeAndShape", value)
-    rank, element = c_size_t(), c_int()
-    library.call("GetDimensionsCount", info, byref(rank))
-    library.call("GetTensorElementType", info, byref(element))
-    dims = (c_int64 * rank.value)()
-    library.call("GetDimensions", info, dims, rank.value)
-    library.release("ReleaseTensorTypeAndShapeInfo", info)
-    shape = tuple(dims)
-    if element.value == STRING_TYPE:
-        return _strings_of(library, value, prod(shape)).reshape(shape), False
-    name = _OWN_NAMES.get(element.value)
-    dtype = numpy_type(name) if name else type_of_onnx(element.value)
-    bits = BITS.get(dtype.name, 8 * dtype.itemsize)
-    size = (prod(shape) * bits + 7) // 8
-    if not size:
-        return np.empty(shape, dtype), False
-    if dtype.name in BITS:
-        packed = (ctypes.c_ubyte * size).from_address(library.new("GetTensorMutableData", value))
-        return unpack(np.frombuffer(memoryview(packed), np.uint8), dtype, bits, shape), False
-    memory = (ctypes.c_char * size).from_address(library.new("GetTensorMutableData", value))
-    library.release_with(memory, "ReleaseValue", value)
-    return np.frombuffer(memoryview(memory), dtype).reshape(shape), True
-
-
-def _strings_of(library: OrtLibrary, handle: int, count: int) -> np.ndarray:
-    if not count:
-        return np.empty(0, dtype=object)
-    length = c_size_t()
-    library.call("GetStringTensorDataLength", handle, byref(length))
-    text = ctypes.create_string_buffer(length.value)
-    offsets = (c_size_t * count)()
-    library.call("GetStringTensorContent", handle, text, length.value, offsets, count)
-    ends = [*offsets[1:], length.value]
-    found = [text.raw[start:end].decode("utf-8", "replace") for start, end in zip(offsets, ends, strict=True)]
-    return np.array(found, dtype=object)
 
 
 def _short_name(provider: str) -> str:
@@ -344,5 +285,8 @@ class OnnxRuntimeExecutor(CExecutor):
     def library(self) -> OrtLibrary:
         return self.session.library
 
-    def new_bindings(self) -> OrtBindings:
-        return OrtBindings(self)
+    def new_bindings(self) -> CBindings:
+        if all(spec.is_tensor for spec in (*self.inputs, *self.outputs)):
+            return OrtBindings(self)
+        session = self.session
+        return StructuredBindings(self.library, session.handle, session, self.inputs, self.outputs, self.segment)

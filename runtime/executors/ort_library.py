@@ -32,6 +32,7 @@ _TEXTS = POINTER(c_char_p)
 # Name: index in OrtApi, arguments. All of these return a status, NULL for success.
 _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "CreateSessionFromArray": (8, (c_void_p, c_char_p, c_size_t, c_void_p, _OUT)),
+    "Run": (9, (c_void_p, c_void_p, _TEXTS, _OUT, c_size_t, _TEXTS, c_size_t, _OUT)),
     "CreateSessionOptions": (10, (_OUT,)),
     "SetIntraOpNumThreads": (24, (c_void_p, c_int)),
     "SessionGetInputCount": (30, (c_void_p, POINTER(c_size_t))),
@@ -49,9 +50,13 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "GetDimensionsCount": (61, (c_void_p, POINTER(c_size_t))),
     "GetDimensions": (62, (c_void_p, POINTER(c_int64), c_size_t)),
     "GetTensorTypeAndShape": (65, (c_void_p, _OUT)),
+    "GetValueType": (67, (c_void_p, POINTER(c_int))),
     "CreateCpuMemoryInfo": (69, (c_int, c_int, _OUT)),
     "AllocatorFree": (76, (c_void_p, c_void_p)),
     "GetAllocatorWithDefaultOptions": (78, (_OUT,)),
+    "GetValue": (80, (c_void_p, c_int, c_void_p, _OUT)),
+    "GetValueCount": (81, (c_void_p, POINTER(c_size_t))),
+    "CreateValue": (82, (_OUT, c_size_t, c_int, _OUT)),
     "CreateEnvWithGlobalThreadPools": (119, (c_int, c_char_p, c_void_p, _OUT)),
     "DisablePerSessionThreads": (120, (c_void_p,)),
     "CreateThreadingOptions": (121, (_OUT,)),
@@ -70,6 +75,7 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
         169,
         (c_void_p, c_char_p, c_size_t, c_void_p, c_void_p, _OUT),
     ),
+    "HasValue": (192, (c_void_p, POINTER(c_int))),
     "SessionOptionsAppendExecutionProvider": (216, (c_void_p, c_char_p, _TEXTS, _TEXTS, c_size_t)),
 }
 _RELEASES = {
@@ -88,6 +94,7 @@ _LONG = frozenset(
         "CreateSessionFromArray",
         "CreateSessionFromArrayWithPrepackedWeightsContainer",
         "CreateEnvWithGlobalThreadPools",
+        "Run",
         "RunWithBinding",
     }
 )
@@ -124,6 +131,7 @@ class OrtLibrary(CLibrary):
         self.bind_input = self._functions["BindInput"]
         self.bind_output = self._functions["BindOutput"]
         self.create_value = self._functions["CreateTensorWithDataAsOrtValue"]
+        self.run = self._functions["Run"]
         self.run_with_binding = self._functions["RunWithBinding"]
         self.release_value = self._releases["ReleaseValue"]
         options = self.new("CreateThreadingOptions")

@@ -118,7 +118,7 @@ class TensorRTBindings(Bindings):
         self._outputs[name] = None if buffer is None else self._checked(name, buffer)
 
     def _checked(self, name: str, buffer: Buffer) -> DeviceBuffer:
-        if isinstance(buffer, np.ndarray) or buffer.memory != self._gpu.memory:
+        if not isinstance(buffer, DeviceBuffer) or buffer.memory != self._gpu.memory:
             raise InputError(f"{name!r} is not in the memory of {self._gpu.memory}", where=self._executor.segment)
         wanted = self._executor.types[name]
         if buffer.dtype != wanted:

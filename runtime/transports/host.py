@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gimlet.runtime.errors import InputError
 from gimlet.runtime.executors.base import DONE, Buffer, Event, alloc_host, wait_all
+from gimlet.runtime.structures import Structure
 from gimlet.runtime.transports.base import Transport
 
 
@@ -14,6 +16,8 @@ class HostTransport(Transport):
     """Copies by way of the host: one copy where one end is host memory, two where neither is."""
 
     def copy(self, source: Buffer, target: Buffer, wait: Sequence[Event]) -> Event:
+        if isinstance(source, Structure) or isinstance(target, Structure):
+            raise InputError("a sequence, an optional or a map cannot be copied to another memory")
         if isinstance(source, np.ndarray):
             if not isinstance(target, np.ndarray):
                 return target.upload(source, wait)

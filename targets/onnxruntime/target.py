@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import onnx
-import onnx_ir as ir
 from onnxruntime import InferenceSession
 from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
@@ -29,6 +28,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from xdsl.ir import Block, Operation
 
 from gimlet.dialects.onnx import OnnxOp, onnx_type, value_name
+from gimlet.dialects.onnx.proto import from_proto, to_proto
 from gimlet.dialects.onnx.types import AnyType
 from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.errors import InputError
@@ -195,11 +195,11 @@ def _session_refusal(op: OnnxOp) -> str | None:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
-        model = ir.from_proto(onnx.load_from_string(one_op_model(op).data))
+        model = from_proto(onnx.load_from_string(one_op_model(op).data))
         reasons = widen_missing_formats(model)
         if reasons:
             return reasons[0].message
-        InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=[PROVIDER])
+        InferenceSession(to_proto(model).SerializeToString(), options, providers=[PROVIDER])
     except InputError as error:
         return error.message
     except _REFUSALS as error:

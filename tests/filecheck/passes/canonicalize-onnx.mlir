@@ -49,3 +49,17 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
 }
 // CHECK:         %d, %mask = onnx.Dropout v13(%x)
 // CHECK:         %y = onnx.Slice v13(%x, %last, %end, %zero, %step)
+
+// -----
+
+// Range takes scalars.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+  func.func @main(%start: tensor<f32>, %limit: tensor<1xf32>, %delta: tensor<1xf32>) -> tensor<?xf32, #onnx.dims<"?">> {
+    %y = onnx.Range v11(%start, %limit, %delta) : (tensor<f32>, tensor<1xf32>, tensor<1xf32>) -> tensor<?xf32, #onnx.dims<"?">>
+    func.return %y : tensor<?xf32, #onnx.dims<"?">>
+  }
+}
+// CHECK:         %0 = onnx.Reshape v14(%limit, %limit_scalar) : (tensor<1xf32>, tensor<0xi64>) -> tensor<f32>
+// CHECK:         %1 = onnx.Reshape v14(%delta, %delta_scalar) : (tensor<1xf32>, tensor<0xi64>) -> tensor<f32>
+// CHECK:         %y = onnx.Range v11(%start, %0, %1)

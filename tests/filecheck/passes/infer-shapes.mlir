@@ -33,3 +33,30 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
 // CHECK:       func.func @main(%x: tensor<4xf32>) -> (tensor<1x?xi64, #onnx.dims<"", "?">>, tensor<8xf32>)
 // CHECK:         %m = onnx.custom "com.example", "Mystery"(%x) : (tensor<4xf32>) -> tensor<8xf32>
 // CHECK-NEXT:    %z = onnx.Relu v14(%m) : (tensor<8xf32>) -> tensor<8xf32>
+
+// -----
+
+// Old versions of operators, which the library has no rule for, have ONNX's own.
+
+builtin.module attributes {onnx.opsets = {"" = 7 : i64}} {
+  func.func @main(%x: tensor<?x8xf32, #onnx.dims<"batch", "">>) -> (!onnx.any, !onnx.any) {
+    %y = onnx.Slice v1(%x) {axes = [1], ends = [3], starts = [1]} : (tensor<?x8xf32, #onnx.dims<"batch", "">>) -> !onnx.any
+    %v, %i = onnx.TopK v1(%y) {axis = 1, k = 1} : (!onnx.any) -> (!onnx.any, !onnx.any)
+    func.return %y, %i : !onnx.any, !onnx.any
+  }
+}
+// CHECK:       func.func @main(%x: {{.*}}) -> (tensor<?x2xf32, #onnx.dims<"batch", "">>, tensor<?x1xi64, #onnx.dims<"batch", "">>)
+
+// -----
+
+// So have maps, and operators of ONNX's domain for classical models.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64, "ai.onnx.ml" = 3 : i64}} {
+  func.func @main(%x: !onnx.map<!onnx.string, tensor<f32>>, %z: tensor<?x3xf32, #onnx.dims<"n", "">>) -> (!onnx.any, !onnx.any, !onnx.any) {
+    %y = onnx.ai.onnx.ml.DictVectorizer v1(%x) {string_vocabulary = ["a", "b"]} : (!onnx.map<!onnx.string, tensor<f32>>) -> !onnx.any
+    %s = onnx.ai.onnx.ml.Scaler v1(%z) {offset = [1.0], scale = [2.0]} : (tensor<?x3xf32, #onnx.dims<"n", "">>) -> !onnx.any
+    %r = onnx.ai.onnx.ml.LinearRegressor v1(%s) {coefficients = [1.0, 1.0, 1.0]} : (!onnx.any) -> !onnx.any
+    func.return %y, %s, %r : !onnx.any, !onnx.any, !onnx.any
+  }
+}
+// CHECK:       func.func @main({{.*}}) -> (tensor<*xf32>, tensor<?x3xf32, #onnx.dims<"n", "">>, tensor<*xf32>)

@@ -36,8 +36,7 @@ def test_what_is_no_binding_is_refused(text: str) -> None:
 def test_a_range_must_be_ordered() -> None:
     with pytest.raises(UsageError, match="range 8:4:16"):
         parse_bindings(["batch=8:4:16"])
-    with pytest.raises(UsageError, match="range 0:0:0"):
-        parse_bindings(["batch=0"])
+    assert parse_bindings(["batch=0"])["batch"].maximum == 0
 
 
 def test_a_dimension_is_bound_once() -> None:
@@ -72,7 +71,7 @@ def test_a_bound_of_a_derived_dimension_is_one_of_its_symbol(dim: str, given: Di
     ("dim", "reason"),
     [
         ("2*n", r"x\[0\] is 2\*n: no size of n makes it 3"),
-        ("n + 3", r"x\[0\] is n \+ 3: no size of n makes it 3"),
+        ("n + 4", r"x\[0\] is n \+ 4: no size of n makes it 3"),
         ("floordiv(n, 2)", "does not tell what n is"),
         ("n*n", "does not tell what n is"),
         ("m*n", "is not a dynamic dimension"),

@@ -106,15 +106,20 @@ def test_a_large_tensor_attribute_goes_to_the_store():
     assert run(exported(module, ctx), {"x": np.arange(4)})["y"].tolist() == [0, 0, 0, 0]
 
 
-def test_initializers_that_are_inputs_too_are_constants():
+@pytest.mark.parametrize(("ir_version", "names"), [(3, ["x"]), (4, ["x", "w"])])
+def test_an_input_with_an_initializer_is_a_constant_before_ir_version_4(ir_version: int, names: list[str]):
     model = model_of(
         [helper.make_node("Add", ["x", "w"], ["y"])],
         {"x": [4], "w": [4]},
         {"y": [4]},
         weights={"w": np.ones(4, np.float32)},
     )
-    module, _ = imported(model)
-    assert [value_name(argument) for argument in main(module).args] == ["x"]
+    model.ir_version = ir_version
+    module, ctx = imported(model)
+    assert [value_name(argument) for argument in main(module).args] == names
+    again = exported(module, ctx)
+    assert [value.name for value in again.graph.input] == ["x", "w"]
+    assert [tensor.name for tensor in again.graph.initializer] == ["w"]
 
 
 def test_external_data_is_mapped(tmp_path: Path):

@@ -15,7 +15,7 @@ from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import CheckError, GimletError, InputError
 from gimlet.runtime.manifest import Manifest, Variant
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-2.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-3.gimlet"
 FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
 
@@ -135,11 +135,11 @@ def test_a_forged_path_is_refused_when_the_manifest_is_read(bundle: Path):
 
 def test_a_newer_format_says_which_version_reads_it(bundle: Path):
     def newer(text: str) -> str:
-        data = json.loads(text) | {"schema": 3, "producer": {"gimlet": "9.1.0"}}
+        data = json.loads(text) | {"schema": 4, "producer": {"gimlet": "9.1.0"}}
         return json.dumps(data)
 
     rewrite(bundle, newer)
-    with pytest.raises(InputError, match=r"format 3, and this version reads formats 1 to 2; use gimlet 9\.1\.0"):
+    with pytest.raises(InputError, match=r"format 4, and this version reads formats 1 to 3; use gimlet 9\.1\.0"):
         open_bundle(bundle)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest_json import read_engines, read_manifest, write_manifest
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-2.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-3.gimlet"
 TEXT = (GOLDEN / "manifest.json").read_bytes()
 
 
@@ -37,7 +37,7 @@ def test_what_was_read_is_written_again_byte_for_byte():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 3, r"schema: this bundle has format 3, .* use gimlet 0\.1\.0 or newer"),
+        ("schema", 4, r"schema: this bundle has format 4, .* use gimlet 0\.1\.0 or newer"),
         ("schema", "1", r"schema: expected an integer of at least 1, found \"1\""),
         ("schema", ..., r"schema: is missing"),
         ("steps", ..., r"steps: is missing"),
@@ -95,9 +95,10 @@ def test_a_wrong_entry_is_named(path: str, value: Any, message: str):
         read_manifest(changed(path, value))
 
 
-def test_a_manifest_of_the_format_before():
-    old = read_manifest((GOLDEN.parent / "schema-1.gimlet" / "manifest.json").read_bytes())
-    assert old.signature is None
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_manifest_of_a_format_before(schema: int):
+    old = read_manifest((GOLDEN.parent / f"schema-{schema}.gimlet" / "manifest.json").read_bytes())
+    assert schema > 1 or old.signature is None
     assert read_manifest(write_manifest(old)) == old
 
 

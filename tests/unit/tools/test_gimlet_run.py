@@ -11,12 +11,20 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+import gimlet
+from gimlet.compiler.compare import compare
+from gimlet.compiler.numerics import deviation
+from gimlet.compiler.reference import reference_of
+from gimlet.compiler.sources import open_source
+from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import Manifest, PlacementSummary, Variant
 from gimlet.runtime.program import Program
-from gimlet.tools.arrays import write_outputs
+from gimlet.tools.arrays import read_inputs, write_outputs
 from gimlet.tools.gimlet_run import Timing, _period_text, main
 
 X = np.array([[1, -2, 3, -4]], np.float32)
@@ -187,6 +195,39 @@ def test_types_that_numpy_cannot_store_are_written_as_float32(tmp_path: Path):
     assert np.load(files["b"]).dtype == np.float32
     np.testing.assert_array_equal(np.load(files["b"]), [1.5, -2])
     assert np.load(files["t"]).tolist() == ["a", "ü"]
+
+
+@pytest.mark.parametrize(
+    "value", [[], [X], [X, X[:1]], None, {"a": 1.0, "b": 2.0}, [{1: 2.5}, {}], [np.array(["a"])], [[X], []]]
+)
+def test_what_is_no_tensor_goes_to_a_file_and_back(value: Any, tmp_path: Path):
+    files = write_outputs(tmp_path, {"a/b": value})
+    assert files["a/b"].endswith("a_b.npz")
+    again = read_inputs([f"x={files['a/b']}"])["x"]
+    assert deviation(again, value).equal
+
+
+@pytest.mark.parametrize("names", [("1",), ("0", "2"), ("keys",), ("a",), ("none", "0"), ()])
+def test_an_archive_of_other_parts_is_refused(names: tuple[str, ...], tmp_path: Path):
+    np.savez(tmp_path / "x.npz", **dict.fromkeys(names, X))
+    with pytest.raises(InputError, match="are the parts of no sequence, optional or map"):
+        read_inputs([f"x={tmp_path / 'x.npz'}"])
+
+
+def test_a_program_of_sequences(tmp_path: Path, capsys):
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [2])
+    ports = [helper.make_value_info(name, helper.make_sequence_type_proto(tensor)) for name in ("xs", "ys")]
+    graph = helper.make_graph([helper.make_node("SequenceInsert", ["xs", "c"], ["ys"])], "g", ports[:1], ports[1:])
+    graph.initializer.append(numpy_helper.from_array(np.array([5, 6], np.float32), "c"))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "m.onnx")
+    gimlet.compile(tmp_path / "m.onnx", output=tmp_path / "m.gimlet")
+    given = write_outputs(tmp_path / "in", {"xs": [np.array([1, 2], np.float32)]})["xs"]
+    assert run(tmp_path / "m.gimlet", "--input", f"xs={given}", "--output", str(tmp_path / "out")) == 0
+    assert "output ys: seq(float32) of [float32[2], float32[2]]" in capsys.readouterr().out
+    assert [item.tolist() for item in read_inputs([f"y={tmp_path / 'out' / 'ys.npz'}"])["y"]] == [[1, 2], [5, 6]]
+    found = compare(open_bundle(tmp_path / "m.gimlet"), reference_of(open_source(tmp_path / "m.onnx")), {"xs": [X[0]]})
+    assert found.ok
 
 
 def test_two_outputs_never_share_a_file(tmp_path: Path):
