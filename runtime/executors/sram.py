@@ -150,19 +150,25 @@ def solve(dims: Sequence[Dim], pairs: Sequence[tuple[Expr, int]], segment: str) 
     """Sizes of `dims` at which every expression has the size beside it. InputError where there are none.
 
     An expression of one unknown dimension is taken to grow with it, and solved by bisection for the smallest size that
-    fits: everything inside the segment follows from the shapes of its inputs, so any that fits them all will do.
+    fits; of several expressions the largest of these fits all, or none does. Everything inside the segment follows from
+    the shapes of its inputs, so any size that fits them will do.
     """
     known: dict[str, int] = {}
     bounds = {dim.name: dim for dim in dims}
     pending = sorted(pairs, key=lambda pair: len(str(pair[0])))
+    for expr, size in pending:
+        if str(expr) in bounds and str(expr) not in known:
+            known[str(expr)] = _bisect(expr, size, bounds[str(expr)], known, segment)
     progress = True
     while progress and len(known) < len(bounds):
-        progress = False
+        found: dict[str, int] = {}
         for expr, size in pending:
             unknown = [name for name in expr.symbols if name in bounds and name not in known]
             if len(unknown) == 1 and expr.symbols - set(unknown) <= known.keys():
-                known[unknown[0]] = _bisect(expr, size, bounds[unknown[0]], known, segment)
-                progress = True
+                least = _bisect(expr, size, bounds[unknown[0]], known, segment)
+                found[unknown[0]] = max(least, found.get(unknown[0], least))
+        known |= found
+        progress = bool(found)
     for name in bounds:
         if name not in known:
             raise InputError(f"the shapes of the inputs do not tell the size of dimension {name!r}", where=segment)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.runtime.sram_programs import matmul_program
 
 from gimlet.runtime.errors import InputError
@@ -120,6 +122,15 @@ def dim(name: str, low: int = 1, high: int = 100) -> Dim:
 def test_sizes_from_shapes(pairs, expected):
     found = solve([dim("a"), dim("b")], [(Expr.parse(text), size) for text, size in pairs], "s0")
     assert found == expected
+
+
+@given(st.integers(1, 64), st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), min_size=1, max_size=4))
+def test_sizes_fit_every_shape(size: int, shapes: list[tuple[int, int]]):
+    """Of sizes that several rounded shapes leave open, one is found that they all agree with."""
+    expressions = [Expr.parse(f"floordiv(a + {added}, {divisor})") for added, divisor in shapes]
+    pairs = [(expr, expr.evaluate({"a": size})) for expr in expressions]
+    found = solve([dim("a")], pairs, "s0")
+    assert [expr.evaluate(found) for expr in expressions] == [wanted for _, wanted in pairs]
 
 
 def test_sizes_that_shapes_do_not_tell():
