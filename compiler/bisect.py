@@ -25,7 +25,7 @@ from gimlet.compiler.reference import OnnxReference, Reference
 from gimlet.compiler.segment_runs import Array, Arrays, run_once, segment_runner
 from gimlet.compiler.sources import Source
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import InitializerOp, value_name
+from gimlet.dialects.onnx import InitializerOp, functions_of, value_name
 from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.placement import SegmentOp
 from gimlet.passes.entry import describe
@@ -35,6 +35,7 @@ from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.manifest import Segment
 from gimlet.targets.api import Artifact, Reason, SegmentContext, Topology
+from gimlet.targets.forms import portable_form, target_form
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, write_portable
 
 MODULE = "module.mlir"
@@ -90,7 +91,8 @@ def bisect(
     opened = _with_all_outputs(found)
     fmt = coarsest({opened.format, own_format(real_ops(opened))})
     # A module of its own: the launches of the other would not fit the new outputs.
-    ModuleOp([opened], attributes=dict(module.attributes)).verify()
+    functions = [function.clone() for function in functions_of([found])]
+    ModuleOp([opened, *functions], attributes=dict(module.attributes)).verify()
     context = SegmentContext(opened, ctx, opsets_of(module), read_bounds(module), cache)
     with tempfile.TemporaryDirectory() as folder:
         wanted = {**_reference_values(context, Path(folder) / "portable", inputs), **(known or {})}
@@ -136,7 +138,7 @@ def _named_values(segment: SegmentOp) -> list[tuple[str, str]]:
 
 def _reference_values(context: SegmentContext, folder: Path, inputs: Arrays) -> Mapping[str, Array]:
     folder.mkdir()
-    files = write_portable(replace(context, weights=FolderWeights(folder)), folder)
+    files = write_portable(portable_form(replace(context, weights=FolderWeights(folder))), folder)
     if isinstance(files, Reason):
         raise InputError(files.message, where=files.op)
     reference = OnnxReference(folder / MODEL_FILE)
@@ -152,10 +154,11 @@ def _target_values(context: SegmentContext, topology: Topology, folder: Path, in
     opened = replace(context, weights=FolderWeights(folder))
     spec = DeviceSpec(device.name, device.kind.name)
     if not load_executor(target.executor).available(spec):
-        files = write_portable(opened, folder)
+        files = write_portable(portable_form(opened), folder)
         if isinstance(files, Reason):
             raise InputError(files.message, where=files.op)
         return _run(context, folder, Artifact(PORTABLE_EXECUTOR, op.format, files), spec, inputs)
+    opened = target_form(opened, target, device).context
     target.prepare(opened)
     artifact = target.emit(opened, device, op.format, folder)
     if isinstance(artifact, Reason):

@@ -27,7 +27,7 @@ from gimlet.compiler.ir_text import module_text
 from gimlet.compiler.lowering import BuildFailure, Lowering
 from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
 from gimlet.compiler.options import PHASES, CompileOptions
-from gimlet.compiler.pipeline import NORMALIZE, SPLIT, phase_of, run_passes, set_phase
+from gimlet.compiler.pipeline import FUSE, NORMALIZE, SPLIT, phase_of, run_passes, set_phase
 from gimlet.compiler.placement.graph import op_key
 from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
@@ -87,7 +87,7 @@ class Compilation:
 
     def _normalize(self) -> None:
         self.bind()
-        self._run(NORMALIZE)
+        self._run([*NORMALIZE, *(FUSE if self.options.fuse else ())])
 
     def _quantize(self) -> None:
         """Number formats stay as they were imported."""

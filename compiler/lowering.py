@@ -41,6 +41,7 @@ from gimlet.targets.api import (
     Target,
     WeightReference,
 )
+from gimlet.targets.forms import portable_form, target_form
 from gimlet.targets.portable import write_portable
 
 PORTABLE_EXECUTOR = "onnxruntime"
@@ -202,15 +203,18 @@ class Lowering:
         folder = self.writer.segment_folder(name)
         inputs, outputs = segment_specs(op)
         ops = real_ops(op)
-        cost = target.estimate(ops, device, op.format, {dim: bound.optimum for dim, bound in self.bounds.items()})
         self.weights.used.clear()
-        portable = write_portable(context, folder)
+        portable = write_portable(portable_form(context), folder)
         if isinstance(portable, Reason):
             return portable
         portable_files = self.paths(folder, portable)
-        self.weights.used.clear()
-        target.prepare(context)
-        artifact = target.emit(context, device, op.format, folder)
+        form = target_form(context, target, device)
+        sizes = {dim: bound.optimum for dim, bound in self.bounds.items()}
+        cost = target.estimate(real_ops(form.context.op), device, op.format, sizes)
+        artifact = self.artifact(form.context, target, device, folder)
+        if isinstance(artifact, Reason) and form.has_whole:
+            self.progress.say(f"cannot build {artifact}; building its large operators in parts")
+            artifact = self.artifact(portable_form(context), target, device, folder)
         if isinstance(artifact, Reason):
             return artifact
         artifact = replace(artifact, options={**artifact.options, **settings_of(op), **options})
@@ -228,6 +232,12 @@ class Lowering:
             seconds=cost.seconds,
             joules=cost.joules,
         )
+
+    def artifact(self, context: SegmentContext, target: Target, device: Device, folder: Path) -> Artifact | Reason:
+        """What a target makes of a segment in the form that it gets it in."""
+        self.weights.used.clear()
+        target.prepare(context)
+        return target.emit(context, device, context.op.format, folder)
 
     def variant(self, artifact: Artifact, folder: Path, device: Device, target: Target) -> Variant:
         """An artifact as the manifest describes it, its paths relative to the bundle."""

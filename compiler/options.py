@@ -28,7 +28,8 @@ class CompileOptions:
     `formats` limits a device to number formats; `min_shares` asks for a least share of all FLOPs on a device;
     `max_segments` caps the launches; `bounds` limit other figures than the objective, such as `("latency", "5ms")`. Ops
     that an expression of `together` matches share a device, those of a pair of `apart` do not. `cost_providers` says
-    for a device where its costs are from.
+    for a device where its costs are from. With `fuse` the model is matched into large operators, which
+    costs and targets see; without, it stays as it is written.
     """
 
     topology: Topology
@@ -44,6 +45,7 @@ class CompileOptions:
     placement: Path | None = None
     costs: Path | None = None
     cost_providers: tuple[tuple[str, str], ...] = ()
+    fuse: bool = True
     allow_tf32: bool = False
     time_limit_s: float | None = None
     seed: int = 0

@@ -21,6 +21,10 @@ from gimlet.compiler.instruments import Instrument, observe
 from gimlet.compiler.options import PHASES
 from gimlet.dialects.context import GimletContext
 from gimlet.passes import registry
+from gimlet.passes.fuse_activations import FuseActivationsPass
+from gimlet.passes.fuse_attention import FuseAttentionPass
+from gimlet.passes.fuse_normalization import FuseNormalizationPass
+from gimlet.passes.fuse_rotary import FuseRotaryPass
 from gimlet.runtime.errors import GimletError, InputError
 
 _PHASE_ATTR: Final = "gimlet.phase"
@@ -34,6 +38,14 @@ NORMALIZE: Final = (
     "dce",
     "infer-shapes",
 )
+FUSE: Final[tuple[str | ModulePass, ...]] = (
+    FuseNormalizationPass(keep_parts=True),
+    FuseActivationsPass(keep_parts=True),
+    FuseRotaryPass(keep_parts=True),
+    FuseAttentionPass(keep_parts=True),
+    "dce",
+)
+"""Large operators in the place of what they are written out as: behind NORMALIZE, unless the options say no."""
 SPLIT: Final = ("outline-segments", "insert-transfers", "assign-buffers")
 
 

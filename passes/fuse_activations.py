@@ -13,8 +13,8 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops
-from gimlet.dialects.onnx.exporter import read_opsets
 from gimlet.passes.entry import entry_function
+from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import (
     Product,
     is_closed,
@@ -23,7 +23,6 @@ from gimlet.passes.match import (
     made_by,
     plus_constant,
     product_of,
-    replace_group,
     scalar_of,
 )
 
@@ -74,27 +73,29 @@ class FuseActivationsPass(ModulePass):
 
     name = "fuse-activations"
 
+    keep_parts: bool = False
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
-        function = entry_function(op)
-        opset = read_opsets(op).get("", 0)
-        for nested in list(function.walk()):
-            if opset >= _GELU_OPSET and isinstance(nested, ops.Mul) and nested.parent is not None:
-                _fuse(nested, opset)
+        large = LargeOps(op, self.keep_parts)
+        for nested in list(entry_function(op).walk()):
+            if isinstance(nested, ops.Mul) and nested.parent is not None:
+                _fuse(nested, large)
 
 
-def _fuse(root: OnnxOp, opset: int) -> None:
+def _fuse(root: OnnxOp, large: LargeOps) -> None:
     result = root.results[0]
     product = product_of(result)
     if len(product.factors) != 2 or product.divisors or not is_float32(result):
         return
     for x, other in (product.factors, product.factors[::-1]):
-        found = _gelu(x, other, product) or (_swish(x, other, product) if opset >= _SWISH_OPSET else None)
+        found = _gelu(x, other, product) or _swish(x, other, product)
         if found is None or dims_of(x) is None or dims_of(x) != dims_of(result):
             continue
         cls, attributes, inner = found
-        if is_closed([*product.ops, *inner], root):
-            replace_group(root, cls.make([x], [result.type], attributes, opset=opset), [*product.ops, *inner])
+        opset = large.opset_for(_GELU_OPSET if cls is ops.Gelu else _SWISH_OPSET)
+        if opset is not None and is_closed([*product.ops, *inner], root):
+            large.replace(root, cls.make([x], [result.type], attributes, opset=opset), [*product.ops, *inner])
         return
 
 

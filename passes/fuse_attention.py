@@ -11,9 +11,9 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops, set_value_name, tensor_type, value_name
-from gimlet.dialects.onnx.exporter import read_opsets
 from gimlet.passes.entry import entry_function
-from gimlet.passes.match import Product, is_closed, is_float32, is_read_once, made_by, product_of, replace_group
+from gimlet.passes.large_ops import LargeOps
+from gimlet.passes.match import Product, is_closed, is_float32, is_read_once, made_by, product_of
 from gimlet.runtime.expr import ONE, Expr
 
 _OPSET = 23
@@ -63,13 +63,17 @@ class FuseAttentionPass(ModulePass):
 
     name = "fuse-attention"
 
+    keep_parts: bool = False
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
-        function = entry_function(op)
-        opset = read_opsets(op).get("", 0)
-        for nested in list(function.walk()):
-            if opset >= _OPSET and isinstance(nested, ops.MatMul) and nested.parent is not None:
-                _fuse(nested, opset)
+        large = LargeOps(op, self.keep_parts)
+        opset = large.opset_for(_OPSET)
+        if opset is None:
+            return
+        for nested in list(entry_function(op).walk()):
+            if isinstance(nested, ops.MatMul) and nested.parent is not None:
+                _fuse(nested, large, opset)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class _Scores:
     matched: list[OnnxOp]
 
 
-def _fuse(root: OnnxOp, opset: int) -> None:
+def _fuse(root: OnnxOp, large: LargeOps, opset: int) -> None:
     weights, values = root.operands
     softmax = made_by(weights, "Softmax")
     if softmax is None or not is_float32(weights) or softmax.attr("axis") not in (-1, 3):
@@ -94,9 +98,11 @@ def _fuse(root: OnnxOp, opset: int) -> None:
     matched = [softmax, *scores.matched]
     if not is_closed(matched, root):
         return
-    inputs = [scores.query, _keys(scores, root, opset), values, *([] if scores.mask is None else [scores.mask])]
+    keys = _keys(scores, root, large.opset)
+    inputs = [scores.query, keys, values, *([] if scores.mask is None else [scores.mask])]
     made = ops.Attention.make(inputs, [root.results[0].type], {"scale": scores.scale}, opset=opset)
-    replace_group(root, made, matched)
+    transposed = ops.Transpose.make([keys], [scores.keys.results[0].type], {"perm": [0, 1, 3, 2]}, opset=large.opset)
+    large.replace(root, made, matched, {scores.keys.results[0]: transposed.results[0]})
 
 
 def _keys(scores: _Scores, root: OnnxOp, opset: int) -> SSAValue:

@@ -10,8 +10,8 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops
-from gimlet.dialects.onnx.exporter import read_opsets
 from gimlet.passes.entry import entry_function
+from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import (
     is_closed,
     is_float32,
@@ -20,7 +20,6 @@ from gimlet.passes.match import (
     plus_constant,
     product_of,
     reduced_axes,
-    replace_group,
     scalar_of,
 )
 
@@ -72,13 +71,14 @@ class FuseNormalizationPass(ModulePass):
 
     name = "fuse-normalization"
 
+    keep_parts: bool = False
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
-        function = entry_function(op)
-        opset = read_opsets(op).get("", 0)
-        for nested in list(function.walk()):
-            if opset >= _LAYER_OPSET and isinstance(nested, ops.Mul) and nested.parent is not None:
-                _fuse(nested, opset)
+        large = LargeOps(op, self.keep_parts)
+        for nested in list(entry_function(op).walk()):
+            if isinstance(nested, ops.Mul) and nested.parent is not None:
+                _fuse(nested, large)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Root:
     matched: list[OnnxOp]
 
 
-def _fuse(root: OnnxOp, opset: int) -> None:
+def _fuse(root: OnnxOp, large: LargeOps) -> None:
     product = product_of(root.results[0])
     if len(product.factors) != 2 or len(product.divisors) != 1 or product.constant != 1.0:
         return
@@ -106,16 +106,15 @@ def _fuse(root: OnnxOp, opset: int) -> None:
         x, more = centred
         last, bias = _with_bias(root, scale)
         inputs = [x, scale, *([] if bias is None else [bias])]
-        made, matched = ops.LayerNormalization, [*matched, *more, root]
-    elif opset >= _RMS_OPSET:
-        x, last, inputs, made = found.of, root, [found.of, scale], ops.RMSNormalization
+        made, opset, matched = ops.LayerNormalization, large.opset_for(_LAYER_OPSET), [*matched, *more, root]
     else:
-        return
+        x, last, inputs = found.of, root, [found.of, scale]
+        made, opset = ops.RMSNormalization, large.opset_for(_RMS_OPSET)
     dims = dims_of(x)
-    if dims is None or dims_of(scale) != dims[found.axis :] or dims_of(last.results[0]) != dims:
+    if opset is None or dims is None or dims_of(scale) != dims[found.axis :] or dims_of(last.results[0]) != dims:
         return
     if is_closed(matched, last):
-        replace_group(last, made.make(inputs, [x.type], attributes, opset=opset), matched)
+        large.replace(last, made.make(inputs, [x.type], attributes, opset=opset), matched)
 
 
 def _root_mean_square(value: SSAValue) -> _Root | None:

@@ -12,10 +12,11 @@ from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops
-from gimlet.dialects.onnx.exporter import read_opsets
 from gimlet.passes.entry import entry_function
-from gimlet.passes.match import is_closed, is_float32, made_by, replace_group
+from gimlet.passes.large_ops import LargeOps
+from gimlet.passes.match import is_closed, is_float32, made_by
 from gimlet.passes.rotary_caches import RotaryCaches, integers_of, joins_two, last_size
+from gimlet.passes.rotary_parts import PARTS_OPSET, rotated
 
 _OPSET = 23
 
@@ -74,16 +75,19 @@ class FuseRotaryPass(ModulePass):
 
     name = "fuse-rotary"
 
+    keep_parts: bool = False
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if not isinstance(ctx, GimletContext):
             raise PassFailedException("fuse-rotary needs gimlet's context, which holds the weights")
-        opset = read_opsets(op).get("", 0)
-        if opset < _OPSET:
+        large = LargeOps(op, self.keep_parts)
+        opset = large.opset_for(_OPSET)
+        if opset is None or large.opset < PARTS_OPSET:
             return
-        caches = RotaryCaches(ctx, opset)
+        caches = RotaryCaches(ctx, large.opset)
         for nested in list(entry_function(op).walk()):
             if isinstance(nested, ops.Add) and nested.parent is not None:
-                _fuse(nested, caches)
+                _fuse(nested, caches, large, opset)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class _Rotation:
     matched: list[OnnxOp]
 
 
-def _fuse(root: OnnxOp, caches: RotaryCaches) -> None:
+def _fuse(root: OnnxOp, caches: RotaryCaches, large: LargeOps, opset: int) -> None:
     left, right = (made_by(operand, "Mul") for operand in root.operands)
     if left is None or right is None:
         return
@@ -107,9 +111,9 @@ def _fuse(root: OnnxOp, caches: RotaryCaches) -> None:
         return
     if not (caches.fits(found.cos, found.x) and caches.fits(found.sin, found.x)):
         return
-    inputs = [found.x, *(caches.cache(angle, found.x, root) for angle in (found.cos, found.sin))]
-    made = ops.RotaryEmbedding.make(inputs, [root.results[0].type], opset=caches.opset)
-    replace_group(root, made, found.matched)
+    cos, sin = (caches.cache(angle, found.x, root) for angle in (found.cos, found.sin))
+    made = ops.RotaryEmbedding.make([found.x, cos, sin], [root.results[0].type], opset=opset)
+    large.replace(root, made, found.matched, {root.results[0]: rotated(found.x, cos, sin, large.opset)})
 
 
 def _rotation(plain: OnnxOp, across: OnnxOp) -> _Rotation | None:

@@ -239,6 +239,14 @@ class Target(ABC):
         """The versions of the libraries that decide how quick its artifacts are: times are kept by them."""
         return {}
 
+    def large_operators(self, device: Device) -> frozenset[str]:
+        """Operators that the framework is better given as one, where they stand for several of the model's.
+
+        By default none: an optimiser that knows the patterns gets what the model has. See `gimlet.targets.forms`.
+        """
+        del device
+        return frozenset()
+
     @abstractmethod
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         """Why `op` cannot run on `device` in `fmt`, or None where it can."""

@@ -140,7 +140,9 @@ def _opsets(op: OnnxOp) -> dict[str, int]:
     found: dict[str, int] = {}
     for domain in domains:
         version = opset_in_force(op, domain)
-        found[domain] = version if version is not None else op.since_version if domain == op.domain else 21
+        own = op.since_version if domain == op.domain else 0
+        # An op that stands for others may be newer than its module.
+        found[domain] = max(version, own) if version is not None else own or 21
     return found
 
 

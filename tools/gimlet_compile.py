@@ -50,6 +50,7 @@ class Request:
     explain: bool
     dry_run: bool
     verify: bool
+    fuse: bool
     allow_tf32: bool
     report: Path | None
     dump_ir: Path | None
@@ -99,6 +100,7 @@ class Request:
 @click.option("--explain", is_flag=True, help="Say for each op where it runs, and what it would cost elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Place and split, print what would be built, write nothing.")
 @click.option("--verify", is_flag=True, help="Run the bundle and compare it with the source model.")
+@click.option("--fuse/--no-fuse", default=True, help="Match the model into large operators (Attention, …), or not.")
 @click.option("--allow-tf32", is_flag=True, help="Let float32 matrix products be computed in TF32 where a device can.")
 @click.option("--report", type=PATH, help="Write a page with the segments, the placement and the schedule.")
 @click.option("--dump-ir", type=PATH, metavar="DIR", help="Write the IR before the first pass and after each there.")
@@ -210,6 +212,7 @@ def options_of(request: Request) -> CompileOptions:
         placement=request.placement,
         costs=request.costs,
         cost_providers=pairs(request.cost_provider, "--cost-provider", "DEVICE=measured"),
+        fuse=request.fuse,
         allow_tf32=request.allow_tf32,
         time_limit_s=request.time_limit,
         seed=request.seed,

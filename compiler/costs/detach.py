@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, OpResult, Region, SSAValue
 
 from gimlet.compiler.placement.graph import outer_uses
+from gimlet.dialects.onnx import functions_of
 from gimlet.dialects.onnx.names import assign_names, set_value_name, value_name
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, SegmentOp, YieldOp
 from gimlet.passes.entry import is_constant
@@ -54,7 +56,7 @@ def detach(ops: Sequence[Operation], device: str, fmt: str, results: Sequence[SS
             after.name_hint = before.name_hint
     outputs = tuple(results) or tuple(value for op in ops for value in op.results if _used_outside(value, inside))
     body.add_op(YieldOp([copies[value] for value in outputs]))
-    return _wrapped(body, device, fmt, tuple(inputs), outputs)
+    return _wrapped(body, device, fmt, tuple(inputs), outputs, functions_of(ops))
 
 
 def _used_outside(value: SSAValue, inside: set[Operation]) -> bool:
@@ -68,7 +70,12 @@ def _used_outside(value: SSAValue, inside: set[Operation]) -> bool:
 
 
 def _wrapped(
-    body: Block, device: str, fmt: str, inputs: tuple[SSAValue, ...], outputs: tuple[SSAValue, ...]
+    body: Block,
+    device: str,
+    fmt: str,
+    inputs: tuple[SSAValue, ...],
+    outputs: tuple[SSAValue, ...],
+    functions: Sequence[FuncOp],
 ) -> DetachedSegment:
     for index, argument in enumerate(body.args):
         if argument.name_hint is None:
@@ -81,4 +88,5 @@ def _wrapped(
     arg_names, res_names = [value_name(arg) for arg in body.args], [value_name(value) for value in results]
     region = placeholder.detach_region(0)
     op = SegmentOp("timed", device, fmt, region, arg_names, res_names)
-    return DetachedSegment(ModuleOp([op]), op, inputs, outputs)
+    module = ModuleOp([op, *(function.clone() for function in functions)])
+    return DetachedSegment(module, op, inputs, outputs)

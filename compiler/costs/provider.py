@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 from gimlet.compiler.placement.graph import ModuleGraph, Unit
 from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Cost, Device, Target
+from gimlet.targets.forms import op_cost
 
 ANALYTIC: Final = "analytic"
 MEASURED: Final = "measured"
@@ -60,7 +61,7 @@ class AnalyticCosts(CostProvider):
 
 def unit_cost(unit: Unit, target: Target, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
     """The model's cost of the ops of a unit, one after the other."""
-    return added([target.op_cost(op, device, fmt, sizes) for op in unit.ops])
+    return added([op_cost(target, op, device, fmt, sizes) for op in unit.ops])
 
 
 def added(costs: Sequence[Cost]) -> Cost:

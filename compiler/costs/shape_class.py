@@ -14,7 +14,7 @@ from xdsl.dialects.builtin import AnyFloat
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
 from gimlet.compiler.placement.graph import outer_uses
-from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx import OnnxOp, parts_of
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.onnx.values import constant_value
 from gimlet.dialects.onnx.verify import opset_in_force
@@ -46,7 +46,9 @@ def digest(*texts: str) -> str:
 def _operator(op: Operation) -> str:
     opset = opset_in_force(op, op.domain) if isinstance(op, OnnxOp) else None
     properties = " ".join(sorted(f"{name}={value}" for name, value in op.properties.items()))
-    regions = " ".join(digest(str(region)) for region in op.regions)
+    function = parts_of(op)
+    bodies = [*op.regions, *([] if function is None else [function.body])]
+    regions = " ".join(digest(str(region)) for region in bodies)
     return f"{op.name} {opset} {properties} {regions}"
 
 

@@ -49,6 +49,7 @@ from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.random_inputs import random_array
 from gimlet.runtime.tensors import STRING, TensorSpec
 from gimlet.targets.api import Artifact, Device, DimBound, Reason, SegmentContext, Target
+from gimlet.targets.forms import portable_form, target_form
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, write_portable
 
 Array = NDArray[Any]
@@ -161,7 +162,7 @@ class SegmentTimer:
                 return Reason(segment.op.sym_name.data, error.message)
 
     def _emitted(self, segment: DetachedSegment, target: Target, device: Device, folder: Path) -> Artifact | Reason:
-        context = self._context(segment, folder)
+        context = target_form(self._context(segment, folder), target, device).context
         target.prepare(context)
         return target.emit(context, device, segment.op.format, folder)
 
@@ -280,7 +281,7 @@ class SegmentTimer:
         segment = detach(ops, HOST, "fp32", wanted)
         with tempfile.TemporaryDirectory(prefix="gimlet-values-") as name:
             folder = Path(name)
-            files = write_portable(self._context(segment, folder), folder)
+            files = write_portable(portable_form(self._context(segment, folder)), folder)
             if isinstance(files, Reason):
                 return files
             try:

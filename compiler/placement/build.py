@@ -32,6 +32,7 @@ from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import StateType
 from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Device, Reason, Target, Topology
+from gimlet.targets.forms import refusals
 
 Targets = Mapping[str, Sequence[Target]]
 Providers = Mapping[str, CostProvider]
@@ -92,7 +93,7 @@ def build_problem(
     `providers` say what ops cost, by device; a device without one has its targets' own model.
     """
     options: list[dict[int, Option]] = [{} for _ in graph.units]
-    refusals: list[dict[int, str]] = [{} for _ in graph.units]
+    refused_at: list[dict[int, str]] = [{} for _ in graph.units]
     shares: dict[str, dict[int, int]] = {}
     by_user: dict[int, list[Constant]] = {}
     for constant in graph.constants:
@@ -106,7 +107,7 @@ def build_problem(
         taken = [number for number, reason in enumerate(reasons) if reason is None]
         refused = {number: reason.message for number, reason in enumerate(reasons) if reason is not None}
         for number, message in refused.items():
-            refusals[number][index] = message
+            refused_at[number][index] = message
         provider = (providers or {}).get(site.device.name) or AnalyticCosts()
         found = provider.costs(graph, taken, site.target, site.device, site.place.format)
         scales.append(found.scale)
@@ -123,7 +124,7 @@ def build_problem(
         structure(graph, topology),
         places=tuple(places),
         nodes=tuple(
-            Node(unit.name, unit.op_type, options[number], refusals[number], _flops(unit, graph.sizes))
+            Node(unit.name, unit.op_type, options[number], refused_at[number], _flops(unit, graph.sizes))
             for number, unit in enumerate(graph.units)
         ),
         routes=routes(topology),
@@ -149,7 +150,7 @@ def device_spec(device: Device) -> DeviceSpec:
 def _reasons(units: Sequence[Unit], site: Site) -> list[Reason | None]:
     """For each unit the first refusal among its ops."""
     ops = [op for unit in units for op in unit.ops]
-    answers = iter(site.target.refuses_all(ops, site.device, site.place.format))
+    answers = iter(refusals(site.target, ops, site.device, site.place.format))
     return [
         next((reason for reason in [next(answers) for _ in unit.ops] if reason is not None), None) for unit in units
     ]

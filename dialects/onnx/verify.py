@@ -7,7 +7,8 @@ It checks that
 - each value's type is one that the schema allows, and values of one type variable have one type
   (a value of type `!onnx.any`, which nothing has inferred yet, has every type);
 - attributes exist, have their kind, and the required ones are there;
-- subgraphs are the ones that the schema has, each of one block that ends with `onnx.yield`.
+- subgraphs are the ones that the schema has, each of one block that ends with `onnx.yield`;
+- one that stands for other operations (`onnx.parts`), and may be newer than the opset, has them, of the same types.
 
 20,000 operations take about half a second.
 """
@@ -24,6 +25,7 @@ from xdsl.utils.exceptions import VerifyException
 from gimlet.dialects.onnx.attributes import ReferenceAttr, kind_of
 from gimlet.dialects.onnx.extra_ops import CustomOp, YieldOp
 from gimlet.dialects.onnx.op import RESERVED, SINCE_VERSION, OnnxOp
+from gimlet.dialects.onnx.parts import PARTS, has_parts, module_of, parts_of
 from gimlet.dialects.onnx.schema import OpSchema, Parameter, schema_table
 from gimlet.dialects.onnx.types import onnx_type, verify_dims
 
@@ -54,6 +56,19 @@ def verify_op(op: OnnxOp) -> None:
     _verify_types(op, schema)
     _verify_attributes(op, schema)
     _verify_regions(op, schema.graph_names, required=True, schema=schema)
+    if has_parts(op):
+        _verify_parts(op)
+
+
+def _verify_parts(op: OnnxOp) -> None:
+    function = parts_of(op)
+    if function is None:
+        if module_of(op) is not None:
+            raise VerifyException(f"{op.name}: {PARTS} is {op.attributes[PARTS]}, and the module has no such function")
+        return
+    types = function.function_type
+    if tuple(types.inputs) != op.operand_types or tuple(types.outputs) != op.result_types:
+        raise VerifyException(f"{op.name}: @{function.sym_name.data} takes or gives other types than the operation")
 
 
 def _verify_custom(op: CustomOp) -> None:
@@ -85,6 +100,8 @@ def _verify_version(op: OnnxOp) -> OpSchema:
         raise VerifyException(f"{op.name} has no version {version}; its versions are {versions}")
     opset = opset_in_force(op, op.domain)
     if opset is None:
+        return schema
+    if has_parts(op) and version > opset:
         return schema
     in_force = table.in_force(op.domain, op.op_type, opset)
     if in_force is None:

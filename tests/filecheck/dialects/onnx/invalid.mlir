@@ -63,3 +63,22 @@ func.func @main(%x: tensor<4xf32>) {
 func.func @main(%x: tensor<?xf32, #onnx.dims<"n ? 2">>) {
   func.return
 }
+
+// -----
+
+// CHECK: onnx.parts is @parts.Swish.1, and the module has no such function
+func.func @main(%x: tensor<4xf32>) {
+  %y = onnx.Swish(%x) {onnx.parts = @parts.Swish.1} : (tensor<4xf32>) -> tensor<4xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: @parts.Swish.1 takes or gives other types than the operation
+func.func @main(%x: tensor<4xf32>) {
+  %y = onnx.Swish(%x) {onnx.parts = @parts.Swish.1} : (tensor<4xf32>) -> tensor<4xf32>
+  func.return
+}
+func.func private @parts.Swish.1(%x: tensor<5xf32>) -> tensor<5xf32> {
+  func.return %x : tensor<5xf32>
+}

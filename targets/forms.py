@@ -1,0 +1,125 @@
+"""In which form a target runs a large operator that stands for several operations (`gimlet.dialects.onnx.parts`).
+
+A target takes *whole* the operators that it names (`Target.large_operators`) and does not refuse. Every other one is
+what its parts are, to that target: refused if one of them is, priced as their segment, and emitted as them. So is the
+portable form always, which every target's results are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.ir import Operation
+from xdsl.transforms.common_subexpression_elimination import cse
+
+from gimlet.dialects.onnx import OPSETS, OnnxOp, assign_names, functions_of, has_parts, large_ops, parts_of
+from gimlet.dialects.onnx.attributes import int_attr
+from gimlet.dialects.onnx.parts import module_of
+from gimlet.dialects.placement import SegmentOp
+from gimlet.passes.entry import is_constant
+from gimlet.passes.restore_parts import restore
+from gimlet.passes.upgrade_opset import refusal, upgrade
+from gimlet.targets.api import Cost, Device, Reason, SegmentContext, Target
+
+
+def is_whole(target: Target, op: Operation, device: Device, fmt: str) -> bool:
+    """Whether a target runs an operation as itself, and not as the parts that it stands for."""
+    if not has_parts(op):
+        return True
+    named = isinstance(op, OnnxOp) and op.op_type in target.large_operators(device)
+    return named and target.refuses(op, device, fmt) is None
+
+
+def refusals(target: Target, ops: Sequence[Operation], device: Device, fmt: str) -> list[Reason | None]:
+    """For each op why the target does not run it, in whichever form; None where it does."""
+    named = target.large_operators(device)
+    asked = [op for op in ops if not has_parts(op) or (isinstance(op, OnnxOp) and op.op_type in named)]
+    answers = dict(zip(asked, target.refuses_all(asked, device, fmt), strict=True))
+    in_parts = {op: _parts(op) for op in ops if has_parts(op) and (op not in answers or answers[op] is not None)}
+    parts = list(dict.fromkeys(part for body in in_parts.values() for part in body))
+    of_parts = dict(zip(parts, target.refuses_all(parts, device, fmt), strict=True))
+    for op, body in in_parts.items():
+        reason = next((of_parts[part] for part in body if of_parts[part] is not None), None)
+        answers[op] = None if reason is None else replace(reason, message=f"{reason.message} (a part of it)")
+    return [answers[op] for op in ops]
+
+
+def op_cost(target: Target, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+    """What an op costs in the form that the target runs: the parts as one segment, its launch not included."""
+    if is_whole(target, op, device, fmt):
+        return target.op_cost(op, device, fmt, sizes)
+    cost = target.estimate(_parts(op), device, fmt, sizes)
+    return replace(cost, seconds=max(cost.seconds - target.segment_overhead_s(device), 0.0))
+
+
+def portable_form(segment: SegmentContext) -> SegmentContext:
+    """The segment with the parts of every large operator in its place."""
+    return _formed(segment, lambda op: False)
+
+
+@dataclass(frozen=True)
+class TargetForm:
+    """A segment as its target emits it, and whether large operators are left in it."""
+
+    context: SegmentContext
+    has_whole: bool
+
+
+def target_form(segment: SegmentContext, target: Target, device: Device) -> TargetForm:
+    """The segment with the large operators that the target takes whole, and the parts of the others.
+
+    Where those are newer than the module's opset, all of the segment is written for theirs. Where an operation of it
+    cannot be, only parts are left.
+    """
+    formed = _formed(segment, lambda op: is_whole(target, op, device, segment.op.format))
+    return TargetForm(formed, any(True for _ in large_ops(formed.op)))
+
+
+def _parts(op: Operation) -> list[Operation]:
+    function = parts_of(op)
+    ops = () if function is None else function.body.block.ops
+    return [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
+
+
+def _formed(segment: SegmentContext, is_kept: Callable[[Operation], bool]) -> SegmentContext:
+    """A copy of the segment with the parts of the large operators that are not kept; itself where it has none."""
+    if not any(True for _ in large_ops(segment.op)):
+        return segment
+    module = module_of(segment.op)
+    op = segment.op.clone()
+    # A module of its own: what looks for opsets and functions climbs to it.
+    ModuleOp(
+        [op, *(function.clone() for function in functions_of([segment.op]))],
+        attributes={} if module is None else dict(module.attributes),
+    )
+    _restore([large for large in large_ops(op) if not is_kept(large)])
+    opsets = dict(segment.opsets)
+    needed = max((large.since_version for large in large_ops(op) if isinstance(large, OnnxOp)), default=0)
+    if needed > opsets.get("", 0):
+        if _upgraded(op, needed):
+            opsets[""] = needed
+        else:
+            _restore(list(large_ops(op)))
+    op.attributes[OPSETS] = DictionaryAttr({name: int_attr(opsets[name]) for name in sorted(opsets)})
+    cse(op)
+    assign_names(op)
+    return replace(segment, op=op, opsets=opsets)
+
+
+def _restore(ops: Iterable[Operation]) -> None:
+    for op in ops:
+        function = parts_of(op)
+        if isinstance(op, OnnxOp) and function is not None:
+            restore(op, function)
+
+
+def _upgraded(segment: SegmentOp, opset: int) -> bool:
+    """Writes a segment for a newer opset. False, and nothing done, where an operation means something else there."""
+    operators = [op for op in segment.walk() if isinstance(op, OnnxOp)]
+    if any(refusal(op, opset) is not None for op in operators):
+        return False
+    for op in operators:
+        upgrade(op, opset)
+    return True

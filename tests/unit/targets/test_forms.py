@@ -1,0 +1,150 @@
+"""Large operators on targets that take them whole, that take their parts, and that take neither."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from tests.unit.passes.fusion_cases import Writer, run
+from xdsl.ir import Operation
+
+from gimlet.compiler.costs.detach import detach
+from gimlet.compiler.frontends import load
+from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp, ops, parts_of
+from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.targets.api import Artifact, Cost, Device, HardwareKind, Reason, SegmentContext, Target
+from gimlet.targets.forms import is_whole, op_cost, portable_form, refusals, target_form
+from gimlet.targets.portable import segment_model
+
+DEVICE = Device("dev", HardwareKind("test/dev", ("named",), {}, (), segment_overhead_s=1.0))
+SHAPES = {"q": (2, 4, 3, 8), "k": (2, 4, 5, 8), "v": (2, 4, 5, 8)}
+SECONDS = 3.0
+
+
+class Named(Target):
+    """Takes some operators whole, and refuses some."""
+
+    name: ClassVar[str] = "named"
+    executor: ClassVar[str] = "none"
+
+    def __init__(self, whole: Sequence[str], refused: Sequence[str] = ()) -> None:
+        self.whole, self.refused = whole, refused
+
+    def formats(self, device: Device) -> tuple[str, ...]:
+        return ("fp32",)
+
+    def large_operators(self, device: Device) -> frozenset[str]:
+        return frozenset(self.whole)
+
+    def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
+        kind = op.op_type if isinstance(op, OnnxOp) else op.name
+        return Reason(kind, f"no {kind}") if kind in self.refused else None
+
+    def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        return Cost(SECONDS)
+
+    def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
+        return Reason("none", "nothing is emitted")
+
+
+def written() -> Any:
+    """Attention with a Swish behind it, at opset 17."""
+    write = Writer()
+    scores = write("Mul", write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2])), 0.25)
+    y = write("MatMul", write("Softmax", scores, axis=-1), "v")
+    return write.model(dict(SHAPES), write("Mul", y, write("Sigmoid", y)), 17)
+
+
+@pytest.fixture
+def segment(tmp_path: Path) -> SegmentContext:
+    ctx = GimletContext()
+    module = load(written(), ctx=ctx)
+    run_passes(module, ctx, [*NORMALIZE, *FUSE])
+    block = entry_function(module).body.block
+    ops = [op for op in block.ops if op is not return_of(block) and not is_constant(op)]
+    found = detach(ops, "dev", "fp32")
+    return SegmentContext(found.op, ctx, {"": 17}, {}, tmp_path)
+
+
+def model_of(context: SegmentContext) -> Any:
+    found = segment_model(context)
+    assert not isinstance(found, Reason)
+    return ir.to_proto(found.model)
+
+
+def kinds(context: SegmentContext) -> list[str]:
+    return [node.op_type for node in model_of(context).graph.node]
+
+
+def large(segment: SegmentContext, kind: str) -> OnnxOp:
+    return next(op for op in segment.op.walk() if isinstance(op, OnnxOp) and op.op_type == kind)
+
+
+PARTS = ["Transpose", "MatMul", "Mul", "Softmax", "MatMul", "Sigmoid", "Mul"]
+
+
+def inputs() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {name: generator.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def test_the_portable_form_is_what_the_model_had(segment: SegmentContext):
+    form = portable_form(segment)
+    assert kinds(form) == PARTS
+    assert form.opsets == {"": 17}
+    np.testing.assert_array_equal(run(model_of(form), inputs()), run(written(), inputs()))
+    assert large(segment, "Attention") is not None, "the segment itself is left as it was"
+
+
+def test_operators_that_a_target_names_stay_and_raise_the_opset_of_their_segment(segment: SegmentContext):
+    form = target_form(segment, Named(["Attention"]), DEVICE)
+    assert form.has_whole
+    assert kinds(form.context) == ["Attention", "Sigmoid", "Mul"]
+    assert form.context.opsets == {"": 23}
+    form.context.op.verify()
+    after = run(model_of(form.context), inputs())
+    np.testing.assert_allclose(after, run(written(), inputs()), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("target", [Named([]), Named(["Attention"], ["Attention"])])
+def test_what_a_target_does_not_name_or_refuses_is_its_parts(segment: SegmentContext, target: Named):
+    form = target_form(segment, target, DEVICE)
+    assert not form.has_whole
+    assert kinds(form.context) == PARTS
+
+
+def test_a_segment_that_cannot_be_written_for_a_newer_opset_has_parts_only(segment: SegmentContext):
+    block = segment.op.body.block
+    swish = large(segment, "Swish")
+    # Rounding up means something else since opset 19.
+    pool = ops.AveragePool.make(
+        [block.args[0]], [block.args[0].type], {"kernel_shape": [1, 1], "ceil_mode": 1}, opset=17
+    )
+    block.insert_op_before(pool, swish)
+    form = target_form(segment, Named(["Attention"]), DEVICE)
+    assert not form.has_whole
+    assert "Softmax" in kinds(form.context)
+
+
+def test_a_refusal_of_a_part_is_one_of_the_whole_and_says_so(segment: SegmentContext):
+    found = refusals(Named([], ["Softmax"]), [large(segment, "Attention"), large(segment, "Swish")], DEVICE, "fp32")
+    assert [None if reason is None else reason.message for reason in found] == ["no Softmax (a part of it)", None]
+
+
+def test_an_operator_taken_whole_is_not_refused_for_its_parts(segment: SegmentContext):
+    target = Named(["Attention"], ["Softmax"])
+    attention = large(segment, "Attention")
+    assert refusals(target, [attention], DEVICE, "fp32") == [None]
+    assert is_whole(target, attention, DEVICE, "fp32")
+
+
+def test_costs_are_those_of_the_form_that_runs(segment: SegmentContext):
+    attention = large(segment, "Attention")
+    function = parts_of(attention)
+    assert function is not None
+    assert op_cost(Named(["Attention"]), attention, DEVICE, "fp32", {}).seconds == SECONDS
+    assert op_cost(Named([]), attention, DEVICE, "fp32", {}).seconds == SECONDS * 5
