@@ -1,8 +1,9 @@
 """The SRAM machine's cycles against a bound from shapes and figures: python benchmarks/sram_bounds.py [--kind KIND]
 
 Chains of matrix-vector products with resident weights, as in decoding, and matrix products, on the reference part or
-another. For each: cycles of the program that the code generator makes, the bound (targets/sram/bound.py), their ratio,
-and where a core's cycles go: the matrix unit's work, putting tiles into the array, and what the matrix unit waits for.
+another. For each: cycles of the program that the code generator makes, the two bounds (targets/sram/bound.py), how far
+above them the program is, and where a core's cycles go: what its matrix unit multiplies, what it waits for, and what is
+left when it has no more to do (results are on their way, or a kernel without products runs).
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
@@ -20,15 +21,27 @@ from gimlet.compiler.hardware import load_kind
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
-from gimlet.runtime.sram.cycles import KernelTime, Timing
+from gimlet.runtime.sram.cycles import Timing
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.sram.bound import Bound, bound_of
+from gimlet.targets.sram.bound import Bound, bound_of, tight_bound_of
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import generate
 from gimlet.targets.sram.target import machine_of, work_of_ops
 
-DECODE = ((4096, 4096), (4096, 14336, 4096), (8192,) * 5, (8192, 28672, 8192))
+DECODE = (
+    *((width,) * 5 for width in (2048, 4096, 8192)),
+    (8192,) * 13,
+    (16384, 16384),
+    (4096, 14336, 4096),
+    (8192, 28672, 8192),
+)
 PRODUCTS = (512, 1024, 2048, 4096, 8192)
+REASONS = {
+    "operand from array": "a tile goes into the array",
+    "operand from dma_in": "rows come",
+    "operand from vector": "rows are converted",
+    "copy read by dma_out": "results leave",
+}
 FORMATS = ("fp32", "bf16", "mxint8")
 
 
@@ -52,26 +65,28 @@ def chain(rows: int, widths: Sequence[int]) -> ir.Model:
     return ir.Model(graph, ir_version=10)
 
 
-def timed(rows: int, widths: Sequence[int], machine: Machine, fmt: str) -> tuple[Timing, Bound]:
+def timed(rows: int, widths: Sequence[int], machine: Machine, fmt: str) -> tuple[Timing, Bound, float]:
     module = import_model(chain(rows, widths), GimletContext())
     ops = [op for op in module.walk() if isinstance(op, OnnxOp) and op.op_type == "MatMul"]
     work = replace(work_of_ops(ops, {}, mx_budget=1.0), keeps_views=False)
     timing = generate(work, machine, fmt).timing
-    return timing, bound_of(ops, [value for _, value in work.outputs], machine, fmt, {})
+    results = [value for _, value in work.outputs]
+    bound = bound_of(ops, results, machine, fmt, {})
+    return timing, bound, tight_bound_of(ops, results, machine, fmt, {})
 
 
-def rest(kernels: Sequence[KernelTime], cores: int) -> str:
-    """The shares of the cycles in which a core's matrix unit works, and waits, by reason."""
-    total = sum(kernel.cycles for kernel in kernels)
-    waits: dict[str, float] = {}
-    for kernel in kernels:
+def rest(timing: Timing) -> str:
+    """What the matrix unit of the busiest core does with its cycles, by reason; they add up to all of them."""
+    spent: dict[str, float] = {}
+    for kernel in timing.kernels:
+        spent["multiplies"] = spent.get("multiplies", 0.0) + kernel.busiest["matrix"]
         for (unit, reason), cycles in kernel.stalls.items():
             if unit == "matrix":
-                waits[reason] = waits.get(reason, 0.0) + cycles
-    work = {unit: sum(kernel.busy[unit] for kernel in kernels) / total / cores for unit in ("matrix", "array")}
-    parts = [f"{unit} {share:4.0%}" for unit, share in work.items()]
-    parts += [f"{reason} {cycles / total:4.0%}" for reason, cycles in sorted(waits.items(), key=lambda each: -each[1])]
-    return "  ".join(parts)
+                name = REASONS.get(reason, reason)
+                spent[name] = spent.get(name, 0.0) + cycles
+    spent["has no more to do"] = timing.cycles - sum(spent.values())
+    parts = sorted(spent.items(), key=lambda each: -each[1])
+    return "  ".join(f"{name} {cycles / timing.cycles:.0%}" for name, cycles in parts if cycles > timing.cycles / 200)
 
 
 def main() -> None:
@@ -82,20 +97,20 @@ def main() -> None:
     machine = machine_of(load_kind(given.kind))
     if given.two_tiles:
         machine = replace(machine, array_tiles=2)
-    print("Shares are of a core's cycles: its matrix unit and array at work, then what its matrix unit waits for.")
-    print(f"{'':36}{'format':8}{'cycles':>8}{'bound':>8}{'ratio':>7}  where")
+    print(f"{'':34}{'format':8}{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}  the busiest matrix unit")
     shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS]
     for rows, widths in shapes:
-        label = f"{rows} x {' x '.join(map(str, widths))}"
+        times = len(widths) - 1
+        label = f"{rows} x {widths[0]}, {times} times" if len(set(widths)) == 1 and times > 1 else ""
+        label = label or f"{rows} x {' x '.join(map(str, widths))}"
         for fmt in FORMATS:
             try:
-                timing, bound = timed(rows, widths, machine, fmt)
+                timing, bound, tight = timed(rows, widths, machine, fmt)
             except RefusedError as refusal:
-                print(f"{label:36}{fmt:8}refused: {refusal}")
+                print(f"{label:34}{fmt:8}refused: {refusal}")
                 continue
-            ratio = timing.cycles / bound.cycles
-            where = rest(timing.kernels, timing.cores)
-            print(f"{label:36}{fmt:8}{timing.cycles:8}{bound.cycles:8.0f}{ratio:7.2f}  {where}")
+            ratios = f"{bound.cycles:9.0f}{timing.cycles / bound.cycles:7.2f}{tight:9.0f}{timing.cycles / tight:7.2f}"
+            print(f"{label:34}{fmt:8}{timing.cycles:8}{ratios}  {rest(timing)}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ _ROUNDING = 1e-6
 class KernelTime:
     """One kernel: when it ends, what decided that, the cycles all cores' units are busy together, and bytes moved.
 
+    `busiest` are the cycles for which the units of the busiest core are busy.
+
     `cycles` are those by which it makes the program longer; it may have begun before the kernel before it ended.
     `limit` is `core` where the busiest core's queues decide, else `lpddr`, `die` or `sram`: the bytes of that one do.
     `stalls` are cycles of the busiest core in which a unit had an instruction and could not start it, by unit and
@@ -40,6 +42,7 @@ class KernelTime:
     limit: str
     items: int
     busy: Mapping[str, float]
+    busiest: Mapping[str, float]
     traffic: Traffic
     stalls: Mapping[tuple[str, str], float]
 
@@ -150,4 +153,6 @@ class _Timeline:
         before, self.end = self.end, max(self.end, done)
         busy = {unit: cycles * items / rounds if rounds else 0.0 for unit, cycles in run.busy.items()}
         cycles = ceil(self.end - _ROUNDING) - ceil(before - _ROUNDING)
-        return KernelTime(kernel.kernel.name, cycles, run.begin, done, limit, items, busy, traffic, run.stalls)
+        return KernelTime(
+            kernel.kernel.name, cycles, run.begin, done, limit, items, busy, run.busy, traffic, run.stalls
+        )

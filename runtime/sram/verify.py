@@ -337,8 +337,11 @@ class _KernelCheck:
         if matmul.begins and matmul.begins not in scope.keys() - {each.name for each in self.kernel.grid}:
             raise self.fail(f"begins in loop {matmul.begins}, which is not around it")
         if matmul.stationary == "nothing":
-            if max(height * depth, depth * width, height * width) > self.machine.vector_elements:
-                raise self.fail(f"multiplies {height} x {depth} x {width} on the vector unit, which is too much for it")
+            if height > 1 or depth * width > self.machine.vector_elements:
+                raise self.fail(
+                    f"multiplies {height} rows by {depth} x {width} on the vector unit, "
+                    f"which takes one by {self.machine.vector_elements} elements"
+                )
             return
         held = {"lhs": (depth, height), "rhs": (depth, width), "accumulator": (height, width)}[matmul.stationary]
         streamed = {"lhs": width, "rhs": height, "accumulator": depth}[matmul.stationary]

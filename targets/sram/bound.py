@@ -3,19 +3,33 @@
 It knows nothing of programs, kernels and tiles, so that the cycle model can be checked against it. Each resource alone
 needs as many cycles as it takes for the least that has to go through it:
 
-- *compute*: the operations of matrix products, all arrays at their peak in the fastest format that is allowed;
+- *compute*: the operations of matrix products, all arrays at their peak in the fastest format that is allowed (and the
+  vector units, which may take a part of a product of one row: verify.py);
 - *sram*: every weight of a product and every result of the segment, once, all cores' SRAM together;
 - *lpddr*: the weights that SRAM has no room for, once;
 - *network*: nothing. One chiplet can compute anything by itself, so no byte has to cross, little sense as it makes.
+
+`tight_bound_of` is a second bound, higher and still proven, of machines whose array holds the weights:
+
+- An array has one tile. While a tile goes in, nothing is multiplied, and a weight in the array serves at most all rows
+  of its product: P multiply-adds of M rows keep the arrays busy for P·(bytes of a weight / (M · SRAM bytes a cycle) +
+  row_cycles / (rows · columns)) cycles together. With two tiles the longer of the two counts instead of both.
+- The vector units can take a part of a product of one row, a multiply-add in two passes of a lane: best that for which
+  the arrays take longest.
+- Nothing is multiplied before the first operand has come through the network, and nothing ends before the last result
+  has: arrays have all cycles but the last latency, to multiply all but the first one too.
+- What every product makes is stored, and loaded by the next one: a chain takes a store's and a load's latency for each.
+  A row that lies on several chiplets (there are fewer rows than chiplets) crosses between them once.
+- A program may keep to one chiplet, or use them all: the lower of both is the bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_bits
@@ -25,6 +39,7 @@ from gimlet.runtime.sram.machine import Machine
 
 _LEAST_BYTES: Mapping[str, float] = {"fp32": 4.0, "bf16": 2.0, "mxint8": (MX_BLOCK + 1) / MX_BLOCK}
 _TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxint8"}
+_VECTOR_PASSES = 2
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Attention"})
 
 
@@ -46,22 +61,107 @@ def bound_of(
     ops: Iterable[OnnxOp], results: Sequence[SSAValue], machine: Machine, fmt: str, sizes: Mapping[str, int]
 ) -> Bound:
     """The bound for `ops` that make `results`, products computed in no faster format than `fmt`."""
-    flops, weights = 0.0, set[SSAValue]()
+    cycles, weights = 0.0, set[SSAValue]()
+    by_array = machine.flops(_TYPES[fmt]) / machine.clock_hz
+    by_vector = 2.0 * machine.cores * machine.vector_lanes / _VECTOR_PASSES
     for op in ops:
         # Grouped convolutions may run on the vector unit.
         if op.op_type not in _PRODUCTS or op.attr("group", 1) != 1:
             continue
-        flops += work_of(op).flops.evaluate(sizes)
+        flops = work_of(op).flops.evaluate(sizes)
+        cycles += flops / (by_array + (by_vector if _one_row(op, flops, sizes) else 0.0))
         weights |= {value for value in op.inputs[1:2] if value is not None and is_weight(value)}
     least = _LEAST_BYTES[fmt]
     weight_bytes = sum(_elements(value, sizes) for value in weights) * least
     result_bytes = sum(_elements(value, sizes) * element_bits(value.type) / 8 for value in results)
     return Bound(
-        compute=flops / machine.flops(_TYPES[fmt]) * machine.clock_hz,
+        compute=cycles,
         sram=(weight_bytes + result_bytes) / (machine.cores * machine.sram_bytes_per_cycle),
         lpddr=max(0.0, weight_bytes - machine.sram_bytes) / machine.lpddr_bytes_per_cycle,
     )
 
 
-def _elements(value: SSAValue, sizes: Mapping[str, int]) -> int:
-    return prod(dim.evaluate(sizes) for dim in dims_of(value) or ())
+def tight_bound_of(
+    ops: Sequence[OnnxOp], results: Sequence[SSAValue], machine: Machine, fmt: str, sizes: Mapping[str, int]
+) -> float:
+    """Cycles that `ops` need at least, products of rows that come from an input. 0 where the array holds no weights."""
+    products = [op for op in ops if op.op_type in ("MatMul", "Gemm") and is_weight(op.inputs[1] or op.results[0])]
+    if not products or machine.dataflow != "rhs":
+        return 0.0
+    found: list[float] = []
+    for chiplets in {1, machine.chiplets}:
+        part = replace(machine, chiplets=chiplets, cores=machine.cores_per_chiplet * chiplets)
+        plain = bound_of(ops, results, part, fmt, sizes)
+        latency = float(min(part.network_latency_cycles, part.lpddr_latency_cycles))
+        moved = max(plain.sram, plain.lpddr) + latency
+        found.append(max(plain.cycles, moved, _busy(products, part, fmt, sizes, latency), _path(products, part, sizes)))
+    return min(found)
+
+
+def _path(products: Sequence[OnnxOp], machine: Machine, sizes: Mapping[str, int]) -> float:
+    """The latencies along the longest chain of products."""
+    longest: dict[Operation, float] = {}
+    for op in products:
+        flops, weight = work_of(op).flops.evaluate(sizes), _elements(op.inputs[1], sizes)
+        crosses = machine.chiplets > 1 and flops < 2 * weight * machine.chiplets
+        own = 2 * machine.network_latency_cycles + (machine.die_latency_cycles if crosses else 0)
+        before = [longest[each] for each in _products_before(op, frozenset(longest))]
+        longest[op] = own + max((each + machine.semaphore_cycles for each in before), default=0.0)
+    return max(longest.values())
+
+
+def _products_before(op: OnnxOp, products: frozenset[Operation]) -> set[Operation]:
+    """The products whose results reach an op without another product between."""
+    found, seen = set[Operation](), set[Operation]()
+    pending = [value.owner for value in op.operands]
+    while pending:
+        owner = pending.pop()
+        if not isinstance(owner, Operation) or owner in seen:
+            continue
+        seen.add(owner)
+        if owner in products:
+            found.add(owner)
+        else:
+            pending += [value.owner for value in owner.operands]
+    return found
+
+
+def _busy(products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping[str, int], latency: float) -> float:
+    """How long the arrays take, with what the vector units may do for them."""
+    rows_at_once = machine.row_cycles[_TYPES[fmt]] / (machine.matrix_rows * machine.matrix_columns)
+    work: list[tuple[float, float, bool]] = []
+    for op in products:
+        flops = work_of(op).flops.evaluate(sizes)
+        hold = 2 * _LEAST_BYTES[fmt] * _elements(op.inputs[1], sizes) / flops / machine.sram_bytes_per_cycle
+        each = max(hold, rows_at_once) if machine.array_tiles > 1 else hold + rows_at_once
+        work.append((each, flops / 2, _one_row(op, flops, sizes)))
+    total, most = sum(count for _, count, _ in work), max(each for each, _, _ in work)
+    low, high = 2 * latency, 2 * latency + most * total / machine.cores
+    while high - low > 0.5:
+        middle = (low + high) / 2
+        enough = _fits(sorted(work, reverse=True), rows_at_once, machine, middle, latency)
+        low, high = (low, middle) if enough else (middle, high)
+    return low
+
+
+def _fits(
+    work: Sequence[tuple[float, float, bool]], rows_at_once: float, machine: Machine, cycles: float, latency: float
+) -> bool:
+    """Whether `work` (array cycles of a multiply-add, how many, whether one row; the longest first) can end in time."""
+    by_vector = machine.cores * (cycles - 2 * latency) * machine.vector_lanes / _VECTOR_PASSES
+    busy = multiplying = 0.0
+    for each, count, one_row in work:
+        taken = min(count, by_vector) if one_row else 0.0
+        by_vector -= taken
+        busy += each * (count - taken)
+        multiplying += rows_at_once * (count - taken)
+    return busy <= machine.cores * (cycles - latency) and multiplying <= machine.cores * (cycles - 2 * latency)
+
+
+def _one_row(op: OnnxOp, flops: float, sizes: Mapping[str, int]) -> bool:
+    """Whether a product's weights are used once each."""
+    return op.op_type in ("MatMul", "Gemm") and flops <= 2 * _elements(op.inputs[1], sizes)
+
+
+def _elements(value: SSAValue | None, sizes: Mapping[str, int]) -> int:
+    return prod(dim.evaluate(sizes) for dim in (None if value is None else dims_of(value)) or ())

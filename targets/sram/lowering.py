@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from xdsl.ir import Operation, OpResult, SSAValue
@@ -260,12 +261,16 @@ class Lowering:
         return self.packed[key]
 
     def _storage(self, value: SSAValue) -> str:
-        """f32 for floats, but bf16 where all that read the value are bf16 products."""
+        """f32 for floats, but bf16 where all that read the value are bf16 products.
+
+        Few rows stay f32: what the cores add up is f32, and to round it would take a kernel more than it saves.
+        """
         dtype = vector_type(value)
         readers = self.readers.get(value, ())
-        if dtype == "f32" and value not in self.results and readers and all(self._rounds(op, value) for op in readers):
-            return "bf16"
-        return dtype
+        if dtype != "f32" or value in self.results or not all(self._rounds(op, value) for op in readers):
+            return dtype
+        rows = prod(self.bounds.best(size) for size in shape_of(value)[:-1])
+        return "bf16" if readers and rows > self.builder.machine.matrix_rows else dtype
 
     def _rounds(self, op: Operation, value: SSAValue) -> bool:
         """Whether an op reads a value as an operand of a bf16 product, and as nothing else."""

@@ -160,7 +160,7 @@ def _variants(machine: Machine, sizes: Sizes, plain: Mapping, rows: int) -> Iter
         return
     hold = stored_bytes(sizes.held, (columns, min(machine.matrix_rows, sizes.depth))) / machine.sram_bytes_per_cycle
     share = round(columns * plain.rows * machine.row_cycles[sizes.held] / hold)
-    if rows == plain.rows and 0 < share < columns // 2:
+    if sizes.fixed and sizes.rows == 1 and 0 < share < columns // 2:
         yield replace(plain, vector_columns=share)
 
 
@@ -255,11 +255,10 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
         vector,
         once * mapping.tiles * arriving + rounds * blocks * mapping.tiles * loaded,
         once * leaving,
-        sram / bandwidth,
     )
     before = way.latency(by_rows) + arriving + converting
     before = max(0.0, before - hold) if mapping.resident else before + loaded
-    total = before + max(units) + leaving + way.latency(stays)
+    total = max(before + max(units), sram / bandwidth) + leaving + way.latency(stays)
     if mapping.splits > 1 and sizes.fused:
         result = 8.0 * sizes.batch * sizes.rows * sizes.columns / dealing.cores
         total += 2 * machine.network_latency_cycles + machine.semaphore_cycles + result / port

@@ -1,0 +1,99 @@
+"""Mappings of products: every one computes the same numbers, and the chosen one is the quickest by the cycle model."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from tests.unit.targets.sram_models import Runner, device, model_of, reference, relative_error, segment_of
+
+from gimlet.runtime.sram.dealing import Dealing
+from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram import products
+from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
+
+F = TensorProto.FLOAT
+ON = device(chiplets=2, cores=16)
+MACHINE = Machine(chiplets=2, cores=16)
+DEALING = Dealing(16, 2)
+ERROR = {"fp32": 1e-6, "bf16": 0.01, "mxint8": 0.02}
+
+
+def product(rows: int, depth: int, columns: int, fmt: str):
+    """A runner of one product, its input, and what ONNX Runtime makes of it."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((rows, depth), np.float32)
+    w = random.standard_normal((depth, columns), np.float32)
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (F, x.shape)}, ["y"], {"w": w})
+    return lambda: Runner(segment_of(model, fmt=fmt), fmt, ON), x, reference(model, x=x)[0]
+
+
+VARIANTS = [
+    Mapping(rows=8, splits=1, tiles=4, resident=False),
+    Mapping(rows=16, splits=2, tiles=2, resident=False, copies=4),
+    Mapping(rows=32, splits=1, tiles=4, resident=False, accumulators=2),
+    Mapping(rows=8, splits=1, tiles=4, resident=True),
+    Mapping(rows=8, splits=4, tiles=1, resident=True),
+    Mapping(rows=8, splits=2, tiles=2, resident=True, replicas=2, accumulators=4),
+    Mapping(rows=4, splits=4, tiles=1, resident=True, replicas=8),
+    Mapping(rows=8, splits=2, tiles=2, resident=True, replicas=4, accumulators=2),
+]
+
+
+@pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
+@pytest.mark.parametrize("mapping", VARIANTS, ids=str)
+def test_every_mapping_computes_the_product(monkeypatch, mapping, fmt):
+    make, x, expected = product(64, 256, 130, fmt)
+    monkeypatch.setattr(products, "choose", lambda *_: mapping)
+    runner = make()
+    assert relative_error(runner(x=x)[0], expected) < ERROR[fmt]
+    copies = {tensor.copies for tensor in runner.executor.program.tensors if tensor.space == "core"}
+    assert copies == ({mapping.replicas} if mapping.resident else set())
+
+
+@pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
+def test_the_vector_unit_takes_columns_of_a_product_of_one_row(monkeypatch, fmt):
+    make, x, expected = product(1, 256, 128, fmt)
+    mapping = Mapping(rows=1, splits=2, tiles=2, resident=True, vector_columns=12)
+    monkeypatch.setattr(products, "choose", lambda *_: mapping)
+    runner = make()
+    assert relative_error(runner(x=x)[0], expected) < ERROR[fmt]
+    units = Counter(
+        statement.stationary
+        for kernel in runner.executor.program.kernels
+        for statement in kernel.statements()
+        if hasattr(statement, "stationary")
+    )
+    assert units == {"rhs": 1, "nothing": 1}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "change"),
+    [
+        (Sizes(1, 1, 4096, 4096, "f32", "f32", True, False, True), {"vector_columns": 0}),
+        (Sizes(1, 1024, 1024, 1024, "mxint8", "mxint8", True, False, True), {"accumulators": 1}),
+        (Sizes(1, 1024, 1024, 1024, "f32", "f32", True, False, True), {"resident": False, "replicas": 1}),
+    ],
+    ids=str,
+)
+def test_what_a_mapping_is_for(sizes, change):
+    """The chosen mapping with one of its means taken away takes longer."""
+    machine = Machine()
+    dealing = Dealing(machine.cores, machine.chiplets)
+    chosen = choose(machine, dealing, sizes, machine.sram_bytes_per_core // 2)
+    without = replace(chosen, **change)
+    assert without != chosen
+    assert cycles(machine, dealing, sizes, without) > cycles(machine, dealing, sizes, chosen)
+
+
+def test_rows_that_differ_from_run_to_run_have_one_copy_of_weights():
+    sizes = Sizes(1, 64, 256, 64, "f32", "f32", True, False)
+    assert choose(MACHINE, DEALING, sizes, 1 << 19).replicas == 1
+    assert choose(MACHINE, DEALING, replace(sizes, fixed=True), 1 << 19).replicas > 1
+
+
+def test_weights_that_have_no_room_are_loaded():
+    sizes = Sizes(1, 64, 256, 256, "f32", "f32", True, False)
+    assert choose(MACHINE, DEALING, sizes, 1 << 19).resident
+    assert not choose(MACHINE, DEALING, sizes, 0).resident
