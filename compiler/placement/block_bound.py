@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
+from gimlet.compiler.placement.alike import device_classes
+from gimlet.compiler.placement.atomic_bound import Steps, atomic_bound
 from gimlet.compiler.placement.problem import Problem
 
 _INFINITE = float("inf")
@@ -58,6 +61,35 @@ class BlockTable:
         default_factory=dict[object, tuple[float, tuple[int, ...]]]
     )
 
+    @cached_property
+    def alike(self) -> list[list[tuple[int, ...]]]:
+        """Classes of devices that may be exchanged under these charges, each device as its places."""
+        problem = self.problem
+        columns = list(zip(*self.charge, strict=True))
+        found: list[list[tuple[int, ...]]] = []
+        for members in device_classes(problem):
+            places = [tuple(p for p, owner in enumerate(problem.device_of) if owner == d) for d in members]
+            charged = [[columns[place] for place in own] for own in places]
+            if len(members) > 1 and all(other == charged[0] for other in charged):
+                found.append(places)
+        return found
+
+    def exchange(self, ends: Ends) -> list[int]:
+        """For each place the one that stands for it, devices that are alike exchanged so that equal ends look equal."""
+        stands = list(range(len(self.problem.places)))
+        for members in self.alike:
+            used = [own for place in (ends.first, ends.last) for own in members if place in own]
+            order = list(dict.fromkeys([*used, *members]))
+            for own, other in zip(order, members, strict=True):
+                for place, instead in zip(own, other, strict=True):
+                    stands[place] = instead
+        return stands
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What steps between places take, as arrays."""
+        return Steps(self.problem)
+
     def device(self, place: int) -> int:
         return self.problem.host if place < 0 else self.problem.device_of[place]
 
@@ -80,13 +112,24 @@ def solve_block(table: BlockTable, block: Block, ends: Ends) -> tuple[float, tup
             # An order without a value (through nodes that were left out): the second joint is launched after the first.
             return own + (table.hop(ends.first, ends.last, None) if block.last >= 0 else 0.0), ()
         return own + table.hop(ends.first, ends.last, block.direct), ()
+    exchange = table.exchange(ends)
+    ends = Ends(*(place if place < 0 else exchange[place] for place in (ends.first, ends.last)))
     rows = tuple(tuple(table.seconds[node]) for node in block.inner)
     charges = tuple(tuple(table.charge[node]) for node in block.inner)
     key = rows, charges, block.sources, block.sinks, block.edges, block.direct, ends
     found = table.solved.get(key)
     if found is None:
-        found = table.solved[key] = _Search(table, block, ends).run()
-    return own + found[0], found[1]
+        found = table.solved[key] = _solved(table, block, ends)
+    seconds, places = found
+    return own + seconds, tuple(exchange.index(place) for place in places)
+
+
+def _solved(table: BlockTable, block: Block, ends: Ends) -> tuple[float, tuple[int, ...]]:
+    least, together = atomic_bound(table, block, ends)
+    seconds, places = _Search(table, block, ends).run(least)
+    if least >= seconds and together:
+        places = (max(ends.first, ends.last),) * len(block.inner)
+    return max(seconds, least), places
 
 
 class _Search:
@@ -109,10 +152,13 @@ class _Search:
         # The least that a branch could reach that was not followed when the budget had run out.
         self.open = _INFINITE
 
-    def run(self) -> tuple[float, tuple[int, ...]]:
+    def run(self, known: float) -> tuple[float, tuple[int, ...]]:
+        """The bound and places that suggest it. `known` is another bound: what is not above it is not refined."""
         for place in sorted({place for places in self.places for place in places}):
             self._offer([place if place in places else self._fastest(i) for i, places in enumerate(self.places)])
         self._offer([self._fastest(i) for i in range(self.count)])
+        if self.best <= known:
+            return self.best, self.best_places
         if self.count > _LARGEST:
             return self._coarse(), self.best_places
         self.table.budget -= self.budget

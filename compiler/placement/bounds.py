@@ -51,7 +51,7 @@ def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one."""
     if problem.rules.objective == "latency":
         relaxation = LatencyRelaxation(problem)
-        free = relaxation.bound()
+        free = relaxation.bound(enough=best_known)
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
         return Bound(max(held.seconds, share_bound(problem)), (free.place, *seen))
     latency = latency_bound(problem)

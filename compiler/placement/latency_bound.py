@@ -8,7 +8,8 @@ The idea: at a joint the schedule falls into two parts, so the latency is at lea
 time in which a block can be done, given the places of its two joints; a shortest path over the places of joints then
 gives the bound. Within a block, which is empty or small in most models, branch and bound tries all places against two
 things that hold in every schedule: values travel along edges, and a device does one thing at a time. Where a block is
-too large for that, the longest path and the work spread over all devices bound it instead.
+too large for that, the longest path and the work spread over all devices bound it instead. Blocks of any size are
+bounded by what atomic segments imply as well (`atomic_bound`).
 
 Side branches that span much of the graph (the mask of a transformer, an early output) would leave no joints. They are
 left out, which keeps the bound valid; several amounts of leaving out are tried and the best bound is kept.
@@ -89,11 +90,16 @@ class LatencyRelaxation:
         self.choices = list(dict.fromkeys(kept.values()))
 
     def bound(
-        self, charge: list[list[float]] | None = None, choice: int | None = None, budget: int = _BUDGET
+        self,
+        charge: list[list[float]] | None = None,
+        choice: int | None = None,
+        budget: int = _BUDGET,
+        enough: float = float("inf"),
     ) -> LatencyBound:
         """A lower bound on latency plus charges: `charge[node][place]` is paid where the node is on the place.
 
-        `choice` is one amount of leaving out; by default all are tried. `budget` limits the searches, all together.
+        `choice` is one amount of leaving out; by default all are tried, until one gives `enough`. `budget` limits the
+        searches, all together.
         """
         if not self.problem.nodes:
             return LatencyBound(0.0, ())
@@ -106,6 +112,8 @@ class LatencyRelaxation:
             found = self._bound(table, kept)
             if best is None or found.seconds > best.seconds + 1e-12 * abs(best.seconds):
                 best = LatencyBound(found.seconds, found.place, number)
+            if best.seconds >= enough * (1 - 1e-9):
+                break
         return best or LatencyBound(0.0, ())
 
     def largest_block(self, choice: int) -> int:

@@ -1,9 +1,11 @@
 """The latency bound: exact on chains, below every placement elsewhere, and proof enough for the common case."""
 
+import itertools
+import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.latency_bound import LatencyRelaxation, latency_bound
@@ -116,3 +118,60 @@ def test_a_deep_model_is_proven_without_a_search():
     assert found.status == "optimal"
     assert found.slots == 0
     assert set(found.placement.place) == {1}
+
+
+def block(draw: random.Random, inner: int, from_host: bool = False) -> Problem:
+    """A block between two joints (or between the host and a joint), with costs, edges and sizes drawn at random."""
+    last = inner + (0 if from_host else 1)
+    first = 0 if from_host else 1
+    consumers: dict[int, set[int]] = {node: {last} for node in range(first, last)}
+    for node in range(first, last):
+        consumers[node] |= {after for after in range(node + 1, last) if draw.random() < 0.25}
+    if not from_host:
+        consumers[0] = set(range(1, last + 1))
+    fed = tuple(range(last)) if from_host else (0,)
+    values = [Value("x", draw.randint(0, 6), None, fed)]
+    values += [
+        Value(f"v{node}", draw.randint(0, 6), node, tuple(sorted(after))) for node, after in sorted(consumers.items())
+    ]
+    values.append(Value("y", draw.randint(0, 6), last, (), True))
+    costs = [
+        {p: Option(float(draw.randint(0, 20))) for p in (0, 1) if p == node % 2 or draw.random() < 0.9}
+        for node in range(last + 1)
+    ]
+    devices = tuple(DeviceSpec(f"d{index}", segment_overhead_s=draw.choice([0.0, 1.0, 4.0])) for index in range(2))
+    routes = {ends: Route(float(draw.randint(0, 3)), draw.choice([0.1, 1.0])) for ends in ((0, 1), (1, 0))}
+    nodes = tuple(Node(f"n{index}", "Op", options) for index, options in enumerate(costs))
+    return Problem(devices, (Place(0), Place(1)), nodes, tuple(values), routes)
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, from_host=st.booleans())
+def test_no_order_of_segments_beats_the_bound_of_a_block(
+    best_by_trying: Callable[[Problem], float | None], seed: int, from_host: bool
+):
+    problem = block(random.Random(seed), 3 if from_host else 2, from_host)
+    best = best_by_trying(problem)
+    assert best is not None
+    assert latency_bound(problem).seconds <= best * (1 + 1e-9)
+
+
+def test_branches_that_a_second_launch_does_not_pay_for_are_proven_to_stay():
+    """Two hundred ops in two branches on four equal devices: side by side saves less than two launches cost."""
+    count = 200
+    chains = (range(1, count, 2), range(2, count, 2))
+    values = [Value("x", 8, None, (0,)), Value("v0", 8, 0, (1, 2))]
+    for members in chains:
+        values += [Value(f"v{a}", 8, a, (b,)) for a, b in itertools.pairwise((*members, count))]
+    values.append(Value("y", 8, count, (), True))
+    devices = tuple(DeviceSpec(f"gpu{index}", segment_overhead_s=60.0) for index in range(4))
+    options = {place: Option(1.0) for place in range(4)}
+    problem = Problem(
+        (*devices,),
+        tuple(Place(index) for index in range(4)),
+        tuple(Node(f"n{index}", "Op", options) for index in range(count + 1)),
+        tuple(values),
+        {(a, b): Route(5.0, 0.1) for a in range(4) for b in range(4) if a != b},
+    )
+    assert latency_bound(problem).seconds == pytest.approx(60 + count + 1)
+    assert solve(problem).status == "optimal"
