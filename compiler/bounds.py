@@ -18,6 +18,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound
 
 _ATTRIBUTE = "onnx.dim_bounds"
+_DATA_DIM = re.compile(r".+_d\d+_*")
 _AXIS = re.compile(r"(.+)\[(\d+)\]")
 
 
@@ -125,12 +126,7 @@ def merge_bounds(
     known = sorted(symbols)
     for name in bindings:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise UsageError(
-                f"the model has no dimension {name!r}",
-                where="--bind",
-                hint=f"did you mean {close[0]!r}?" if close else f"its dimensions are: {', '.join(known) or 'none'}",
-            )
+            raise _no_dimension(name, known)
     bounds = {name: bindings.get(name) or model.get(name) for name in known}
     unbound = [name for name, bound in bounds.items() if bound is None]
     if unbound:
@@ -140,6 +136,37 @@ def merge_bounds(
             hint=f"bind with minimum:optimum:maximum, for example --bind '{example}'",
         )
     return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _no_dimension(name: str, known: Sequence[str]) -> UsageError:
+    close = difflib.get_close_matches(name, known, n=1)
+    return UsageError(
+        f"the model has no dimension {name!r}",
+        where="--bind",
+        hint=f"did you mean {close[0]!r}?" if close else f"its dimensions are: {', '.join(known) or 'none'}",
+    )
+
+
+def may_depend_on_data(name: str) -> bool:
+    """Whether a dimension may be one that depends on data: these are called `VALUE_dAXIS` once shapes are inferred."""
+    return _DATA_DIM.fullmatch(name) is not None
+
+
+def narrow(module: ModuleOp, bindings: Mapping[str, DimBound]) -> None:
+    """Narrows the ranges of dimensions that depend on data, of a module whose shapes are inferred.
+
+    UsageError for a dimension that the model lacks, and for a single size: the data decide.
+    """
+    known = read_bounds(module)
+    for name, bound in bindings.items():
+        if name not in known:
+            raise _no_dimension(name, list(known))
+        if bound.minimum == bound.maximum:
+            message = f"{name} depends on data, so its size cannot be fixed"
+            raise UsageError(message, where="--bind", hint=f"give a range, {name}=0:{bound.optimum}:{bound.maximum}")
+        most = known[name].maximum
+        known[name] = DimBound(*(min(size, most) for size in (bound.minimum, bound.optimum, bound.maximum)))
+    write_bounds(module, known)
 
 
 def _checked(name: str, bound: DimBound) -> DimBound:

@@ -17,7 +17,7 @@ from typing import Final
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from gimlet.compiler.bounds import merge_bounds, read_bounds, resolve_axes, write_bounds
+from gimlet.compiler.bounds import may_depend_on_data, merge_bounds, narrow, read_bounds, resolve_axes, write_bounds
 from gimlet.compiler.bundle import BundleWriter, check_target
 from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.costs.provider import MEASURED
@@ -86,8 +86,9 @@ class Compilation:
             set_phase(self.module, name)
 
     def _normalize(self) -> None:
-        self.bind()
+        waiting = self.bind()
         self._run([*NORMALIZE, *(FUSE if self.options.fuse else ())])
+        narrow(self.module, waiting)
 
     def _quantize(self) -> None:
         """Number formats stay as they were imported."""
@@ -122,17 +123,23 @@ class Compilation:
     def _run(self, passes: Sequence[str | ModulePass]) -> None:
         run_passes(self.module, self.ctx, passes, self.instruments)
 
-    def bind(self) -> None:
-        """Applies `--bind`: fixed dimensions become constants, the others get their ranges."""
+    def bind(self) -> dict[str, DimBound]:
+        """Applies `--bind`: fixed dimensions become constants, the others get their ranges.
+
+        Returns the bindings of what no input has: dimensions that depend on data get their names when shapes are
+        inferred.
+        """
         function = entry_function(self.module)
         shapes = {value_name(value): shape_of(value) or () for value in function.body.block.args}
         symbols = {name for shape in shapes.values() for dim in shape if dim is not None for name in dim.symbols}
         bindings = resolve_axes(self.options.bindings, shapes)
-        bounds = merge_bounds(symbols, self.bounds, bindings)
+        waiting = {name: bound for name, bound in bindings.items() if may_depend_on_data(name) and name not in symbols}
+        bounds = merge_bounds(symbols, self.bounds, {n: bound for n, bound in bindings.items() if n not in waiting})
         fixed = {name: bound.minimum for name, bound in bounds.items() if bound.minimum == bound.maximum}
         write_bounds(self.module, {name: bound for name, bound in bounds.items() if name not in fixed})
         if fixed:
             self._run([BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
+        return waiting
 
     @rare_collection()
     def emit(self, output: Path, *, force: bool) -> tuple[str, Manifest]:

@@ -24,10 +24,10 @@ from gimlet.dialects.placement import (
     TokenType,
     TransferOp,
 )
+from gimlet.passes.dim_ranges import read_ranges
 from gimlet.passes.entry import describe, entry_function, return_of
 from gimlet.runtime.expr import ZERO, Expr, ceildiv, maximum
 
-BOUNDS = "onnx.dim_bounds"
 TYPICAL_SIZE = 128
 """What a dimension without bounds is taken for where two sizes are compared to choose the closer one."""
 UNASSIGNED = -1
@@ -247,8 +247,4 @@ def _at_least(left: Expr, right: Expr) -> bool:
 
 def _typical_sizes(module: ModuleOp) -> dict[str, int]:
     """The optimum of each dimension that has bounds."""
-    bounds = module.attributes.get(BOUNDS)
-    if not isinstance(bounds, DictionaryAttr):
-        return {}
-    ranges = {name: value for name, value in bounds.data.items() if isinstance(value, DenseArrayBase)}
-    return {name: int(value.get_values()[1]) for name, value in ranges.items() if len(value) == 3}
+    return {name: best for name, (_, best, _) in read_ranges(module).items()}

@@ -1,11 +1,12 @@
 """Rules that the library `onnx-shape-inference` 0.4 lacks, added to its registry.
 
 Integer tensors that hold shapes are followed element by element: a `symbolic value` is a list of integers and symbolic
-dimensions, the latter at least 1.
+dimensions. A name by itself is at least 1; what depends on data is spelled `name - 1` (`data_dims`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
+from gimlet.passes.data_dims import DATA_RULES
 from gimlet.passes.shape_fallback import extend_with_fallback
 
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
@@ -20,6 +22,8 @@ Elements: TypeAlias = list[int | ir.SymbolicDim]
 _MOST_ELEMENTS = 64
 # Exporters spell "up to the end" as a number that no dimension reaches.
 _FAR_END = 1 << 28
+# Sums and products of names that stand for dimensions of inputs: the library's own are `_d0`, `_d1`, ….
+_POSITIVE = re.compile(r"(?:[A-Za-z]\w*|\d+)(?: ?[*+] ?(?:[A-Za-z]\w*|\d+))*")
 
 
 @cache
@@ -29,6 +33,10 @@ def extend_library() -> None:
     for op_type, rule in _RULES.items():
         for version in registry.version_boundaries("", op_type) or (1,):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
+    for op_type, rule in DATA_RULES.items():
+        for version in registry.version_boundaries("", op_type):
+            registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
+    registry.register("com.microsoft", "DynamicQuantizeLSTM", 1)(_quantized_lstm)
     extend_with_fallback()
 
 
@@ -87,6 +95,45 @@ def _constant_of_shape(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         ctx.set_symbolic_value(output, [fill] * dims[0])
 
 
+def _concat(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Rows of numbers below each other, as TensorFlow writes paddings: the library follows vectors only."""
+    axis = node.attributes.get("axis")
+    parts = [_elements(ctx, node, index) for index in range(len(node.inputs))]
+    known = [part for part in parts if part is not None]
+    if axis is not None and axis.as_int() == 0 and len(known) == len(parts):
+        elements = [element for part in known for element in part]
+        if len(elements) <= _MOST_ELEMENTS:
+            ctx.set_symbolic_value(node.outputs[0], elements)
+
+
+def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Pad by amounts that are computed from dimensions: the library takes constants only."""
+    data, output = node.inputs[0], node.outputs[0]
+    amounts = _elements(ctx, node, 1)
+    if data is None or data.shape is None or amounts is None:
+        return
+    axes = _integers(ctx, node, 3) if len(node.inputs) > 3 and node.inputs[3] is not None else None
+    places = range(len(data.shape)) if axes is None else [axis % len(data.shape) for axis in axes]
+    if len(amounts) != 2 * len(places):
+        return
+    dims = list(data.shape)
+    for index, axis in enumerate(places):
+        dims[axis] = dims[axis] + amounts[index] + amounts[index + len(places)]
+    output.shape = ir.Shape([ctx.simplify_dim(dim) for dim in dims])
+
+
+def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """ONNX Runtime's LSTM on quantized weights has the results of LSTM."""
+    data, weights = node.inputs[0], node.inputs[1]
+    hidden = node.attributes.get("hidden_size")
+    if data is None or data.shape is None or weights is None or weights.shape is None or hidden is None:
+        return
+    steps, batch, directions, size = data.shape[0], data.shape[1], weights.shape[0], hidden.as_int()
+    shapes = [[steps, directions, batch, size], [directions, batch, size], [directions, batch, size]]
+    for output, dims in zip(node.outputs, shapes, strict=False):
+        ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype)
+
+
 def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Expand of a vector of known elements, or of one."""
     elements, count = _elements(ctx, node, 0), _static_size(node.outputs[0])
@@ -142,7 +189,7 @@ def _if(ctx: ShapeInferenceContext, node: ir.Node) -> None:
 
 
 def _equal(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """Equal of shapes, where a dimension never equals a number below 1."""
+    """Equal of shapes, where no dimension is negative, and those of inputs are at least 1."""
     pairs = _broadcast(_elements(ctx, node, 0), _elements(ctx, node, 1))
     found = [_is_equal(left, right) for left, right in pairs or ()]
     known = [int(equal) for equal in found if equal is not None]
@@ -155,8 +202,10 @@ def _is_equal(left: int | ir.SymbolicDim, right: int | ir.SymbolicDim) -> bool |
         return left == right
     if isinstance(left, ir.SymbolicDim) and isinstance(right, ir.SymbolicDim):
         return True if left.value is not None and left.value == right.value else None
-    number = left if isinstance(left, int) else right
-    return False if isinstance(number, int) and number < 1 else None
+    number, dim = (left, right) if isinstance(left, int) else (right, left)
+    if not isinstance(number, int) or not isinstance(dim, ir.SymbolicDim):
+        return None
+    return False if number < 0 or (number == 0 and _POSITIVE.fullmatch(dim.value or "")) else None
 
 
 def _where(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -190,10 +239,12 @@ def _broadcast(
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(("AveragePool", "Conv", "LpPool", "MaxPool"), _same_padding),
     "CastLike": _cast_like,
+    "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
     "Equal": _equal,
     "Expand": _expand,
     "If": _if,
+    "Pad": _pad,
     "Slice": _slice,
     "Where": _where,
 }

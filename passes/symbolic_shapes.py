@@ -8,6 +8,7 @@ operation, and reads no weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -21,12 +22,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, SSAValue
 
-from gimlet.dialects.onnx import AnyType, shape_of
+from gimlet.dialects.onnx import AnyType, shape_of, value_name
 from gimlet.dialects.onnx.exporter import export_without_weights, read_opsets
 from gimlet.dialects.onnx.ir_types import type_from_ir
 from gimlet.dialects.onnx.symbolic import SymbolTable
+from gimlet.passes.data_dims import LIMITS, TOP_LEVEL
+from gimlet.passes.dim_ranges import read_ranges
 from gimlet.passes.shape_rules import extend_library
-from gimlet.runtime.expr import Expr
+from gimlet.runtime.expr import ONE, Expr
 
 # A domain that the library knows nothing of, for nodes on which it fails.
 _OPAQUE_DOMAIN = "gimlet.opaque"
@@ -38,26 +41,29 @@ class ShapeAnalysis:
     """What is known of a function's values.
 
     `types` has a type for each value; its dynamic dimensions are expressions over the dimensions of the function's
-    inputs, or unknown. `integers` has the elements of small integer tensors, such as the shape that a Reshape is given,
-    where at least one is known; None stands for one that is not.
+    inputs and those that depend on data, or unknown. `limits` has the upper limits of the latter. `integers` has the
+    elements of small integer tensors, such as the shape that a Reshape is given, where at least one is known; None
+    stands for one that is not.
     """
 
     types: dict[SSAValue, Attribute]
     integers: dict[SSAValue, tuple[Expr | None, ...]]
+    limits: dict[str, Expr]
 
 
 def analyse_shapes(module: ModuleOp, function: FuncOp) -> ShapeAnalysis:
     """Infers the types of all values of a function. InputError if an operation cannot be valid for any shapes."""
     opsets = read_opsets(module)
     model, values = export_without_weights(function, opsets)
-    table = SymbolTable()
+    table = SymbolTable({name for name, (low, _, _) in read_ranges(module).items() if low == 0})
     inputs = {name for argument in function.args for dim in shape_of(argument) or () if dim for name in dim.symbols}
     for value, exported in values.items():
         exported.shape = _spelled_shape(value, inputs, table)
     _infer(model)
+    limits = _limits(values, inputs, table)
     types = {value: _merged(value, exported, inputs, table) for value, exported in values.items()}
     integers = {value: found for value, exported in values.items() if (found := _integers(exported, table))}
-    return ShapeAnalysis(types, integers)
+    return ShapeAnalysis(types, integers, limits)
 
 
 def _spelled_shape(value: SSAValue, inputs: set[str], table: SymbolTable) -> ir.Shape | None:
@@ -77,7 +83,10 @@ def _spelled_shape(value: SSAValue, inputs: set[str], table: SymbolTable) -> ir.
 def _infer(model: ir.Model) -> None:
     """Infers in place. An operation on which the library fails keeps the types that the model gives it."""
     extend_library()
-    nodes = {f"node{index}": node for index, node in enumerate(model.graph.all_nodes())}
+    nodes = {f"inner{index}": node for index, node in enumerate(model.graph.all_nodes())}
+    for name, node in nodes.items():
+        node.name = name
+    nodes |= {f"{TOP_LEVEL}{index}": node for index, node in enumerate(model.graph)}
     for name, node in nodes.items():
         node.name = name
     for _ in range(_MOST_FAILURES):
@@ -108,6 +117,28 @@ def _merged(value: SSAValue, exported: ir.Value, inputs: set[str], table: Symbol
             for known, found in zip(known_shape, inferred, strict=True)
         ]
     return type_from_ir(exported.type, inferred)
+
+
+def _limits(values: Mapping[SSAValue, ir.Value], inputs: set[str], table: SymbolTable) -> dict[str, Expr]:
+    """The limits of the dimensions that depend on data, which get names after the first value that has each.
+
+    The table knows them from then on.
+    """
+    limits: dict[str, Expr] = {}
+    for value, exported in values.items():
+        for axis, (symbol, limit) in json.loads(exported.metadata_props.get(LIMITS, "{}")).items():
+            if symbol in table.expressions:
+                continue
+            name = f"{value_name(value)}_d{axis}"
+            while name in inputs or name in limits:
+                name += "_"
+            table.expressions[symbol] = Expr.symbol(name) + ONE
+            found = table.parse(limit)
+            if found is None:
+                del table.expressions[symbol]
+            else:
+                limits[name] = found
+    return limits
 
 
 def _dimension(dim: int | ir.SymbolicDim, table: SymbolTable) -> Expr | None:

@@ -6,7 +6,7 @@ These tools compute with rational numbers, and so do we here, until a `floor` ma
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from math import gcd
 
@@ -111,9 +111,13 @@ def _call(function: str, arguments: list[_Ratio]) -> _Ratio:
 
 
 class SymbolTable:
-    """Gives what an expression is made of plain names, `g0`, `g1`, …, for tools that allow only identifiers."""
+    """Gives what an expression is made of plain names, `g0`, `g1`, …, for tools that allow only identifiers.
 
-    def __init__(self) -> None:
+    These tools take every name for at least 1: what may be 0, as the symbols in `empty`, is spelled `g0 - 1`.
+    """
+
+    def __init__(self, empty: Collection[str] = ()) -> None:
+        self._empty = empty
         self._names: dict[Expr, str] = {}
         self.expressions: dict[str, Expr] = {}
         self.parse = lru_cache(maxsize=None)(self._parse)
@@ -130,6 +134,9 @@ class SymbolTable:
 
     def _name(self, atom: Expr) -> str:
         name = self._names.setdefault(atom, f"g{len(self._names)}")
+        if atom.symbols <= set(self._empty):
+            self.expressions[name] = atom + ONE
+            return f"({name} - 1)"
         self.expressions[name] = atom
         return name
 

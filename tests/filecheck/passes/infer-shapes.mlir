@@ -20,7 +20,7 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
 
 // -----
 
-// What depends on data is left open, and what the model states is kept.
+// What depends on data has a symbol and a range, and what the model states is kept.
 
 builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
   func.func @main(%x: tensor<4xf32>) -> (!onnx.any, !onnx.any) {
@@ -30,7 +30,8 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
     func.return %y, %z : !onnx.any, !onnx.any
   }
 }
-// CHECK:       func.func @main(%x: tensor<4xf32>) -> (tensor<1x?xi64, #onnx.dims<"", "?">>, tensor<8xf32>)
+// CHECK:       builtin.module attributes {{.*}}onnx.dim_bounds = {y_d1 = array<i64: 0, 4, 4>}
+// CHECK:       func.func @main(%x: tensor<4xf32>) -> (tensor<1x?xi64, #onnx.dims<"", "y_d1">>, tensor<8xf32>)
 // CHECK:         %m = onnx.custom "com.example", "Mystery"(%x) : (tensor<4xf32>) -> tensor<8xf32>
 // CHECK-NEXT:    %z = onnx.Relu v14(%m) : (tensor<8xf32>) -> tensor<8xf32>
 
@@ -60,3 +61,23 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64, "ai.onnx.ml" = 3 : i64}
   }
 }
 // CHECK:       func.func @main({{.*}}) -> (tensor<*xf32>, tensor<?x3xf32, #onnx.dims<"n", "">>, tensor<*xf32>)
+
+// -----
+
+// Limits are taken at the largest sizes of the inputs, a range that was narrowed stays, one that nothing has any more goes.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}, onnx.dim_bounds = {"n" = array<i64: 1, 8, 100>, "old_d0" = array<i64: 0, 1, 1>, "u_d0" = array<i64: 0, 7, 500>}} {
+  func.func @main(%b: tensor<2x?x4xf32, #onnx.dims<"", "n", "">>, %s: tensor<2x3x?xf32, #onnx.dims<"", "", "n">>, %k: tensor<1xi64>, %m: tensor<?xi1, #onnx.dims<"n">>)
+      -> (!onnx.any, !onnx.any, !onnx.any, !onnx.any, !onnx.any, !onnx.any) {
+    %most = onnx.initializer {value = dense<5> : tensor<1xi64>} : tensor<1xi64>
+    %kept = onnx.NonMaxSuppression v11(%b, %s, %most) : (tensor<2x?x4xf32, #onnx.dims<"", "n", "">>, tensor<2x3x?xf32, #onnx.dims<"", "", "n">>, tensor<1xi64>) -> !onnx.any
+    %v, %i = onnx.TopK v11(%s, %k) : (tensor<2x3x?xf32, #onnx.dims<"", "", "n">>, tensor<1xi64>) -> (!onnx.any, !onnx.any)
+    %u, %first, %inverse, %counts = onnx.Unique v11(%s) : (tensor<2x3x?xf32, #onnx.dims<"", "", "n">>) -> (!onnx.any, !onnx.any, !onnx.any, !onnx.any)
+    %c = onnx.Compress v11(%b, %m) {axis = 1} : (tensor<2x?x4xf32, #onnx.dims<"", "n", "">>, tensor<?xi1, #onnx.dims<"n">>) -> !onnx.any
+    %zero = onnx.initializer {value = dense<0> : tensor<1xi64>} : tensor<1xi64>
+    %part = onnx.Slice v13(%b, %zero, %k, %zero) : (tensor<2x?x4xf32, #onnx.dims<"", "n", "">>, tensor<1xi64>, tensor<1xi64>, tensor<1xi64>) -> !onnx.any
+    func.return %kept, %v, %i, %counts, %c, %part : !onnx.any, !onnx.any, !onnx.any, !onnx.any, !onnx.any, !onnx.any
+  }
+}
+// CHECK:       builtin.module attributes {{.*}}onnx.dim_bounds = {c_d1 = array<i64: 0, 100, 100>, kept_d0 = array<i64: 0, 30, 30>, n = array<i64: 1, 8, 100>, {{.*}}u_d0 = array<i64: 0, 7, 500>, v_d2 = array<i64: 0, 100, 100>}
+// CHECK-NEXT:  func.func @main({{.*}}) -> (tensor<?x3xi64, #onnx.dims<"kept_d0", "">>, tensor<2x3x?xf32, #onnx.dims<"", "", "v_d2">>, tensor<2x3x?xi64, #onnx.dims<"", "", "v_d2">>, tensor<?xi64, #onnx.dims<"u_d0">>, tensor<2x?x4xf32, #onnx.dims<"", "c_d1", "">>, tensor<?x?x?xf32, #onnx.dims<"part_d0", "part_d1", "part_d2">>)
