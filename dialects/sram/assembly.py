@@ -145,6 +145,7 @@ def _tensor(op: TensorOp) -> Tensor:
         block=_optional(op.block, 0),
         first=_optional(op.first, 0),
         copies=_optional(op.copies, 1),
+        width=_optional(op.width, 0),
     )
 
 
@@ -271,6 +272,8 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         properties["block"] = _int_attr(tensor.block)
     if tensor.first:
         properties["first"] = _int_attr(tensor.first)
+    if tensor.width:
+        properties["width"] = _int_attr(tensor.width)
     if tensor.copies != 1:
         properties["copies"] = _int_attr(tensor.copies)
     return TensorOp.create(properties=properties)

@@ -85,7 +85,7 @@ class ProgramOp(IRDLOperation):
 class TensorOp(IRDLOperation):
     """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`.
 
-    `copies` says how often the blocks of a weight are there.
+    `copies` says how often the blocks of a weight are there, `width` that columns are dealt, so many a row.
     """
 
     name = "sram.tensor"
@@ -101,6 +101,7 @@ class TensorOp(IRDLOperation):
     block = opt_prop_def(_INT)
     first = opt_prop_def(_INT)
     copies = opt_prop_def(_INT)
+    width = opt_prop_def(_INT)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())
     irdl_options = (ParsePropInAttrDict(),)

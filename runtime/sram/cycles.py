@@ -30,7 +30,7 @@ class KernelTime:
     `busiest` are the cycles for which the units of the busiest core are busy.
 
     `cycles` are those by which it makes the program longer; it may have begun before the kernel before it ended.
-    `limit` is `core` where the busiest core's queues decide, else `lpddr`, `die` or `sram`: the bytes of that one do.
+    `limit` is `core` where the busiest core's queues decide, else `lpddr`, `die`, `card` or `sram`: its bytes do.
     `stalls` are cycles of the busiest core in which a unit had an instruction and could not start it, by unit and
     reason.
     """
@@ -57,6 +57,7 @@ class Timing:
     kernels: tuple[KernelTime, ...]
     lpddr_bytes_per_cycle: float
     die_bytes_per_cycle: float
+    card_bytes_per_cycle: float
     sram_bytes_per_cycle: float
 
     @property
@@ -81,6 +82,7 @@ class Timing:
         found["sram"] = traffic.sram / (cycles * self.sram_bytes_per_cycle * self.cores)
         found["lpddr"] = traffic.lpddr / (cycles * self.lpddr_bytes_per_cycle)
         found["die"] = traffic.die / (cycles * self.die_bytes_per_cycle)
+        found["card"] = traffic.card / (cycles * self.card_bytes_per_cycle)
         return found
 
 
@@ -98,6 +100,7 @@ def time_program(bound: BoundProgram, events: list[list[Event]] | None = None) -
         kernels=kernels,
         lpddr_bytes_per_cycle=machine.lpddr_bytes_per_cycle,
         die_bytes_per_cycle=machine.die_bytes_per_cycle * chiplets_of(program),
+        card_bytes_per_cycle=machine.card_bytes_per_cycle * machine.cards,
         sram_bytes_per_cycle=machine.sram_bytes_per_cycle,
     )
 
@@ -126,7 +129,7 @@ class _Timeline:
         self.events = events
         self.core = Core(program, chiplets_of(program))
         self.end = 0.0
-        self.taken: dict[str, float] = {"sram": 0.0, "lpddr": 0.0, "die": 0.0}
+        self.taken: dict[str, float] = {"sram": 0.0, "lpddr": 0.0, "die": 0.0, "card": 0.0}
         """Until when the bytes of the kernels so far keep a resource busy."""
 
     def kernel(self, kernel: BoundKernel) -> KernelTime:
@@ -142,6 +145,7 @@ class _Timeline:
             "sram": run.traffic.sram / machine.sram_bytes_per_cycle,
             "lpddr": traffic.lpddr / machine.lpddr_bytes_per_cycle,
             "die": traffic.die / (machine.die_bytes_per_cycle * chiplets_of(self.program)),
+            "card": traffic.card / (machine.card_bytes_per_cycle * machine.cards),
         }
         ends = {"core": run.end}
         for name, cycles in needs.items():

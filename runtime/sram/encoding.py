@@ -120,7 +120,7 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
 
 def _tensor(t: Tensor) -> list[Any]:
     place = [t.space, t.address, t.capacity_bytes, t.role, t.offset]
-    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies]
+    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies, t.width]
 
 
 def _program(program: Program) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def _read_kernel(value: object) -> Kernel:
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (10, 11))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (10, 12))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
@@ -314,6 +314,7 @@ def _read_tensor(value: object) -> Tensor:
         block=_read_int(blocks[0]),
         first=_read_int(blocks[1]),
         copies=_read_int(blocks[2]) if len(blocks) > 2 else 1,
+        width=_read_int(blocks[3]) if len(blocks) > 2 else 0,
     )
 
 

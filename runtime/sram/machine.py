@@ -25,6 +25,7 @@ _LATENCIES = frozenset(
         "lpddr_latency_cycles",
         "network_latency_cycles",
         "die_latency_s",
+        "card_latency_s",
         "semaphore_cycles",
     }
 )
@@ -41,7 +42,8 @@ class Machine:
 
     A *row* is one vector of `matrix_rows` elements that streams through the array against the tile of
     `matrix_rows` by `matrix_columns` that it holds; `row_cycles` says for each number format how long one takes.
-    Bandwidths in bytes per cycle belong to one core, those in bytes per second to what their name says.
+    Bandwidths in bytes per cycle belong to one core, those in bytes per second to what their name says. All counts and
+    LPDDR are those of all `cards` together; what a card sends to the others, or receives, is `card_bytes_per_s`.
 
     Putting a tile into the array takes what SRAM needs for its bytes and at least `array_hold_cycles`, whatever its
     size (a systolic array shifts it in, a row a cycle); the last result leaves it `array_drain_cycles` after the last
@@ -49,6 +51,7 @@ class Machine:
     code generation holds in the array: the weights (`rhs`), the inputs (`lhs`) or the results (`accumulator`).
     """
 
+    cards: int = 1
     chiplets: int = 8
     cores: int = 2048
     clock_hz: float = 1.2e9
@@ -72,6 +75,8 @@ class Machine:
     network_latency_cycles: int = 60
     die_bytes_per_s: float = 1e12
     die_latency_s: float = 115e-9
+    card_bytes_per_s: float = 512e9
+    card_latency_s: float = 115e-9
     semaphore_cycles: int = 8
 
     def __post_init__(self) -> None:
@@ -84,6 +89,8 @@ class Machine:
             raise InputError(f"dataflow of an SRAM machine is lhs, rhs or accumulator, not {self.dataflow!r}")
         if self.cores % self.chiplets:
             raise InputError(f"{self.cores} cores do not divide over {self.chiplets} chiplets")
+        if self.chiplets % self.cards:
+            raise InputError(f"{self.chiplets} chiplets do not divide over {self.cards} cards")
         if "f32" not in self.row_cycles or min(self.row_cycles.values()) <= 0:
             raise InputError("row_cycles of an SRAM machine needs f32, and every figure positive")
 
@@ -106,6 +113,20 @@ class Machine:
     def die_latency_cycles(self) -> int:
         """What a message to another chiplet takes beyond one that stays."""
         return ceil(self.die_latency_s * self.clock_hz)
+
+    @property
+    def card_bytes_per_cycle(self) -> float:
+        """What one card sends to, or receives from, the others."""
+        return self.card_bytes_per_s / self.clock_hz
+
+    @property
+    def card_latency_cycles(self) -> int:
+        """What a message to another card takes beyond one to another chiplet."""
+        return ceil(self.card_latency_s * self.clock_hz)
+
+    @property
+    def cores_per_card(self) -> int:
+        return self.cores // self.cards
 
     @property
     def cores_per_chiplet(self) -> int:

@@ -57,6 +57,9 @@ class Tensor:
     weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
     dealt from core `first` of each group on, the blocks of a core one after the other from byte `address` of its
     private part. There are `copies` of the blocks, dealt one copy after the other.
+
+    Shared SRAM has runs of a tensor's elements, or with a `width` of its columns, of which a row has so many: that
+    suits few rows of many columns.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Tensor:
     block: int = 0
     first: int = 0
     copies: int = 1
+    width: int = 0
 
 
 @dataclass(frozen=True)

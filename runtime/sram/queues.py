@@ -263,6 +263,7 @@ class Core:
             size / machine.network_bytes_per_cycle,
             active * traffic.lpddr / machine.lpddr_bytes_per_cycle,
             active * traffic.die / (machine.die_bytes_per_cycle * self.chiplets),
+            active * traffic.card / (machine.card_bytes_per_cycle * machine.cards),
         )
         self.traffic = self.traffic + traffic
         waits = [(self.done_at(each), "semaphore") for each in instruction.after]

@@ -19,22 +19,26 @@ from gimlet.runtime.sram.program import Gather, Load, Program, Store
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that one core moves for an item: in its own SRAM, and its part of what LPDDR and the chips' links carry."""
+    """Bytes that one core moves for an item: in its SRAM, and its part of what LPDDR and the links carry.
+
+    `die` are links between chiplets, `card` those between cards.
+    """
 
     sram: float = 0.0
     lpddr: float = 0.0
     die: float = 0.0
+    card: float = 0.0
 
     def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.sram + other.sram, self.lpddr + other.lpddr, self.die + other.die)
+        return Traffic(self.sram + other.sram, self.lpddr + other.lpddr, self.die + other.die, self.card + other.card)
 
     def scaled(self, times: float) -> Traffic:
-        return Traffic(self.sram * times, self.lpddr * times, self.die * times)
+        return Traffic(self.sram * times, self.lpddr * times, self.die * times, self.card * times)
 
 
 @dataclass(frozen=True)
 class Route:
-    """How the bytes of a transfer travel: `crossing` of each byte that a core moves goes over a link between chiplets.
+    """How the bytes of a transfer travel: `die` and `card` of each byte that a core moves go over links.
 
     `readers` items share a load: its bytes are read once where they are. `latency` is from the last byte's departure to
     its arrival.
@@ -42,7 +46,8 @@ class Route:
 
     space: str
     readers: int
-    crossing: float
+    die: float
+    card: float
     latency: float
 
 
@@ -51,20 +56,25 @@ def route(transfer: Load | Gather | Store, access: BoundAccess, kernel: BoundKer
     machine, space = program.machine, program.tensor(access.tensor).space
     readers = 1 if isinstance(transfer, Store) else _readers(access, kernel)
     if space == "lpddr":
-        return Route(space, readers, 0.0, float(machine.lpddr_latency_cycles))
-    chiplets = -(-program.cores // machine.cores_per_chiplet)
-    away = 0.0
-    if chiplets > 1:
-        away = (chiplets - 1) / chiplets if isinstance(transfer, Gather) else _away(access, kernel, program, chiplets)
-    crossing = away * (_chiplets_reading(access, kernel, program) if readers > 1 else 1) / readers
-    return Route(space, readers, crossing, machine.network_latency_cycles + (machine.die_latency_cycles if away else 0))
+        return Route(space, readers, 0.0, 0.0, float(machine.lpddr_latency_cycles))
+    latency, links = float(machine.network_latency_cycles), [0.0, 0.0]
+    beyond = (machine.die_latency_cycles, machine.card_latency_cycles)
+    for level, cores in enumerate((machine.cores_per_chiplet, machine.cores_per_card)):
+        places = -(-program.cores // cores)
+        if places == 1:
+            continue
+        away = (places - 1) / places if isinstance(transfer, Gather) else _away(access, kernel, program, places)
+        links[level] = away * (_places_reading(access, kernel, program, cores) if readers > 1 else 1) / readers
+        latency += beyond[level] if away else 0
+    return Route(space, readers, links[0], links[1], latency)
 
 
 def moved(size: float, route: Route, adds: bool) -> Traffic:
     """The bytes of a transfer of `size` bytes. What is added is read before it is written."""
     if route.space == "lpddr":
         return Traffic(sram=size, lpddr=size * (2 if adds else 1) / route.readers)
-    return Traffic(sram=size * (2 if adds else 1) + size / route.readers, die=size * route.crossing)
+    sram = size * (2 if adds else 1) + size / route.readers
+    return Traffic(sram=sram, die=size * route.die, card=size * route.card)
 
 
 def _readers(access: BoundAccess, kernel: BoundKernel) -> int:
@@ -72,27 +82,38 @@ def _readers(access: BoundAccess, kernel: BoundKernel) -> int:
     return prod(kernel.counts[each.name] for each in kernel.grid if each.name not in access.moves)
 
 
-def _chiplets_reading(access: BoundAccess, kernel: BoundKernel, program: Program) -> int:
-    """On how many chiplets the items are that read the same elements as the first one."""
+def _places_reading(access: BoundAccess, kernel: BoundKernel, program: Program, size: int) -> int:
+    """On how many places of `size` cores (chiplets, cards) the items are that read the same elements as the first."""
     items = np.zeros(1, np.int64)
     for each in kernel.grid:
         steps = np.arange(1 if each.name in access.moves else kernel.counts[each.name])
         items = (items[:, None] * kernel.counts[each.name] + steps).reshape(-1)
     cores = program.dealing.cores_of(items, kernel.items, kernel.kernel.first)
-    return len(np.unique(cores // program.machine.cores_per_chiplet))
+    return len(np.unique(cores // size))
 
 
-def _away(access: BoundAccess, kernel: BoundKernel, program: Program, chiplets: int) -> float:
-    """The part of the elements that is on another chiplet than the item that uses them."""
-    if program.parts != chiplets:
-        return (chiplets - 1) / chiplets
-    low, high = _reach(access, kernel)
+def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: int) -> float:
+    """The part of the elements that is in another place (chiplet, card) than the item that uses them."""
     dealing, elements = program.dealing, prod(access.shape)
-    here = dealing.groups(np.arange(kernel.items), kernel.items)
-    first, last = dealing.groups(low.reshape(-1), elements), dealing.groups(high.reshape(-1), elements)
+    if dealing.parts % places:
+        return (places - 1) / places
+    low, high = _reach(access, kernel)
+    groups = dealing.parts // places
+    here = dealing.groups(np.arange(kernel.items), kernel.items) // groups
+    low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), elements, program.tensor(access.tensor).width)
+    first = dealing.groups(low, elements) // groups
+    last = dealing.groups(high, elements) // groups
     inside = (first <= here) & (here <= last)
-    # What spreads over several groups is taken to be spread evenly.
+    # What spreads over several places is taken to be spread evenly.
     return float(np.mean(1.0 - inside / (last - first + 1)))
+
+
+def _dealt(low: Array, high: Array, elements: int, width: int) -> tuple[Array, Array, int]:
+    """The first and last of what is dealt, elements or columns, and how many there are."""
+    if not width:
+        return low, high, elements
+    wraps = high % width - low % width != (high - low) % width
+    return np.where(wraps, 0, low % width), np.where(wraps, width - 1, high % width), width
 
 
 def _reach(access: BoundAccess, kernel: BoundKernel) -> tuple[Array, Array]:

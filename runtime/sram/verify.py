@@ -122,6 +122,8 @@ def _verify_residents(tensors: Sequence[Tensor], dealing: Dealing) -> None:
 def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
     if tensor.dtype not in CARRIERS:
         raise MachineError(f"tensor {tensor.name} has elements of {tensor.dtype}, which the machine does not know")
+    if tensor.width < 0:
+        raise MachineError(f"tensor {tensor.name} has rows of {tensor.width} elements")
     if tensor.copies < 1:
         raise MachineError(f"tensor {tensor.name} has {tensor.copies} copies of its blocks")
     if not 0 <= tensor.first < program.dealing.group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
@@ -34,6 +35,7 @@ from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.views import Counter, Shape, View
 
 ALIGNMENT = 64
+_COLUMNS_A_GROUP = 16
 
 
 class RefusedError(Exception):
@@ -81,8 +83,17 @@ class ProgramBuilder:
     def tensor(self, dtype: str, shape: Shape, role: Role = "temporary", name: str = "") -> str:
         """A new tensor; returns its name. Its address and capacity are not decided yet."""
         name = name or f"t{len(self.tensors)}"
-        self.tensors[name] = Tensor(name, dtype, shape, "sram", 0, 0, role)
+        width = 0 if role == "weight" else self.width(shape)
+        self.tensors[name] = Tensor(name, dtype, shape, "sram", 0, 0, role, width=width)
         return name
+
+    def width(self, shape: Shape) -> int:
+        """The columns of a tensor that is dealt by columns: one of fewer rows than there are groups, but several."""
+        if not shape or not shape[-1].is_constant:
+            return 0
+        rows = prod(self.bounds.most(size) for size in shape[:-1])
+        columns = shape[-1].as_int()
+        return columns if 1 < rows < self.dealing.parts <= columns // _COLUMNS_A_GROUP else 0
 
     def temporary(self, dtype: str, shape: Shape) -> View:
         """A new tensor, seen whole."""

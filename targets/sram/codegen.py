@@ -68,8 +68,8 @@ class Generated:
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
-    """The faster of the programs for one chiplet and for all of them. RefusedError where there is none."""
-    counts = sorted({machine.cores_per_chiplet, machine.cores})
+    """The fastest of the programs for a chiplet, a card and all cards. RefusedError where there is none."""
+    counts = sorted({machine.cores_per_chiplet, machine.cores_per_card, machine.cores})
     found: Generated | None = None
     refusal: RefusedError | None = None
     for cores in counts:

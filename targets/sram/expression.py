@@ -184,7 +184,8 @@ def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what
     shape, views, output = _merged(builder, root, target)
     replaced = dict(zip(views_of(root), views, strict=True))
     with builder.kernel(what) as kernel:
-        ranges = _grid(builder, kernel, shape, len(views), target.dtype)
+        by_columns = builder.tensors[target.tensor].width > 0
+        ranges = _grid(builder, kernel, shape, len(views), target.dtype, by_columns)
         place = Place(
             shape=shape,
             begin=tuple(each.start for each in ranges),
@@ -218,9 +219,10 @@ def _merged(builder: ProgramBuilder, root: Argument, target: View) -> tuple[Shap
     if indexed:
         return shape, views, output
     probe = {name: max(2, size) for name, size in builder.bounds.optimum.items()}
+    by_columns = builder.tensors[target.tensor].width > 0
     axis = len(shape) - 2
     while axis >= 0:
-        keeps_blocks = target.dtype == "mxint8" and axis == len(shape) - 2 and shape[axis] != ONE
+        keeps_blocks = (target.dtype == "mxint8" or by_columns) and axis == len(shape) - 2 and shape[axis] != ONE
         merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
         found = [] if keeps_blocks else [each.reshape(merged, probe) for each in (output, *views)]
         if found and all(each is not None for each in found):
@@ -230,8 +232,13 @@ def _merged(builder: ProgramBuilder, root: Argument, target: View) -> tuple[Shap
     return shape, views, output
 
 
-def _grid(builder: ProgramBuilder, kernel: KernelBuilder, shape: Shape, leaves: int, dtype: str) -> list[Range]:
-    """Ranges over the dimensions of an elementwise kernel: enough items for the cores, tiles that fit."""
+def _grid(
+    builder: ProgramBuilder, kernel: KernelBuilder, shape: Shape, leaves: int, dtype: str, by_columns: bool
+) -> list[Range]:
+    """Ranges over the dimensions of an elementwise kernel: enough items for the cores, tiles that fit.
+
+    Items next to each other work on what is: on rows, or on columns where those are dealt.
+    """
     best = [builder.bounds.best(size) for size in shape]
     total = 1
     for size in best:
@@ -245,4 +252,7 @@ def _grid(builder: ProgramBuilder, kernel: KernelBuilder, shape: Shape, leaves: 
             step = -(-step // MX_BLOCK) * MX_BLOCK
         steps.insert(0, step)
         budget = max(1, budget // step)
-    return [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+    if not by_columns:
+        return [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+    columns = kernel.range(shape[-1], steps[-1])
+    return [*(kernel.range(size, step) for size, step in zip(shape[:-1], steps[:-1], strict=True)), columns]

@@ -194,21 +194,27 @@ class _Way:
     active: int
 
     @property
-    def chiplets(self) -> int:
-        return ceil(self.dealing.cores / self.machine.cores_per_chiplet)
+    def levels(self) -> list[tuple[int, int, float, int]]:
+        """Chiplets and cards: how many cores each has, how many there are, their link's bytes a cycle and latency."""
+        machine, cores = self.machine, self.dealing.cores
+        found = [
+            (machine.cores_per_chiplet, machine.die_bytes_per_cycle, machine.die_latency_cycles),
+            (machine.cores_per_card, machine.card_bytes_per_cycle, machine.card_latency_cycles),
+        ]
+        return [(size, ceil(cores / size), link, latency) for size, link, latency in found if cores > size]
 
     def cycles(self, size: float, local: bool, readers: int = 1, apart: int = 1) -> float:
         """Cycles of a transfer. `readers` items share it, whose numbers are `apart`."""
-        if local or self.chiplets == 1:
-            return size / self.machine.network_bytes_per_cycle
-        reached = min(self.chiplets, readers, ceil(readers * apart / self.machine.cores_per_chiplet))
-        crossing = size * (self.chiplets - 1) / self.chiplets * reached / readers
-        shared = self.active * crossing / (self.machine.die_bytes_per_cycle * self.chiplets)
-        return max(size / self.machine.network_bytes_per_cycle, shared)
+        longest = size / self.machine.network_bytes_per_cycle
+        for cores, places, link, _ in () if local else self.levels:
+            reached = min(places, readers, ceil(readers * apart / cores))
+            crossing = size * (places - 1) / places * reached / readers
+            longest = max(longest, self.active * crossing / (link * places))
+        return longest
 
     def latency(self, local: bool) -> float:
-        crosses = self.chiplets > 1 and not local
-        return self.machine.network_latency_cycles + (self.machine.die_latency_cycles if crosses else 0)
+        beyond = 0 if local else sum(latency for _, _, _, latency in self.levels)
+        return float(self.machine.network_latency_cycles + beyond)
 
 
 def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -> float:
@@ -223,8 +229,10 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     items = sizes.batch * chunks * column_tiles * mapping.splits
     rounds = ceil(items / dealing.cores)
     way = _Way(machine, dealing, min(items, dealing.cores))
-    by_rows = sizes.batch == 1 and chunks % dealing.parts == 0
-    stays = by_rows or (sizes.batch == 1 and sizes.rows == 1)
+    by_rows = sizes.batch >= dealing.parts if sizes.batch > 1 else chunks % dealing.parts == 0
+    # Of a few rows the columns are dealt, as the items of column tiles are.
+    few = sizes.rows == 1 or sizes.rows < dealing.parts
+    stays = by_rows or (sizes.batch == 1 and few and chunks == 1)
 
     lhs, streamed = stored_bytes(sizes.lhs, (mapping.rows, depth)), stored_bytes(sizes.held, (mapping.rows, depth))
     whole = stored_bytes(sizes.held, (width, depth))
@@ -232,7 +240,11 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     out = 4 * mapping.rows * width
     arriving = way.cycles(lhs, by_rows, column_tiles, mapping.splits)
     leaving = way.cycles(out, stays)
-    loaded = 0.0 if mapping.resident else way.cycles(whole, False, (sizes.batch if sizes.weights else 1) * chunks)
+    loaded = (
+        0.0
+        if mapping.resident
+        else way.cycles(whole, by_rows and not sizes.weights, (sizes.batch if sizes.weights else 1) * chunks)
+    )
 
     hold = max(held / bandwidth, machine.array_hold_cycles)
     stream = max(mapping.rows * machine.row_cycles[sizes.held], streamed / bandwidth) + machine.array_drain_cycles

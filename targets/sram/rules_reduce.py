@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, Expr
+from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
 from gimlet.targets.sram.convolution import (
     Geometry,
@@ -27,6 +28,9 @@ from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.views import Counter, Shape, View
 
 _TILE = 4096
+_LEAST_PART = 64
+_MOST_PARTS = 64
+_LEAST_SHARE = 8
 _LONGEST_ROW = 16384
 _LARGEST_FLOAT = 3.4028234663852886e38
 _SMALLEST_FLOAT = 1.1754943508222875e-38
@@ -49,13 +53,18 @@ def reduced(lowering: Lowering, view: View, axes: Sequence[int], function: str) 
         for axis in reversed(chosen):
             steps[axis] = max(1, min(best[axis], room))
             room = max(1, room // steps[axis])
+    split = _split_axis(lowering, view, axes, kept, steps) if (function, dtype) == ("sum", "f32") else None
     with builder.kernel(f"reduce_{function}") as kernel:
-        ranges = {axis: kernel.range(view.shape[axis], steps[axis]) for axis in kept}
+        ranges: dict[int, Range] = {}
+        if split is not None:
+            steps[split] = max(_LEAST_PART, -(-best[split] // _MOST_PARTS))
+            ranges[split] = kernel.range(view.shape[split], steps[split])
+        ranges |= {axis: kernel.range(view.shape[axis], steps[axis]) for axis in kept}
         sizes = [ONE if axis in axes else ranges[axis].size for axis in range(rank)]
         limits = [1 if axis in axes else steps[axis] for axis in range(rank)]
         total = kernel.fill(dtype, sizes, limits, _neutral(function, dtype))
         with ExitStack() as loops:
-            for axis in axes:
+            for axis in (each for each in axes if each != split):
                 ranges[axis] = loops.enter_context(kernel.loop(view.shape[axis], steps[axis]))
             place = whole_place(view.shape, [ranges[axis] for axis in range(rank)])
             tile = kernel.load(view, place.begin, place.tile, place.limits, repeated=True)
@@ -63,8 +72,20 @@ def reduced(lowering: Lowering, view: View, axes: Sequence[int], function: str) 
             kernel.map({"sum": "add", "prod": "mul"}.get(function, function), [total, part], dtype, into=total)
         begin = [Expr.const(0) if axis in axes else ranges[axis].start for axis in range(rank)]
         counters = [(Counter(axis, ONE if axis in axes else ranges[axis].size),) for axis in range(rank)]
-        kernel.store(target, begin, counters, total)
+        kernel.store(target, begin, counters, total, adds=split is not None)
     return target
+
+
+def _split_axis(
+    lowering: Lowering, view: View, axes: Sequence[int], kept: Sequence[int], steps: Sequence[int]
+) -> int | None:
+    """The dimension of a sum that several items share, each adding its part; None where there are items enough."""
+    bounds = lowering.bounds
+    longest = max(axes, key=lambda axis: bounds.best(view.shape[axis]))
+    items = prod(-(-bounds.best(view.shape[axis]) // steps[axis]) for axis in kept)
+    long = bounds.best(view.shape[longest]) >= 2 * _LEAST_PART
+    few = items * _LEAST_SHARE <= lowering.builder.cores
+    return longest if long and few and all(bounds.never_empty(size) for size in view.shape) else None
 
 
 def _neutral(function: str, dtype: str) -> int | float:

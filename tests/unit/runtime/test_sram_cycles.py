@@ -78,6 +78,7 @@ def test_never_below_the_bound(m, depth, columns, dtype, lpddr):
         {"lpddr_bytes_per_s": 0.8e12},
         {"lpddr_latency_cycles": 10},
         {"die_bytes_per_s": 4e12},
+        {"card_bytes_per_s": 1e15},
         {"network_latency_cycles": 1},
         {"semaphore_cycles": 1},
         {"vector_lanes": 128},
@@ -210,6 +211,46 @@ def test_chiplets_pay_for_what_crosses():
     assert two.traffic.die == pytest.approx(TEN_THOUSAND * 8 / 2)
 
 
+CARDS = replace(MACHINE, cards=2, chiplets=4)
+
+
+def dealt(each: Program, parts: int) -> Program:
+    return replace(each, parts=parts)
+
+
+def test_what_is_dealt_alike_crosses_no_link():
+    """Items of an elementwise kernel are on the chiplet, and the card, that has their elements."""
+    each = copies(TEN_THOUSAND, 64, CARDS)
+    assert timed(dealt(each, 4)).traffic.die == timed(dealt(each, 4)).traffic.card == 0
+    round_robin = timed(each).traffic
+    assert round_robin.die == pytest.approx(TEN_THOUSAND * 8 * 3 / 4)
+    assert round_robin.card == pytest.approx(TEN_THOUSAND * 8 / 2)
+
+
+def test_another_card_is_further_and_slower():
+    each = copies(TEN_THOUSAND, 64, CARDS)
+    near = timed(dealt(each, 4)).cycles
+    far = timed(each)
+    assert far.cycles > near + 2 * (CARDS.die_latency_cycles + CARDS.card_latency_cycles)
+    slow = timed(replace(each, machine=replace(CARDS, card_bytes_per_s=1e9)))
+    assert slow.kernels[0].limit == "card"
+    assert slow.cycles >= far.traffic.card / (2 * 1e9 / CARDS.clock_hz)
+
+
+def test_columns_are_dealt_where_a_tensor_says_so():
+    """Items of column tiles of two rows: with runs of elements half of what they store belongs to another chiplet."""
+    m, n = Range("m", Expr.const(2), 2), Range("n", Expr.const(512), 64)
+    place = [access(name, (2, 512), (m.start, n.start), (m.size, n.size)) for name in ("x", "y")]
+    body = [Load("a", place[0]), Store(place[1], "a")]
+    made = program(
+        [kernel([n, m], [Tile("a", "f32", (2, 64))], body)], {"x": ("f32", (2, 512))}, {"y": ("f32", (2, 512))}
+    )
+    by_elements = dealt(made, 2)
+    by_columns = replace(by_elements, tensors=tuple(replace(tensor, width=512) for tensor in made.tensors))
+    assert timed(by_columns).traffic.die == 0
+    assert timed(by_elements).traffic.die == pytest.approx(2 * 2 * 512 * 4 / 2)
+
+
 def test_lpddr_can_be_what_decides():
     slow = replace(MACHINE, lpddr_bytes_per_s=1e9, lpddr_latency_cycles=1)
     timing = timed(in_lpddr(copies(1 << 16, 1024, slow)))
@@ -246,6 +287,6 @@ def _waits(statement, name: str):
 
 def test_utilisation_is_a_share():
     found = timed(matmul_program(2000, 512, 512)).utilisation
-    assert set(found) == {"dma_in", "dma_out", "array", "matrix", "vector", "sram", "lpddr", "die"}
+    assert set(found) == {"dma_in", "dma_out", "array", "matrix", "vector", "sram", "lpddr", "die", "card"}
     assert all(0 <= share <= 1 for share in found.values())
     assert found["matrix"] > 0.5

@@ -5,7 +5,16 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from tests.unit.runtime.sram_programs import access, exprs, kernel, matmul_program, program, resident_program, unordered
+from tests.unit.runtime.sram_programs import (
+    access,
+    exprs,
+    kernel,
+    matmul_program,
+    program,
+    resident_program,
+    two_kernels,
+    unordered,
+)
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
@@ -65,7 +74,16 @@ def every_instruction() -> Program:
     )
 
 
-@pytest.mark.parametrize("each", [every_instruction(), matmul_program(), resident_program(True, first=3, home=3)])
+def dealt() -> Program:
+    """Two kernels with semaphores between them, on two groups of cores, with columns dealt."""
+    each = two_kernels()
+    return replace(each, parts=2, tensors=tuple(replace(tensor, width=64, copies=2) for tensor in each.tensors))
+
+
+STORED = [every_instruction(), matmul_program(), resident_program(True, first=3, home=3), dealt()]
+
+
+@pytest.mark.parametrize("each", STORED)
 def test_what_is_stored_reads_back(each):
     verify(each)
     text = dumps(each)
@@ -96,7 +114,7 @@ def changed(path, value):
         (["machine"], [], r"\[\] where an object with"),
         (["machine", "cores"], 1.5, "cores of an SRAM machine must be an integer"),
         (["tensors", 0, 3], "dram", "'dram' where one of sram, lpddr, core belongs"),
-        (["tensors", 0], [1, 2], "where a list of 10 or 11 belongs"),
+        (["tensors", 0], [1, 2], "where a list of 10 or 12 belongs"),
         (["tensors", 0, 2, 0], "n +", "expected a number or a name in expression 'n \\+'"),
         (["kernels", 0, "body", 0, 0], "jump", "where an instruction belongs"),
         (["kernels", 0, "body", 0], [], "where an instruction belongs"),
@@ -242,6 +260,7 @@ def with_window(**changes) -> Program:
         (with_weight(role="input"), "tensor w has blocks of 4096 elements"),
         (with_weight(first=8), "tensor w begins on core 8 of 8"),
         (with_weight(copies=0), "tensor w has 0 copies of its blocks"),
+        (with_weight(width=-1), "tensor w has rows of -1 elements"),
         (with_weight(address=1 << 18), "tensor w ends at byte 278528 of 262144 in core"),
         (with_weight(address=0), "a and resident weights overlap"),
         (replace(R, tensors=(*R.tensors, replace(R.tensors[2], name="v", first=3))), "v and w overlap"),
@@ -271,6 +290,7 @@ def test_a_rule_names_its_place():
     [
         ({"cores": 0}, "cores of an SRAM machine must be positive"),
         ({"cores": 7, "chiplets": 2}, "7 cores do not divide over 2 chiplets"),
+        ({"chiplets": 8, "cards": 3}, "8 chiplets do not divide over 3 cards"),
         ({"cores": 2.5}, "cores of an SRAM machine must be an integer"),
         ({"clock_hz": "fast"}, "clock_hz of an SRAM machine must be a number"),
         ({"row_cycles": 8}, "row_cycles of an SRAM machine must be a table"),

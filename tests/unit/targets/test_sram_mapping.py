@@ -11,6 +11,7 @@ from tests.unit.targets.sram_models import Runner, device, model_of, reference, 
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram import products
+from gimlet.targets.sram.codegen import Work, generate_for
 from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
 
 F = TensorProto.FLOAT
@@ -85,6 +86,36 @@ def test_what_a_mapping_is_for(sizes, change):
     without = replace(chosen, **change)
     assert without != chosen
     assert cycles(machine, dealing, sizes, without) > cycles(machine, dealing, sizes, chosen)
+
+
+@pytest.mark.parametrize("fmt", ["fp32", "mxint8"])
+def test_one_program_on_several_cards(fmt):
+    """A block of a decoder for four rows on two cards of two chiplets: columns are dealt, and sums cross the cards."""
+    random = np.random.default_rng(1)
+    weights = {f"w{i}": random.standard_normal((256, 256), np.float32) / 16 for i in range(2)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w1"], ["c"]),
+        helper.make_node("Softmax", ["c"], ["y"], axis=-1),
+    ]
+    model = model_of(nodes, {"x": (F, [4, 256])}, ["y"], weights)
+    on = device(cards=2, chiplets=8, cores=64)
+    runner = Runner(segment_of(model, fmt=fmt), fmt, on)
+    program = runner.executor.program
+    x = random.standard_normal((4, 256), np.float32)
+    assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 2 * ERROR[fmt]
+    assert (program.cores, program.parts) in ((64, 8), (32, 4), (8, 1))
+    whole = generate_for(work_of(model, fmt), program.machine, fmt, 64)
+    assert {tensor.width for tensor in whole.program.tensors if tensor.role == "temporary"} >= {256}
+    assert whole.timing.traffic.card > 0
+
+
+def work_of(model, fmt: str) -> Work:
+    op = segment_of(model, fmt=fmt).op
+    inputs = [(name.data, value) for name, value in zip(op.arg_names, op.body.block.args, strict=True)]
+    outputs = [(name.data, value) for name, value in zip(op.res_names, op.results_yielded, strict=True)]
+    return Work("block", inputs, outputs, None, {})
 
 
 def test_rows_that_differ_from_run_to_run_have_one_copy_of_weights():

@@ -255,6 +255,11 @@ def test_reductions(op, axes, keepdims):
         check(op, [normal(5, 6, 7)], tolerance=1e-5, **({**attributes, "axes": axes} if axes else attributes))
 
 
+@pytest.mark.parametrize("shape", [(1, 4096), (3, 700), (2, 2, 1500)])
+def test_a_long_sum_is_shared_by_items(shape):
+    check("ReduceMean", [normal(*shape)], tolerance=1e-5, axes=[-1])
+
+
 def test_a_reduction_of_integers():
     check("ReduceSum", [RNG.integers(-5, 5, (4, 6))], {1: ints(1)})
 
