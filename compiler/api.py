@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.bounds import parse_bindings
@@ -60,6 +61,8 @@ def compile(
     costs: str | Path | None = None,
     cost_providers: Mapping[str, str] | None = None,
     fuse: bool = True,
+    loss_budget: float | None = None,
+    loss_inputs: Mapping[str, NDArray[Any]] | None = None,
     allow_tf32: bool = False,
     time_limit_s: float | None = None,
     seed: int = 0,
@@ -81,7 +84,8 @@ def compile(
     and `max_segments` caps how many pieces the model is cut into. `bounds` limit other figures than the objective
     (`{"latency": "5ms"}`). Ops that an expression of `together` matches share a device, those of a pair of `apart` do
     not. `cost_providers` says by device where its costs are
-    from ("analytic", "measured").
+    from ("analytic", "measured"). `loss_budget` lets placement choose number formats, as long as the outputs are off by
+    at most that (relative L2), measured on `loss_inputs`, arrays by the names of the inputs, else on random ones.
 
     Raises UsageError, InputError, MissingError or InfeasibleError as the commands do.
     """
@@ -100,6 +104,8 @@ def compile(
         costs=Path(costs) if costs else None,
         cost_providers=tuple((cost_providers or {}).items()),
         fuse=fuse,
+        loss_budget=loss_budget,
+        loss_inputs=loss_inputs,
         allow_tf32=allow_tf32,
         time_limit_s=time_limit_s,
         seed=seed,

@@ -164,7 +164,7 @@ class Lowering:
         built: list[Segment] = []
         failed: list[BuildFailure] = []
         for op in segments_of(self.module):
-            device = self.options.topology.device(op.device_name)
+            device = self.device(op)
             context = SegmentContext(
                 op, self.ctx, opsets, self.bounds, self.options.cache, self.options.allow_tf32, self.weights
             )
@@ -186,6 +186,13 @@ class Lowering:
             place = self.weights.place(weight)
             found[index] = Default(place.location, place.offset, place.length, tuple(weight.shape))
         return found
+
+    def device(self, segment: SegmentOp) -> Device:
+        """The device of a segment, as its target has it where placement has decided the formats."""
+        device = self.options.topology.device(segment.device_name)
+        if self.options.loss_budget is None:
+            return device
+        return target_of(device, segment.format, segment.target_name).deciding(device)
 
     def shared_devices(self) -> set[str]:
         """The devices on which segments of several targets run: the threads of one must leave cores to the others."""

@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from gimlet.targets.api import DimBound, Topology
 
@@ -30,6 +32,9 @@ class CompileOptions:
     that an expression of `together` matches share a device, those of a pair of `apart` do not. `cost_providers` says
     for a device where its costs are from. With `fuse` the model is matched into large operators, which
     costs and targets see; without, it stays as it is written.
+    for a device where its costs are from. With `loss_budget`, the most that the outputs may be
+    off (relative L2), placement chooses the format of each op among all that its device has; losses are measured on
+    `loss_inputs`, arrays by the names of the inputs, else on random ones.
     """
 
     topology: Topology
@@ -46,6 +51,8 @@ class CompileOptions:
     costs: Path | None = None
     cost_providers: tuple[tuple[str, str], ...] = ()
     fuse: bool = True
+    loss_budget: float | None = None
+    loss_inputs: Mapping[str, NDArray[Any]] | None = None
     allow_tf32: bool = False
     time_limit_s: float | None = None
     seed: int = 0

@@ -79,7 +79,7 @@ def render(compilation: Compilation) -> str:
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("report.html.j2").render(
         model=compilation.model,
-        facts=_facts(data["summary"], result.schedule.figure("latency")),
+        facts=[*_facts(data["summary"], result.schedule.figure("latency")), *_loss_facts(data)],
         asked=_asked(compilation.options),
         notes=data["summary"]["notes"],
         devices=[device | {"kind": topology.device(device["name"]).kind} for device in data["devices"]],
@@ -128,6 +128,15 @@ def _facts(summary: Mapping[str, Any], latency_s: float) -> list[tuple[str, str,
     ]
 
 
+def _loss_facts(data: Json) -> list[tuple[str, str, str]]:
+    """What number formats lose, where placement was asked to choose them."""
+    if "loss" not in data:
+        return []
+    loss = data["loss"]
+    remark = f"relative L2 of the worst output, on {loss['inputs']}; {loss['budget']:g} allowed"
+    return [("loss, measured", f"{loss['measured']:.3g}", remark)]
+
+
 _OBJECTIVE: Final = {
     "latency": "time of one run",
     "throughput": "time between results of a pipeline",
@@ -144,6 +153,8 @@ def _asked(options: CompileOptions) -> list[tuple[str, str]]:
         found.append(("--bind", f"{name}={sizes[0] if len(set(sizes)) == 1 else ':'.join(map(str, sizes))}"))
     found += [("--pin", f"{pattern}={device}") for pattern, device in options.pins]
     found += [("--format", f"{device}={fmt}") for device, fmt in options.formats]
+    if options.loss_budget is not None:
+        found.append(("--loss-budget", f"{options.loss_budget:g}"))
     found += [("--min-share", f"{device}={share:g}") for device, share in options.min_shares]
     if options.max_segments is not None:
         found.append(("--max-segments", str(options.max_segments)))
@@ -179,6 +190,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "pinned": "text",
         "time": "s",
         "energy": "J",
+        "loss": "loss",
         "FLOPs": "count",
         "bytes": "B",
         "elsewhere": "others",
@@ -219,14 +231,18 @@ def _op_row(op: Json, size_bytes: int) -> list[Any]:
     """A row of the table of ops. Its last cell lists the other places, with the time there or why not there."""
     others = [
         [
-            f"{other['device']} ({other['format']})",
+            f"{other['device']} ({other['format']}{_loses(other)})",
             _finite(other.get("seconds")),
             other.get("refused", "pinned away" if other.get("pinned_away") else ""),
         ]
         for other in op["others"]
     ]
     where = [*_picked(op, "name type device format"), f"s{op['segment']}", "pinned" if op["pinned"] else ""]
-    return [*where, op["seconds"], op["joules"], op["flops"], size_bytes, others]
+    return [*where, op["seconds"], op["joules"], op["loss"] or None, op["flops"], size_bytes, others]
+
+
+def _loses(place: Json) -> str:
+    return f", loses {place['loss']:.2g}" if place.get("loss") else ""
 
 
 def _table(name: str, rows: Sequence[Sequence[Any]]) -> Json:

@@ -136,6 +136,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What computing an op in a number format does to its float32 values, everything else being float32.
+
+    `operands` has the format that each is rounded to before it is used, None where it is not; `results` the format that
+    the results are rounded to. A block format has its blocks along `axes[i]` of operand i, by default the last.
+    """
+
+    operands: tuple[str | None, ...]
+    results: str | None = None
+    axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class DimBound:
     """The range of one symbolic dimension: minimum, the value that costs are taken at, and maximum."""
 
@@ -220,6 +233,29 @@ class Target(ABC):
     @abstractmethod
     def formats(self, device: Device) -> tuple[str, ...]:
         """The number formats that `device` computes in under this target, the default one first."""
+
+    def deciding(self, device: Device) -> Device:
+        """`device` where placement decides the format of every op: one that is placed in a format is computed in it.
+
+        By default that is so anyway. A target that keeps a measure of its own within a segment drops it here.
+        """
+        return device
+
+    def rounding(self, op: Operation, device: Device, fmt: str, ctx: Context) -> Rounding | None:
+        """What `fmt` does to the values of `op` on `device`, as `deciding` has it; None where it does nothing.
+
+        By default every operand and result is rounded, but for float32.
+        """
+        del device, ctx
+        return None if fmt == "fp32" else Rounding((fmt,) * len(op.operands), fmt)
+
+    def cast_s_per_byte(self, device: Device, fmt: str) -> float:
+        """Seconds for each byte of float32 that a segment in `fmt` casts where a value enters or leaves it.
+
+        Nothing where values are stored as float32 inside of it too.
+        """
+        del device, fmt
+        return 0.0
 
     def segment_overhead_s(self, device: Device) -> float:
         """What a launch of one segment costs on `device` under this target: by default what the hardware file says."""

@@ -81,6 +81,12 @@ def _constant_of(value: SSAValue) -> Hashable:
     return tuple(sorted(value.op.properties.items())) if is_constant(value.op) else None
 
 
+def is_part_of_model(value: SSAValue) -> bool:
+    """Whether a value is a constant that a signature has in it: neither a weight nor known when running only."""
+    found = _constant_of(value)
+    return found is not None and found != _WEIGHT
+
+
 def _has_many_floats(value: SSAValue) -> bool:
     type_ = value.type
     return (

@@ -16,6 +16,7 @@ from gimlet.tools.cli import print_json, run
 if TYPE_CHECKING:
     from gimlet.compiler.compile import Compilation
     from gimlet.compiler.instruments import Instrument
+    from gimlet.compiler.numerics import Deviation
     from gimlet.compiler.options import CompileOptions
     from gimlet.compiler.sources import Source
     from gimlet.runtime.manifest import Manifest
@@ -46,6 +47,8 @@ class Request:
     costs: Path | None
     save_costs: Path | None
     cost_provider: tuple[str, ...]
+    loss_budget: str | None
+    loss_input: tuple[str, ...]
     to: str | None
     explain: bool
     dry_run: bool
@@ -96,6 +99,12 @@ class Request:
     metavar="DEVICE=PROVIDER",
     help="Where a device's costs are from: analytic (default), measured on this machine, or a table.",
 )
+@click.option(
+    "--loss-budget",
+    metavar="X",
+    help="Choose number formats op by op; the outputs may be off by a relative error (L2) of X, such as 0.01 or 1%.",
+)
+@click.option("--loss-input", multiple=True, metavar="NAME=FILE.npy", help="An input to measure losses on.")
 @click.option("--to", type=click.Choice(PHASES[:-1]), help="Stop after a phase and print the IR.")
 @click.option("--explain", is_flag=True, help="Say for each op where it runs, and what it would cost elsewhere.")
 @click.option("--dry-run", is_flag=True, help="Place and split, print what would be built, write nothing.")
@@ -195,7 +204,10 @@ def options_of(request: Request) -> CompileOptions:
     from gimlet.compiler.api import resolve_topology
     from gimlet.compiler.bounds import parse_bindings
     from gimlet.compiler.options import CompileOptions
+    from gimlet.tools.arrays import read_inputs
 
+    if request.loss_input and request.loss_budget is None:
+        raise UsageError("there is nothing to measure losses for", where="--loss-input", hint="add --loss-budget")
     return CompileOptions(
         topology=resolve_topology(request.topology),
         objective=request.objective,  # pyright: ignore[reportArgumentType]  (click checked the choice)
@@ -213,6 +225,8 @@ def options_of(request: Request) -> CompileOptions:
         costs=request.costs,
         cost_providers=pairs(request.cost_provider, "--cost-provider", "DEVICE=measured"),
         fuse=request.fuse,
+        loss_budget=None if request.loss_budget is None else _budget(request.loss_budget),
+        loss_inputs=read_inputs(request.loss_input) if request.loss_input else None,
         allow_tf32=request.allow_tf32,
         time_limit_s=request.time_limit,
         seed=request.seed,
@@ -228,6 +242,13 @@ def pairs(texts: Iterable[str], flag: str, form: str) -> tuple[tuple[str, str], 
             raise UsageError(f"cannot read {text!r}", where=flag, hint=f"write {form}")
         found.append((key, value))
     return tuple(found)
+
+
+def _budget(text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        raise UsageError(f"{text!r} is no budget for losses", where="--loss-budget", hint="write 0.01 or 1%") from None
 
 
 def _share(text: str) -> float:
@@ -276,12 +297,13 @@ def verify(request: Request, source: Source) -> list[dict[str, Any]]:
     if request.output is None:
         return []
     comparisons = verify_bundle(request.output, source, seed=request.seed)
+    budget = None if request.loss_budget is None else _budget(request.loss_budget)
     for comparison in comparisons:
-        if not comparison.ok:
+        if not all(_within(found, comparison.format, budget) for found in comparison.outputs.values()):
             worst = "; ".join(
                 f"{name}: {found.of_range:.3g} of range, relative L2 {found.relative_l2:.3g}"
                 for name, found in comparison.outputs.items()
-                if not found.within(comparison.format)
+                if not _within(found, comparison.format, budget)
             )
             raise CheckError(
                 f"the bundle's outputs are not the model's: {worst}",
@@ -292,6 +314,13 @@ def verify(request: Request, source: Source) -> list[dict[str, Any]]:
         {"reference": item.reference, "outputs": {name: found.of_range for name, found in item.outputs.items()}}
         for item in comparisons
     ]
+
+
+def _within(found: Deviation, fmt: str, budget: float | None) -> bool:
+    """Whether an output is as near as its format must be; under a budget for losses, as that allows."""
+    if budget is None:
+        return found.within(fmt)
+    return found.within("fp32") or found.relative_l2 <= budget
 
 
 def print_plan(compilation: Compilation, request: Request) -> None:

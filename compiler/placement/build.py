@@ -28,6 +28,7 @@ from gimlet.compiler.placement.problem import (
     Weight,
 )
 from gimlet.dialects.onnx import value_name
+from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.placement import StateType
 from gimlet.runtime.errors import UsageError
@@ -47,8 +48,14 @@ class Site:
     target: Target
 
 
-def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequence[str]]) -> list[Site]:
-    """The places of a topology. `formats` lists number formats by device; without it, the first target's default."""
+def sites_of(
+    topology: Topology, targets: Targets, formats: Mapping[str, Sequence[str]], *, deciding: bool = False
+) -> list[Site]:
+    """The places of a topology. `formats` lists number formats by device; without it, the first target's default.
+
+    When `deciding`, a device that is not listed has all its formats, and an op is computed in the one that it is placed
+    in.
+    """
     known = [device.name for device in topology.devices]
     for name in formats:
         if name not in known:
@@ -59,7 +66,7 @@ def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequenc
         for target in targets[device.name]:
             for fmt in target.formats(device):
                 offered.setdefault(fmt, []).append(target)
-        wanted = formats.get(device.name) or list(offered)[:1]
+        wanted = formats.get(device.name) or list(offered)[: None if deciding else 1]
         for fmt in wanted:
             if fmt not in offered:
                 raise UsageError(
@@ -67,8 +74,9 @@ def sites_of(topology: Topology, targets: Targets, formats: Mapping[str, Sequenc
                     hint=f"its formats are: {', '.join(offered) or 'none'}",
                 )
             for target in offered[fmt]:
-                place = Place(index, target.name, fmt, launch_s=target.segment_overhead_s(device))
-                sites.append(Site(place, device, target))
+                launch_s, casts = target.segment_overhead_s(device), target.cast_s_per_byte(device, fmt)
+                place = Place(index, target.name, fmt, launch_s=launch_s, cast_s_per_byte=casts)
+                sites.append(Site(place, target.deciding(device) if deciding else device, target))
     return sites
 
 
@@ -194,7 +202,9 @@ def _values(graph: ModuleGraph) -> list[Value]:
         consumers, producer = tuple(graph.consumers[value]), graph.producer[value]
         is_output = value in graph.outputs and producer is not None
         if consumers or is_output:
-            found.append(Value(value_name(value), graph.size_bytes(value), producer, consumers, is_output))
+            size, element = graph.size_bytes(value), element_of(value.type)
+            cast = size if element is not None and element.onnx == "float" else 0
+            found.append(Value(value_name(value), size, producer, consumers, is_output, cast))
     return found
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gimlet.compiler.placement.conflict import least_losses, smaller_format
 from gimlet.compiler.placement.problem import Problem, gigabytes
+from gimlet.compiler.placement.rules import with_nodes
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
 from gimlet.runtime.errors import InfeasibleError, InputError
 
@@ -137,6 +139,19 @@ def _check_loss(problem: Problem) -> None:
         f"no placement keeps the loss budget of {budget:g}: the least is {total:.3g}, and already {listed}",
         hint=f"allow {total:.3g}, or let these ops be on a place that loses less: another pin, --format or device",
     )
+
+
+def affordable(problem: Problem) -> Problem:
+    """The problem without the places where one node alone would lose more than the budget."""
+    budget = problem.rules.loss_budget
+    if budget is None:
+        return problem
+    most = budget * (1 + LOSS_TOLERANCE)
+    nodes = [
+        replace(node, options={place: option for place, option in node.options.items() if option.loss <= most})
+        for node in problem.nodes
+    ]
+    return with_nodes(problem, nodes)
 
 
 def _least_lossy(problem: Problem, node: int) -> str:

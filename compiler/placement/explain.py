@@ -108,7 +108,7 @@ def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
         if option is None:
             entry["refused"] = node.refusals.get(other, NOT_ASKED)
         else:
-            entry |= {"seconds": option.seconds, "joules": option.joules}
+            entry |= {"seconds": option.seconds, "joules": option.joules, "loss": option.loss}
             entry["alone"] = _move(moves.alone.get((index, other)))
             entry["with_segment"] = _move(moves.whole.get((solution.placement.segment[index], other)))
             if other not in problem.allowed[index]:
@@ -122,6 +122,7 @@ def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
         "segment": solution.placement.segment[index],
         "seconds": own.seconds,
         "joules": own.joules,
+        "loss": own.loss,
         "flops": node.flops,
         "pinned": index in problem.rules.pins,
         "others": others,
@@ -136,6 +137,8 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
     """The explanation as tables. `ops` adds the table of all ops."""
     summary = data["summary"]
     console.print(summary_line(data), highlight=False)
+    if "loss" in data:
+        console.print(loss_line(data["loss"]), highlight=False)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
     columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of")
@@ -158,6 +161,14 @@ def summary_line(data: Mapping[str, Any]) -> str:
         f"{summary['objective']} {value}, at least {bound} for any placement "
         f"(gap {summary['gap']:.2%}, {summary['status']}; {summary['ops']} ops as {summary['groups']} groups, "
         f"{summary['wall_s']:.2f} s)"
+    )
+
+
+def loss_line(loss: Mapping[str, Any]) -> str:
+    """One line: what the formats lose, and the budget for it."""
+    return (
+        f"loss {loss['measured']:.3g} (relative L2 of the worst output, on {loss['inputs']}), "
+        f"{loss['expected']:.3g} expected from the ops, {loss['budget']:g} allowed"
     )
 
 
@@ -239,7 +250,8 @@ def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         )
         pinned = " (pinned)" if op["pinned"] else ""
         energy = "" if op["joules"] is None else f"{op['joules']:.3g} J"
-        device = f"{op['device']} ({op['format']}){pinned}"
+        loss = f", loses {op['loss']:.2g}" if op["loss"] else ""
+        device = f"{op['device']} ({op['format']}{loss}){pinned}"
         yield op["name"], op["type"], device, seconds_text(op["seconds"]), energy, elsewhere
 
 
@@ -251,7 +263,8 @@ def _elsewhere(other: Mapping[str, Any], unit: str) -> str:
         for key, what in (("alone", "alone"), ("with_segment", "with its segment"))
         if other[key] is not None
     ]
-    return "; ".join([seconds_text(other["seconds"]), *moves])
+    loss = [f"loses {other['loss']:.2g}"] if other["loss"] else []
+    return "; ".join([seconds_text(other["seconds"]), *loss, *moves])
 
 
 def _delta_text(delta: float, unit: str) -> str:

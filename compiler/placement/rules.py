@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from gimlet.compiler.placement.problem import Placement, Problem
+from gimlet.compiler.placement.problem import Node, Placement, Problem
 from gimlet.runtime.errors import InputError, UsageError
 
 SCHEMA = 1
@@ -109,7 +109,27 @@ def refused(problem: Problem, refusals: Mapping[tuple[str, str], str], by_key: M
             nodes[index] = replace(
                 node, options=options, refusals={**node.refusals, **dict.fromkeys(sorted(places), reason)}
             )
-    usable = [set(node.options) for node in nodes]
+    return with_nodes(problem, nodes)
+
+
+def only_where_named(
+    problem: Problem, pins: Mapping[int, frozenset[int]], named: frozenset[int]
+) -> tuple[Problem, dict[int, frozenset[int]]]:
+    """The problem and its pins with the places in `named` only for nodes that a pin puts there by their format."""
+    kept = {node: places - named or places for node, places in pins.items()}
+    reason = "this format is named for other ops only; --format or --loss-budget asks for it here"
+    nodes: list[Node] = []
+    for index, node in enumerate(problem.nodes):
+        gone = named - kept.get(index, frozenset())
+        options = {place: option for place, option in node.options.items() if place not in gone}
+        left_out = {place: reason for place in sorted(gone) if place in node.options}
+        nodes.append(replace(node, options=options, refusals={**node.refusals, **left_out}))
+    return with_nodes(problem, nodes), kept
+
+
+def with_nodes(problem: Problem, nodes: Sequence[Node]) -> Problem:
+    """The problem with other options of its nodes, and no fusion where a node is not."""
+    usable = [node.options.keys() for node in nodes]
     fusions = tuple(
         replace(
             fusion,

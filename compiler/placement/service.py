@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, SymbolRefAttr, i64
 from xdsl.ir import Operation
 from xdsl.traits import IsTerminator
@@ -25,6 +26,7 @@ from xdsl.traits import IsTerminator
 from gimlet.compiler.bounds import read_bounds
 from gimlet.compiler.costs.choose import make_providers
 from gimlet.compiler.costs.provider import MEASURED, parse_providers
+from gimlet.compiler.losses.model import LossModel, LossSite
 from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.build import Targets, build_problem, sites_of, structure
@@ -40,6 +42,7 @@ from gimlet.compiler.placement.rules import (
     complete_placement,
     file_pins,
     load_placement,
+    only_where_named,
     pinned,
     refused,
     save_placement,
@@ -48,13 +51,14 @@ from gimlet.compiler.placement.rules import (
 from gimlet.compiler.placement.schedule import Schedule, violations
 from gimlet.compiler.placement.segments import judge
 from gimlet.compiler.placement.solve import Solution, solve
+from gimlet.compiler.placement.within_budget import Loss, check_budget, checked, solve_within
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, TARGET
 from gimlet.passes.entry import is_constant
 from gimlet.runtime.errors import InfeasibleError, UsageError
 from gimlet.runtime.manifest import PlacementSummary
 from gimlet.targets import registry
-from gimlet.targets.api import DimBound, Topology
+from gimlet.targets.api import DimBound, Target, Topology
 
 
 class Options(Protocol):
@@ -85,6 +89,10 @@ class Options(Protocol):
     @property
     def apart(self) -> tuple[tuple[str, str], ...]: ...
     @property
+    def loss_budget(self) -> float | None: ...
+    @property
+    def loss_inputs(self) -> Mapping[str, NDArray[Any]] | None: ...
+    @property
     def time_limit_s(self) -> float | None: ...
     @property
     def seed(self) -> int: ...
@@ -112,6 +120,8 @@ class PlacementOptions:
     together: tuple[str, ...] = ()
     apart: tuple[tuple[str, str], ...] = ()
     max_segments: int | None = None
+    loss_budget: float | None = None
+    loss_inputs: Mapping[str, NDArray[Any]] | None = None
     work: float = 2.0
 
 
@@ -122,6 +132,7 @@ class PlacementResult:
     problem: Problem
     solution: Solution
     notes: tuple[str, ...] = ()
+    loss: Loss | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -164,7 +175,8 @@ class PlacementResult:
 
     def explain(self) -> dict[str, Any]:
         """Every op's device and alternatives, segments and transfers, as `--explain --json` prints them."""
-        return explanation(self.problem, self.solution, self.notes)
+        found = explanation(self.problem, self.solution, self.notes)
+        return found if self.loss is None else found | {"loss": asdict(self.loss)}
 
     def coverage(self) -> dict[str, Any]:
         """What each place could run, what it refuses, and a recommendation, as `--dry-run --json` prints them."""
@@ -182,6 +194,7 @@ class PlacementService:
         self.ctx = ctx
         self.topology = topology
         self._targets = targets
+        self._losses: LossModel | None = None
 
     @cached_property
     def targets(self) -> Targets:
@@ -218,6 +231,8 @@ class PlacementService:
             if not options.pins:
                 fixed = complete_placement(problem.with_rules(Rules(pins=pins)), file)
         pins |= pinned(problem, options.pins)
+        if options.loss_budget is None and options.costs is None:
+            problem, pins = only_where_named(problem, pins, self._named_only(problem, options))
         free = replace(
             problem.rules,
             objective=options.objective,
@@ -226,11 +241,35 @@ class PlacementService:
             apart=tuple(separated(problem, options.apart)),
             max_segments=options.max_segments,
             min_share=shares(problem, options.min_shares),
+            loss_budget=options.loss_budget,
         )
         problem = problem.with_rules(replace(free, pins=pins))
-        solution = solve(problem, limits) if fixed is None else _forced(problem, fixed)
+        loss = None
+        if options.loss_budget is not None:
+            losses = self._loss_model(module, graph, problem, options)
+            problem = losses.with_losses(problem)
+            if fixed is None:
+                problem, solution, loss = solve_within(problem, limits, losses)
+            else:
+                loss = checked(problem, fixed.place, losses)
+                solution = _forced(problem, fixed)
+        else:
+            solution = solve(problem, limits) if fixed is None else _forced(problem, fixed)
         _write(graph, problem, solution.placement)
-        return PlacementResult(problem, solution, tuple(self._notes(graph, problem)))
+        notes = tuple(self._notes(graph, problem))
+        return PlacementResult(problem, solution, notes, loss)
+
+    def _loss_model(self, module: ModuleOp, graph: ModuleGraph, problem: Problem, options: Options) -> LossModel:
+        """What measures losses on the problem's places; one for all placements of a module."""
+        if self._losses is None or self._losses.module is not module:
+            names = {target.name: target for targets in self.targets.values() for target in targets}
+            sites: list[LossSite] = []
+            for place in problem.places:
+                target = names[place.target]
+                device = target.deciding(self.topology.device(problem.devices[place.device].name))
+                sites.append(LossSite(device, target, place.format))
+            self._losses = LossModel(module, self.ctx, graph, sites, options.loss_inputs, options.seed)
+        return self._losses
 
     def _problem(
         self, module: ModuleOp, graph: ModuleGraph, options: Options, bounds: Mapping[str, DimBound]
@@ -244,10 +283,47 @@ class PlacementService:
         formats: dict[str, list[str]] = {}
         for device, fmt in options.formats:
             formats.setdefault(device, []).append(fmt)
+        deciding = options.loss_budget is not None
+        check_budget(options.loss_budget)
+        if not deciding:
+            for device, named in self._named_formats(options).items():
+                formats.setdefault(device, [self._default_format(device)])
+                formats[device] += [fmt for fmt in named if fmt not in formats[device]]
         in_pieces = getattr(options, "max_segments", None) != 1
         providers = make_providers(chosen, module, self.ctx, bounds, graph, options.cache, in_pieces=in_pieces)
-        sites = sites_of(self.topology, self._taking_part(options, chosen), formats)
+        sites = sites_of(self.topology, self._taking_part(options, chosen), formats, deciding=deciding)
         return build_problem(graph, self.topology, sites, providers)
+
+    def _default_format(self, device: str) -> str:
+        """The format that a device computes in unless another is asked for."""
+        found = self.topology.device(device)
+        return next((fmt for target in self.targets[device] for fmt in target.formats(found)), "")
+
+    def _named_formats(self, options: Options) -> dict[str, list[str]]:
+        """The formats that pins and a placement file name, by device: naming one is asking for it."""
+        found: dict[str, list[str]] = {}
+        for name in _named_places(options):
+            device, *parts = name.split(":")
+            offered = {fmt for target in self.targets.get(device, ()) for fmt in self._formats(target, device)}
+            found.setdefault(device, []).extend(part for part in parts if part in offered)
+        return {device: list(dict.fromkeys(formats)) for device, formats in found.items() if formats}
+
+    def _formats(self, target: Target, device: str) -> Sequence[str]:
+        return target.formats(self.topology.device(device))
+
+    def _named_only(self, problem: Problem, options: Options) -> frozenset[int]:
+        """The places in formats that are neither their device's own nor in `--format`, but named by a pin or a file."""
+        asked = {device for device, _ in options.formats}
+        wide = {(name, fmt) for name, fmt in options.formats} | {
+            (device.name, self._default_format(device.name))
+            for device in self.topology.devices
+            if device.name not in asked
+        }
+        return frozenset(
+            number
+            for number, place in enumerate(problem.places)
+            if (problem.devices[place.device].name, place.format) not in wide
+        )
 
     def _taking_part(self, options: Options, providers: Mapping[str, str]) -> Targets:
         """The targets of each device but those that only measuring tells apart, where nothing is measured or named."""

@@ -18,7 +18,7 @@ from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import Coarse, coarsen, identity
 from gimlet.compiler.placement.conflict import conflict_of
 from gimlet.compiler.placement.cpsat import Answer, Limits, solve_slots
-from gimlet.compiler.placement.diagnose import check_feasible
+from gimlet.compiler.placement.diagnose import affordable, check_feasible
 from gimlet.compiler.placement.heuristics import (
     best_cuts,
     best_of,
@@ -82,6 +82,7 @@ class _Solve:
     """One solve, with the clock and what was found on the way (`steps`: the best objective after each step)."""
 
     def __init__(self, problem: Problem, limits: Limits, group_limit: int, rounds: int | None) -> None:
+        self.asked = problem
         self.problem, self.limits, self.group_limit = problem, limits, group_limit
         self.rounds = rounds
         self.objective: Objective = problem.rules.objective
@@ -97,6 +98,7 @@ class _Solve:
         if not problem.nodes:
             return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
         self._check_bounds()
+        problem = self.problem = affordable(problem)
         starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem)]
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
@@ -202,7 +204,7 @@ class _Solve:
 
     def _none_found(self, best: Found) -> InfeasibleError:
         """The limits in conflict, where that is proven; else what the best placement so far breaks."""
-        found = conflict_of(self.problem)
+        found = conflict_of(self.asked)
         if found is not None:
             return found
         broken = violations(self.problem, best.placement, best.schedule)

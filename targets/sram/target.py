@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from xdsl.context import Context
 from xdsl.ir import Operation, OpResult, SSAValue
 
 from gimlet.dialects.context import GimletContext
@@ -21,13 +22,13 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.api import Artifact, Cost, Device, DimBound, HardwareKind, Reason, SegmentContext, Target
+from gimlet.targets.api import Artifact, Cost, Device, DimBound, HardwareKind, Reason, Rounding, SegmentContext, Target
 from gimlet.targets.one_op import is_constant, signature_of
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import Generated, Work, generate
 from gimlet.targets.sram.lowering import rule_name
-from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
+from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
 from gimlet.targets.sram.rules import RULES
 
 PROGRAM_FILE = "program.sram"
@@ -71,6 +72,24 @@ class SramTarget(Target):
         cycles = self.machine(device).row_cycles
         return tuple(fmt for fmt in ("fp32", "bf16", "mxint8") if MATRIX_TYPES[fmt] in cycles)
 
+    def deciding(self, device: Device) -> Device:
+        """The device without the budget that keeps most products of a segment in bf16."""
+        options = {**device.kind.options, "mx_error_budget": 1.0}
+        return replace(device, kind=replace(device.kind, options=options))
+
+    def rounding(self, op: Operation, device: Device, fmt: str, ctx: Context) -> Rounding | None:
+        """Operands of products in the format that they are multiplied in; sums and all else are float32."""
+        del ctx
+        if fmt == "fp32" or not isinstance(op, OnnxOp) or op.domain:
+            return None
+        if op.op_type == "Attention":
+            return Rounding(("bf16",) * 3)
+        if op.op_type not in _PRODUCTS:
+            return None
+        sizes = dict.fromkeys(_symbols(op), _ASSUMED_SIZE)
+        dtype = product_types([op], fmt, self.machine(device), sizes, mx_budget=1.0).get(op, "bf16")
+        return None if dtype == "f32" else Rounding((dtype, dtype), axes=_depth_axes(op))
+
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         if not isinstance(op, OnnxOp):
             return Reason(op.name, f"{op.name} is not an ONNX operation")
@@ -78,7 +97,7 @@ class SramTarget(Target):
             return None
         if rule_name(op) not in RULES:
             return Reason(_label(op), f"{op.op_type} has no lowering to the machine")
-        key = (device.kind.name, fmt, signature_of(op))
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of(op))
         if key not in self._refusals:
             self._refusals[key] = self._refusal(op, device, fmt)
         refusal = self._refusals[key]
@@ -107,7 +126,7 @@ class SramTarget(Target):
             return Cost(0.0, None if device.kind.load_w is None else 0.0)
         symbols = _symbols(op)
         known = {name: sizes[name] for name in symbols if name in sizes}
-        key = (device.kind.name, fmt, signature_of(op), tuple(sorted(known.items())))
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of(op), tuple(sorted(known.items())))
         if key not in self._costs:
             self._costs[key] = self._op_cost(op, device, fmt, known)
         return self._costs[key]
@@ -246,6 +265,17 @@ def _mx_budget(kind: HardwareKind) -> float:
     if not isinstance(budget, int | float) or budget < 0:
         raise InputError(f"mx_error_budget must be a number from 0 to 1, not {budget!r}", where=kind.name)
     return float(budget)
+
+
+def _depth_axes(op: OnnxOp) -> tuple[int, int]:
+    """The axes of both operands of a product that it sums over: of a convolution the channels."""
+    if op.op_type == "Conv":
+        return 1, 1
+    if op.op_type == "ConvTranspose":
+        return 1, 0
+    if op.op_type == "Gemm":
+        return (0 if op.attr("transA", 0) else -1), (-1 if op.attr("transB", 0) else 0)
+    return -1, -2
 
 
 def _label(op: OnnxOp) -> str:

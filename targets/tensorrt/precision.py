@@ -75,6 +75,33 @@ def insert_casts(block: Block, fmt: str, ctx: GimletContext) -> int:
     return _Conversion(fmt, ctx).run(block)
 
 
+def computes_in_half(op: OnnxOp, fmt: str, ctx: GimletContext) -> bool:
+    """Whether `insert_casts` would make an operation compute in 16 bits."""
+    return _Conversion(fmt, ctx).converts(op)
+
+
+def may_compute_in_half(op: OnnxOp, fmt: str) -> bool:
+    """Whether an operation can compute in 16 bits, as far as that does not hang on the values of its weights."""
+    if isinstance(op, InitializerOp) or op.regions or op.domain or op.op_type in KEPT | {"Cast", "Constant"}:
+        return False
+    schema = op.schema
+    if schema is None or not any(map(is_float32, (*op.operands, *op.results))):
+        return False
+    return _allows(schema, op, fmt)
+
+
+def _allows(schema: OpSchema, op: OnnxOp, fmt: str) -> bool:
+    """Whether all float32 values of an operation may have the 16-bit type."""
+    wanted = onnx_type(TensorType(HALVES[fmt], []))
+    for parameters, values in ((schema.inputs, op.inputs), (schema.outputs, op.outputs)):
+        for index, value in enumerate(values):
+            if value is None or not is_float32(value):
+                continue
+            if wanted not in OpSchema.parameter(parameters, index).types:
+                return False
+    return True
+
+
 def formats_of(block: Block) -> dict[str, int]:
     """How many operations of a segment compute in each number format: `fp32`, `fp16`, `bf16`, or `other`."""
     counts = Counter(_format_of(op) for op in block.ops if isinstance(op, OnnxOp) and not is_constant(op))
@@ -117,23 +144,7 @@ class _Conversion:
 
     def converts(self, op: OnnxOp) -> bool:
         """Whether an operation goes to 16 bits."""
-        if isinstance(op, InitializerOp) or op.regions or op.domain or op.op_type in KEPT | {"Cast", "Constant"}:
-            return False
-        schema = op.schema
-        if schema is None or not any(map(is_float32, (*op.operands, *op.results))):
-            return False
-        return self.allows(schema, op) and all(map(self.fits, op.operands))
-
-    def allows(self, schema: OpSchema, op: OnnxOp) -> bool:
-        """Whether all float32 values of an operation may have the 16-bit type, and a cast to it exists."""
-        wanted = onnx_type(TensorType(self.element, []))
-        for parameters, values in ((schema.inputs, op.inputs), (schema.outputs, op.outputs)):
-            for index, value in enumerate(values):
-                if value is None or not is_float32(value):
-                    continue
-                if wanted not in OpSchema.parameter(parameters, index).types:
-                    return False
-        return True
+        return may_compute_in_half(op, self.fmt) and all(map(self.fits, op.operands))
 
     def fits(self, value: SSAValue) -> bool:
         """Whether a weight stays finite in the 16-bit type; values that are not constant are taken to."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from xdsl.context import Context
 from xdsl.ir import Operation
 
 from gimlet.dialects.context import GimletContext
@@ -22,7 +23,7 @@ from gimlet.dialects.onnx.types import shape_of
 from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.errors import InputError
 from gimlet.targets.answers import default_cache
-from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
+from gimlet.targets.api import Artifact, Cost, Device, Reason, Rounding, SegmentContext, Target
 from gimlet.targets.portable import MODEL_FILE, FolderWeights, SegmentModel, identity_of, segment_model, write_model
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.shape_operands import compute_shapes_inside, shapes_from_outside
@@ -33,7 +34,7 @@ from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 from gimlet.targets.tensorrt.llm_kernels import kernel_of, model_seconds
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
-from gimlet.targets.tensorrt.precision import HALVES, formats_of, insert_casts
+from gimlet.targets.tensorrt.precision import HALVES, computes_in_half, formats_of, insert_casts, may_compute_in_half
 from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.profiles import Profile, profile_json, profile_of
 from gimlet.targets.tensorrt.rules import FORMATS, POINTWISE, PRODUCTS
@@ -79,10 +80,28 @@ class TensorRTTarget(Target):
         return consumer.op_type in POINTWISE and producer.op_type in POINTWISE | PRODUCTS
 
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        """By the roofline; products, attention and experts by figures of their own where the device's file has them."""
+        """By the roofline; products, attention and experts by figures of their own where the device's file has them.
+
+        What stays in float32 in a segment of 16 bits costs what it costs in float32.
+        """
+        if fmt in HALVES and isinstance(op, OnnxOp) and not may_compute_in_half(op, fmt):
+            fmt = "fp32" if "fp32" in device.kind.peak else fmt
         flat = roofline(work_of(op), device, fmt, sizes)
         kernel = kernel_of(op, sizes, fmt) if isinstance(op, OnnxOp) else None
         return _taking(flat, None if kernel is None else model_seconds(kernel, device.kind), device)
+
+    def rounding(self, op: Operation, device: Device, fmt: str, ctx: Context) -> Rounding | None:
+        """Operands and results in 16 bits, but for the operations that stay in float32."""
+        del device
+        if fmt not in HALVES or not isinstance(op, OnnxOp) or not isinstance(ctx, GimletContext):
+            return None
+        return Rounding((fmt,) * len(op.operands), fmt) if computes_in_half(op, fmt, ctx) else None
+
+    def cast_s_per_byte(self, device: Device, fmt: str) -> float:
+        """A pass over memory that reads four bytes and writes two, or the reverse."""
+        if fmt not in HALVES or not device.kind.memory:
+            return 0.0
+        return 1.5 / (device.kind.memory[-1].bandwidth * device.kind.memory_fraction)
 
     def has_tables(self, device: Device) -> bool:
         return "tables" in device.kind.options
