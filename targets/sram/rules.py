@@ -22,3 +22,6 @@ RULES: Mapping[str, Rule] = {
     **rules_reduce.RULES,
     **rules_attention.RULES,
 }
+
+LARGE = frozenset({"Attention", "Gelu", "RotaryEmbedding", "Swish"})
+"""Operators whose rule gives a quicker program than their parts; that of a normalisation does not."""

@@ -29,7 +29,7 @@ from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import Generated, Work, generate
 from gimlet.targets.sram.lowering import rule_name
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
-from gimlet.targets.sram.rules import RULES
+from gimlet.targets.sram.rules import LARGE, RULES
 
 PROGRAM_FILE = "program.sram"
 WEIGHTS_FILE = "weights.sram"
@@ -89,6 +89,10 @@ class SramTarget(Target):
         sizes = dict.fromkeys(_symbols(op), _ASSUMED_SIZE)
         dtype = product_types([op], fmt, self.machine(device), sizes, mx_budget=1.0).get(op, "bf16")
         return None if dtype == "f32" else Rounding((dtype, dtype), axes=_depth_axes(op))
+
+    def large_operators(self, device: Device) -> frozenset[str]:
+        del device
+        return LARGE
 
     def refuses(self, op: Operation, device: Device, fmt: str) -> Reason | None:
         if not isinstance(op, OnnxOp):

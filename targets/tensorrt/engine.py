@@ -170,7 +170,7 @@ def configuration(trt: Any, job: BuildJob) -> Any:
         config.set_compute_capability(
             getattr(trt.ComputeCapability, compute_capability_name(job.compute_capability)), 0
         )
-    if any(shape["min"] != shape["max"] for shape in job.profile.values()):
+    if job.profile:
         profile = builder(trt).create_optimization_profile()
         for name, shape in job.profile.items():
             profile.set_shape(name, shape["min"], shape["opt"], shape["max"])

@@ -33,6 +33,11 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", 
 """Operators that are matrix products, which some compute capabilities have in few formats."""
 
 
+LARGE = frozenset({"Attention", "Gelu", "LayerNormalization", "RMSNormalization", "RotaryEmbedding", "Swish"})
+"""Operators with a layer, or a kernel, of their own: attention that does not write its scores (IAttention),
+normalisations that read their input once (INormalizationLayer), rotary embeddings (IRotaryEmbeddingLayer)."""
+
+
 POINTWISE = frozenset(
     {
         "Abs", "Add", "BatchNormalization", "Cast", "Ceil", "Clip", "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Floor",

@@ -37,7 +37,7 @@ from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
 from gimlet.targets.tensorrt.precision import HALVES, computes_in_half, formats_of, insert_casts, may_compute_in_half
 from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.profiles import Profile, profile_json, profile_of
-from gimlet.targets.tensorrt.rules import FORMATS, POINTWISE, PRODUCTS
+from gimlet.targets.tensorrt.rules import FORMATS, LARGE, POINTWISE, PRODUCTS
 from gimlet.targets.tensorrt.tables import table_seconds
 
 TYPED_MODEL_FILE = "typed.onnx"
@@ -56,6 +56,10 @@ class TensorRTTarget(Target):
     def formats(self, device: Device) -> tuple[str, ...]:
         capability = compute_capability_of(device)
         return tuple(fmt for fmt in FORMATS if fmt in device.kind.peak and _has_format(capability, fmt))
+
+    def large_operators(self, device: Device) -> frozenset[str]:
+        del device
+        return LARGE
 
     def requires(self, device: Device) -> Mapping[str, str]:
         return {"compute_capability": compute_capability_of(device)}
