@@ -10,12 +10,15 @@ import pytest
 from tests.unit.passes.fusion_cases import Writer, run
 from xdsl.ir import Operation
 
+import gimlet
 from gimlet.compiler.costs.detach import detach
 from gimlet.compiler.frontends import load
+from gimlet.compiler.hardware import load_topology
 from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, ops, parts_of
 from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.targets import registry
 from gimlet.targets.api import Artifact, Cost, Device, HardwareKind, Reason, SegmentContext, Target
 from gimlet.targets.forms import is_whole, op_cost, portable_form, refusals, target_form
 from gimlet.targets.portable import segment_model
@@ -148,3 +151,39 @@ def test_costs_are_those_of_the_form_that_runs(segment: SegmentContext):
     assert function is not None
     assert op_cost(Named(["Attention"]), attention, DEVICE, "fp32", {}).seconds == SECONDS
     assert op_cost(Named([]), attention, DEVICE, "fp32", {}).seconds == SECONDS * 5
+
+
+BOTH = {"Attention", "Swish"}
+
+
+@pytest.mark.parametrize(("name", "whole"), [("onnxruntime", set()), ("tensorrt", BOTH), ("sram", BOTH)])
+def test_what_the_shipped_targets_take_whole(segment: SegmentContext, name: str, whole: set[str]):
+    devices = load_topology(Path("examples/topologies/rack.toml")).devices
+    device = next(device for device in devices if name in device.kind.targets)
+    form = target_form(segment, registry.load(name), device)
+    assert {kind for kind in kinds(form.context) if kind in BOTH} == whole
+    assert form.has_whole == bool(whole)
+
+
+def test_numbers_are_those_of_the_model_bit_by_bit_on_the_host(tmp_path: Path):
+    model = written()
+    bundle = gimlet.compile(model, output=tmp_path / "m.gimlet")
+    assert [segment.ops for segment in bundle.manifest.segments] == [2]
+    with gimlet.load(bundle.path) as program:
+        (found,) = program(**inputs()).values()
+    np.testing.assert_array_equal(found, run(model, inputs()))
+
+
+def test_a_segment_that_is_not_built_whole_is_built_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = registry.load("onnxruntime")
+    emit = type(target).emit
+    tried: list[bool] = []
+
+    def refusing(self: Any, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
+        tried.append("Attention" in kinds(segment))
+        return Reason("v5", "no kernel for it") if tried[-1] else emit(self, segment, device, fmt, folder)
+
+    monkeypatch.setattr(target, "large_operators", Named(["Attention"]).large_operators)
+    monkeypatch.setattr(type(target), "emit", refusing)
+    gimlet.compile(written(), output=tmp_path / "m.gimlet")
+    assert tried == [True, False]

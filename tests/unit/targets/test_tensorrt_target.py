@@ -96,6 +96,14 @@ def test_attention_in_float32_is_decomposed(make_segment, make_device, tmp_path)
     assert isinstance(TensorRTTarget().emit(segment, device, "fp32", tmp_path), Artifact)
 
 
+def test_attention_of_any_length_is_tried_at_one(make_segment, make_device, tmp_path):
+    shapes = {name: (TensorProto.FLOAT, ["batch", 2, "length", 8]) for name in "qkv"}
+    model = one_node("Attention", shapes, ["y"], opset=23)
+    segment = make_segment(model, {"batch": (1, 1, 2), "length": (1, 4, 8)})
+    device = make_device(compute_capability="12.0")
+    assert TensorRTTarget().refuses(segment.op.body.block.first_op, device, "fp32") is None
+
+
 def test_a_build_that_fails_names_the_op(make_segment, make_device, conv_net, tmp_path):
     conv_net.graph.node.append(helper.make_node("Cast", ["y"], ["z"], name="/to_fp8", to=TensorProto.FLOAT8E4M3FN))
     conv_net.graph.output[0].CopyFrom(
