@@ -79,7 +79,7 @@ _TOKENS = {0: "batch", 1: "length"}
 _BATCH, _LENGTH = (1, 2, 8), (2, 9, 32)
 
 
-def _text(model: type[Any], config: Any, **options: Any) -> Family:
+def text(model: type[Any], config: Any, **options: Any) -> Family:
     """A language model from token ids to logits, without its cache."""
     return Family(
         make=lambda: model(config),
@@ -89,7 +89,7 @@ def _text(model: type[Any], config: Any, **options: Any) -> Family:
     )
 
 
-def _cached(model: type[Any], config: Any) -> Family:
+def cached(model: type[Any], config: Any) -> Family:
     """A language model with its cache: `length` new tokens after `past` old ones."""
 
     def inputs(module: Any, at: Sizes) -> Inputs:
@@ -289,24 +289,24 @@ def _mamba() -> Family:
 FAMILIES: dict[str, Callable[[], Family]] = {
     "BERT": _bert,
     "GPT-2": partial(
-        _text,
+        text,
         tf.GPT2LMHeadModel,
         tf.GPT2Config(
             vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=0, eos_token_id=1
         ),
     ),
-    "Llama": partial(_text, tf.LlamaForCausalLM, tf.LlamaConfig(**_DECODER)),
-    "Llama with cache": partial(_cached, tf.LlamaForCausalLM, tf.LlamaConfig(**_DECODER)),
-    "Qwen3": partial(_text, tf.Qwen3ForCausalLM, tf.Qwen3Config(**_DECODER, head_dim=16)),
-    "Gemma 3": partial(_text, tf.Gemma3ForCausalLM, _GEMMA),
-    "Gemma 3 with cache": partial(_cached, tf.Gemma3ForCausalLM, _GEMMA),
+    "Llama": partial(text, tf.LlamaForCausalLM, tf.LlamaConfig(**_DECODER)),
+    "Llama with cache": partial(cached, tf.LlamaForCausalLM, tf.LlamaConfig(**_DECODER)),
+    "Qwen3": partial(text, tf.Qwen3ForCausalLM, tf.Qwen3Config(**_DECODER, head_dim=16)),
+    "Gemma 3": partial(text, tf.Gemma3ForCausalLM, _GEMMA),
+    "Gemma 3 with cache": partial(cached, tf.Gemma3ForCausalLM, _GEMMA),
     "Mixtral": partial(
-        _text, tf.MixtralForCausalLM, tf.MixtralConfig(**_DECODER, num_local_experts=4, num_experts_per_tok=2)
+        text, tf.MixtralForCausalLM, tf.MixtralConfig(**_DECODER, num_local_experts=4, num_experts_per_tok=2)
     ),
-    "gpt-oss": partial(_text, tf.GptOssForCausalLM, _GPT_OSS),
-    "gpt-oss with cache": partial(_cached, tf.GptOssForCausalLM, _GPT_OSS),
-    "DeepSeek-V3": partial(_text, tf.DeepseekV3ForCausalLM, _DEEPSEEK),
-    "DeepSeek-V3 with cache": partial(_cached, tf.DeepseekV3ForCausalLM, _DEEPSEEK),
+    "gpt-oss": partial(text, tf.GptOssForCausalLM, _GPT_OSS),
+    "gpt-oss with cache": partial(cached, tf.GptOssForCausalLM, _GPT_OSS),
+    "DeepSeek-V3": partial(text, tf.DeepseekV3ForCausalLM, _DEEPSEEK),
+    "DeepSeek-V3 with cache": partial(cached, tf.DeepseekV3ForCausalLM, _DEEPSEEK),
     "Mamba-2": _mamba,
     "T5": _t5,
     "Whisper": _whisper,

@@ -25,7 +25,7 @@ from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise
 from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
-from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_shares
+from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
 from gimlet.targets.sram.rules import RULES
 from gimlet.targets.sram.views import View
 
@@ -58,13 +58,13 @@ class Work:
 class Generated:
     """A program, how to read the values of each of its weights, and its time with dimensions at their optimum.
 
-    `shares` is the part of the operations of products with weights that each element type computes.
+    `flops` are the operations of matrix products by element type of their operands.
     """
 
     program: Program
     readers: Mapping[str, Callable[[], Array]]
     timing: Timing
-    shares: Mapping[str, float]
+    flops: Mapping[str, float]
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
@@ -124,7 +124,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
     program = _program(work, builder, fmt, inputs, outputs)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
-    return Generated(program, lowering.weights.readers, timing, product_shares(lowering.product_types, bounds.optimum))
+    return Generated(program, lowering.weights.readers, timing, lowering.product_flops)
 
 
 def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:

@@ -23,7 +23,7 @@ from gimlet.runtime.sram.program import Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
-from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_types
+from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types
 from gimlet.targets.sram.views import Shape, View
 
 Rule = Callable[["Lowering", OnnxOp], None]
@@ -84,6 +84,7 @@ class Lowering:
         self.packed: dict[tuple[View, str], View] = {}
         self.results: set[SSAValue] = set()
         self.product_types: Mapping[OnnxOp, str] = {}
+        self.product_flops: Mapping[str, float] = {}
 
     @property
     def bounds(self) -> Bounds:
@@ -111,6 +112,7 @@ class Lowering:
             for value in op.results:
                 self._check_bounded(value)
             rule(self, op)
+        self.product_flops = product_flops(ops, self.product_types, self.activation_type, self.bounds.optimum)
 
     def _check_bounded(self, value: SSAValue) -> None:
         for dim in dims_of(value) or ():

@@ -64,13 +64,16 @@ def product_types(
     return types
 
 
-def product_shares(types: Mapping[OnnxOp, str], sizes: Mapping[str, int]) -> dict[str, float]:
-    """The part of all operations that each element type computes."""
+def product_flops(
+    ops: Sequence[OnnxOp], types: Mapping[OnnxOp, str], other: str, sizes: Mapping[str, int]
+) -> dict[str, float]:
+    """The operations of all products by element type; those without weights, which `types` lacks, are in `other`."""
     flops: dict[str, float] = {}
-    for op, dtype in types.items():
-        flops[dtype] = flops.get(dtype, 0.0) + work_of(op).flops.evaluate(sizes)
-    total = sum(flops.values())
-    return {dtype: count / total for dtype, count in sorted(flops.items()) if total}
+    for op in ops:
+        if (work := work_of(op)).op_class in ("conv", "matrix"):
+            dtype = types.get(op, other)
+            flops[dtype] = flops.get(dtype, 0.0) + work.flops.evaluate(sizes)
+    return dict(sorted(flops.items()))
 
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})

