@@ -25,6 +25,7 @@ from gimlet.passes.fuse_activations import FuseActivationsPass
 from gimlet.passes.fuse_attention import FuseAttentionPass
 from gimlet.passes.fuse_normalization import FuseNormalizationPass
 from gimlet.passes.fuse_rotary import FuseRotaryPass
+from gimlet.passes.write_out_experts import WriteOutExpertsPass
 from gimlet.runtime.errors import GimletError, InputError
 
 _PHASE_ATTR: Final = "gimlet.phase"
@@ -43,6 +44,7 @@ FUSE: Final[tuple[str | ModulePass, ...]] = (
     FuseActivationsPass(keep_parts=True),
     FuseRotaryPass(keep_parts=True),
     FuseAttentionPass(keep_parts=True),
+    WriteOutExpertsPass(keep_parts=True),
     "dce",
 )
 """Large operators in the place of what they are written out as: behind NORMALIZE, unless the options say no."""

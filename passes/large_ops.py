@@ -57,12 +57,16 @@ class LargeOps:
         for value in instead.values():
             _erase_loose(value)
         if function is not None:
-            made.attributes[PARTS] = SymbolRefAttr(self._shared(made.op_type, function).sym_name)
+            self.name_parts(made, function)
         elif self.keep_parts:
             _erase_loose(made.results[0])
             return False
         replace_group(root, made, matched)
         return True
+
+    def name_parts(self, op: OnnxOp, function: FuncOp) -> None:
+        """Makes `op` stand for the operations of `function`, which is put into the module where none is equal to it."""
+        op.attributes[PARTS] = SymbolRefAttr(self._shared(op.op_type, function).sym_name)
 
     def _shared(self, op_type: str, function: FuncOp) -> FuncOp:
         """The function of the module that is equal to a new one, which is added where there is none."""

@@ -19,6 +19,7 @@ PASSES: dict[str, str] = {
     "fuse-normalization": "gimlet.passes.fuse_normalization:FuseNormalizationPass",
     "fuse-rotary": "gimlet.passes.fuse_rotary:FuseRotaryPass",
     "fuse-attention": "gimlet.passes.fuse_attention:FuseAttentionPass",
+    "write-out-experts": "gimlet.passes.write_out_experts:WriteOutExpertsPass",
     "restore-parts": "gimlet.passes.restore_parts:RestorePartsPass",
     "bind-dims": "gimlet.passes.bind_dims:BindDimsPass",
     "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",

@@ -9,8 +9,7 @@ another layout is a view, made when the weight is written.
 what `MoE` does, and it gets the logits. Any other choice is given to it as the logarithms of the weights, with −∞ for
 the other experts, and what the weights add up to is multiplied afterwards.
 
-An activation that `MoE` lacks leaves the model as it is, with transformers' own `grouped_mm`, which PyTorch's exporter
-does not convert: the import is refused by that name, and not silently made of gathers of weights.
+An activation that `MoE` lacks leaves the model as it is, with transformers' own `grouped_mm` (`grouped_products`).
 """
 
 from __future__ import annotations
@@ -34,7 +33,8 @@ class Activation:
     """What an expert does between its two products, as the attributes of `MoE` say it.
 
     A gated one computes `g · sigmoid(alpha · g) · (u + beta)` of `g` and `u`, clamped to `limit` above and on both
-    sides; `interleaved` says whether the first product yields g0, u0, g1, u1, … or all of `g` first.
+    sides, or `gelu(g) · u`, approximated by tanh; `interleaved` says whether the first product yields g0, u0, g1, u1, …
+    or all of `g` first.
     """
 
     kind: str
@@ -46,12 +46,14 @@ class Activation:
     @property
     def gated(self) -> bool:
         """Whether the first product yields two values for each one that the second takes."""
-        return self.kind == "swiglu"
+        return self.kind in ("swiglu", "geglu")
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         if not self.gated:
             return _UNGATED[self.kind](values)
         gate, up = (values[..., ::2], values[..., 1::2]) if self.interleaved else values.chunk(2, dim=-1)
+        if self.kind == "geglu":
+            return _UNGATED["gelu"](gate) * up
         gate, up = gate.clamp(max=self.limit), up.clamp(-self.limit, self.limit)
         return gate * torch.sigmoid(self.alpha * gate) * (up + self.beta)
 
@@ -89,7 +91,8 @@ def _gated(experts: Any) -> list[Activation]:
     config = getattr(experts, "config", None)
     alphas = {1.0, 1.702, *_numbers(experts, config, ("alpha", "swiglu_alpha"))}
     limits = {math.inf, *_numbers(experts, config, ("limit", "swiglu_limit"))}
-    return [
+    gelus = [Activation("geglu", interleaved=interleaved) for interleaved in (False, True)]
+    return gelus + [
         Activation("swiglu", alpha, beta, limit, interleaved)
         for interleaved in (False, True)
         for alpha in sorted(alphas)

@@ -63,7 +63,7 @@ class _Lowering:
         router, total = (logits, None) if logits is not None else self.encoded(index, weights, experts)
         if router.dtype != dtype:
             router = self.add("Cast", [router], dtype, router.shape, to=int(dtype or ir.DataType.FLOAT))
-        gated = self.node.attributes["activation_type"].as_string() == "swiglu"
+        gated = self.node.attributes["activation_type"].as_string() in ("swiglu", "geglu")
         inputs = [
             hidden,
             router,

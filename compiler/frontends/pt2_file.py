@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ _REFUSED = {
     "/data/aotinductor/": "compiled code",
 }
 
+_TRANSFORMERS = b"torch.ops.transformers."
+
 
 def read_pt2(path: Path) -> Any:
     """The `ExportedProgram` in a file. InputError if it is no such file, or loading it would run its code."""
     _refuse_objects(path)
+    _register_operators(path)
     try:
         from torch.export.pt2_archive._package import load_pt2
     except ImportError as error:
@@ -77,6 +81,19 @@ def _refuse_objects(path: Path) -> None:
                     where=str(path),
                     hint="export a program without custom objects",
                 )
+
+
+def _register_operators(path: Path) -> None:
+    """Imports transformers where the program calls an operator that it registers: PyTorch would not know it."""
+    with zipfile.ZipFile(path) as archive:
+        programs = [name for name in archive.namelist() if name.endswith(".json") and "/models/" in f"/{name}"]
+        if not any(_TRANSFORMERS in archive.read(name) for name in programs):
+            return
+    try:
+        import_module("transformers.integrations.moe")
+    except ImportError as error:
+        message = "the program calls an operator of transformers"
+        raise MissingError(message, where=str(path), hint="pip install transformers") from error
 
 
 @contextmanager

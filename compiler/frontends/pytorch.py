@@ -19,6 +19,7 @@ from gimlet.compiler.frontends.call_tree import signature_of, without_constant_o
 from gimlet.compiler.frontends.dim_names import name_dimensions
 from gimlet.compiler.frontends.experts import experts_as_one_op
 from gimlet.compiler.frontends.experts_onnx import lower_experts
+from gimlet.compiler.frontends.grouped_products import grouped_translations
 from gimlet.compiler.frontends.inputs import input_sizes
 from gimlet.compiler.frontends.mutation import refuse_mutation
 from gimlet.compiler.frontends.onnx_model import to_module
@@ -108,7 +109,7 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
             exported = torch.onnx.export(
                 without_constant_outputs(program),
                 dynamo=True,
-                custom_translation_table=dict(translations),
+                custom_translation_table={**grouped_translations(), **translations},
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.
                 optimize=False,
                 opset_version=_opset(program),

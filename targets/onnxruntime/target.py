@@ -70,6 +70,10 @@ class OnnxRuntimeTarget(Target):
         provider = provider_of(device)
         return {} if provider is None else {"execution_provider": f"{provider}ExecutionProvider"}
 
+    def large_operators(self, device: Device) -> frozenset[str]:
+        del device
+        return frozenset({"MoE"})
+
     def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
         """On the CPU all cores, or one: small models are quicker without handing work over."""
         if provider_of(device):
@@ -170,6 +174,10 @@ def provider_of(device: Device) -> str | None:
     return PROVIDERS[str(name).lower()]
 
 
+_BY_ATTRIBUTES = frozenset({"MoE", "QMoE"})
+"""Operators whose kernel takes some values of their attributes only, which the list of kernels does not say."""
+
+
 def _label(op: OnnxOp) -> str:
     return op.node_name or (value_name(op.results[0]) if op.results else op.name)
 
@@ -179,7 +187,7 @@ def _refusal(op: OnnxOp) -> str | None:
     if any(isinstance(value.type, AnyType) for value in (*op.operands, *op.results)):
         return f"the types of {op.op_type} are not known"
     schema = op.schema
-    if schema is not None and not op.regions:
+    if schema is not None and not op.regions and op.op_type not in _BY_ATTRIBUTES:
         types = value_types(
             schema,
             (None if value is None else onnx_type(value.type) for value in op.inputs),

@@ -17,7 +17,6 @@ from gimlet.compiler.frontends import load
 from gimlet.compiler.frontends.experts import Activation, activation_of
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp
-from gimlet.runtime.errors import InputError
 
 EXPERTS, HIDDEN, INNER, TOP = 6, 16, 12, 2
 ACTIVATIONS = {
@@ -26,7 +25,11 @@ ACTIVATIONS = {
         Activation("swiglu", 1.702, 1.0, 7.0),
         lambda g, u: (u.clamp(-7, 7) + 1) * g.clamp(max=7) * torch.sigmoid(1.702 * g.clamp(max=7)),
     ),
-    "gated gelu": (None, lambda g, u: torch.nn.functional.gelu(g) * u),
+    "gated gelu": (
+        Activation("geglu"),
+        lambda g, u: torch.nn.functional.gelu(g, approximate="tanh") * u,
+    ),
+    "exact gated gelu": (None, lambda g, u: torch.nn.functional.gelu(g) * u),
 }
 ROUTERS = ("softmax of the largest", "largest of softmax", "scaled sigmoid")
 
@@ -107,11 +110,7 @@ def test_every_layout_and_router(layout: tuple[bool, bool, bool], router: str, t
     gate = ACTIVATIONS["clamped" if bias else "silu"][1]
     model = Mixture(router, concatenated=concatenated, transposed=transposed, bias=bias, gate=gate).eval()
     with compiled(model, tmp_path / "m.gimlet") as program:
-        for tokens in (1, 7, 40):
-            x = torch.randn(tokens, HIDDEN)
-            with torch.no_grad():
-                expected = model(x).numpy()
-            assert np.abs(program(x.numpy()) - expected).max() <= 1e-5 * np.ptp(expected)
+        assert_same(model, program)
 
 
 @pytest.mark.parametrize(("router", "softmax"), list(zip(ROUTERS, (True, True, False), strict=True)))
@@ -135,7 +134,7 @@ def test_an_activation_is_found_by_what_it_computes(name: str, concatenated: boo
         assert found is None
         return
     assert found is not None
-    assert (found.alpha, found.beta, found.limit) == (wanted.alpha, wanted.beta, wanted.limit)
+    assert (found.kind, found.alpha, found.beta, found.limit) == (wanted.kind, wanted.alpha, wanted.beta, wanted.limit)
     assert found.interleaved is not concatenated
 
 
@@ -153,11 +152,34 @@ def test_what_follows_an_expert_is_not_lost():
     assert activation_of(SimpleNamespace(has_gate=True, _apply_gate=lambda values: values @ torch.ones(3))) is None
 
 
-def test_experts_that_moe_cannot_compute_are_refused_by_name():
-    model = Mixture(ROUTERS[0], concatenated=True, transposed=False, bias=False, gate=ACTIVATIONS["gated gelu"][1])
-    with pytest.raises(InputError, match=r"cannot convert .*grouped_mm") as error:
-        operators(model)
-    assert "translations=" in (error.value.hint or "")
+@pytest.mark.parametrize(("activation", "operator"), [("gated gelu", "MoE"), ("exact gated gelu", "MatMul")])
+def test_experts_that_the_cpu_has_no_kernel_for(activation: str, operator: str, tmp_path: Path):
+    torch.manual_seed(0)
+    gate = ACTIVATIONS[activation][1]
+    model = Mixture(ROUTERS[0], concatenated=True, transposed=False, bias=False, gate=gate).eval()
+    assert operator in operators(model)[0]
+    with compiled(model, tmp_path / "m.gimlet") as program:
+        assert_same(model, program)
+
+
+def assert_same(model: torch.nn.Module, program: gimlet.Program) -> None:
+    for tokens in (1, 7, 40):
+        x = torch.randn(tokens, HIDDEN)
+        with torch.no_grad():
+            expected = model(x).numpy()
+        assert np.abs(program(x.numpy()) - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+def test_a_program_with_grouped_products_in_a_file(tmp_path: Path):
+    torch.manual_seed(0)
+    gate = ACTIVATIONS["silu"][1]
+    model = Mixture(ROUTERS[0], concatenated=True, transposed=False, bias=False, gate=gate).eval()
+    tokens = torch.export.Dim("tokens", min=1, max=64)
+    program = torch.export.export(model, (torch.ones(3, HIDDEN),), dynamic_shapes=({0: tokens},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    bundle = gimlet.compile(tmp_path / "m.pt2", output=tmp_path / "m.gimlet")
+    with gimlet.load(bundle.path) as loaded:
+        assert_same(model, loaded)
 
 
 def test_the_model_is_left_as_it_was():
