@@ -1,162 +1,232 @@
-"""What the cycle model says of Llama 3 on many cards, beside the vendor's projections: python benchmarks/sram_llama.py
+"""Llama 3 on 8 and 64 cards, compiled, beside the vendor's projections: python benchmarks/sram_llama.py [--model 8B]
 
 d-Matrix projects Llama-3-8B at about 1 ms a token and 60,000 tokens/s on 8 cards, and Llama-3-70B at 2 ms a token and
-30,000 tokens/s on 64 cards. There is no split over cards in the code generator, so one card's share of one layer is
-compiled (weights without values, heads and columns over 8 cards), timed, and put together by hand here: layers in
-sequence, two all-reduces a layer over the 512 GB/s between cards, 64 cards as 8 stages of 8. No figure is tuned.
+30,000 tokens/s on 64. A decode step of transformers' model (bfloat16 on the meta device, all layers, with a cache of
+`PAST` positions a sequence) is exported once, with its batch left open, and compiled for machines of eight cards each
+(`d-matrix/corsair-x8`: one program, its products, sums and caches dealt over all of them). 64 cards are eight such
+machines, each with an eighth of the layers; what crosses between them goes over one card's link. No figure is tuned.
 
-What is assumed beyond the hardware file: the cards of a stage exchange in a ring, each step of which takes the latency
-of a die to die link, since none is published for cards; keys and values are bf16, in SRAM as the program has them, or
-(`lpddr`) read once a step from there in addition; a pipeline is full. The output layer is left out. `in waits` is the
-part of a layer that its kernels' barriers and first loads take: what a dependent kernel waits for, not bandwidth.
+`token` is the time of a step through all machines, `tokens/s` the batch over the slowest machine's time: as many
+batches are under way as there are machines. `copies` is the share of kernels that put a token's keys and values
+behind those of the past: the graph returns them as new tensors, there is no state that is updated in place. `products`
+is the share of all products, attention's too. The last lines take one assumption away at a time.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import onnx_ir as ir
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicCache
+from xdsl.dialects.func import FuncOp
+from xdsl.ir import SSAValue
 
+from gimlet.compiler.frontends.pytorch import export_program, import_program
 from gimlet.compiler.hardware import load_kind
+from gimlet.compiler.pipeline import NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import OnnxOp
-from gimlet.dialects.onnx.importer import import_model
+from gimlet.dialects.onnx import OnnxOp, dims_of
+from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.sram.cycles import Timing
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.sram.codegen import generate
+from gimlet.targets.one_op import is_constant
+from gimlet.targets.sram.codegen import Generated, Work, generate_on
 from gimlet.targets.sram.target import machine_of, work_of_ops
 
-FLOAT = ir.DataType.FLOAT
-SPLIT = 8
-"""Cards that share a layer."""
+PAST = 1023
+BATCHES = (1, 8, 32, 64)
 
 
 @dataclass(frozen=True)
-class Llama:
+class Model:
     name: str
-    layers: int
-    hidden: int
-    heads: int
-    key_heads: int
-    feed_forward: int
-    cards: int
+    config: LlamaConfig
+    machines: int
     projected_s: float
     projected_tokens_per_s: float
-    size: int = 128
 
 
-MODELS = (
-    Llama("Llama-3-8B", 32, 4096, 32, 8, 14336, 8, 1e-3, 60e3),
-    Llama("Llama-3-70B", 80, 8192, 64, 8, 28672, 64, 2e-3, 30e3),
-)
-BATCHES, PAST = (1, 8, 32, 64), 1024
+def llama(hidden: int, inner: int, layers: int, heads: int) -> LlamaConfig:
+    config = LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        vocab_size=128256,
+        max_position_embeddings=8192,
+    )
+    config._attn_implementation = "sdpa"
+    return config
 
 
-class Builder:
-    """A graph of values whose shapes are given, weights without values."""
-
-    def __init__(self) -> None:
-        self.inputs: list[ir.Value] = []
-        self.weights: list[ir.Value] = []
-        self.nodes: list[ir.Node] = []
-
-    def input(self, name: str, *shape: int) -> ir.Value:
-        self.inputs.append(ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(FLOAT)))
-        return self.inputs[-1]
-
-    def weight(self, *shape: int) -> ir.Value:
-        tensor = ir.LazyTensor(lambda: ir.tensor(np.zeros(shape, np.float32)), FLOAT, ir.Shape(shape))
-        name = f"w{len(self.weights)}"
-        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(FLOAT), const_value=tensor)
-        self.weights.append(value)
-        return value
-
-    def apply(self, op: str, inputs: list[ir.Value | None], *shape: int, **attributes: int | float) -> ir.Value:
-        made = [ir.AttrFloat32(k, v) if isinstance(v, float) else ir.AttrInt64(k, v) for k, v in attributes.items()]
-        node = ir.Node("", op, inputs, made, num_outputs=1, name=f"{op}_{len(self.nodes)}")
-        value = node.outputs[0]
-        value.name, value.shape, value.type = f"v{len(self.nodes)}", ir.Shape(shape), ir.TensorType(FLOAT)
-        self.nodes.append(node)
-        return value
-
-    def model(self, result: ir.Value) -> ir.Model:
-        graph = ir.Graph(self.inputs, [result], nodes=self.nodes, initializers=self.weights, opset_imports={"": 23})
-        return ir.Model(graph, ir_version=10)
+MODELS = {
+    "8B": Model("Llama-3-8B", llama(4096, 14336, 32, 32), 1, 1e-3, 60e3),
+    "70B": Model("Llama-3-70B", llama(8192, 28672, 80, 64), 8, 2e-3, 30e3),
+}
 
 
-def layer(model: Llama, batch: int) -> ir.Model:
-    """One card's share of a decode step of one layer, up to what the cards have to add up."""
-    build, hidden = Builder(), model.hidden
-    heads, key_heads, wide = model.heads // SPLIT, model.key_heads // SPLIT, model.feed_forward // SPLIT
-    width, narrow = heads * model.size, key_heads * model.size
-    x = build.input("x", batch, 1, hidden)
-    keys, values = (build.input(name, batch, key_heads, PAST, model.size) for name in ("keys", "values"))
-    turn = [build.input(name, batch, 1, model.size // 2) for name in ("cosine", "sine")]
-    inside = build.apply("RMSNormalization", [x, build.weight(hidden)], batch, 1, hidden, axis=-1, epsilon=1e-5)
-    query = build.apply("MatMul", [inside, build.weight(hidden, width)], batch, 1, width)
-    key = build.apply("MatMul", [inside, build.weight(hidden, narrow)], batch, 1, narrow)
-    value = build.apply("MatMul", [inside, build.weight(hidden, narrow)], batch, 1, narrow)
-    query = build.apply("RotaryEmbedding", [query, *turn], batch, 1, width, num_heads=heads)
-    key = build.apply("RotaryEmbedding", [key, *turn], batch, 1, narrow, num_heads=key_heads)
-    attended = build.apply(
-        "Attention", [query, key, value, None, keys, values], batch, 1, width,
-        q_num_heads=heads, kv_num_heads=key_heads,
-    )  # fmt: skip
-    out = build.apply("MatMul", [attended, build.weight(width, hidden)], batch, 1, hidden)
-    x = build.apply("Add", [x, out], batch, 1, hidden)
-    inside = build.apply("RMSNormalization", [x, build.weight(hidden)], batch, 1, hidden, axis=-1, epsilon=1e-5)
-    gate = build.apply("MatMul", [inside, build.weight(hidden, wide)], batch, 1, wide)
-    up = build.apply("MatMul", [inside, build.weight(hidden, wide)], batch, 1, wide)
-    opened = build.apply("Mul", [gate, build.apply("Sigmoid", [gate], batch, 1, wide)], batch, 1, wide)
-    both = build.apply("Mul", [opened, up], batch, 1, wide)
-    down = build.apply("MatMul", [both, build.weight(wide, hidden)], batch, 1, hidden)
-    return build.model(build.apply("Add", [x, down], batch, 1, hidden))
+class Step(torch.nn.Module):
+    """Token ids [batch, 1] and every layer's keys and values, to logits and what is new of those."""
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: torch.Tensor, length: torch.Tensor, caches: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        cache = DynamicCache()
+        for layer in range(len(caches) // 2):
+            cache.update(caches[2 * layer], caches[2 * layer + 1], layer)
+        slots = torch.arange(PAST + 1, device=input_ids.device)
+        mask = ((slots < length) | (slots == PAST))[None, None, None]
+        found = self.model(
+            input_ids=input_ids, attention_mask=mask, position_ids=length[None], past_key_values=cache, use_cache=True
+        )
+        layers = found.past_key_values.layers
+        return found.logits, [each for la in layers for each in (la.keys[:, :, -1:], la.values[:, :, -1:])]
 
 
-def timed(model: Llama, batch: int, machine: Machine) -> Timing:
-    module = import_model(layer(model, batch), GimletContext())
-    ops = [op for op in module.walk() if isinstance(op, OnnxOp) and op.operands]
-    return generate(replace(work_of_ops(ops, {}, mx_budget=1.0), keeps_views=False), machine, "mxint8").timing
+def traced(model: Model) -> list[OnnxOp]:
+    """The ops of a step, of a batch called `batch`."""
+    config = model.config
+    size = config.hidden_size // config.num_attention_heads
+    with torch.device("meta"):
+        step = Step(LlamaForCausalLM(config).eval().to(torch.bfloat16))
+        past = torch.zeros(4, config.num_key_value_heads, PAST, size, dtype=torch.bfloat16)
+        caches = [past.clone() for _ in range(2 * config.num_hidden_layers)]
+        args = (torch.ones(4, 1, dtype=torch.int64), torch.full((1,), 16, dtype=torch.int64), caches)
+    batch = torch.export.Dim("batch", min=2, max=max(BATCHES))
+    shapes = {"input_ids": {0: batch}, "length": None, "caches": [{0: batch} for _ in caches]}
+    ctx = GimletContext()
+    module = import_program(export_program(step, args, {}, shapes), ctx, source=step, dynamic_shapes=shapes)
+    run_passes(module, ctx, NORMALIZE)
+    main = next(op for op in module.body.block.ops if isinstance(op, FuncOp))
+    return [op for op in main.body.block.ops if isinstance(op, OnnxOp) and not is_constant(op)]
 
 
-def reduce_s(model: Llama, batch: int, machine: Machine, card_bytes_per_s: float) -> float:
-    """A ring's all-reduce of the hidden state in bf16: 2(N−1) steps of an N-th each."""
-    steps = 2 * (SPLIT - 1)
-    return steps * (batch * model.hidden * 2 / SPLIT / card_bytes_per_s + machine.die_latency_s)
+def stages(ops: Sequence[OnnxOp], count: int) -> list[list[OnnxOp]]:
+    """The ops in order, cut into parts of as many weights each, where least is under way."""
+    sizes = {"batch": 1}
+    weights = [work_of(op).weight_bytes.evaluate(sizes) for op in ops]
+    last = {value: index for index, op in enumerate(ops) for value in op.operands}
+    made = {value: index for index, op in enumerate(ops) for value in op.results}
+    cuts, total, so_far = [0], sum(weights), 0.0
+    wanted = [total * (part + 1) / count for part in range(count - 1)]
+    for index, size in enumerate(weights):
+        so_far += size
+        if wanted and so_far >= wanted[0]:
+            wanted.pop(0)
+            near = range(max(cuts[-1] + 1, index - _NEAR), min(len(ops), index + _NEAR))
+            crossing = {at: sum(made[v] < at <= last.get(v, 0) for v in made) for at in near}
+            cuts.append(min(near, key=lambda at: (crossing[at], abs(at - index))))
+    return [list(ops[begin:end]) for begin, end in zip(cuts, [*cuts[1:], len(ops)], strict=True)]
 
 
-def resident_bytes(model: Llama, cache_bytes: int) -> float:
-    """What one card holds: its share of the layers' weights in MXINT8, and the cache of each of its layers."""
-    attention = model.hidden * model.size * 2 * (model.heads + model.key_heads)
-    weights = model.layers * (attention + 3 * model.hidden * model.feed_forward) * 33 / 32
-    return weights / model.cards + cache_bytes * model.layers * SPLIT / model.cards
+_NEAR = 40
+
+
+def work_for(ops: Sequence[OnnxOp], batch: int, in_lpddr: bool) -> Work:
+    """The work of some of a step's ops. Caches are the inputs of four dimensions and `PAST` positions."""
+    work = replace(work_of_ops(ops, {"batch": batch}, mx_budget=1.0), keeps_views=False, ctx=None)
+    caches = frozenset(name for name, value in work.inputs if _is_cache(value))
+    return replace(work, in_lpddr=caches if in_lpddr else frozenset())
+
+
+def _is_cache(value: SSAValue) -> bool:
+    dims = dims_of(value) or ()
+    return len(dims) == 4 and dims[2].is_constant and dims[2].as_int() == PAST
+
+
+@dataclass(frozen=True)
+class Result:
+    """A step on all machines: the time of each, what is moved from one to the next, and whether caches fit SRAM."""
+
+    timings: tuple[Timing, ...]
+    handed_s: float
+    spills: bool
+
+    @property
+    def token_s(self) -> float:
+        return sum(timing.seconds for timing in self.timings) + self.handed_s
+
+    @property
+    def slowest_s(self) -> float:
+        return max(timing.seconds for timing in self.timings)
+
+    def share(self, *kinds: str) -> float:
+        """The part of all cycles in kernels of a kind."""
+        kernels = [kernel for timing in self.timings for kernel in timing.kernels]
+        return sum(k.cycles for k in kernels if k.name.rpartition("_")[0] in kinds) / sum(k.cycles for k in kernels)
+
+
+def compiled(
+    parts: Sequence[Sequence[OnnxOp]], hidden: int, machine: Machine, batch: int, in_lpddr: bool = False
+) -> Result:
+    """All parts of a step for one machine each, which hand on `hidden` numbers in bfloat16 a sequence."""
+    known: dict[tuple[str, ...], Generated] = {}
+    found: list[Generated] = []
+    for ops in parts:
+        # Parts of as many of the same ops in the same order are the same program.
+        key = tuple(f"{op.op_type} {[str(value.type) for value in op.operands]}" for op in ops)
+        if key not in known:
+            known[key] = generate_on(work_for(ops, batch, in_lpddr), machine, "mxint8", machine.cores)
+        found.append(known[key])
+    handed = 2 * batch * hidden / machine.card_bytes_per_s + machine.card_latency_s
+    spills = any(
+        tensor.space == "lpddr" and tensor.name not in _meant(each, in_lpddr)
+        for each in found
+        for tensor in each.program.tensors
+    )
+    return Result(tuple(each.timing for each in found), handed * (len(parts) - 1), spills)
+
+
+def _meant(generated: Generated, in_lpddr: bool) -> set[str]:
+    shapes: Mapping[str, int] = {each.name: len(each.shape) for each in generated.program.tensors}
+    return {each.tensor for each in generated.program.inputs if in_lpddr and shapes[each.tensor] == 4}
+
+
+def line(label: str, batch: int, result: Result) -> str:
+    tokens = batch / result.slowest_s
+    shares = f"{result.share('concat', 'copy'):8.0%}{result.share('matmul'):10.0%}"
+    note = "  not all fits SRAM" if result.spills else ""
+    return f"{batch:6}  {label:28}{result.token_s * 1e3:9.3f}{tokens:11,.0f}{shares}{note}"
 
 
 def main() -> None:
-    kind = load_kind("d-matrix/corsair")
-    machine = machine_of(kind)
-    between = float(str(kind.options["card_bytes_per_s"]))
-    waiting = machine.semaphore_cycles + 2 * machine.network_latency_cycles + machine.die_latency_cycles
-    for model in MODELS:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, action="append", help="one of them only")
+    parser.add_argument("--layers", type=int, help="a model of so many layers, to try it")
+    given = parser.parse_args()
+    os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = "1"
+    machine = machine_of(load_kind("d-matrix/corsair-x8"))
+    for name in given.model or MODELS:
+        model = MODELS[name]
+        if given.layers:
+            model.config.num_hidden_layers = given.layers
+        parts = stages(traced(model), model.machines)
         projected = f"{model.projected_s * 1e3:.0f} ms a token, {model.projected_tokens_per_s:,.0f} tokens/s"
-        print(f"{model.name} on {model.cards} cards, {PAST} tokens before; the vendor projects {projected}")
-        print(
-            f"{'batch':>6}{'KV':>7}{'layer µs':>10}{'in waits':>10}{'reduce µs':>11}{'ms a token':>12}{'tokens/s':>11}"
-        )
-        stages = model.cards // SPLIT
+        print(f"{model.name}, {machine.cards * model.machines} cards, {PAST} positions before; the vendor: {projected}")
+        print(f"{'batch':>6}  {'':28}{'token ms':>9}{'tokens/s':>11}{'copies':>8}{'products':>10}", flush=True)
+        hidden = model.config.hidden_size
         for batch in BATCHES:
-            timing = timed(model, batch, machine)
-            exchange = 2 * reduce_s(model, batch, machine, between)
-            cache = batch * PAST * model.key_heads // SPLIT * model.size * 2 * 2
-            waits = len(timing.kernels) * waiting / timing.cycles
-            for place, extra in (("sram", 0.0), ("lpddr", cache / machine.lpddr_bytes_per_s)):
-                alone = timing.seconds + extra
-                token = model.layers * (alone + exchange)
-                shares = f"{alone * 1e6:10.1f}{waits:10.0%}{exchange * 1e6:11.1f}"
-                full = place == "sram" and resident_bytes(model, cache) > machine.sram_bytes
-                note = "  weights and KV do not fit SRAM" if full else ""
-                print(f"{batch:7}{place:>7}{shares}{token * 1e3:12.2f}{stages * batch / token:11,.0f}{note}")
+            print(line("caches in SRAM", batch, compiled(parts, hidden, machine, batch)), flush=True)
+            print(line("caches in LPDDR", batch, compiled(parts, hidden, machine, batch, in_lpddr=True)), flush=True)
+        near = replace(machine, die_latency_s=0.0, card_latency_s=0.0, network_latency_cycles=0, semaphore_cycles=0)
+        others = {
+            "no latency between cores": near,
+            "links ten times as fast": replace(machine, die_bytes_per_s=1e13, card_bytes_per_s=5e12),
+            "vector units ten times": replace(machine, vector_lanes=640),
+            "an array takes a tile beside": replace(machine, array_tiles=2),
+        }
+        for batch in (1, 32):
+            for label, other in others.items():
+                print(line(label, batch, compiled(parts, hidden, other, batch)), flush=True)
 
 
 if __name__ == "__main__":

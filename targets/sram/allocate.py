@@ -94,7 +94,7 @@ def allocate(
         ]
         for tensor in sorted(chosen, key=lambda each: (-each.capacity_bytes, each.name)):
             life = used.get(tensor.name, everything)
-            for name, space in spaces.items():
+            for name, space in list(spaces.items())[tensor.space == "lpddr" :]:
                 address = space.take(tensor.capacity_bytes, life)
                 if address is not None:
                     placed[tensor.name] = replace(tensor, space=name, address=address)

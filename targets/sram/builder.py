@@ -54,6 +54,10 @@ class Bounds:
         """Whether a size is positive at both ends of every dimension."""
         return min(size.evaluate(self.minimum), size.evaluate(self.maximum)) > 0
 
+    def fixed(self, size: Expr) -> bool:
+        """Whether a size is the same in every run."""
+        return size.is_constant or size.evaluate(self.minimum) == size.evaluate(self.maximum)
+
     def best(self, size: Expr) -> int:
         """A size at the optimum, at least 1."""
         return max(1, size.evaluate(self.optimum))
@@ -88,12 +92,12 @@ class ProgramBuilder:
         return name
 
     def width(self, shape: Shape) -> int:
-        """The columns of a tensor that is dealt by columns: one of fewer rows than there are groups, but several."""
+        """The columns of a tensor that is dealt by columns: one of several rows, but no more than there are groups."""
         if not shape or not shape[-1].is_constant:
             return 0
         rows = prod(self.bounds.most(size) for size in shape[:-1])
         columns = shape[-1].as_int()
-        return columns if 1 < rows < self.dealing.parts <= columns // _COLUMNS_A_GROUP else 0
+        return columns if 1 < rows <= self.dealing.parts <= columns // _COLUMNS_A_GROUP else 0
 
     def temporary(self, dtype: str, shape: Shape) -> View:
         """A new tensor, seen whole."""

@@ -42,7 +42,8 @@ class Work:
     """What to generate code for: values that are given, values that are wanted, and their names at the edge.
 
     `keeps_views` leaves results that are views of other tensors where they are: then there is no output to bind.
-    `mx_budget` is the relative error that MXINT8 may add (precision.py).
+    `mx_budget` is the relative error that MXINT8 may add (precision.py). Inputs called `in_lpddr` are in LPDDR, even if
+    SRAM has room for them.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Work:
     bounds: Mapping[str, DimBound]
     keeps_views: bool = False
     mx_budget: float = MX_ERROR_BUDGET
+    in_lpddr: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,47 @@ class Generated:
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
     """The fastest of the programs for a chiplet, a card and all cards. RefusedError where there is none."""
-    counts = sorted({machine.cores_per_chiplet, machine.cores_per_card, machine.cores})
     found: Generated | None = None
     refusal: RefusedError | None = None
-    for cores in counts:
-        # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
-        for share in _RESIDENT_SHARES:
-            room = int(machine.sram_bytes_per_core * share)
-            try:
-                candidate = generate_for(work, machine, fmt, cores, room)
-            except RefusedError as error:
-                refusal = error
-                continue
-            if found is None or candidate.timing.cycles < found.timing.cycles:
-                found = candidate
-            if not _spills(candidate.program):
-                break
+    for cores in sorted({machine.cores_per_chiplet, machine.cores_per_card, machine.cores}):
+        try:
+            candidate = generate_on(work, machine, fmt, cores)
+        except RefusedError as error:
+            refusal = error
+            continue
+        if found is None or candidate.timing.cycles < found.timing.cycles:
+            found = candidate
     if found is None:
         raise refusal or RefusedError("the machine has no cores")
     return found
 
 
-def _spills(program: Program) -> bool:
-    """Whether SRAM has no room for all activations."""
-    return any(tensor.space == "lpddr" and tensor.role != "weight" for tensor in program.tensors)
+def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated:
+    """The program for the first `cores` cores, the fastest of those tried. RefusedError where there is none."""
+    found: Generated | None = None
+    refusal: RefusedError | None = None
+    # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
+    for share in _RESIDENT_SHARES:
+        try:
+            candidate = generate_for(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
+        except RefusedError as error:
+            refusal = error
+            continue
+        if found is None or candidate.timing.cycles < found.timing.cycles:
+            found = candidate
+        if not _spills(candidate.program, work.in_lpddr):
+            break
+    if found is None:
+        raise refusal or RefusedError("the machine has no cores")
+    return found
+
+
+def _spills(program: Program, meant: frozenset[str]) -> bool:
+    """Whether SRAM has no room for all activations, but for the inputs that are `meant` to be in LPDDR."""
+    there = {each.tensor for each in program.inputs if each.name in meant}
+    return any(
+        tensor.space == "lpddr" and tensor.role != "weight" and tensor.name not in there for tensor in program.tensors
+    )
 
 
 def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int = 0) -> Generated:
@@ -113,6 +132,8 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
             # Fatal only if code reads it: an input that only says a shape may be of any kind.
             continue
         tensor = builder.tensor(dtype, shape, "input", f"in{len(inputs)}")
+        if name in work.in_lpddr:
+            builder.tensors[tensor] = replace(builder.tensors[tensor], space="lpddr")
         lowering.values[value] = View.whole(tensor, dtype, shape)
         inputs.append(Binding(name, tensor))
     lowering.run([value for _, value in work.outputs], [value for _, value in work.inputs])

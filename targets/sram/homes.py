@@ -13,11 +13,18 @@ class Homes:
         self._taken = [0] * cores
         self._limit = room
         self._next = 0
+        self.demand = 0.0
+        """What one copy of all weights that may be resident takes of a core."""
 
     @property
     def room(self) -> int:
         """Bytes that every core has left."""
         return self._limit - max(self._taken)
+
+    def spare(self, size: float) -> int:
+        """Bytes of a core for more copies of weights of `size`: their part of what one copy of all weights leaves."""
+        left = self._limit - self.demand
+        return int(left * size / self.demand) if left > 0 < self.demand else 0
 
     def take(self, blocks: int, block_bytes: int) -> tuple[int, int]:
         """The core of block 0 of a run and the address of the blocks on every core; block b goes b cores further.

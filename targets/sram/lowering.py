@@ -23,7 +23,7 @@ from gimlet.runtime.sram.program import Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
-from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types
+from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types, resident_bytes
 from gimlet.targets.sram.views import Shape, View
 
 Rule = Callable[["Lowering", OnnxOp], None]
@@ -104,6 +104,7 @@ class Lowering:
         self.results = set(results)
         ops = self._needed(results, set(given))
         self.product_types = product_types(ops, self.format, self.builder.machine, self.bounds.optimum, self.mx_budget)
+        self.builder.homes.demand = resident_bytes(self.product_types) / self.builder.cores
         for op in ops:
             self.builder.source = op.node_name or op.op_type
             rule = self.rules.get(rule_name(op))

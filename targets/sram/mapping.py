@@ -16,6 +16,7 @@ from math import ceil
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram.homes import Homes
 
 _ROWS = (256, 128, 64, 32, 16, 8)
 _ACCUMULATORS = (1, 2, 4, 8)
@@ -91,22 +92,23 @@ def largest_steps(machine: Machine) -> Steps:
 
 
 @lru_cache(maxsize=4096)
-def choose(machine: Machine, dealing: Dealing, sizes: Sizes, room: int) -> Mapping:
-    """The fastest mapping whose tiles fit, of equal ones the simplest. `room` is what a core has left for weights.
+def choose(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> Mapping:
+    """The fastest mapping whose tiles fit, of equal ones the simplest. Where none fits, that with the smallest tiles.
 
-    Where none fits, the one with the smallest tiles.
+    `room` is what a core has left for weights, `spare` how much of it may be more copies of these.
     """
-    candidates = list(_candidates(machine, dealing, sizes, room))
+    candidates = list(_candidates(machine, dealing, sizes, room, spare))
     fitting = [each for each in candidates if _tile_bytes(machine, sizes, each) <= machine.sram_bytes_per_core // 2]
     if not fitting:
         return min(candidates, key=lambda each: _tile_bytes(machine, sizes, each))
     return min(fitting, key=lambda each: cycles(machine, dealing, sizes, each))
 
 
-def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, readers: int) -> bool:
+def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, homes: Homes, readers: int) -> bool:
     """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
     before = replace(sizes, lhs=sizes.held)
-    chosen = [(each, choose(machine, dealing, each, room)) for each in (sizes, before)]
+    spare = homes.spare(weight_bytes(sizes) / dealing.cores)
+    chosen = [(each, choose(machine, dealing, each, homes.room, spare)) for each in (sizes, before)]
     inside, outside = (cycles(machine, dealing, each, mapping) for each, mapping in chosen)
     elements = ceil(sizes.batch * sizes.rows * sizes.depth / dealing.cores)
     loaded, stored = stored_bytes(sizes.lhs, (elements,)), stored_bytes(sizes.held, (elements,))
@@ -116,7 +118,12 @@ def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, 
     return inside <= outside + alone / readers
 
 
-def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int) -> Iterator[Mapping]:
+def weight_bytes(sizes: Sizes) -> int:
+    """One copy of a product's weights."""
+    return stored_bytes(sizes.held, (sizes.columns, sizes.depth))
+
+
+def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> Iterator[Mapping]:
     most = largest_steps(machine)
     depth_tiles, column_tiles = ceil(sizes.depth / most.depth), ceil(sizes.columns / most.columns)
     tile = stored_bytes(sizes.held, (min(most.columns, sizes.columns), min(most.depth, sizes.depth)))
@@ -127,7 +134,8 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int) -> 
         for replicas in _replicas(machine, dealing, sizes, column_tiles * splits):
             rows = -(-sizes.rows // max(1, replicas))
             block = ceil(column_tiles * splits * replicas / dealing.cores) * tiles * tile
-            if replicas and (not sizes.weights or block > room):
+            more = (replicas - 1) * weight_bytes(sizes) / dealing.cores
+            if replicas and (not sizes.weights or block > room or more > spare):
                 continue
             for step in dict.fromkeys(min(step, most.rows, rows) for step in (most.rows, *_ROWS)):
                 plain = Mapping(step, splits, tiles, replicas > 0, max(1, replicas))
@@ -231,7 +239,7 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     way = _Way(machine, dealing, min(items, dealing.cores))
     by_rows = sizes.batch >= dealing.parts if sizes.batch > 1 else chunks % dealing.parts == 0
     # Of a few rows the columns are dealt, as the items of column tiles are.
-    few = sizes.rows == 1 or sizes.rows < dealing.parts
+    few = sizes.rows == 1 or sizes.rows <= dealing.parts
     stays = by_rows or (sizes.batch == 1 and few and chunks == 1)
 
     lhs, streamed = stored_bytes(sizes.lhs, (mapping.rows, depth)), stored_bytes(sizes.held, (mapping.rows, depth))

@@ -21,6 +21,7 @@ from xdsl.ir import SSAValue
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.expr import ONE
+from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
 
 MX_ERROR_BUDGET = 0.02
@@ -74,6 +75,12 @@ def product_flops(
             dtype = types.get(op, other)
             flops[dtype] = flops.get(dtype, 0.0) + work.flops.evaluate(sizes)
     return dict(sorted(flops.items()))
+
+
+def resident_bytes(types: Mapping[OnnxOp, str]) -> int:
+    """What the weights of products take together, each in its type. Those of convolutions are never resident."""
+    shapes = ((_weight_shape(op), dtype) for op, dtype in types.items() if op.op_type not in _CONVOLUTIONS)
+    return sum(stored_bytes(dtype, (shape[1], shape[0])) for shape, dtype in shapes if shape is not None)
 
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})

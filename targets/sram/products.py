@@ -20,7 +20,7 @@ from gimlet.targets.sram.expression import (
     views_of,
 )
 from gimlet.targets.sram.lowering import Lowering
-from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, choose, largest_steps
+from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, choose, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.views import Shape, View
 
@@ -108,10 +108,11 @@ class MatrixProduct:
             held=held,
             weights=isinstance(self.rhs, WeightMatrix),
             fused=fused or output.dtype != "f32",
-            fixed=lhs.shape[-2].is_constant,
+            fixed=bounds.fixed(lhs.shape[-2]),
         )
-        room = builder.homes.room if len(lhs.shape) == 2 else 0
-        return choose(builder.machine, builder.dealing, sizes, room)
+        homes = builder.homes
+        room = homes.room if len(lhs.shape) == 2 else 0
+        return choose(builder.machine, builder.dealing, sizes, room, homes.spare(weight_bytes(sizes) / builder.cores))
 
     def _kernel(
         self, lhs: View, output: View, steps: Steps, mapping: Mapping, root: Argument, views: dict[View, View]

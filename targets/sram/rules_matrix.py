@@ -106,10 +106,10 @@ def _streamed(lowering: Lowering, value: SSAValue, weights: WeightMatrix) -> Vie
     if dtype == "f32" or vector_type(value) != "f32" or isinstance(lowering.get(value), Constant):
         return lowering.operand(value, dtype)
     rows = lowering.bounds.best(product_of(shape[:-1]))
-    fixed = product_of(shape[:-1]).is_constant
+    fixed = lowering.bounds.fixed(product_of(shape[:-1]))
     sizes = Sizes(1, rows, weights.depth, weights.columns, "f32", dtype, weights=True, fused=False, fixed=fixed)
     readers = max(1, len(lowering.readers.get(value, ())))
-    if converts_tiles(builder.machine, builder.dealing, sizes, builder.homes.room, readers):
+    if converts_tiles(builder.machine, builder.dealing, sizes, builder.homes, readers):
         return lowering.view(value)
     return lowering.operand(value, dtype)
 

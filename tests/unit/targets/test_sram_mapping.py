@@ -12,6 +12,7 @@ from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram import products
 from gimlet.targets.sram.codegen import Work, generate_for
+from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
 
 F = TensorProto.FLOAT
@@ -82,7 +83,7 @@ def test_what_a_mapping_is_for(sizes, change):
     """The chosen mapping with one of its means taken away takes longer."""
     machine = Machine()
     dealing = Dealing(machine.cores, machine.chiplets)
-    chosen = choose(machine, dealing, sizes, machine.sram_bytes_per_core // 2)
+    chosen = choose(machine, dealing, sizes, machine.sram_bytes_per_core // 2, 1 << 18)
     without = replace(chosen, **change)
     assert without != chosen
     assert cycles(machine, dealing, sizes, without) > cycles(machine, dealing, sizes, chosen)
@@ -120,11 +121,21 @@ def work_of(model, fmt: str) -> Work:
 
 def test_rows_that_differ_from_run_to_run_have_one_copy_of_weights():
     sizes = Sizes(1, 64, 256, 64, "f32", "f32", True, False)
-    assert choose(MACHINE, DEALING, sizes, 1 << 19).replicas == 1
-    assert choose(MACHINE, DEALING, replace(sizes, fixed=True), 1 << 19).replicas > 1
+    assert choose(MACHINE, DEALING, sizes, 1 << 19, 1 << 19).replicas == 1
+    assert choose(MACHINE, DEALING, replace(sizes, fixed=True), 1 << 19, 1 << 19).replicas > 1
+    assert choose(MACHINE, DEALING, replace(sizes, fixed=True), 1 << 19, 0).replicas == 1
 
 
 def test_weights_that_have_no_room_are_loaded():
     sizes = Sizes(1, 64, 256, 256, "f32", "f32", True, False)
-    assert choose(MACHINE, DEALING, sizes, 1 << 19).resident
-    assert not choose(MACHINE, DEALING, sizes, 0).resident
+    assert choose(MACHINE, DEALING, sizes, 1 << 19, 0).resident
+    assert not choose(MACHINE, DEALING, sizes, 0, 0).resident
+
+
+def test_more_copies_get_what_one_copy_of_all_weights_leaves():
+    homes = Homes(cores=8, room=1000)
+    assert homes.spare(10.0) == 0
+    homes.demand = 400.0
+    assert homes.spare(100.0) == 150
+    homes.demand = 1200.0
+    assert homes.spare(100.0) == 0

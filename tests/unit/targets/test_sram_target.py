@@ -236,14 +236,17 @@ def test_views_cost_nothing():
     assert TARGET.op_cost(first(model, "Transpose"), DEVICE, "fp32", {}).seconds == 0
 
 
-def test_a_segment_costs_less_than_its_ops():
-    """Fused, and one launch: the estimate is the cycle model's of the program that is really made."""
+def test_a_segment_costs_about_what_its_ops_do_and_one_launch():
+    """The estimate is the cycle model's of the program that is really made.
+
+    Ops alone may each have another number of chiplets; those of a segment are fused, and all have the same.
+    """
     segment = segment_of(transformer_block(), BLOCK_BOUNDS)
     ops = [op for op in ops_of(segment) if op.op_type not in ("Constant", "initializer") and op.operands]
     sizes = {"batch": 1, "seq": 32}
     apart = sum(TARGET.op_cost(op, DEVICE, "bf16", sizes).seconds for op in ops)
     together = TARGET.estimate(ops, DEVICE, "bf16", sizes)
-    assert DEVICE.kind.segment_overhead_s < together.seconds < apart + DEVICE.kind.segment_overhead_s
+    assert 0.8 * apart < together.seconds - DEVICE.kind.segment_overhead_s < 1.2 * apart
 
 
 def test_fusable_work():
