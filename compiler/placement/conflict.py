@@ -17,6 +17,7 @@ from gimlet.compiler.placement.cpsat import Limits, solve_slots
 from gimlet.compiler.placement.period_bound import period_bound
 from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem, gigabytes
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
+from gimlet.compiler.placement.share_cover import share_cover
 from gimlet.runtime.errors import InfeasibleError
 from gimlet.targets.roofline import FORMAT_BITS
 
@@ -90,7 +91,7 @@ def limits_of(problem: Problem) -> list[Limit]:
 
 def is_infeasible(problem: Problem) -> bool:
     """Whether it is proven that no placement keeps the limits."""
-    if not all(problem.allowed) or _split_by_rules(problem):
+    if not all(problem.allowed) or _split_by_rules(problem) or share_cover(problem).most < 1:
         return True
     budget = problem.rules.loss_budget
     if budget is not None and math.hypot(*least_losses(problem)) > budget * (1 + LOSS_TOLERANCE):

@@ -10,6 +10,7 @@ from gimlet.compiler.placement.conflict import least_losses, smaller_format
 from gimlet.compiler.placement.problem import Problem, gigabytes
 from gimlet.compiler.placement.rules import with_nodes
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
+from gimlet.compiler.placement.share_cover import share_cover
 from gimlet.runtime.errors import InfeasibleError, InputError
 
 
@@ -118,6 +119,25 @@ def _check_shares(problem: Problem) -> None:
                 where=f"device {name}",
                 hint="ask for a smaller share, or see --explain for what it refuses",
             )
+    _check_whole_ops(problem)
+
+
+def _check_whole_ops(problem: Problem) -> None:
+    """InfeasibleError where ops would have to be split to give every device its share."""
+    # Where only ops that share a device are in the way, the conflict names them.
+    most = share_cover(problem.with_rules(replace(problem.rules, together=()))).most
+    if most >= 1:
+        return
+    total = max(problem.total_flops, 1.0)
+    wanted = {device: share for device, share in sorted(problem.rules.min_share.items()) if share > 0}
+    largest = max(range(len(problem.nodes)), key=lambda n: problem.nodes[n].flops)
+    asked = ", ".join(f"{share:.1%} on {problem.devices[device].name}" for device, share in wanted.items())
+    could = ", ".join(f"{share * most:.1%} on {problem.devices[device].name}" for device, share in wanted.items())
+    raise InfeasibleError(
+        f"no placement of whole ops has {asked} of the FLOPs: the largest op alone, "
+        f"{problem.nodes[largest].name!r}, has {problem.nodes[largest].flops / total:.1%} of them",
+        hint=f"ask for at most {could}, or for less of one of them",
+    )
 
 
 def _check_loss(problem: Problem) -> None:

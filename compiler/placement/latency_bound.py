@@ -73,6 +73,31 @@ class Relaxation:
                 self.output_bytes[value.producer] = self.output_bytes.get(value.producer, 0) + value.size_bytes
 
 
+@dataclass(frozen=True)
+class Joints:
+    """The joints among the nodes that were kept, in order; `inner[i]` are the nodes just before joint `i`.
+
+    The last of `inner` is what follows the last joint.
+    """
+
+    relaxation: Relaxation
+    nodes: tuple[int, ...]
+    inner: tuple[tuple[int, ...], ...]
+    left_out: tuple[int, ...]
+
+    def block(self, step: int) -> Block:
+        """The block that ends with joint `step`, or with the end of everything."""
+        first = self.nodes[step - 1] if step else -1
+        last = self.nodes[step] if step < len(self.nodes) else -1
+        return _block(self.relaxation, first, self.inner[step], last)
+
+    def ends(self, step: int) -> list[int]:
+        """Places where joint `step` may be; -1, the host, is after the last."""
+        if step == len(self.nodes):
+            return [-1]
+        return [place for place, s in enumerate(self.relaxation.seconds[self.nodes[step]]) if s < float("inf")]
+
+
 def latency_bound(problem: Problem, budget: int = _BUDGET) -> LatencyBound:
     """The best bound over all amounts of leaving out. Rules other than pins are not used."""
     return LatencyRelaxation(problem).bound(budget=budget)
@@ -106,10 +131,10 @@ class LatencyRelaxation:
         charges = charge or [[0.0] * len(self.problem.places) for _ in self.problem.nodes]
         table = BlockTable(self.relaxation.seconds, self.problem, charges, budget)
         best: LatencyBound | None = None
-        for number, kept in enumerate(self.choices):
+        for number in range(len(self.choices)):
             if choice is not None and number != choice:
                 continue
-            found = self._bound(table, kept)
+            found = self._bound(table, number)
             if best is None or found.seconds > best.seconds + 1e-12 * abs(best.seconds):
                 best = LatencyBound(found.seconds, found.place, number)
             if best.seconds >= enough * (1 - 1e-9):
@@ -118,7 +143,21 @@ class LatencyRelaxation:
 
     def largest_block(self, choice: int) -> int:
         """How many nodes the largest block has with one amount of leaving out."""
-        return max((len(inner) for inner in self._blocks(self.choices[choice])[1]), default=0)
+        return max(len(inner) for inner in self.joints(choice).inner)
+
+    def joints(self, choice: int) -> Joints:
+        """The joints with one amount of leaving out."""
+        kept = self.choices[choice]
+        ancestors, descendants = self.ancestors, self.descendants
+        mask = sum(1 << node for node in kept)
+        joints = [n for n in kept if not mask & ~(ancestors[n] | descendants[n] | 1 << n)]
+        joint_mask = sum(1 << node for node in joints)
+        groups: list[list[int]] = [[] for _ in range(len(joints) + 1)]
+        for node in kept:
+            if not joint_mask >> node & 1:
+                groups[(ancestors[node] & joint_mask).bit_count()].append(node)
+        left_out = sorted(set(range(len(self.problem.nodes))) - set(kept))
+        return Joints(self.relaxation, tuple(joints), tuple(tuple(group) for group in groups), tuple(left_out))
 
     def _spine(self) -> list[int]:
         """The heaviest path, by each node's fastest place."""
@@ -144,20 +183,16 @@ class LatencyRelaxation:
             for node in range(len(self.problem.nodes))
         ]
 
-    def _bound(self, table: BlockTable, kept: Sequence[int]) -> LatencyBound:
-        """The bound with only the nodes in `kept`; of the others only the least charge counts."""
-        problem, relaxation = self.problem, self.relaxation
-        joints, groups = self._blocks(kept)
+    def _bound(self, table: BlockTable, choice: int) -> LatencyBound:
+        """The bound with one amount of leaving out; of what is left out only the least charge counts."""
+        problem, joints = self.problem, self.joints(choice)
         reached: dict[int, float] = {-1: 0.0}
         trail: list[dict[int, tuple[int, tuple[int, ...]]]] = []
-        for index, inner in enumerate(groups):
-            first = joints[index - 1] if index else -1
-            last = joints[index] if index < len(joints) else -1
-            block = _block(relaxation, first, tuple(inner), last)
-            ends = [p for p, s in enumerate(relaxation.seconds[last]) if s < float("inf")] if last >= 0 else [-1]
+        for step in range(len(joints.inner)):
+            block = joints.block(step)
             following: dict[int, float] = {}
             steps: dict[int, tuple[int, tuple[int, ...]]] = {}
-            for end in ends:
+            for end in joints.ends(step):
                 for start, time in reached.items():
                     seconds, places = solve_block(table, block, Ends(start, end))
                     if time + seconds < following.get(end, float("inf")):
@@ -167,30 +202,15 @@ class LatencyRelaxation:
             trail.append(steps)
         place = [-1] * len(problem.nodes)
         end = -1
-        for index in reversed(range(len(groups))):
-            start, places = trail[index][end]
-            for node, chosen in zip(groups[index], places, strict=True):
+        for step in reversed(range(len(joints.inner))):
+            start, places = trail[step][end]
+            for node, chosen in zip(joints.inner[step], places, strict=True):
                 place[node] = chosen
-            if index:
-                place[joints[index - 1]] = start
+            if step:
+                place[joints.nodes[step - 1]] = start
             end = start
-        inside = set(kept)
-        rest = sum(
-            min(table.charge[n][p] for p in allowed) for n, allowed in enumerate(problem.allowed) if n not in inside
-        )
-        return LatencyBound(reached[-1] + rest, _complete(problem, place))
-
-    def _blocks(self, kept: Sequence[int]) -> tuple[list[int], list[list[int]]]:
-        """The joints among `kept`, and the nodes before, between and after them."""
-        ancestors, descendants = self.ancestors, self.descendants
-        mask = sum(1 << node for node in kept)
-        joints = [n for n in kept if not mask & ~(ancestors[n] | descendants[n] | 1 << n)]
-        joint_mask = sum(1 << node for node in joints)
-        groups: list[list[int]] = [[] for _ in range(len(joints) + 1)]
-        for node in kept:
-            if not joint_mask >> node & 1:
-                groups[(ancestors[node] & joint_mask).bit_count()].append(node)
-        return joints, groups
+        rest = sum(min(table.charge[n][p] for p in problem.allowed[n]) for n in joints.left_out)
+        return LatencyBound(reached[-1] + rest, complete(problem, place))
 
 
 def closures(problem: Problem) -> tuple[list[int], list[int]]:
@@ -225,7 +245,7 @@ def _block(relaxation: Relaxation, first: int, inner: tuple[int, ...], last: int
     return Block(inner, last, tuple(sources), tuple(sinks), edges, direct)
 
 
-def _complete(problem: Problem, place: list[int]) -> tuple[int, ...]:
+def complete(problem: Problem, place: list[int]) -> tuple[int, ...]:
     """Gives the nodes that were left out the place of a neighbour that they may share, else their fastest."""
     for node in [*range(len(place)), *reversed(range(len(place)))]:
         if place[node] >= 0:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation
 from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.share_path import share_path
 
 _STEPS = 24
 _BUDGET = 4_000
@@ -79,6 +80,9 @@ def relaxed_bound(
     seen: dict[tuple[int, ...], None] = {}
     choice = next(c for c in range(len(relaxation.choices)) if relaxation.largest_block(c) <= _LARGEST_BLOCK)
     found = _ascend(problem, relaxation, rules, choice, best_known, seen)
+    way = share_path(relaxation, choice) if any(problem.rules.min_share.values()) else None
+    if way is not None:
+        seen[way] = None
     return LatencyBound(max(found.seconds, start.seconds), start.place, start.choice), list(seen)
 
 
