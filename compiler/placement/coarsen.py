@@ -325,6 +325,7 @@ def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...
     """Values between groups; those with the same ends always travel in one batch and become one."""
     sizes: dict[tuple[int | None, tuple[int, ...], bool], int] = {}
     cast: dict[tuple[int | None, tuple[int, ...], bool], int] = {}
+    gather: dict[tuple[int | None, tuple[int, ...], bool], dict[int, float]] = {}
     names: dict[tuple[int | None, tuple[int, ...], bool], str] = {}
     for value in problem.values:
         producer = None if value.producer is None else group_of[value.producer]
@@ -334,8 +335,12 @@ def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...
             key = producer, consumers, is_output
             sizes[key] = sizes.get(key, 0) + value.size_bytes
             cast[key] = cast.get(key, 0) + value.cast_bytes
+            for place, seconds in value.gather_s.items():
+                gather.setdefault(key, {})[place] = gather.get(key, {}).get(place, 0.0) + seconds
             names.setdefault(key, value.name)
-    return tuple(Value(names[key], size, *key, cast_bytes=cast[key]) for key, size in sizes.items())
+    return tuple(
+        Value(names[key], size, *key, cast_bytes=cast[key], gather_s=gather.get(key, {})) for key, size in sizes.items()
+    )
 
 
 def _group_fusions(problem: Problem, group_of: Sequence[int], nodes: Sequence[Node]) -> tuple[Fusion, ...]:

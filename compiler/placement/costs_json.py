@@ -34,7 +34,7 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
     names = [device.name for device in problem.devices]
     return {
         "schema": SCHEMA,
-        "devices": [asdict(device) for device in problem.devices],
+        "devices": [asdict(device) | {"members": list(device.members)} for device in problem.devices],
         "places": [
             {
                 "device": names[place.device],
@@ -111,7 +111,7 @@ def with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], where
 
 
 def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], where: str) -> Problem:
-    devices = tuple(DeviceSpec(**entry) for entry in data["devices"])
+    devices = tuple(replace(DeviceSpec(**entry), members=tuple(entry.get("members", ()))) for entry in data["devices"])
     names = [device.name for device in devices]
     if names != [device.name for device in problem.devices]:
         own = ", ".join(device.name for device in problem.devices)

@@ -29,7 +29,8 @@ UNITS: Final[Mapping[Objective, str]] = {"latency": "s", "throughput": "s", "ene
 class DeviceSpec:
     """A device as placement sees it. `memory_bytes` None means unlimited; an unknown figure is None.
 
-    Idle power that is not known counts as none.
+    Idle power that is not known counts as none. A *group* has `members`, the devices that work as one in it: while it
+    runs they run nothing else. Bytes of its places are those on each member, and power and prices are the members' own.
     """
 
     name: str
@@ -39,6 +40,7 @@ class DeviceSpec:
     load_w: float | None = None
     usd_per_hour: float | None = None
     kind: str = ""
+    members: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Value:
     """A tensor of `size_bytes` from a node, or from the host where `producer` is None.
 
     `is_output` says that the host needs it. `cast_bytes` are those of its bytes that a place with another format casts.
+    `gather_s` is what it takes by place, where a group has it in parts, to put it together when it leaves a segment.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Value:
     consumers: tuple[int, ...]
     is_output: bool = False
     cast_bytes: int = 0
+    gather_s: Mapping[int, float] = field(default_factory=dict[int, float])
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,21 @@ class Problem:
         return tuple(place.device for place in self.places)
 
     @cached_property
+    def units(self) -> tuple[tuple[int, ...], ...]:
+        """For each device the devices that are busy while it is: itself, or the members of a group."""
+        return tuple(device.members or (number,) for number, device in enumerate(self.devices))
+
+    def edge_s(self, value: Value, place: int, *, leaving: bool) -> float:
+        """What a segment on `place` takes for a value that enters or leaves it: a cast, or putting it together."""
+        cast = value.cast_bytes * self.places[place].cast_s_per_byte
+        return cast + value.gather_s.get(place, 0.0) if leaving else cast
+
+    @cached_property
+    def has_edges(self) -> bool:
+        """Whether anything is paid at the edges of segments."""
+        return any(place.cast_s_per_byte for place in self.places) or any(value.gather_s for value in self.values)
+
+    @cached_property
     def launch_s(self) -> tuple[float, ...]:
         """The launch overhead of a segment on each place."""
         return tuple(
@@ -262,7 +281,7 @@ class Problem:
     def memory_can_bind(self) -> bool:
         """Whether some placement could need more memory than a device has."""
         for device, spec in enumerate(self.devices):
-            places = [place for place, found in enumerate(self.device_of) if found == device]
+            places = [place for place, found in enumerate(self.device_of) if device in self.units[found]]
             most = sum(weight.size_bytes.get(place, 0) for weight in self.weights for place in places)
             peaks = (option.activation_bytes for node in self.nodes for option in node.options.values())
             if spec.memory_bytes is not None and places and most + max(peaks, default=0) > spec.memory_bytes:
@@ -306,6 +325,7 @@ def check(problem: Problem) -> None:
         figures = (device.memory_bytes, device.segment_overhead_s, device.idle_w, device.load_w, device.usd_per_hour)
         if any(figure is not None and not figure >= 0 for figure in figures):
             raise InputError("a figure is negative", where=f"device {device.name}")
+        _check_members(problem, device)
     for node in problem.nodes:
         for place, option in node.options.items():
             if not 0 <= place < places:
@@ -315,6 +335,8 @@ def check(problem: Problem) -> None:
                 raise InputError(f"a cost on {problem.place_name(place)} is negative", where=node.name)
     for value in problem.values:
         first = -1 if value.producer is None else value.producer
+        if any(not seconds >= 0 for seconds in value.gather_s.values()):
+            raise InputError("the time that a value takes to put together is negative", where=value.name)
         if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
             raise InputError("nodes are not in topological order", where=value.name)
     for (source, destination), route in problem.routes.items():
@@ -335,6 +357,17 @@ def check(problem: Problem) -> None:
             if (source, destination) not in problem.routes:
                 ends = f"{devices_named(problem, (source, destination))}"
                 raise InputError(f"no link leads from one to the other of {ends}", hint="add a link to the topology")
+
+
+def _check_members(problem: Problem, device: DeviceSpec) -> None:
+    """InputError where a group is not of two plain devices or more, each once."""
+    if not device.members:
+        return
+    where = f"group {device.name}"
+    if len(set(device.members)) != len(device.members) or len(device.members) < 2:
+        raise InputError("a group has two devices at least, each once", where=where)
+    if any(not 0 <= m < len(problem.devices) or problem.devices[m].members for m in device.members):
+        raise InputError("the members of a group are devices, not groups", where=where)
 
 
 def gigabytes(size_bytes: float) -> str:

@@ -1,7 +1,7 @@
 """A placement problem in a file of its own, without a model: devices, routes, nodes, values and what they cost.
 
     {"schema": 1, "about": text, "host": device,
-     "devices": [{name, memory_bytes, launch_s, idle_w, load_w, usd_per_hour}],
+     "devices": [{name, memory_bytes, launch_s, idle_w, load_w, usd_per_hour, members: [device]}],
      "routes": [{from, to, latency_s, seconds_per_byte, usd_per_byte}],
      "nodes": [{name, type, flops, options: {device: {seconds, joules, activation_bytes, usd}}}],
      "values": [{name, size_bytes, producer, consumers: [node], is_output}],
@@ -27,7 +27,10 @@ Size = Annotated[int, Field(ge=0)]
 
 
 class FileDevice(Table):
-    """A device, with one place. `launch_s` is what a segment's launch takes."""
+    """A device, with one place. `launch_s` is what a segment's launch takes.
+
+    A group has `members`: devices that work as one in it. Power and prices are theirs, so it has none of its own.
+    """
 
     name: str
     memory_bytes: Size | None = None
@@ -35,6 +38,7 @@ class FileDevice(Table):
     idle_w: NotNegative | None = None
     load_w: NotNegative | None = None
     usd_per_hour: NotNegative | None = None
+    members: tuple[str, ...] = ()
 
 
 class FileRoute(Table):
@@ -108,7 +112,7 @@ def problem_of(data: dict[str, Any], path: Path) -> Problem:
         routes[ends] = Route(entry.latency_s, entry.seconds_per_byte, (link,), entry.usd_per_byte)
     return Problem(
         tuple(
-            DeviceSpec(entry.name, entry.memory_bytes, entry.launch_s, entry.idle_w, entry.load_w, entry.usd_per_hour)
+            _device(entry, tuple(_number(device, name, "device", path) for name in entry.members))
             for entry in file.devices
         ),
         tuple(Place(number) for number in range(len(file.devices))),
@@ -117,7 +121,7 @@ def problem_of(data: dict[str, Any], path: Path) -> Problem:
                 entry.name,
                 entry.type,
                 {
-                    number: _option(option, file.devices[number])
+                    number: _option(option, _load_w(file.devices, number, device))
                     for name, option in entry.options.items()
                     for number in [_number(device, name, "device", path)]
                 },
@@ -148,10 +152,25 @@ def problem_of(data: dict[str, Any], path: Path) -> Problem:
     )
 
 
-def _option(option: FileOption, device: FileDevice) -> Option:
+def _device(entry: FileDevice, members: tuple[int, ...]) -> DeviceSpec:
+    if not members:
+        return DeviceSpec(
+            entry.name, entry.memory_bytes, entry.launch_s, entry.idle_w, entry.load_w, entry.usd_per_hour
+        )
+    return DeviceSpec(entry.name, None, entry.launch_s, 0.0, 0.0, 0.0, members=members)
+
+
+def _load_w(devices: Sequence[FileDevice], number: int, numbers: dict[str, int]) -> float | None:
+    """What a device draws under load, or all members of a group; None where that is not known."""
+    members = [devices[numbers[name]] for name in devices[number].members] or [devices[number]]
+    known = [member.load_w for member in members if member.load_w is not None]
+    return sum(known) if len(known) == len(members) else None
+
+
+def _option(option: FileOption, load_w: float | None) -> Option:
     joules = option.joules
-    if joules is None and device.load_w is not None:
-        joules = device.load_w * option.seconds
+    if joules is None and load_w is not None:
+        joules = load_w * option.seconds
     return Option(option.seconds, joules, option.activation_bytes, option.usd)
 
 

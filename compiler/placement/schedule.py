@@ -2,10 +2,11 @@
 
 The model, exactly: a segment is launched atomically. It starts when its device is free of all earlier segments (in
 the order of their numbers) and when everything that it consumes has arrived; it takes its device's launch overhead,
-plus its nodes' seconds, less what fusion saves inside it, plus the casts of values that enter or leave it where its
-place stores them in another format. When it has ended, all its values that are needed on another device leave for that
-device as one batch: the route's latency, plus all their bytes over the route's bandwidth. The model's inputs leave the
-host at time zero in the same way, and its outputs must arrive at the host.
+plus its nodes' seconds, less what fusion saves inside it, plus what values cost that enter or leave it: casts where its
+place stores them in another format, and putting them together where a group has a part of them on each member. A group
+is free when all its members are, and they are busy while it is. When a segment has ended, all its values that are
+needed on another device leave for that device as one batch: the route's latency, plus all their bytes over the route's
+bandwidth. The model's inputs leave the host at time zero in the same way, and its outputs must arrive at the host.
 
 Latency is the time at which the last segment has ended and the last output has arrived. Throughput is the period of
 a pipeline: the busy time of the busiest device or of the busiest direction of a link, where batches of different
@@ -85,12 +86,12 @@ def memory_of(problem: Problem, place: tuple[int, ...]) -> dict[int, int]:
     resident: dict[int, int] = {}
     for weight in problem.weights:
         for used in {place[user] for user in weight.users}:
-            device = problem.device_of[used]
-            resident[device] = resident.get(device, 0) + weight.size_bytes.get(used, 0)
+            for device in problem.units[problem.device_of[used]]:
+                resident[device] = resident.get(device, 0) + weight.size_bytes.get(used, 0)
     largest: dict[int, int] = {}
     for node, used in enumerate(place):
-        device = problem.device_of[used]
-        largest[device] = max(largest.get(device, 0), problem.nodes[node].options[used].activation_bytes)
+        for device in problem.units[problem.device_of[used]]:
+            largest[device] = max(largest.get(device, 0), problem.nodes[node].options[used].activation_bytes)
     return {device: resident.get(device, 0) + peak for device, peak in sorted(largest.items())}
 
 
@@ -175,11 +176,11 @@ def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True
     launches: list[Launch] = []
     for segment in sorted(members):
         device = problem.device_of[place_of_segment[segment]]
-        start = free.get(device, 0.0)
+        start = max(free.get(unit, 0.0) for unit in problem.units[device])
         for source in wanted.get(segment, ()):
             start = max(start, arrival[source, device][1])
         end = start + duration[segment]
-        free[device] = end
+        free |= dict.fromkeys(problem.units[device], end)
         launches.append(Launch(segment, place_of_segment[segment], start, end, tuple(members[segment])))
         send(segment, end)
 
@@ -226,25 +227,22 @@ def _durations(problem: Problem, placement: Placement, place_of_segment: Mapping
         segment = placement.segment[fusion.producer]
         if segment == placement.segment[fusion.consumer]:
             duration[segment] -= fusion.seconds.get(place_of_segment[segment], 0.0)
-    for segment, seconds in _casts(problem, placement.segment, place_of_segment):
+    for segment, seconds in _edges(problem, placement.segment, place_of_segment):
         duration[segment] += seconds
     return duration
 
 
-def _casts(problem: Problem, segment: Sequence[int], place: Mapping[int, int]) -> Iterator[tuple[int, float]]:
-    """Segments with the seconds that each value which enters them takes to cast, and each of theirs that leaves."""
-    if not any(found.cast_s_per_byte for found in problem.places):
+def _edges(problem: Problem, segment: Sequence[int], place: Mapping[int, int]) -> Iterator[tuple[int, float]]:
+    """Segments with the seconds that each value which enters them takes there, and each of theirs that leaves."""
+    if not problem.has_edges:
         return
-    rate = {number: problem.places[found].cast_s_per_byte for number, found in place.items()}
     for value in problem.values:
         home = None if value.producer is None else segment[value.producer]
         readers = {segment[consumer] for consumer in value.consumers} - {home}
-        if not value.cast_bytes:
-            continue
         for reader in readers:
-            yield reader, value.cast_bytes * rate[reader]
+            yield reader, problem.edge_s(value, place[reader], leaving=False)
         if home is not None and (readers or value.is_output):
-            yield home, value.cast_bytes * rate[home]
+            yield home, problem.edge_s(value, place[home], leaving=True)
 
 
 def _figures(
@@ -258,9 +256,9 @@ def _figures(
     busy: dict[int, float] = {}
     overhead: dict[int, float] = {}
     for launch in launches:
-        device = problem.device_of[launch.place]
-        busy[device] = busy.get(device, 0.0) + launch.seconds
-        overhead[device] = overhead.get(device, 0.0) + problem.launch_s[launch.place]
+        for device in problem.units[problem.device_of[launch.place]]:
+            busy[device] = busy.get(device, 0.0) + launch.seconds
+            overhead[device] = overhead.get(device, 0.0) + problem.launch_s[launch.place]
     links: dict[str, float] = {}
     for transfer in transfers:
         for link, seconds_per_byte in problem.routes[transfer.source, transfer.destination].links:
@@ -279,6 +277,11 @@ def _figures(
     )
 
 
+def load_w(problem: Problem, device: int) -> float:
+    """What a device, or all members of a group, draw under load; nothing where it is not known."""
+    return sum(problem.devices[unit].load_w or 0.0 for unit in problem.units[device])
+
+
 def _energy(problem: Problem, placement: Placement, active: Mapping[int, float], latency: float) -> float | None:
     total = 0.0
     for node, place in enumerate(placement.place):
@@ -290,8 +293,8 @@ def _energy(problem: Problem, placement: Placement, active: Mapping[int, float],
         if placement.segment[fusion.producer] == placement.segment[fusion.consumer]:
             total -= fusion.joules.get(placement.place[fusion.producer], 0.0)
     place_of = dict(zip(placement.segment, placement.place, strict=True))
-    for segment, seconds in _casts(problem, placement.segment, place_of):
-        total += seconds * (problem.devices[problem.device_of[place_of[segment]]].load_w or 0.0)
+    for segment, seconds in _edges(problem, placement.segment, place_of):
+        total += seconds * load_w(problem, problem.device_of[place_of[segment]])
     for device, seconds in active.items():
         total += (problem.devices[device].idle_w or 0.0) * max(latency - seconds, 0.0)
     return total

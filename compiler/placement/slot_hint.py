@@ -35,7 +35,7 @@ class _Hint:
         for total, loads in self.model.totals[1 if self.model.start else 0 :]:
             self._set(total, max((self._value(load) for load in loads), default=0))
         for device, in_use, charged, ticks in self.model.charged:
-            used = device in self.on
+            used = any(device in self.model.problem.units[on] for on in self.on)
             self._set(in_use, int(used))
             self._set(charged, self._value(ticks) if used else 0)
         for index, value in self.values.items():
@@ -79,11 +79,12 @@ class _Hint:
         for index, slot, literal in model.fused:
             fusion = problem.fusions[index]
             self._set(literal, int(self.slot[fusion.producer] == self.slot[fusion.consumer] == slot))
-        for index, slot, literal in model.casts:
-            value = problem.values[index]
-            inside = {self.slot[consumer] == slot for consumer in value.consumers}
-            made = value.producer is not None and self.slot[value.producer] == slot
-            self._set(literal, int((not made) in inside or (made and value.is_output)))
+        for edge in model.edges:
+            value = problem.values[edge.value]
+            inside = {self.slot[consumer] == edge.slot for consumer in value.consumers}
+            made = value.producer is not None and self.slot[value.producer] == edge.slot
+            out = made and (False in inside or value.is_output)
+            self._set(edge.literal, int(out if edge.leaves else not made and True in inside))
         flowing = {
             (self.slot[source], self.slot[node])
             for node, sources in enumerate(problem.predecessors)
@@ -102,16 +103,17 @@ class _Hint:
         last = 0
         self._arrive(-1)
         for slot, device in enumerate(model.device):
-            start = free.get(device, 0)
+            start = max(free.get(unit, 0) for unit in problem.units[device])
             if slot in fed and (-1, device) in model.arrival:
                 start = max(start, self.values[model.arrival[-1, device].index])
             for (left, right), flow in model.flows.items():
                 if right == slot and self.values[flow.index]:
                     start = max(start, self.values[model.arrival[left, device].index])
             self._set(model.start[slot], start)
-            free[device] = start + self._value(model.busy(slot, model.tick))
-            self._set(model.end[slot], free[device])
-            last = max(last, free[device])
+            end = start + self._value(model.busy(slot, model.tick))
+            free |= dict.fromkeys(problem.units[device], end)
+            self._set(model.end[slot], end)
+            last = max(last, end)
             self._arrive(slot)
         for value in problem.values:
             source = None if value.producer is None else self.slot[value.producer]

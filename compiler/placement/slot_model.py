@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from gimlet.compiler.placement.path_bound import heads, tails
 from gimlet.compiler.placement.problem import Objective, Placement, Problem
+from gimlet.compiler.placement.schedule import load_w
 from gimlet.compiler.placement.segments import renumber
 
 TICKS = 10_000_000
@@ -30,6 +32,17 @@ HORIZON = 40 * TICKS
 RATIO = 100_000
 LOSS_STEPS = 1_000_000_000
 FACTOR: dict[Objective, int] = {"latency": 1, "throughput": 1, "energy": RATIO, "cost": RATIO}
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A value that costs `seconds` where it enters a slot, or leaves it, and the literal that says that it does."""
+
+    value: int
+    slot: int
+    literal: Any
+    seconds: float
+    leaves: bool
 
 
 class SlotModel:
@@ -46,14 +59,14 @@ class SlotModel:
         self.period_tick = scales["throughput"] / TICKS
         # What rounding can be off by, in halves of a tick: each figure is in a sum once.
         self.roundings = len(problem.nodes) + (len(problem.values) + 2 * len(self.slots)) * len(problem.devices)
-        if any(place.cast_s_per_byte for place in problem.places):
+        if problem.has_edges:
             self.roundings += sum(1 + len(value.consumers) for value in problem.values)
         self.at: list[dict[int, Any]] = []
         self.until: list[list[Any]] = []
         self.used: list[Any] = []
         self.moves: dict[tuple[int, int, int], Any] = {}
         self.fused: list[tuple[int, int, Any]] = []
-        self.casts: list[tuple[int, int, Any]] = []
+        self.edges: list[Edge] = []
         self.resident: list[tuple[int, int, Any]] = []
         self.peaks: list[tuple[Any, list[tuple[int, int, int]]]] = []
         self.flows: dict[tuple[int, int], Any] = {}
@@ -67,7 +80,7 @@ class SlotModel:
         self._assign()
         self._move()
         self._fuse()
-        self._cast()
+        self._edges()
         self._capacity()
         self._rules()
 
@@ -153,31 +166,35 @@ class SlotModel:
                     self.model.add_implication(literal, self.at[fusion.consumer][slot])
                     self.fused.append((index, slot, literal))
 
-    def _cast(self) -> None:
-        """A literal for each value that is cast at the edge of a slot, where it enters or leaves."""
+    def _edges(self) -> None:
+        """A literal for each value that costs something where it enters a slot, and where it leaves one."""
         model, problem = self.model, self.problem
         for index, value in enumerate(problem.values):
-            users = value.consumers if value.producer is None else (value.producer, *value.consumers)
             for slot, place in enumerate(self.slots):
-                if not value.cast_bytes * problem.places[place].cast_s_per_byte:
-                    continue
-                here = [self.at[node].get(slot, 0) for node in users]
-                if all(isinstance(literal, int) for literal in here):
-                    continue
-                literal = model.new_bool_var(f"cast{index}@{slot}")
-                self.casts.append((index, slot, literal))
-                home = 0 if value.producer is None else here[0]
-                for reader in here[value.producer is not None :]:
-                    model.add(literal >= reader - home)
-                    if value.producer is not None:
-                        model.add(literal >= home - reader)
-                if value.is_output:
-                    model.add(literal >= home)
+                home = 0 if value.producer is None else self.at[value.producer].get(slot, 0)
+                readers = [self.at[consumer].get(slot, 0) for consumer in value.consumers]
+                seconds = problem.edge_s(value, place, leaving=False)
+                if seconds and any(not isinstance(reader, int) for reader in readers):
+                    entered = self._edge(index, slot, seconds, leaves=False)
+                    for reader in readers:
+                        model.add(entered >= reader - home)
+                seconds = problem.edge_s(value, place, leaving=True)
+                if seconds and not isinstance(home, int) and (readers or value.is_output):
+                    left = self._edge(index, slot, seconds, leaves=True)
+                    for reader in readers:
+                        model.add(left >= home - reader)
+                    if value.is_output:
+                        model.add(left >= home)
+
+    def _edge(self, value: int, slot: int, seconds: float, *, leaves: bool) -> Any:
+        literal = self.model.new_bool_var(f"edge{value}@{slot}{'>' if leaves else '<'}")
+        self.edges.append(Edge(value, slot, literal, seconds, leaves))
+        return literal
 
     def _capacity(self) -> None:
         model, problem = self.model, self.problem
         for device, spec in enumerate(problem.devices):
-            places = [place for place in set(self.slots) if problem.device_of[place] == device]
+            places = [place for place in set(self.slots) if device in problem.units[problem.device_of[place]]]
             if spec.memory_bytes is None or not places:
                 continue
             most = sum(weight.size_bytes.get(place, 0) for weight in problem.weights for place in places)
@@ -249,6 +266,10 @@ class SlotModel:
                     terms.append(part * literal)
         self.model.add(sum(terms) <= LOSS_STEPS + len(self.at))
 
+    def busy_units(self, slot: int) -> tuple[int, ...]:
+        """The devices that are busy while a slot runs."""
+        return self.problem.units[self.device[slot]]
+
     def ticks(self, seconds: float, tick: float) -> int:
         """`seconds` as an integer."""
         return round(seconds / tick)
@@ -263,10 +284,7 @@ class SlotModel:
         for index, where, literal in self.fused:
             if where == slot:
                 terms.append(-self.ticks(problem.fusions[index].seconds[place], tick) * literal)
-        for index, where, literal in self.casts:
-            if where == slot:
-                seconds = problem.values[index].cast_bytes * problem.places[place].cast_s_per_byte
-                terms.append(self.ticks(seconds, tick) * literal)
+        terms += [self.ticks(edge.seconds, tick) * edge.literal for edge in self.edges if edge.slot == slot]
         return sum(terms)
 
     def add_latency(self, least: float) -> Any:
@@ -280,9 +298,10 @@ class SlotModel:
             ended = model.new_int_var(0, HORIZON, f"end{slot}")
             model.add(ended == start[slot] + self.busy(slot, tick))
             end.append(ended)
-            if device in free:
-                model.add(start[slot] >= free[device])
-            free[device] = end[slot]
+            for unit in problem.units[device]:
+                if unit in free:
+                    model.add(start[slot] >= free[unit])
+                free[unit] = end[slot]
             model.add(latency >= end[slot])
         self._send()
         self._wait()
@@ -343,8 +362,9 @@ class SlotModel:
         model, problem, tick = self.model, self.problem, self.period_tick
         period = model.new_int_var(0, HORIZON, "period")
         loads: list[Any] = []
-        for device in sorted(set(self.device)):
-            loads.append(sum(self.busy(slot, tick) for slot, d in enumerate(self.device) if d == device))
+        for device in sorted({unit for slot in range(len(self.slots)) for unit in self.busy_units(slot)}):
+            here = [slot for slot in range(len(self.slots)) if device in self.busy_units(slot)]
+            loads.append(sum(self.busy(slot, tick) for slot in here))
         links: dict[str, list[Any]] = {}
         for (value, slot, device), literal in self.moves.items():
             source = problem.host if slot < 0 else self.device[slot]
@@ -368,12 +388,11 @@ class SlotModel:
         for index, slot, literal in self.fused:
             joules = self.problem.fusions[index].joules.get(self.slots[slot], 0.0)
             terms.append(-RATIO * self.ticks(joules, unit) * literal)
-        for index, slot, literal in self.casts:
-            load = self.problem.devices[self.device[slot]].load_w or 0.0
-            seconds = self.problem.values[index].cast_bytes * self.problem.places[self.slots[slot]].cast_s_per_byte
-            terms.append(RATIO * self.ticks(load * seconds, unit) * literal)
+        for edge in self.edges:
+            joules = load_w(self.problem, self.device[edge.slot]) * edge.seconds
+            terms.append(RATIO * self.ticks(joules, unit) * edge.literal)
         for device, spec in enumerate(self.problem.devices):
-            busy = [self._active(slot) for slot, d in enumerate(self.device) if d == device]
+            busy = [self._active(slot) for slot in range(len(self.slots)) if device in self.busy_units(slot)]
             terms.append(self._while_used(device, (spec.idle_w or 0.0) / unit, latency - sum(busy)))
         return sum(terms)
 
@@ -404,14 +423,15 @@ class SlotModel:
         solutions of that form (it then calls a device in use, and the answer optimal, although nothing is there).
         """
         ratio = round(per_second * self.tick * RATIO)
-        if not ratio or (device not in self.device and device != self.problem.host):
+        units = {unit for slot in range(len(self.slots)) for unit in self.busy_units(slot)}
+        if not ratio or (device not in units and device != self.problem.host):
             return 0
         if device == self.problem.host:
             return ratio * ticks
         charged = self.model.new_int_var(0, HORIZON, f"charged{device}")
         in_use = self.model.new_bool_var(f"device{device}")
         for slot, used in enumerate(self.used):
-            if self.device[slot] == device:
+            if device in self.busy_units(slot):
                 self.model.add_implication(used, in_use)
         self.model.add(charged >= ticks - HORIZON * (1 - in_use))
         self.charged.append((device, in_use, charged, ticks))
