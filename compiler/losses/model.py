@@ -30,10 +30,11 @@ from gimlet.compiler.placement.graph import ModuleGraph
 from gimlet.compiler.placement.problem import Node, Problem
 from gimlet.compiler.placement.rules import with_nodes
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import OnnxOp, value_name
+from gimlet.dialects.onnx import OnnxOp, parts_of, value_name
 from gimlet.dialects.onnx.types import shape_of
 from gimlet.dialects.onnx.work import work_of
-from gimlet.passes.entry import entry_function
+from gimlet.passes.entry import entry_function, is_constant
+from gimlet.passes.restore_parts import restore
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.random_inputs import random_array
 from gimlet.runtime.tensors import TensorSpec
@@ -77,21 +78,22 @@ class LossModel:
     @cached_property
     def runs(self) -> list[HostRun]:
         """The run that losses are measured on, and those that a placement is checked on."""
-        block = entry_function(self.module).body.block
+        module = self.plain_form.module
+        block = entry_function(module).body.block
         specs = {
             value: TensorSpec(value_name(value), element_name(value.type), shape_of(value)) for value in block.args
         }
-        kernels = HostRun(self.module, self.ctx, {}).kernels
+        kernels = HostRun(module, self.ctx, {}).kernels
         if self.inputs is not None:
             arguments: dict[SSAValue, Array] = {value: _input(self.inputs, spec) for value, spec in specs.items()}
-            return [HostRun(self.module, self.ctx, arguments, kernels)]
+            return [HostRun(module, self.ctx, arguments, kernels)]
 
         def run(index: int) -> HostRun:
             generator = np.random.default_rng([self.seed, index])
             arguments: dict[SSAValue, Array] = {
                 value: random_array(spec, self.graph.sizes, generator) for value, spec in specs.items()
             }
-            return HostRun(self.module, self.ctx, arguments, kernels)
+            return HostRun(module, self.ctx, arguments, kernels)
 
         first = run(0)
         smallest = min((first.values[value].size for value in first.outputs), default=ELEMENTS)
@@ -103,10 +105,21 @@ class LossModel:
         """What losses are measured on, for people."""
         return "the inputs given" if self.inputs is not None else f"{len(self.runs)} sets of random inputs"
 
-    def rounding(self, op: Operation, place: int) -> Rounding | None:
-        """What the place does to an op's values."""
+    @cached_property
+    def plain_form(self) -> PlainForm:
+        """The module as it is run, with the parts of large operators in their place."""
+        return plain_form(self.module)
+
+    def roundings(self, number: int, place: int) -> dict[Operation, Rounding]:
+        """What a place does to the values of a unit's ops, or of the parts that they stand for."""
         site = self.sites[place]
-        return site.target.rounding(op, site.device, site.format, self.ctx)
+        asked = {
+            part: site.target.rounding(part, site.device, site.format, self.ctx) for part in self._parts_of_unit(number)
+        }
+        return {part: rounding for part, rounding in asked.items() if rounding is not None}
+
+    def _parts_of_unit(self, number: int) -> list[Operation]:
+        return [part for op in self.graph.units[number].ops for part in self.plain_form.parts[op]]
 
     def with_losses(self, problem: Problem) -> Problem:
         """The problem with the loss of every node on every place. A place that a node's values do not survive refuses.
@@ -116,7 +129,7 @@ class LossModel:
         asked: dict[tuple[int, int], Roundings] = {}
         for number, node in enumerate(problem.nodes):
             for place in node.options:
-                found = {op: r for op in self.graph.units[number].ops if (r := self.rounding(op, place)) is not None}
+                found = self.roundings(number, place)
                 if found:
                     asked[number, place] = found
         losses = self._measure(asked)
@@ -167,7 +180,7 @@ class LossModel:
                 yield tuple(stretch), place
 
     def _has_product(self, number: int) -> bool:
-        return any(work_of(op).op_class in ("matrix", "conv") for op in self.graph.units[number].ops)
+        return any(work_of(op).op_class in ("matrix", "conv") for op in self._parts_of_unit(number))
 
     def _stretch_loss(
         self, stretch: tuple[int, ...], place: int, asked: Mapping[tuple[int, int], Roundings]
@@ -189,10 +202,7 @@ class LossModel:
         On several sets of inputs it is the mean and three standard deviations, or the worst if that is more.
         """
         roundings = {
-            op: rounding
-            for unit, used in zip(self.graph.units, place, strict=True)
-            for op in unit.ops
-            if (rounding := self.rounding(op, used)) is not None
+            op: rounding for number, used in enumerate(place) for op, rounding in self.roundings(number, used).items()
         }
         if not roundings:
             return 0.0
@@ -200,6 +210,28 @@ class LossModel:
         if not np.isfinite(losses).all():
             return float("inf")
         return max(*losses, float(np.mean(losses) + 3 * np.std(losses))) if len(losses) > 1 else losses[0]
+
+
+@dataclass(frozen=True)
+class PlainForm:
+    """A copy of a module without large operators, and what each op of the module's @main is in it."""
+
+    module: ModuleOp
+    parts: Mapping[Operation, Sequence[Operation]]
+
+
+def plain_form(module: ModuleOp) -> PlainForm:
+    """The module with the operations that large operators stand for (`gimlet.dialects.onnx.parts`)."""
+    copy = module.clone()
+    pairs = list(zip(entry_function(module).body.block.ops, entry_function(copy).body.block.ops, strict=True))
+    parts: dict[Operation, Sequence[Operation]] = {}
+    for op, twin in pairs:
+        function = parts_of(twin)
+        if function is None or not isinstance(twin, OnnxOp):
+            parts[op] = [twin]
+        else:
+            parts[op] = [part for part in restore(twin, function) if not is_constant(part)]
+    return PlainForm(copy, parts)
 
 
 def _signature(op: Operation) -> Hashable:

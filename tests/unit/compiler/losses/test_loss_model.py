@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from xdsl.ir import Operation
 
 from gimlet.compiler.losses.evaluator import relative_error
 from gimlet.compiler.losses.model import MOST_ALIKE, SETS, LossModel
@@ -48,7 +49,7 @@ def test_the_run_is_the_models_and_its_roundings_are_where_the_device_has_them(l
     run = model.runs[0]
     np.testing.assert_allclose(run.values[run.outputs[0]], numpy_outputs(model, False), rtol=1e-4, atol=1e-6)
     place = [1 if unit.op_type == "MatMul" else 0 for unit in model.graph.units]
-    roundings = {unit.ops[0]: r for unit in model.graph.units if (r := model.rounding(unit.ops[0], 1)) is not None}
+    roundings = _all(model, 1)
     expected = relative_error(numpy_outputs(model, True), numpy_outputs(model, False))
     assert run.loss(roundings) == pytest.approx(expected, rel=0.05)
     assert run.final_loss(roundings) == pytest.approx(run.loss(roundings), rel=1e-6)
@@ -67,9 +68,8 @@ def test_losses_of_ops_add_up_to_that_of_all_by_their_squares(losses: Make):
     assert 4 < ratio < 16  # bf16 has three bits less than fp16.
 
 
-def _all(model: LossModel, place: int) -> dict[object, Rounding]:
-    found = {op: model.rounding(op, place) for unit in model.graph.units for op in unit.ops}
-    return {op: rounding for op, rounding in found.items() if rounding is not None}
+def _all(model: LossModel, place: int) -> dict[Operation, Rounding]:
+    return {op: r for n in range(len(model.graph.units)) for op, r in model.roundings(n, place).items()}
 
 
 def test_a_product_and_what_follows_share_their_loss(losses: Make):
@@ -111,6 +111,30 @@ def test_a_few_outputs_are_checked_on_more_inputs(losses: Make):
     }
     """
     assert len(losses(text=text).runs) == SETS[1]
+
+
+def test_large_operators_lose_what_their_parts_do(losses: Make):
+    text = """
+    builtin.module attributes {onnx.opsets = {"" = 13 : i64}} {
+      func.func @main(%x: tensor<4x64xf32>) -> tensor<4x64xf32> {
+        %w = onnx.initializer {key = "w0"} : tensor<64x64xf32>
+        %a = onnx.MatMul(%x, %w) : (tensor<4x64xf32>, tensor<64x64xf32>) -> tensor<4x64xf32>
+        %y = onnx.Swish(%a) {onnx.parts = @parts.Swish.1} : (tensor<4x64xf32>) -> tensor<4x64xf32> loc("act")
+        func.return %y : tensor<4x64xf32>
+      }
+      func.func private @parts.Swish.1(%x: tensor<4x64xf32>) -> tensor<4x64xf32> {
+        %gate = onnx.Sigmoid(%x) : (tensor<4x64xf32>) -> tensor<4x64xf32>
+        %y = onnx.Mul(%x, %gate) : (tensor<4x64xf32>, tensor<4x64xf32>) -> tensor<4x64xf32>
+        func.return %y : tensor<4x64xf32>
+      }
+    }
+    """
+    model = losses(("Mul",), text=text)
+    problem = model.with_losses(problem_of(model))
+    assert [node.op_type for node in problem.nodes] == ["MatMul", "Swish"]
+    assert problem.nodes[0].options[1].loss == 0.0
+    assert problem.nodes[1].options[1].loss == pytest.approx(2e-3, rel=0.5)
+    assert model.loss_of((1, 1)) >= problem.nodes[1].options[1].loss
 
 
 def test_inputs_that_are_given_are_measured_on(losses: Make):
