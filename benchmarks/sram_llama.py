@@ -30,7 +30,6 @@ from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.pipeline import NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.sram.cycles import Timing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.one_op import is_constant
@@ -38,7 +37,8 @@ from gimlet.targets.sram.codegen import Generated, Work, generate_on
 from gimlet.targets.sram.target import machine_of, work_of_ops
 
 PAST = 1023
-BATCHES = (1, 8, 32, 64)
+BATCHES = (1, 32)
+_NEAR = 16
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def traced(model: Model) -> list[OnnxOp]:
         past = torch.zeros(4, config.num_key_value_heads, PAST, size, dtype=torch.bfloat16)
         caches = [past.clone() for _ in range(2 * config.num_hidden_layers)]
         args = (torch.ones(4, 1, dtype=torch.int64), torch.full((1,), 16, dtype=torch.int64), caches)
-    batch = torch.export.Dim("batch", min=2, max=max(BATCHES))
+    batch = torch.export.Dim("batch", min=2, max=64)
     shapes = {"input_ids": {0: batch}, "length": None, "caches": [{0: batch} for _ in caches]}
     ctx = GimletContext()
     module = import_program(export_program(step, args, {}, shapes), ctx, source=step, dynamic_shapes=shapes)
@@ -111,24 +111,17 @@ def traced(model: Model) -> list[OnnxOp]:
 
 
 def stages(ops: Sequence[OnnxOp], count: int) -> list[list[OnnxOp]]:
-    """The ops in order, cut into parts of as many weights each, where least is under way."""
-    sizes = {"batch": 1}
-    weights = [work_of(op).weight_bytes.evaluate(sizes) for op in ops]
+    """The ops in order, cut into parts of as many layers each, where least is under way."""
     last = {value: index for index, op in enumerate(ops) for value in op.operands}
     made = {value: index for index, op in enumerate(ops) for value in op.results}
-    cuts, total, so_far = [0], sum(weights), 0.0
-    wanted = [total * (part + 1) / count for part in range(count - 1)]
-    for index, size in enumerate(weights):
-        so_far += size
-        if wanted and so_far >= wanted[0]:
-            wanted.pop(0)
-            near = range(max(cuts[-1] + 1, index - _NEAR), min(len(ops), index + _NEAR))
-            crossing = {at: sum(made[v] < at <= last.get(v, 0) for v in made) for at in near}
-            cuts.append(min(near, key=lambda at: (crossing[at], abs(at - index))))
+    products = [index for index, op in enumerate(ops) if op.op_type == "MatMul"]
+    cuts = [0]
+    for part in range(1, count):
+        middle = products[(len(products) - 1) * part // count]
+        near = range(middle - _NEAR, middle)
+        crossing = {at: sum(made[value] < at <= last.get(value, 0) for value in made) for at in near}
+        cuts.append(min(near, key=lambda at: (crossing[at], middle - at)))
     return [list(ops[begin:end]) for begin, end in zip(cuts, [*cuts[1:], len(ops)], strict=True)]
-
-
-_NEAR = 40
 
 
 def work_for(ops: Sequence[OnnxOp], batch: int, in_lpddr: bool) -> Work:
@@ -201,6 +194,7 @@ def line(label: str, batch: int, result: Result) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, action="append", help="one of them only")
+    parser.add_argument("--batch", type=int, action="append", help="other batch sizes than 1 and 32, up to 64")
     parser.add_argument("--layers", type=int, help="a model of so many layers, to try it")
     given = parser.parse_args()
     os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = "1"
@@ -214,17 +208,15 @@ def main() -> None:
         print(f"{model.name}, {machine.cards * model.machines} cards, {PAST} positions before; the vendor: {projected}")
         print(f"{'batch':>6}  {'':28}{'token ms':>9}{'tokens/s':>11}{'copies':>8}{'products':>10}", flush=True)
         hidden = model.config.hidden_size
-        for batch in BATCHES:
+        for batch in given.batch or BATCHES:
             print(line("caches in SRAM", batch, compiled(parts, hidden, machine, batch)), flush=True)
             print(line("caches in LPDDR", batch, compiled(parts, hidden, machine, batch, in_lpddr=True)), flush=True)
         near = replace(machine, die_latency_s=0.0, card_latency_s=0.0, network_latency_cycles=0, semaphore_cycles=0)
         others = {
             "no latency between cores": near,
             "links ten times as fast": replace(machine, die_bytes_per_s=1e13, card_bytes_per_s=5e12),
-            "vector units ten times": replace(machine, vector_lanes=640),
-            "an array takes a tile beside": replace(machine, array_tiles=2),
         }
-        for batch in (1, 32):
+        for batch in given.batch or BATCHES:
             for label, other in others.items():
                 print(line(label, batch, compiled(parts, hidden, other, batch)), flush=True)
 

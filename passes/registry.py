@@ -27,6 +27,8 @@ PASSES: dict[str, str] = {
     "outline-segments": "gimlet.passes.outline_segments:OutlineSegmentsPass",
     "insert-transfers": "gimlet.passes.insert_transfers:InsertTransfersPass",
     "assign-buffers": "gimlet.passes.assign_buffers:AssignBuffersPass",
+    "sram-separate-tiles": "gimlet.passes.sram_separate_tiles:SramSeparateTilesPass",
+    "sram-synchronise": "gimlet.passes.sram_synchronise:SramSynchronisePass",
 }
 
 

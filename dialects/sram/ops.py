@@ -75,7 +75,7 @@ class ProgramOp(IRDLOperation):
         from gimlet.runtime.sram.verify import verify
 
         try:
-            verify(assemble(self))
+            verify(assemble(self), ordered=False)
         except InputError as error:
             place = f" ({error.where})" if error.where else ""
             raise VerifyException(f"{error.message}{place}") from None

@@ -13,8 +13,7 @@ from math import prod
 
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.program import Gather, Kernel, Load, Store, Tensor
-from gimlet.runtime.sram.verify import tile_bytes
-from gimlet.targets.sram.builder import ALIGNMENT, Bounds, RefusedError
+from gimlet.targets.sram.builder import Bounds, RefusedError
 
 _LINE = 512
 
@@ -28,27 +27,6 @@ class Life:
 
     def overlaps(self, other: Life) -> bool:
         return self.first <= other.last and other.first <= self.last
-
-
-def private_bytes(kernels: Sequence[Kernel]) -> int:
-    """What the tiles of the largest kernel take of each core's SRAM."""
-    ends = [tile.address + tile_bytes(tile) for kernel in kernels for tile in kernel.tiles]
-    return _aligned(max(ends, default=0))
-
-
-def apart(kernels: Sequence[Kernel], room: int) -> tuple[Kernel, ...]:
-    """The kernels with the tiles of every second one behind those of the others, if that takes at most `room` more.
-
-    Then a core can load what a kernel works on while it is still at the kernel before.
-    """
-    even, odd = private_bytes(kernels[::2]), private_bytes(kernels[1::2])
-    if min(even, odd) > room:
-        return tuple(kernels)
-    return tuple(_moved(kernel, even if index % 2 else 0) for index, kernel in enumerate(kernels))
-
-
-def _moved(kernel: Kernel, distance: int) -> Kernel:
-    return replace(kernel, tiles=tuple(replace(tile, address=tile.address + distance) for tile in kernel.tiles))
 
 
 def lives(tensors: Mapping[str, Tensor], kernels: Sequence[Kernel]) -> dict[str, Life]:
@@ -130,7 +108,3 @@ class _Space:
         self.taken.append((address, address + size, life))
         self.taken.sort(key=lambda each: each[0])
         return address
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -9,6 +9,7 @@ from math import ceil
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.context import GimletContext
+from gimlet.passes.sram_separate_tiles import apart, private_bytes
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import Timing, time_program
@@ -19,7 +20,7 @@ from gimlet.runtime.sram.ordering import synchronised
 from gimlet.runtime.sram.program import REGISTER_PREFIX, Binding, Dim, Fill, Map, Program, Tensor
 from gimlet.runtime.sram.verify import own_bytes, verify
 from gimlet.targets.api import DimBound
-from gimlet.targets.sram.allocate import allocate, apart, private_bytes
+from gimlet.targets.sram.allocate import allocate
 from gimlet.targets.sram.builder import ALIGNMENT, Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise

@@ -1,0 +1,96 @@
+"""Keeps the tiles of neighbouring kernels apart, so that a core can begin one while it is still at the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+
+from gimlet.dialects.sram.assembly import assemble, disassemble
+from gimlet.dialects.sram.ops import ProgramOp
+from gimlet.runtime.sram.program import Kernel
+from gimlet.runtime.sram.verify import tile_bytes
+
+_LINE = 64
+
+
+def private_bytes(kernels: Sequence[Kernel]) -> int:
+    """What the tiles of the largest kernel take of each core's SRAM."""
+    ends = [tile.address + tile_bytes(tile) for kernel in kernels for tile in kernel.tiles]
+    return -(-max(ends, default=0) // _LINE) * _LINE
+
+
+def apart(kernels: Sequence[Kernel], room: int) -> tuple[Kernel, ...]:
+    """The kernels with the tiles of every second one behind those of the others, if that takes at most `room` more."""
+    even, odd = private_bytes(kernels[::2]), private_bytes(kernels[1::2])
+    if min(even, odd) > room:
+        return tuple(kernels)
+    return tuple(_moved(kernel, even if index % 2 else 0) for index, kernel in enumerate(kernels))
+
+
+def _moved(kernel: Kernel, distance: int) -> Kernel:
+    return replace(kernel, tiles=tuple(replace(tile, address=tile.address + distance) for tile in kernel.tiles))
+
+
+@dataclass(frozen=True)
+class SramSeparateTilesPass(ModulePass):
+    """Moves the tiles of every second kernel of a program behind those of the others.
+
+    Before:
+
+    ```mlir
+    sram.program @p as "fp32" on 1 attributes {page_bytes = 64, local_bytes = 512, machine = {chiplets = 1, cores = 1}, dims = {}, inputs = {x = @x}, outputs = {y = @y}} {
+      sram.tensor @x : "f32" <[8]> in "sram" at 0 {capacity_bytes = 32, role = "input"}
+      sram.tensor @t : "f32" <[8]> in "sram" at 512 {capacity_bytes = 32, role = "temporary"}
+      sram.tensor @y : "f32" <[8]> in "sram" at 1024 {capacity_bytes = 32, role = "output"}
+      sram.kernel @first [] attributes {sources = []} {
+        %a = sram.tile "a" : "f32" [8] at 0 depth 2
+        sram.load %a from <@x[8] at [0] by [[8 along 0]]>
+        sram.store %a to <@t[8] at [0] by [[8 along 0]]>
+      }
+      sram.kernel @second [] attributes {sources = []} {
+        %b = sram.tile "b" : "f32" [8] at 0 depth 1
+        sram.load %b from <@t[8] at [0] by [[8 along 0]]>
+        sram.store %b to <@y[8] at [0] by [[8 along 0]]>
+      }
+    }
+    ```
+
+    After `sram-separate-tiles{room=128}`:
+
+    ```mlir
+    sram.program @p as "fp32" on 1 attributes {page_bytes = 64, local_bytes = 512, machine = {chiplets = 1, cores = 1}, dims = {}, inputs = {x = @x}, outputs = {y = @y}} {
+      sram.tensor @x : "f32" <[8]> in "sram" at 0 {capacity_bytes = 32, role = "input"}
+      sram.tensor @t : "f32" <[8]> in "sram" at 512 {capacity_bytes = 32, role = "temporary"}
+      sram.tensor @y : "f32" <[8]> in "sram" at 1024 {capacity_bytes = 32, role = "output"}
+      sram.kernel @first [] attributes {sources = []} {
+        %a = sram.tile "a" : "f32" [8] at 0 depth 2
+        sram.load %a from <@x[8] at [0] by [[8 along 0]]>
+        sram.store %a to <@t[8] at [0] by [[8 along 0]]>
+      }
+      sram.kernel @second [] attributes {sources = []} {
+        %b = sram.tile "b" : "f32" [8] at 64 depth 1
+        sram.load %b from <@t[8] at [0] by [[8 along 0]]>
+        sram.store %b to <@y[8] at [0] by [[8 along 0]]>
+      }
+    }
+    ```
+
+    It does not act where that takes more than `room` bytes of each core's SRAM. Requires room for both between the
+    tiles and the blocks of resident weights, which the program's verifier checks; ensures nothing else.
+    """  # noqa: E501 - IR
+
+    name = "sram-separate-tiles"
+
+    room: int = 65536
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        del ctx
+        for program in [each for each in op.walk() if isinstance(each, ProgramOp)]:
+            found = assemble(program)
+            moved = disassemble(replace(found, kernels=apart(found.kernels, self.room)))
+            Rewriter.replace_op(program, moved)

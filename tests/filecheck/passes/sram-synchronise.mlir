@@ -1,0 +1,27 @@
+// RUN: gimlet-opt %s -p sram-synchronise | filecheck %s
+
+// The second kernel reads what the first one stores, and its result takes the memory of the input, which that one reads.
+
+builtin.module {
+  sram.program @p as "fp32" on 1 attributes {page_bytes = 64, local_bytes = 512, machine = {chiplets = 1, cores = 1}, dims = {}, inputs = {x = @x}, outputs = {y = @y}} {
+    sram.tensor @x : "f32" <[8]> in "sram" at 0 {capacity_bytes = 32, role = "input"}
+    sram.tensor @t : "f32" <[8]> in "sram" at 512 {capacity_bytes = 32, role = "temporary"}
+    sram.tensor @y : "f32" <[8]> in "sram" at 0 {capacity_bytes = 32, role = "output"}
+    sram.kernel @first [] attributes {sources = []} {
+      %a = sram.tile "a" : "f32" [8] at 0 depth 2
+      sram.load %a from <@x[8] at [0] by [[8 along 0]]>
+      sram.store %a to <@t[8] at [0] by [[8 along 0]]>
+    }
+    sram.kernel @second [] attributes {sources = []} {
+      %b = sram.tile "b" : "f32" [8] at 0 depth 1
+      sram.load %b from <@t[8] at [0] by [[8 along 0]]>
+      sram.store %b to <@y[8] at [0] by [[8 along 0]]>
+    }
+  }
+}
+// CHECK:       sram.kernel @first
+// CHECK:         sram.load %a from <@x[8] at [0] by {{\[\[}}8 along 0]]>
+// CHECK-NOT:     after
+// CHECK:       sram.kernel @second
+// CHECK:         sram.load %b from <@t[8] at [0] by {{\[\[}}8 along 0]]> {after = ["first"]}
+// CHECK-NEXT:    sram.store %b to <@y[8] at [0] by {{\[\[}}8 along 0]]> {after = ["first"]}
