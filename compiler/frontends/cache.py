@@ -9,6 +9,13 @@
 A `DynamicCache` cannot enter or leave an exported graph. Here each layer's keys and values are tensors,
 [batch, heads, past, size], that share the dimensions `batch` and `past`, so one trace serves prefill and decode.
 Sliding windows are in the mask: the cache keeps what has left the window.
+
+Sequences of unequal lengths go into one batch with `with_cache(model, padded=True)`:
+
+    logits, past, seen = program(ids, real, module.empty_past(2), module.nothing_seen(2))
+    logits, past, seen = program(next_ids, next_real, past, seen)
+
+`real` says which of the ids are no padding, wherever that stands; `seen` is that of the past.
 """
 
 from __future__ import annotations
@@ -56,28 +63,35 @@ class CachedModel(torch.nn.Module):
         self.dtype = model.dtype
 
     def forward(self, input_ids: torch.Tensor, past: Past | None = None) -> tuple[torch.Tensor, Past]:
-        layers = [_layer(keys, values) for keys, values in past or ()]
         start = past[0][0].shape[2] if past else 0
         length = input_ids.shape[1]
         positions = torch.arange(length, device=input_ids.device) + start
+        keys = torch.arange(length + start, device=input_ids.device)
+        return self.run(input_ids, self.mask(positions[None], keys[None]), positions[None], past)
+
+    def run(
+        self, input_ids: torch.Tensor, mask: Any, positions: torch.Tensor, past: Past | None
+    ) -> tuple[torch.Tensor, Past]:
+        """The model on tokens at `positions` [1 or batch, length], which see what `mask` says: logits and new past."""
         result = self.model(
             input_ids=input_ids,
-            attention_mask=self._mask(positions, length + start),
-            position_ids=positions[None],
-            past_key_values=_cache(layers),
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=_cache([_layer(keys, values) for keys, values in past or ()]),
             use_cache=True,
         )
-        present = tuple((layer.keys, layer.values) for layer in result.past_key_values.layers)
-        return result.logits, present
+        return result.logits, tuple((layer.keys, layer.values) for layer in result.past_key_values.layers)
 
-    def _mask(self, queries: torch.Tensor, count: int) -> Any:
-        """Which positions a query sees; for each kind of layer where there are several.
+    def mask(self, queries: torch.Tensor, keys: torch.Tensor, allowed: torch.Tensor | None = None) -> Any:
+        """Which of the `keys` each of the `queries` sees, by their positions [1 or batch, …], if it is `allowed`.
 
-        Made here it is two comparisons in the graph, and transformers' own would be dozens of operations.
+        For each kind of layer where there are several. Made here it is two comparisons in the graph, and transformers'
+        own would be dozens of operations.
         """
-        keys = torch.arange(count, device=queries.device)[None, :]
-        queries = queries[:, None]
+        keys, queries = keys[:, None, :], queries[:, :, None]
         full = keys <= queries
+        if allowed is not None:
+            full = full & allowed
         window = getattr(self._config, "sliding_window", None)
         if self._kinds:
             masks = {_FULL: full, _WINDOWED: full & (keys > queries - window) if window else full}
@@ -88,11 +102,11 @@ class CachedModel(torch.nn.Module):
 
     def _as_model_takes_it(self, visible: torch.Tensor) -> torch.Tensor:
         if self._config._attn_implementation == "sdpa":
-            return visible[None, None]
+            return visible[:, None]
         seen, hidden = (
             torch.tensor(value, dtype=self.dtype, device=visible.device) for value in (0.0, torch.finfo(self.dtype).min)
         )
-        return torch.where(visible, seen, hidden)[None, None]
+        return torch.where(visible, seen, hidden)[:, None]
 
     def empty_past(self, batch: int = 1, past: int = 0) -> Past:
         """A past of zeros, by default of length 0: what prefill starts from."""
@@ -115,6 +129,32 @@ class CachedModel(torch.nn.Module):
         return tuple((layer.keys, layer.values) for layer in layers)
 
 
+class PaddedCachedModel(CachedModel):
+    """As `CachedModel`, for sequences of unequal lengths.
+
+    Besides, `real` [batch, length] says which ids are no padding, and `seen` [batch, past] is that of the past; the
+    module returns it for both, [batch, past + length]. A token's position is the number of real ones before it. What is
+    computed for padding has no meaning.
+    """
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  (a call with more inputs)
+        self, input_ids: torch.Tensor, real: torch.Tensor, past: Past, seen: torch.Tensor
+    ) -> tuple[torch.Tensor, Past, torch.Tensor]:
+        seen_now = torch.cat([seen, real], dim=1)
+        places = torch.cumsum(seen_now.to(torch.int64), dim=1) - 1
+        positions = places[:, seen.shape[1] :].clamp(min=0)
+        count = torch.arange(seen_now.shape[1], device=seen.device)
+        keys, queries = count[None, None, :], count[seen.shape[1] :][None, :, None]
+        # Padding sees itself: a softmax over nothing is no number, and spreads.
+        allowed = (seen_now[:, None, :] & (keys <= queries)) | (keys == queries)
+        logits, present = self.run(input_ids, self.mask(positions, places, allowed), positions, past)
+        return logits, present, seen_now
+
+    def nothing_seen(self, batch: int = 1, past: int = 0) -> torch.Tensor:
+        """What has been seen of a past of padding, by default of length 0: what prefill starts from."""
+        return torch.zeros(batch, past, dtype=torch.bool, device=next(self.model.parameters()).device)
+
+
 def _layer(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
     layer = DynamicLayer()
     layer.dtype, layer.device = keys.dtype, keys.device
@@ -135,19 +175,26 @@ def with_cache(
     batch: Bounds = (1, 1, 64),
     length: Bounds = (1, 1, 4096),
     past: Bounds = (0, 1024, 4096),
+    padded: bool = False,
 ) -> Traceable:
     """A model with its cache: module, example inputs and dynamic shapes, as a callable returns them to be compiled.
 
     `batch`, `length` and `past` are the minimum, the optimum (which costs are taken at) and the maximum of the
     dimensions of these names. The module is a `CachedModel`; its inputs are token ids and the past, its outputs logits
-    and the new past. UsageError for a model whose layers keep another kind of state than keys and values.
+    and the new past. With `padded` it is a `PaddedCachedModel`, for sequences of unequal lengths. UsageError for a
+    model whose layers keep another kind of state than keys and values.
     """
-    module = CachedModel(model).eval()
+    module = (PaddedCachedModel if padded else CachedModel)(model).eval()
     module.dim_bounds = {"batch": batch, "length": length, "past": past}
     dims = {name: Dim(name, min=low, max=high) for name, (low, _, high) in module.dim_bounds.items()}
     example = module.empty_past(_TRACED["batch"], _TRACED["past"])
     device = next(model.parameters()).device
     ids = torch.zeros(_TRACED["batch"], _TRACED["length"], dtype=torch.int64, device=device)
     axes = {0: dims["batch"], 2: dims["past"]}
-    shapes = {"input_ids": {0: dims["batch"], 1: dims["length"]}, "past": tuple((axes, axes) for _ in example)}
-    return module, (ids, example), {}, shapes
+    tokens = {0: dims["batch"], 1: dims["length"]}
+    layers = tuple((axes, axes) for _ in example)
+    if not isinstance(module, PaddedCachedModel):
+        return module, (ids, example), {}, {"input_ids": tokens, "past": layers}
+    seen = module.nothing_seen(_TRACED["batch"], _TRACED["past"])
+    shapes = {"input_ids": tokens, "real": tokens, "past": layers, "seen": {0: dims["batch"], 1: dims["past"]}}
+    return module, (ids, torch.ones_like(ids, dtype=torch.bool), example, seen), {}, shapes
