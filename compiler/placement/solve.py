@@ -102,7 +102,7 @@ class _Solve:
         starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem)]
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
-            cuts = [balanced(problem, carve(problem, cut), _KICKS, self.limits.seed) for cut in stage_cuts(problem)]
+            cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem)]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known)
@@ -122,11 +122,17 @@ class _Solve:
             best, answer = self._solve_groups(coarse, best, bound.suggestions)
         best = min(best, refine(problem, best), key=self._rank)
         if self.objective == "throughput":
-            best = balanced(problem, best, _KICKS, self.limits.seed)
+            best = self._balanced(best)
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
         return self._solution(best, bound.value, len(coarse.groups), answer)
+
+    def _balanced(self, found: Found) -> Found:
+        """Evened out, for at most an eighth of a time limit."""
+        left = self._seconds_left()
+        seconds = None if left is None or self.limits.seconds is None else min(self.limits.seconds / 8, left)
+        return balanced(self.problem, found, _KICKS, self.limits.seed, seconds)
 
     def _coarsened(self, limit: int) -> Coarse:
         return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
@@ -184,7 +190,7 @@ class _Solve:
             _scales(start.schedule, best.schedule),
             latency_bound(problem, budget=10_000).seconds,
             rounds,
-            Limits(self.limits.work, self._seconds_left(), self.limits.seed, self.limits.gap),
+            Limits(self.limits.work, self._seconds_to_search(), self.limits.seed, self.limits.gap),
         )
         if answer.placement is not None:
             found = judge(self.problem, coarse.expand(answer.placement))
@@ -201,6 +207,13 @@ class _Solve:
         if self.limits.seconds is None:
             return None
         return max(self.limits.seconds - (time.perf_counter() - self.began), 0.01)
+
+    def _seconds_to_search(self) -> float | None:
+        """What is left, less what evening out a pipeline takes at the end."""
+        left = self._seconds_left()
+        if left is None or self.limits.seconds is None or self.objective != "throughput":
+            return left
+        return max(left - self.limits.seconds / 8, 0.01)
 
     def _none_found(self, best: Found) -> InfeasibleError:
         """The limits in conflict, where that is proven; else what the best placement so far breaks."""

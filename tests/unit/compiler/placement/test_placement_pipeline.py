@@ -183,3 +183,26 @@ def test_pins_that_go_to_and_fro_leave_no_cut_and_are_met():
     problem = problem.with_rules(Rules("throughput", pins=pins))
     assert stage_cuts(problem) == []
     assert solve(problem).placement.place == (0, 1, 0)
+
+
+def test_ops_that_one_device_is_far_better_at_leave_segments_for_it():
+    """Six layers on two equal devices; every second op takes 40 s there and 1 s on a third, a launch 5 s anywhere."""
+    count = 12
+    devices = tuple(DeviceSpec(name, segment_overhead_s=5.0) for name in ("gpu0", "gpu1", "sram0"))
+    nodes = tuple(
+        Node(f"n{index}", "Op", {place: Option(seconds) for place, seconds in enumerate(own)})
+        for index in range(count)
+        for own in [((40.0, 40.0, 1.0) if index % 2 else (40.0, 40.0, 4000.0))]
+    )
+    values = [Value("x", 1, None, (0,))]
+    values += [Value(f"v{index}", 1, index, (index + 1,)) for index in range(count - 1)]
+    values.append(Value("y", 1, count - 1, (), True))
+    routes = {(a, b): Route(1.0, 0.01, ((f"{a}{b}", 0.01),)) for a in range(3) for b in range(3) if a != b}
+    problem = Problem(
+        devices, tuple(map(Place, range(3))), nodes, tuple(values), routes, rules=Rules(objective="throughput")
+    )
+    start = carve(problem, (0,) * 6 + (1,) * 6)
+    found = balanced(problem, start)
+    # Three ops of 40 s and three launches a device, where six ops took 245 s.
+    assert found.schedule.period_s == pytest.approx(3 * 40 + 3 * 5)
+    assert found.schedule.device_busy_s[2] == pytest.approx(6 * (1 + 5))
