@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.rewriter import Rewriter
 
-from gimlet.dialects.sram.assembly import assemble, disassemble
+from gimlet.dialects.sram.assembly import assemble, replace_kernels
 from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.runtime.sram.program import Kernel
 from gimlet.runtime.sram.verify import tile_bytes
@@ -91,6 +90,4 @@ class SramSeparateTilesPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
         for program in [each for each in op.walk() if isinstance(each, ProgramOp)]:
-            found = assemble(program)
-            moved = disassemble(replace(found, kernels=apart(found.kernels, self.room)))
-            Rewriter.replace_op(program, moved)
+            replace_kernels(program, apart(assemble(program).kernels, self.room))

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.rewriter import Rewriter
 
-from gimlet.dialects.sram.assembly import assemble, disassemble
+from gimlet.dialects.sram.assembly import assemble, replace_kernels
 from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.runtime.sram.ordering import synchronised
 
@@ -67,4 +66,4 @@ class SramSynchronisePass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
         for program in [each for each in op.walk() if isinstance(each, ProgramOp)]:
-            Rewriter.replace_op(program, disassemble(synchronised(assemble(program))))
+            replace_kernels(program, synchronised(assemble(program)).kernels)

@@ -20,6 +20,7 @@ from xdsl.dialects.builtin import (
     i64,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import VerifyException
 
 from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
@@ -239,6 +240,13 @@ def disassemble(program: Program) -> ProgramOp:
         },
         regions=[Region(Block(ops))],
     )
+
+
+def replace_kernels(op: ProgramOp, kernels: Sequence[Kernel]) -> None:
+    """Puts `kernels` in place of those of a program, in order, and leaves the rest of it as it is."""
+    old = [each for each in op.body.block.ops if isinstance(each, KernelOp)]
+    for before, kernel in zip(old, kernels, strict=True):
+        Rewriter.replace_op(before, _kernel_op(kernel))
 
 
 def _int_attr(value: int) -> IntegerAttr[Any]:
