@@ -87,7 +87,7 @@ def test_a_truncated_model(model: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--pin", "(=cpu"], 2, "does not parse"),
         (["--pin", "Relu"], 2, "cannot read 'Relu'"),
         (["--bind", "m=3"], 2, "no dimension 'm'"),
-        (["--bind", "n=0"], 2, "1 ≤ maximum"),
+        (["--bind", "n=8:2:1"], 2, "0 ≤ minimum"),
         (["--format", "cpu=int3"], 2, "int3"),
         (["--min-share", "cpu=2"], 2, "is no share"),
         (["--objective", "beauty"], 2, "beauty"),
