@@ -6,6 +6,7 @@ series add up, and they cost nothing where a product is small. What was measured
 
 - f32: convolutions to a single position, which scale whole feature maps (the squeeze-and-excite gates of a mobile
   network caused most of its error), and products of a depth below the array's rows, whose weights are next to nothing.
+- f32: what a router chooses experts by: the choice jumps where its logits are close.
 - mxint8: products with weights, from the one with the most operations down, as long as the errors that they are
   expected to add (as independent ones do: by their squares) stay within the budget of the segment.
 - bf16: everything else, attention's products of two computed operands among it.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Operation, OpResult, SSAValue
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.work import is_weight, work_of
@@ -29,6 +30,7 @@ MX_ERROR_BUDGET = 0.02
 
 _PRODUCT_ERROR = 0.01
 _CONVOLUTION_ERROR = 0.03
+_EXPERTS_ERROR = 0.02
 _LEAST_DEPTH = 128
 
 MATRIX_TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxint8"}
@@ -44,13 +46,14 @@ def product_types(
     """
     fastest = MATRIX_TYPES[fmt]
     types: dict[OnnxOp, str] = {}
+    routers = _routers(ops)
     candidates: list[tuple[float, int, OnnxOp]] = []
     for index, op in enumerate(ops):
         shape = _weight_shape(op)
         if shape is None:
             continue
         depth = prod(shape[1:]) if op.op_type in _CONVOLUTIONS else shape[0]
-        if fastest == "f32" or depth < machine.matrix_rows or _is_gate(op):
+        if fastest == "f32" or depth < machine.matrix_rows or _is_gate(op) or op in routers:
             types[op] = "f32"
             continue
         types[op] = "bf16"
@@ -58,7 +61,7 @@ def product_types(
             candidates.append((-float(work_of(op).flops.evaluate(sizes)), index, op))
     error = 0.0
     for _, _, op in sorted(candidates, key=lambda each: each[:2]):
-        added = (_CONVOLUTION_ERROR if op.op_type in _CONVOLUTIONS else _PRODUCT_ERROR) ** 2
+        added = _ERRORS.get(op.op_type, _PRODUCT_ERROR) ** 2
         if mx_budget >= 1 or error + added <= mx_budget**2 * (1 + 1e-9):
             types[op] = "mxint8"
             error += added
@@ -84,10 +87,13 @@ def resident_bytes(types: Mapping[OnnxOp, str]) -> int:
 
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+_ERRORS = {**dict.fromkeys(_CONVOLUTIONS, _CONVOLUTION_ERROR), "MoE": _EXPERTS_ERROR}
 
 
 def _weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
     """The shape of a product's weights as [depth, columns], of a convolution's as [outputs, channels, ...]."""
+    if op.op_type == "MoE" and op.domain == "com.microsoft":
+        return _expert_shape(op)
     if op.domain or op.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return None
     found = None if op.input_at(1) is None else weight_of(op.inputs[1])
@@ -103,6 +109,14 @@ def _weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
     if op.op_type == "Gemm" and op.attr("transB", 0):
         return (shape[1], shape[0])
     return shape if op.op_type == "Conv" or len(shape) == 2 else None
+
+
+def _expert_shape(op: OnnxOp) -> tuple[int, ...] | None:
+    """The smaller depth of the layers of experts, and the columns of the first."""
+    first, second = (dims_of(value) if value is not None else None for value in (op.input_at(2), op.input_at(4)))
+    if first is None or second is None:
+        return None
+    return (min(first[2].as_int(), second[2].as_int()), first[1].as_int())
 
 
 def weight_of(value: SSAValue | None) -> tuple[SSAValue, bool] | None:
@@ -121,6 +135,24 @@ def weight_of(value: SSAValue | None) -> tuple[SSAValue, bool] | None:
     if turned is None or not is_weight(turned) or list(turn.attr("perm") or (1, 0)) != [1, 0]:
         return None
     return turned, True
+
+
+def _routers(ops: Sequence[OnnxOp]) -> set[Operation]:
+    """The products that routers of experts are made of, other products apart."""
+    pending = [op.input_at(1) for op in ops if op.op_type == "MoE"]
+    found: set[Operation] = set()
+    seen: set[Operation] = set()
+    while pending:
+        value = pending.pop()
+        maker = value.owner if isinstance(value, OpResult) else None
+        if not isinstance(maker, OnnxOp) or maker in seen:
+            continue
+        seen.add(maker)
+        if work_of(maker).op_class in ("conv", "matrix"):
+            found.add(maker)
+        else:
+            pending += maker.inputs
+    return found
 
 
 def _is_gate(op: OnnxOp) -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from gimlet.targets.sram import (
     rules_attention,
     rules_elementwise,
+    rules_experts,
     rules_gather,
     rules_matrix,
+    rules_order,
     rules_reduce,
     rules_shape,
 )
@@ -21,6 +23,8 @@ RULES: Mapping[str, Rule] = {
     **rules_matrix.RULES,
     **rules_reduce.RULES,
     **rules_attention.RULES,
+    **rules_experts.RULES,
+    **rules_order.RULES,
 }
 
 LARGE = frozenset({"Attention", "Gelu", "RotaryEmbedding", "Swish"})
