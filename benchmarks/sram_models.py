@@ -186,6 +186,7 @@ MODELS: dict[str, Callable[[], Model]] = {
         moe_intermediate_size=128,
         n_shared_experts=1,
         n_routed_experts=8,
+        head_dim=32,
         kv_lora_rank=128,
         q_lora_rank=128,
         qk_rope_head_dim=32,

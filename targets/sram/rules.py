@@ -27,5 +27,5 @@ RULES: Mapping[str, Rule] = {
     **rules_order.RULES,
 }
 
-LARGE = frozenset({"Attention", "Gelu", "RotaryEmbedding", "Swish"})
+LARGE = frozenset({"Attention", "Gelu", "MoE", "RotaryEmbedding", "Swish"})
 """Operators whose rule gives a quicker program than their parts; that of a normalisation does not."""
