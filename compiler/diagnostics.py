@@ -13,6 +13,9 @@ from xdsl.passes import ModulePass
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import DiagnosticException
 
+from gimlet.compiler.weight_references import write_references
+from gimlet.dialects.context import GimletContext
+
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a pass raises only where it is wrong itself."""
 
@@ -42,13 +45,13 @@ def bug_of(
     """
     last = str(passes[-1].spec())
     whole = ",".join(str(item.spec()) for item in passes)
-    path = _reproducer(start.clone(), whole, flags)
+    path, with_weights = _reproducer(start.clone(), ctx, whole, flags)
     before = _replayed(start, ctx.clone(), passes[:-1])
     if before is None or not _fails(before.clone(), ctx.clone(), passes[-1], cause):
-        return CompilerBug(whole, cause, path, flags)
-    if path is not None:
-        path.unlink(missing_ok=True)
-    return CompilerBug(last, cause, _reproducer(before, last, flags), flags)
+        return CompilerBug(whole, cause, path, with_weights)
+    for file in [] if path is None else [path, *(path.with_suffix(suffix) for suffix in (".json", ".bin"))]:
+        file.unlink(missing_ok=True)
+    return CompilerBug(last, cause, *_reproducer(before, ctx, last, flags))
 
 
 def command_text(path: Path, pipeline: str, flags: Sequence[str] = ()) -> str:
@@ -56,16 +59,25 @@ def command_text(path: Path, pipeline: str, flags: Sequence[str] = ()) -> str:
     return shlex.join(["gimlet-opt", str(path), *flags, "-p", pipeline])
 
 
-def _reproducer(module: ModuleOp, pipeline: str, flags: Sequence[str]) -> Path | None:
-    """Writes the IR, and as its first line the command that runs `pipeline` on it. None where it cannot be written."""
+def _reproducer(
+    module: ModuleOp, ctx: Context, pipeline: str, flags: Sequence[str]
+) -> tuple[Path | None, Sequence[str]]:
+    """Writes the IR, with the command that runs `pipeline` on it as its first line, and where its weights are.
+
+    Returns the file and the flags of the command; None for the file where it cannot be written.
+    """
     try:
         with tempfile.NamedTemporaryFile("w", prefix="gimlet-bug-", suffix=".mlir", delete=False) as file:
-            file.write(f"// {command_text(Path(file.name), pipeline, flags)}\n")
+            path = Path(file.name)
+            references = path.with_suffix(".json")
+            if isinstance(ctx, GimletContext) and write_references(module, ctx.weights, references):
+                flags = [*flags, "--weights", str(references)]
+            file.write(f"// {command_text(path, pipeline, flags)}\n")
             Printer(stream=file).print_op(module)
             file.write("\n")
     except OSError:
-        return None
-    return Path(file.name)
+        return None, flags
+    return path, flags
 
 
 def _replayed(module: ModuleOp, ctx: Context, passes: Sequence[ModulePass]) -> ModuleOp | None:

@@ -24,6 +24,7 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 from gimlet.compiler.diagnostics import BUGS, CompilerBug, bug_of
 from gimlet.compiler.instruments import DumpIr, Instrument, Statistics, Timing, observe
 from gimlet.compiler.ir_text import Toolbox
+from gimlet.compiler.weight_references import add_references
 from gimlet.dialects.reading import read_module
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.passes.registry import PASSES
@@ -45,6 +46,9 @@ class GimletOptMain(xDSLOptMain):
         super().register_all_arguments(arg_parser)
         own = arg_parser.add_argument_group("gimlet's own")
         own.add_argument("--load", type=Path, action="append", default=[], metavar="FILE.py", help=_HELP["load"])
+        own.add_argument(
+            "--weights", type=Path, action="append", default=[], metavar="FILE.json", help=_HELP["weights"]
+        )
         own.add_argument("--list-passes", nargs="?", const="", metavar="NAME", help=_HELP["list_passes"])
         own.add_argument("--timing", action="store_true", help=_HELP["timing"])
         own.add_argument("--statistics", action="store_true", help=_HELP["statistics"])
@@ -66,6 +70,8 @@ class GimletOptMain(xDSLOptMain):
         self.available_passes.update(toolbox.passes)
         super().setup_pipeline()
         self.ctx = toolbox.context(self.ctx.allow_unregistered)
+        for path in self.args.weights:
+            add_references(path, self.ctx)
         self.instruments: list[Instrument] = []
         if self.args.timing:
             self.instruments.append(Timing())
@@ -142,6 +148,7 @@ class GimletOptMain(xDSLOptMain):
 
 _HELP: dict[str, str] = {
     "load": "a Python file whose passes and dialects are to be known; several times for several",
+    "weights": "where the IR's weights are, as a reproducer says it; several times for several",
     "list_passes": "print every pass with its options and what it does, or all about one of them, and exit",
     "timing": "print the seconds of each pass and of the verifier, and the number of operations",
     "statistics": "print what each pass made, erased and changed",
