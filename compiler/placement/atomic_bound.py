@@ -60,7 +60,7 @@ def atomic_bound(table: BlockTable, block: Block, ends: Ends) -> tuple[float, bo
     if ends.first < 0 and ends.last < 0:
         return 0.0, False
     one = _one_segment(table, block, ends)
-    rest = min(_two_segments(table, block, ends), _more_segments(table, block, ends))
+    rest = min(_two_segments(table, block, ends), more_segments(table, block, ends))
     return min(one, rest), one <= rest
 
 
@@ -86,8 +86,10 @@ def _two_segments(table: BlockTable, block: Block, ends: Ends) -> float:
     )
 
 
-def _more_segments(table: BlockTable, block: Block, ends: Ends) -> float:
-    """The longest path, each node in the first joint's segment, in the last one's, or on a place between them.
+def more_segments(table: BlockTable, block: Block, ends: Ends) -> float:
+    """The least where some node is in a third segment, the last joint not included.
+
+    The longest path, each node in the first joint's segment, in the last one's, or on a place between them.
 
     Columns are places between, then the first segment, then the last.
     """

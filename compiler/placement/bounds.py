@@ -1,9 +1,9 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
-Latency: `latency_bound`, with shares and capacities `relaxed_bound`. Throughput: `period_bound`. Energy and cost: for
-each set of classes of devices that may be in use, each node on its cheapest place, and idle power (or the price) of one
-device a class over the latency bound of that set; with many classes, only the host's. Where ops or transfers have
-prices of their own, cost is bounded by `price_bound`, for each of these sets.
+Latency: `latency_bound`, with shares and capacities `relaxed_bound` and `spread_bound`. Throughput: `period_bound`.
+Energy and cost: for each set of classes of devices that may be in use, each node on its cheapest place, and idle power
+(or the price) of one device a class over the latency bound of that set; with many classes, only the host's. Where ops
+or transfers have prices of their own, cost is bounded by `price_bound`, for each of these sets.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gimlet.compiler.placement.period_bound import period_bound
 from gimlet.compiler.placement.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound
+from gimlet.compiler.placement.spread_bound import spread_bound
 
 _MOST_SETS = 16
 
@@ -53,7 +54,8 @@ def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
         relaxation = LatencyRelaxation(problem)
         free = relaxation.bound(enough=best_known)
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
-        return Bound(max(held.seconds, share_bound(problem)), (free.place, *seen))
+        least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
+        return Bound(min(least, best_known), (free.place, *seen))
     latency = latency_bound(problem)
     match problem.rules.objective:
         case "throughput":

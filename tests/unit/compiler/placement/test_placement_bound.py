@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from gimlet.compiler.placement.latency_bound import LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.path_bound import heads, tails
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
+from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound, resources
 from gimlet.compiler.placement.segments import carve
 from gimlet.compiler.placement.solve import solve
+from gimlet.compiler.placement.spread_bound import spread_bound
 
 Make = Callable[..., Problem]
 SEEDS = st.integers(0, 10**6)
@@ -174,4 +176,53 @@ def test_branches_that_a_second_launch_does_not_pay_for_are_proven_to_stay():
         {(a, b): Route(5.0, 0.1) for a in range(4) for b in range(4) if a != b},
     )
     assert latency_bound(problem).seconds == pytest.approx(60 + count + 1)
+    assert solve(problem).status == "optimal"
+
+
+def heavy(draw: random.Random, inner: int) -> Problem:
+    """A block on a host that takes little and two equal devices, with weights that one of them may not hold."""
+    problem = block(draw, inner)
+    host = DeviceSpec("cpu", memory_bytes=draw.choice([0, 10]), segment_overhead_s=draw.choice([0.0, 2.0]))
+    device = DeviceSpec("gpu", memory_bytes=40, segment_overhead_s=draw.choice([1.0, 4.0]))
+    costs = [node.options[min(node.options)] for node in problem.nodes]
+    weights = tuple(
+        Weight(f"w{node}", (node,), dict.fromkeys(range(3), draw.randint(5, 20))) for node in range(len(costs))
+    )
+    far, near = Route(float(draw.randint(0, 3)), 0.1), Route(float(draw.randint(0, 3)), 0.1)
+    return Problem(
+        (host, device, replace(device, name="gpu1")),
+        tuple(Place(index) for index in range(3)),
+        tuple(Node(f"n{n}", "Op", {0: Option(2 * c.seconds), 1: c, 2: c}) for n, c in enumerate(costs)),
+        problem.values,
+        {(a, b): near if 0 not in (a, b) else far for a in range(3) for b in range(3) if a != b},
+        weights,
+    )
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS)
+def test_no_placement_is_below_the_bound_for_weights_that_one_device_does_not_hold(
+    best_by_trying: Callable[[Problem], float | None], seed: int
+):
+    problem = heavy(random.Random(seed), 2)
+    best = best_by_trying(problem)
+    bound = spread_bound(problem, LatencyRelaxation(problem), 0.0)
+    assert best is None or bound <= best * (1 + 1e-9)
+
+
+def test_a_second_device_for_memory_is_proven_to_cost_its_launch():
+    """Eight ops of 10 bytes in a row on three equal devices of 50: one cut, so one more launch and transfer."""
+    problem = chain([(50.0, 2.0)] * 8)
+    host, device = problem.devices
+    nodes = tuple(replace(n, options={0: n.options[0]} | dict.fromkeys((1, 2, 3), n.options[1])) for n in problem.nodes)
+    problem = replace(
+        problem,
+        devices=(replace(host, memory_bytes=0), *(replace(device, memory_bytes=50) for _ in range(3))),
+        places=tuple(Place(index) for index in range(4)),
+        nodes=nodes,
+        routes={(a, b): Route(2.0, 1.0) for a in range(4) for b in range(4) if a != b},
+        weights=tuple(Weight(f"w{n}", (n,), dict.fromkeys(range(4), 10)) for n in range(8)),
+    )
+    # Three transfers of 3 s, two launches and 16 s of ops.
+    assert spread_bound(problem, LatencyRelaxation(problem), 0.0) == pytest.approx(9 + 2 + 16)
     assert solve(problem).status == "optimal"
