@@ -46,10 +46,6 @@ def _attention(lowering: Lowering, op: OnnxOp) -> None:
     outputs = list(op.outputs) + [None] * (4 - len(op.outputs))
     if outputs[3] is not None:
         raise RefusedError("the scores of Attention are not generated, only its result")
-    if op.input_at(6) is not None:
-        raise RefusedError("Attention with a length for each sequence (nonpad_kv_seqlen) is not generated")
-    if max(op.attr("left_window_size", -1), op.attr("right_window_size", -1)) >= 0:
-        raise RefusedError("Attention with a sliding window is not generated")
     query = _heads(lowering, present(op, 0), op.attr("q_num_heads"))
     past_key, past_value = op.input_at(4), op.input_at(5)
     keys = _joined(lowering, past_key, _heads(lowering, present(op, 1), op.attr("kv_num_heads")))
@@ -93,15 +89,36 @@ def _scores(lowering: Lowering, op: OnnxOp, query: View, keys: View, group: Expr
     mask = op.input_at(3)
     if mask is not None:
         found = _masked(lowering, mask, found, shape, query_heads)
-    if op.attr("is_causal", 0):
-        past = op.input_at(4)
-        offset = ZERO if past is None else shape_of(past)[2]
-        row: Argument = Index(1)
-        if offset != ZERO:
-            row = lowering.node("add", (row, offset), shape, "i64")
-        seen = lowering.node("less_equal", (Index(0), row), shape, "i1")
+    seen = _visible(lowering, op, shape)
+    if seen is not None:
         found = lowering.node("select", (seen, found, -inf), shape)
     return lowering.computed(found, shape, "f32")
+
+
+def _visible(lowering: Lowering, op: OnnxOp, shape: Shape) -> Argument | None:
+    """Which keys a query may see for where it stands: those before it, in its window, in its sequence; None for all."""
+    past, counts = op.input_at(4), op.input_at(6)
+    left, right = int(op.attr("left_window_size", -1)), int(op.attr("right_window_size", -1))
+    each = (shape[0], ONE, ONE, ONE, ONE)
+    valid: Argument | None = None
+    offset: Argument = ZERO if past is None else shape_of(past)[2]
+    if counts is not None:
+        valid = reshaped(lowering, lowering.view(counts), each)
+        offset = lowering.node("sub", (valid, shape[3]), each, "i64")
+    row = Index(1) if offset == ZERO else lowering.node("add", (Index(1), offset), shape, "i64")
+
+    def shifted(by: int) -> Argument:
+        return lowering.node("add", (row, by), shape, "i64") if by else row
+
+    limits: list[tuple[str, Argument]] = [("less", valid)] if valid is not None else []
+    limits += [("less_equal", row)] if op.attr("is_causal", 0) else []
+    limits += [("greater_equal", shifted(-left))] if left >= 0 else []
+    limits += [("less_equal", shifted(right))] if right >= 0 else []
+    seen: Argument | None = None
+    for function, limit in limits:
+        allowed = lowering.node(function, (Index(0), limit), shape, "i1")
+        seen = allowed if seen is None else lowering.node("and", (seen, allowed), shape, "i1")
+    return seen
 
 
 def _masked(lowering: Lowering, mask: SSAValue, scores: Argument, shape: Shape, query_heads: Expr) -> Argument:
