@@ -1,7 +1,7 @@
 """MXINT8 of the SRAM machine against the vendor's own simulation of it: python benchmarks/sram_mxint8.py [--blocks N]
 
-The oracle is `block_quantize` of dmx-compressor (PyPI, Apache-2.0), which its format MXINT8_K32 calls: C++ that is built
-here when this is first run. Only that module is loaded; the package around it wants other versions of transformers.
+The oracle is `block_quantize` of dmx-compressor (PyPI, Apache-2.0), which its format MXINT8_K32 calls: C++, built here
+when this is first run. Only that module is loaded; the package around it wants other versions of transformers.
 Values are compared bit for bit, case by case; where they differ, the first difference is printed.
 """
 
@@ -68,7 +68,8 @@ def main() -> None:
     print("| blocks | values | equal | the first that is not: value, scale 2^, ours, theirs |\n|---|---|---|---|")
     for name, values in cases(parser.parse_args().blocks).items():
         ours = round_mxint8(values)
-        theirs = module.block_quantize(torch.from_numpy(values), wl=8, dim=0, symmetric=True, rounding="nearest").numpy()
+        given = torch.from_numpy(values)
+        theirs = module.block_quantize(given, wl=8, dim=0, symmetric=True, rounding="nearest").numpy()
         equal = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
         first = ""
         if not equal.all():
