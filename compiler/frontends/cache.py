@@ -16,10 +16,17 @@ Sequences of unequal lengths go into one batch with `with_cache(model, padded=Tr
     logits, past, seen = program(next_ids, next_real, past, seen)
 
 `real` says which of the ids are no padding, wherever that stands; `seen` is that of the past.
+
+A cache of a fixed size, as transformers' `StaticCache`, keeps every shape but the tokens' the same from step to step:
+
+    module, args, _, shapes = with_fixed_cache(model, capacity=512)
+    logits, cache = program(ids, np.int64(0), module.empty_past(1, 512))
+    logits, cache = program(next_ids, np.int64(ids.shape[1]), cache)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -67,17 +74,18 @@ class CachedModel(torch.nn.Module):
         length = input_ids.shape[1]
         positions = torch.arange(length, device=input_ids.device) + start
         keys = torch.arange(length + start, device=input_ids.device)
-        return self.run(input_ids, self.mask(positions[None], keys[None]), positions[None], past)
+        layers = [_layer(*pair) for pair in past or ()]
+        return self.run(input_ids, self.mask(positions[None], keys[None]), positions[None], layers)
 
     def run(
-        self, input_ids: torch.Tensor, mask: Any, positions: torch.Tensor, past: Past | None
+        self, input_ids: torch.Tensor, mask: Any, positions: torch.Tensor, layers: Sequence[DynamicLayer]
     ) -> tuple[torch.Tensor, Past]:
         """The model on tokens at `positions` [1 or batch, length], which see what `mask` says: logits and new past."""
         result = self.model(
             input_ids=input_ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=_cache([_layer(keys, values) for keys, values in past or ()]),
+            past_key_values=_cache(layers),
             use_cache=True,
         )
         return result.logits, tuple((layer.keys, layer.values) for layer in result.past_key_values.layers)
@@ -147,12 +155,53 @@ class PaddedCachedModel(CachedModel):
         keys, queries = count[None, None, :], count[seen.shape[1] :][None, :, None]
         # Padding sees itself: a softmax over nothing is no number, and spreads.
         allowed = (seen_now[:, None, :] & (keys <= queries)) | (keys == queries)
-        logits, present = self.run(input_ids, self.mask(positions, places, allowed), positions, past)
+        layers = [_layer(*pair) for pair in past]
+        logits, present = self.run(input_ids, self.mask(positions, places, allowed), positions, layers)
         return logits, present, seen_now
 
     def nothing_seen(self, batch: int = 1, past: int = 0) -> torch.Tensor:
         """What has been seen of a past of padding, by default of length 0: what prefill starts from."""
         return torch.zeros(batch, past, dtype=torch.bool, device=next(self.model.parameters()).device)
+
+
+class FixedCachedModel(CachedModel):
+    """Token ids [batch, length], where the first of them stands, and a cache; to logits and the cache with them in it.
+
+    The cache is a pair for each layer, keys and values [batch, heads, capacity, size]. What is behind the last token is
+    not looked at. Tokens must stand within the capacity.
+    """
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  (a call with more inputs)
+        self, input_ids: torch.Tensor, start: torch.Tensor, cache: Past
+    ) -> tuple[torch.Tensor, Past]:
+        places = torch.arange(input_ids.shape[1], device=input_ids.device) + start
+        keys = torch.arange(cache[0][0].shape[2], device=input_ids.device)
+        layers = [_FixedLayer.of(places, *pair) for pair in cache]
+        return self.run(input_ids, self.mask(places[None], keys[None]), places[None], layers)
+
+
+class _FixedLayer(DynamicLayer):
+    """Keys and values that new ones are written into, at `places`."""
+
+    places: torch.Tensor
+
+    @classmethod
+    def of(cls, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> _FixedLayer:
+        layer = cls()
+        layer.dtype, layer.device = keys.dtype, keys.device
+        layer.keys, layer.values, layer.places = keys, values, places
+        layer.is_initialized = True
+        return layer
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        del args, kwargs
+        if self.keys is None or self.values is None:
+            raise TypeError("a layer of a fixed size has its tensors from the start")
+        self.keys = self.keys.index_copy(2, self.places, key_states)
+        self.values = self.values.index_copy(2, self.places, value_states)
+        return self.keys, self.values
 
 
 def _layer(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
@@ -163,7 +212,7 @@ def _layer(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
     return layer
 
 
-def _cache(layers: list[DynamicLayer]) -> DynamicCache:
+def _cache(layers: Sequence[DynamicLayer]) -> DynamicCache:
     cache = DynamicCache()
     cache.layers += layers
     return cache
@@ -198,3 +247,28 @@ def with_cache(
     seen = module.nothing_seen(_TRACED["batch"], _TRACED["past"])
     shapes = {"input_ids": tokens, "real": tokens, "past": layers, "seen": {0: dims["batch"], 1: dims["past"]}}
     return module, (ids, torch.ones_like(ids, dtype=torch.bool), example, seen), {}, shapes
+
+
+def with_fixed_cache(
+    model: PreTrainedModel, capacity: int, *, batch: Bounds = (1, 1, 64), length: Bounds = (1, 1, 4096)
+) -> Traceable:
+    """A model with a cache of `capacity` tokens, as `with_cache`. The module is a `FixedCachedModel`.
+
+    UsageError for a model whose layers keep another kind of state than keys and values, and for a capacity of less than
+    one token.
+    """
+    if capacity < 1:
+        raise UsageError(f"a cache of {capacity} tokens holds none", where="capacity")
+    module = FixedCachedModel(model).eval()
+    module.dim_bounds = {"batch": batch, "length": (length[0], length[1], min(length[2], capacity))}
+    dims = {name: Dim(name, min=low, max=high) for name, (low, _, high) in module.dim_bounds.items()}
+    example = module.empty_past(_TRACED["batch"], capacity)
+    device = next(model.parameters()).device
+    ids = torch.zeros(_TRACED["batch"], min(_TRACED["length"], capacity), dtype=torch.int64, device=device)
+    axes = {0: dims["batch"]}
+    shapes = {
+        "input_ids": {0: dims["batch"], 1: dims["length"]},
+        "start": None,
+        "cache": tuple((axes, axes) for _ in example),
+    }
+    return module, (ids, torch.zeros((), dtype=torch.int64, device=device), example), {}, shapes

@@ -11,7 +11,13 @@ import torch
 import transformers as tf
 
 import gimlet
-from gimlet.compiler.frontends.cache import CachedModel, PaddedCachedModel, with_cache
+from gimlet.compiler.frontends.cache import (
+    CachedModel,
+    FixedCachedModel,
+    PaddedCachedModel,
+    with_cache,
+    with_fixed_cache,
+)
 from gimlet.runtime.errors import UsageError
 
 SMALL: dict[str, Any] = {
@@ -118,3 +124,22 @@ def test_sequences_of_unequal_lengths_in_one_batch(kind: str, left: bool, tmp_pa
             for row in range(3):
                 np.testing.assert_allclose(logits[row, 0], expected[row][place], rtol=1e-4, atol=1e-5)
         assert seen.shape == (3, 9)
+
+
+def test_a_cache_of_a_fixed_size(tmp_path: Path):
+    plain = model("a window in some layers")
+    module, args, _, shapes = with_fixed_cache(plain, 16, batch=(1, 1, 4), length=(1, 1, 16))
+    assert isinstance(module, FixedCachedModel)
+    bundle = gimlet.compile(module, args, dynamic_shapes=shapes, output=tmp_path / "m.gimlet")
+    ids = torch.randint(2, 99, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = plain(input_ids=ids, use_cache=False).logits.numpy()
+    with gimlet.load(bundle.path) as program:
+        logits, cache = program(ids[:, :7], np.array(0), module.empty_past(3, 16))
+        np.testing.assert_allclose(logits, expected[:, :7], rtol=1e-4, atol=1e-5)
+        for place in (7, 8):
+            logits, cache = program(ids[:, place : place + 1], np.array(place), cache)
+            np.testing.assert_allclose(logits[:, 0], expected[:, place], rtol=1e-4, atol=1e-5)
+        assert cache[1][1].shape == (3, 2, 16, 8)
+    with pytest.raises(UsageError, match="a cache of 0 tokens holds none"):
+        with_fixed_cache(plain, 0)
