@@ -11,9 +11,11 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops, set_value_name, tensor_type, value_name
+from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.attention_scores import Scores, repeated_heads, scores_of, weights_of
 from gimlet.passes.entry import entry_function
 from gimlet.passes.large_ops import LargeOps
-from gimlet.passes.match import Product, is_closed, is_float32, is_read_once, made_by, product_of
+from gimlet.passes.match import is_closed, is_float
 from gimlet.runtime.expr import ONE, Expr
 
 _OPSET = 23
@@ -53,10 +55,14 @@ class FuseAttentionPass(ModulePass):
     ```
 
     The scale may be on the scores, the queries or the keys. Keys are transposed as they were, but for the last two
-    dimensions. It does not act below opset 23, on
-    other types than float32, where keys are not the result of a Transpose, batch and heads of the three differ, the
-    mask is not a float32 tensor of two to four dimensions that spreads over batch and heads alone (frameworks want the
-    last two in full), or an operation outside reads one in between. Results differ in rounding.
+    dimensions. Keys and values may be repeated for groups of query heads (Unsqueeze, Expand, Reshape); Attention takes
+    them as they are before. The softmax may be computed in float32 between casts, and zeros may stand where it is not
+    a number, which a finite mask excludes.
+
+    It does not act below opset 23, where keys are not the result of a Transpose, batch and heads do not fit together,
+    the mask is not of the scores' type or does not spread over them, or an operation outside reads one in between.
+    Without `keep-parts`, nor where the mask is one for all queries or keys: frameworks want the last two dimensions in
+    full. Results differ in rounding.
 
     Requires: the types that infer-shapes gives. Ensures: nothing. Constants that are no longer read stay (dce).
     """
@@ -76,95 +82,76 @@ class FuseAttentionPass(ModulePass):
                 _fuse(nested, large, opset)
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """constant·query·keysᵀ + mask, as the operations `matched` make it."""
-
-    query: SSAValue
-    keys: OnnxOp
-    mask: SSAValue | None
-    scale: float
-    matched: list[OnnxOp]
+_TURNED = [0, 1, 3, 2]
 
 
 def _fuse(root: OnnxOp, large: LargeOps, opset: int) -> None:
-    weights, values = root.operands
-    softmax = made_by(weights, "Softmax")
-    if softmax is None or not is_float32(weights) or softmax.attr("axis") not in (-1, 3):
+    weights = weights_of(root.operands[0])
+    scores = scores_of(weights.scores) if weights is not None else None
+    if weights is None or scores is None or not is_float(root.results[0]):
         return
-    scores = _scores(softmax.operands[0])
-    if scores is None or not _fits(scores, values, root):
+    values, repeats = repeated_heads(root.operands[1])
+    if not _fits(scores, values, root, large) or (weights.guarded and not scores.has_finite_mask()):
         return
-    matched = [softmax, *scores.matched]
+    matched = [*weights.matched, *scores.matched, *repeats]
     if not is_closed(matched, root):
         return
     keys = _keys(scores, root, large.opset)
     inputs = [scores.query, keys, values, *([] if scores.mask is None else [scores.mask])]
-    made = ops.Attention.make(inputs, [root.results[0].type], {"scale": scores.scale}, opset=opset)
-    transposed = ops.Transpose.make([keys], [scores.keys.results[0].type], {"perm": [0, 1, 3, 2]}, opset=large.opset)
-    large.replace(root, made, matched, {scores.keys.results[0]: transposed.results[0]})
+    attributes = {"scale": scores.scale} | ({"softmax_precision": 1} if weights.in_float32 else {})
+    made = ops.Attention.make(inputs, [root.results[0].type], attributes, opset=opset)
+    turned = scores.turned.results[0]
+    instead: dict[SSAValue, SSAValue] = {}
+    if keys is not scores.keys:
+        instead[turned] = ops.Transpose.make([keys], [turned.type], {"perm": _TURNED}, opset=large.opset).results[0]
+    large.replace(root, made, matched, instead)
 
 
-def _keys(scores: _Scores, root: OnnxOp, opset: int) -> SSAValue:
+def _keys(scores: Scores, root: OnnxOp, opset: int) -> SSAValue:
     """The keys with the last two dimensions the other way round, by a Transpose before `root` where that takes one."""
-    perm: list[int] = scores.keys.attr("perm")
-    perm = [*perm[:2], perm[3], perm[2]]
-    source = scores.keys.operands[0]
-    type_ = scores.keys.results[0].type
+    perm: list[int] = scores.turned.attr("perm")
+    if perm == _TURNED:
+        return scores.keys
+    type_ = scores.turned.results[0].type
     dims = dims_of(type_)
     if not isinstance(type_, TensorType) or dims is None:
         raise TypeError("keys of attention have a shape")
-    if perm == [0, 1, 2, 3]:
-        return source
-    turned = tensor_type(type_.element_type, [dims[0], dims[1], dims[3], dims[2]])
-    keys = ops.Transpose.make([source], [turned], {"perm": perm}, opset=opset)
+    behind = tensor_type(type_.element_type, [dims[0], dims[1], dims[3], dims[2]])
+    keys = ops.Transpose.make([scores.keys], [behind], {"perm": [*perm[:2], perm[3], perm[2]]}, opset=opset)
     set_value_name(keys.results[0], f"{value_name(root.results[0])}_keys")
     Rewriter.insert_op(keys, InsertPoint.before(root))
     return keys.results[0]
 
 
-def _scores(value: SSAValue) -> _Scores | None:
-    added = made_by(value, "Add")
-    if added is None:
-        return _scaled_product(value, None, [])
-    for scores, mask in (added.operands, reversed(added.operands)):
-        found = _scaled_product(scores, mask, [added]) if is_read_once(scores) else None
-        if found is not None:
-            return found
-    return None
-
-
-def _scaled_product(value: SSAValue, mask: SSAValue | None, matched: list[OnnxOp]) -> _Scores | None:
-    scaled = product_of(value)
-    product = made_by(scaled.only_factor(), "MatMul")
-    if product is None:
-        return None
-    query, keys = _scaled(product.operands[0]), _scaled(product.operands[1])
-    transposed = made_by(keys.only_factor(), "Transpose")
-    source = query.only_factor()
-    if transposed is None or source is None or transposed.attr("perm") is None:
-        return None
-    matched = [*matched, *scaled.ops, product, *query.ops, *keys.ops, transposed]
-    return _Scores(source, transposed, mask, scaled.constant * query.constant * keys.constant, matched)
-
-
-def _scaled(value: SSAValue) -> Product:
-    """What is scaled by a number; the value itself where it is another product, or read elsewhere too."""
-    found = product_of(value) if is_read_once(value) else None
-    return found if found is not None and found.only_factor() is not None else Product(factors=[value])
-
-
-def _fits(scores: _Scores, values: SSAValue, root: OnnxOp) -> bool:
-    query, keys, read, result = map(dims_of, (scores.query, scores.keys.results[0], values, root.results[0]))
-    if query is None or keys is None or read is None or result is None or {len(query), len(keys), len(read)} != {4}:
+def _fits(scores: Scores, values: SSAValue, root: OnnxOp, large: LargeOps) -> bool:
+    query, turned, keys, read, result = map(
+        dims_of, (scores.query, scores.turned.results[0], scores.keys, values, root.results[0])
+    )
+    if query is None or turned is None or keys is None or read is None or result is None:
         return False
-    if not (query[:2] == keys[:2] == read[:2] == result[:2]):
+    if {len(query), len(turned), len(keys), len(read)} != {4} or query[:2] != turned[:2] or query[:2] != result[:2]:
         return False
-    return scores.mask is None or _spreads(scores.mask, (*query[:3], keys[3]))
+    heads = keys[1] if scores.turned.attr("perm") == _TURNED else turned[1]
+    if read[:2] != (query[0], heads) or not _divides(heads, query[1]):
+        return False
+    return scores.mask is None or _spreads(scores.mask, scores.query, (*query[:3], turned[3]), large.keep_parts)
 
 
-def _spreads(mask: SSAValue, scores: tuple[Expr, ...]) -> bool:
+def _divides(heads: Expr, query_heads: Expr) -> bool:
+    if heads == query_heads:
+        return True
+    return heads.is_constant and query_heads.is_constant and query_heads.as_int() % heads.as_int() == 0
+
+
+def _spreads(mask: SSAValue, query: SSAValue, scores: tuple[Expr, ...], keep_parts: bool) -> bool:
     dims = dims_of(mask)
-    if dims is None or not 2 <= len(dims) <= 4 or dims[-2:] != scores[-2:] or not is_float32(mask):
+    if dims is None or not 2 <= len(dims) <= 4 or not _same_element(mask, query):
+        return False
+    if not keep_parts and dims[-2:] != scores[-2:]:
         return False
     return all(dim in (ONE, wanted) for dim, wanted in zip(dims[::-1], scores[::-1], strict=False))
+
+
+def _same_element(a: SSAValue, b: SSAValue) -> bool:
+    first, second = element_of(a.type), element_of(b.type)
+    return first is not None and second is not None and first.type == second.type

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from xdsl.dialects.builtin import f32
+from xdsl.dialects.builtin import bf16, f16, f32
 from xdsl.ir import Operation, OpResult, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
@@ -40,6 +40,12 @@ def is_float32(value: SSAValue) -> bool:
     """Whether the value is a float32 tensor: of others the operations apart round more often than the one for all."""
     element = element_of(value.type)
     return element is not None and element.type == f32
+
+
+def is_float(value: SSAValue) -> bool:
+    """Whether the value is a tensor of a floating-point type that fusions know: float32, float16 or bfloat16."""
+    element = element_of(value.type)
+    return element is not None and element.type in (f32, f16, bf16)
 
 
 def is_read_once(value: SSAValue) -> bool:

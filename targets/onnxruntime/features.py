@@ -76,8 +76,9 @@ def has_kernel_model(op: OnnxOp) -> bool:
     if op.regions or op.domain not in ("", "com.microsoft"):
         return False
     name = op.op_type
-    heavy = FORMULAS.get(f"{op.domain}.{name}") or FORMULAS.get(name)
-    return name in _KERNELS or heavy is None or heavy[0] not in ("matrix", "conv", "depthwise")
+    own = FORMULAS.get(f"{op.domain}.{name}")
+    heavy = own or FORMULAS.get(name)
+    return (name in _KERNELS and own is None) or heavy is None or heavy[0] not in ("matrix", "conv", "depthwise")
 
 
 def product(m: int, k: int, n: int, batch: int = 1, *, constant: bool) -> Features:
@@ -300,6 +301,30 @@ def _by_rows(kernel: str, value: SSAValue | None, sizes: Sizes) -> Features:
     }
 
 
+def _attention(op: OnnxOp, sizes: Sizes) -> Features:
+    """Both products of each head, and the softmax between them; Attention of the default domain."""
+    q, k, v = (shape(op.input_at(index), sizes) for index in range(3))
+    if not q or not k or not v:
+        return _elementwise(op, sizes)
+    q, k, v = (_by_heads(dims, int(op.attr(name, 1))) for dims, name in zip((q, k, v), _HEADS, strict=True))
+    past = shape(op.input_at(4), sizes)
+    positions, heads = k[2] + (past[2] if past else 0), q[0] * q[1]
+    scores = float(heads * q[2] * positions)
+    return _added(
+        product(q[2], q[3], positions, heads, constant=False),
+        {"softmax.values": scores, "softmax.rows": float(heads * q[2]), **_moved("elementwise", 8.0 * scores)},
+        product(q[2], positions, v[3], heads, constant=False),
+    )
+
+
+_HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
+
+
+def _by_heads(dims: tuple[int, ...], heads: int) -> tuple[int, ...]:
+    """[batch, heads, positions, size] of a value that may have its heads side by side."""
+    return dims if len(dims) == 4 else (dims[0], heads, dims[1], dims[2] // heads)
+
+
 def _sqrt(op: OnnxOp, sizes: Sizes) -> Features:
     """A Sqrt that stands for a normalisation which is written out, else itself."""
     value = normalized(op)
@@ -396,6 +421,7 @@ _KERNELS: Mapping[str, _Kernel] = {
     **_all(_along_last("softmax"), "Softmax LogSoftmax"),
     **_all(_along_last("norm"), "LayerNormalization RMSNormalization SimplifiedLayerNormalization"),
     **_all(_along_last("norm"), "GroupNormalization InstanceNormalization SkipLayerNormalization LpNormalization"),
+    **_all(_attention, "Attention"),
     **_all(_sqrt, "Sqrt"),
     **_all(_reduce, "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceSumSquare"),
     **_all(_reduce, "ArgMax ArgMin TopK ReduceLogSumExp ReduceLogSum"),

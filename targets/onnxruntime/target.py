@@ -27,16 +27,17 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 from xdsl.ir import Block, Operation
 
-from gimlet.dialects.onnx import OnnxOp, onnx_type, value_name
+from gimlet.dialects.onnx import OnnxOp, dims_of, onnx_type, value_name
 from gimlet.dialects.onnx.proto import from_proto, to_proto
 from gimlet.dialects.onnx.types import AnyType
 from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.errors import InputError
+from gimlet.runtime.expr import Expr
 from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target, bytes_of
 from gimlet.targets.one_op import is_constant, one_op_model, signature_of
 from gimlet.targets.onnxruntime.features import features, has_kernel_model
 from gimlet.targets.onnxruntime.host_model import describes_processor, host_seconds
-from gimlet.targets.onnxruntime.kernels import PROVIDER, has_kernel, value_types
+from gimlet.targets.onnxruntime.kernels import LARGE, PROVIDER, has_kernel, value_types
 from gimlet.targets.onnxruntime.layout import any_size, fused_into
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, segment_model, write_model, write_portable
 from gimlet.targets.roofline import energy_joules, roofline
@@ -65,6 +66,10 @@ class OnnxRuntimeTarget(Target):
         """float32 alone: the provider computes what is float32 in the IR in float32, and the rest as imported."""
         del device
         return ("fp32",)
+
+    def large_operators(self, device: Device) -> frozenset[str]:
+        """On the CPU; another provider compiles the model by itself."""
+        return frozenset() if provider_of(device) else LARGE
 
     def requires(self, device: Device) -> Mapping[str, str]:
         provider = provider_of(device)
@@ -186,6 +191,8 @@ def _refusal(op: OnnxOp) -> str | None:
     """Why the CPU provider does not run an operation: by its list of kernels, by a session where that is unclear."""
     if any(isinstance(value.type, AnyType) for value in (*op.operands, *op.results)):
         return f"the types of {op.op_type} are not known"
+    if op.op_type == "Attention" and not op.domain and not _has_full_mask(op):
+        return "its Attention wants the last two dimensions of a mask in full"
     schema = op.schema
     if schema is not None and not op.regions and op.op_type not in _BY_ATTRIBUTES:
         types = value_types(
@@ -196,6 +203,21 @@ def _refusal(op: OnnxOp) -> str | None:
         if has_kernel(op.domain, op.op_type, schema.since_version, types):
             return None
     return _session_refusal(op)
+
+
+def _has_full_mask(op: OnnxOp) -> bool:
+    """Whether a mask of Attention has as many rows as there are queries, and columns as keys, as far as is known."""
+    query, keys, mask, past = (_known_dims(op, index) for index in (0, 1, 3, 4))
+    if not query or not keys or len(mask) < 2:
+        return True
+    axis = -2 if len(query) == 4 else 1
+    positions = keys[axis] + past[-2] if past else keys[axis]
+    return mask[-2:] == (query[axis], positions)
+
+
+def _known_dims(op: OnnxOp, index: int) -> tuple[Expr, ...]:
+    value = op.input_at(index)
+    return () if value is None else dims_of(value) or ()
 
 
 def _session_refusal(op: OnnxOp) -> str | None:

@@ -10,15 +10,17 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
-from tests.unit.passes.fusion_cases import OPSET, Writer, fused, imported, kinds, run
+from onnx import TensorProto, helper
+from tests.unit.passes.fusion_cases import FLOAT, OPSET, Writer, fused, imported, kinds, run
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.compiler.pipeline import load_pass, run_passes
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.exporter import export_module
 from gimlet.passes.decompose_functions import DecomposeFunctionsPass
+from gimlet.passes.fuse_attention import FuseAttentionPass
 from gimlet.passes.upgrade_opset import UpgradeOpsetPass
 
 
@@ -137,6 +139,62 @@ def test_attention_is_found(scaled: str, mask: tuple[int, ...] | None):
     shapes: dict[str, Sequence[int]] = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}
     shapes |= {} if mask is None else {"m": mask}
     assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
+
+
+def repeated(write: Writer, value: str, heads: int, times: int, size: int) -> str:
+    """Each head several times in a row, as transformers' repeat_kv is exported."""
+    spread = write("Expand", write("Unsqueeze", value, [2]), [1, 1, times, 1, 1])
+    return write("Reshape", spread, [0, heads * times, -1, size])
+
+
+@pytest.mark.parametrize(("heads", "times"), [(2, 2), (1, 4), (4, 1)])
+def test_heads_that_are_repeated_for_groups_of_queries_are_taken_once(heads: int, times: int):
+    write = Writer()
+    keys = write("Transpose", repeated(write, "k", heads, times, 6), perm=[0, 1, 3, 2])
+    weights = write("Softmax", write("Mul", write("MatMul", "q", keys), 0.5), axis=-1)
+    result = write("MatMul", weights, repeated(write, "v", heads, times, 6))
+    shapes = {"q": (2, 4, 3, 6), "k": (2, heads, 5, 6), "v": (2, heads, 5, 6)}
+    assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
+
+
+def guarded(write: Writer, masked: float) -> str:
+    """torch's scaled_dot_product_attention with a boolean mask, and zeros where a row is masked altogether."""
+    mask = write("Where", write("Greater", "m", 0.0), 0.0, masked)
+    scores = write("Add", write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2])), mask)
+    weights = write("Softmax", scores, axis=-1)
+    return write("MatMul", write("Where", write("IsNaN", weights), 0.0, weights), "v")
+
+
+@pytest.mark.parametrize(("masked", "found"), [(-3.4e38, True), (-math.inf, False)])
+def test_a_guard_against_rows_that_are_masked_altogether(masked: float, found: bool):
+    write = Writer()
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": (2, 1, 3, 5)}
+    left = fused(write.model(dict(shapes), guarded(write, masked)), shapes)
+    assert ("Attention" in left, "IsNaN" in left) == (found, not found)
+
+
+@pytest.mark.parametrize("mask", [(2, 1, 1, 5), (1, 5), (1, 4, 3, 1)])
+def test_a_mask_for_all_queries_or_keys_is_taken_where_parts_are_kept(mask: Sequence[int]):
+    write = Writer()
+    result = attention(write, "scores", "m", [0, 1, 3, 2])
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": mask}
+    module, ctx = imported(write.model(dict(shapes), result))
+    run_passes(module, ctx, [FuseAttentionPass(keep_parts=True)])
+    assert "Attention" in kinds(module)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_attention_of_half_precision_with_its_softmax_in_float32(kind: int):
+    write = Writer()
+    scores = write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2]))
+    weights = write("Cast", write("Softmax", write("Cast", scores, to=FLOAT), axis=-1), to=kind)
+    model = write.model({"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}, write("MatMul", weights, "v"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = kind
+    module, ctx = imported(model)
+    run_passes(module, ctx, ["fuse-attention", "dce"])
+    (made,) = (op for op in module.walk() if isinstance(op, OnnxOp))
+    assert (made.op_type, made.attr("softmax_precision")) == ("Attention", FLOAT)
 
 
 def test_keys_that_lie_otherwise_are_turned():

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.unit.targets.conftest import main_of
 from xdsl.ir import Operation
 
+from gimlet.compiler.frontends import load
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
@@ -327,3 +328,24 @@ def test_short_ops_stay_on_one_core():
 
 
 networks: dict[str, dict[str, OnnxOp]] = {}
+
+
+@pytest.mark.parametrize("by_heads", [True, False])
+def test_attention_is_its_products_and_its_softmax_without_their_launches(by_heads: bool):
+    batch, heads, length, size = 2, 4, 48, 32
+    shape = [batch, heads, length, size] if by_heads else [batch, length, heads * size]
+    counts = {} if by_heads else {"q_num_heads": heads, "kv_num_heads": heads}
+    graph = helper.make_graph(
+        [helper.make_node("Attention", ["q", "k", "v"], ["y"], **counts)],
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "qkv"],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    module = load(model, ctx=GimletContext())
+    op = next(op for op in module.walk() if isinstance(op, OnnxOp))
+    assert has_kernel_model(op)
+    found = features(op, {})
+    products = 2 * 2 * batch * heads * length * length * size
+    assert (found["gemm.flops"], found["gemm.calls"], found["call"]) == (products, 2 * batch * heads, 1)
+    assert found["softmax.values"] == batch * heads * length * length

@@ -73,6 +73,28 @@ def test_what_does_not(only_op, host, model, reason):
     assert reason in refusal.message
 
 
+@pytest.mark.parametrize(
+    ("mask", "taken"), [([2, 1, 3, 5], True), ([3, 5], True), ([2, 1, 1, 5], False), ([1, 5], False)]
+)
+@pytest.mark.parametrize("past", [0, 2])
+def test_attention_wants_its_mask_in_full(only_op, host, mask, taken, past):
+    keys = [2, 4, 5 - past, 8]
+    inputs = {"q": [2, 4, 3, 8], "k": keys, "v": keys, "m": mask}
+    inputs |= {name: [2, 4, past, 8] for name in ("pk", "pv") if past}
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    outputs = ["y", *(["pk2", "pv2"] if past else [])]
+    graph = helper.make_graph(
+        [helper.make_node("Attention", list(inputs), outputs, name="/attention")],
+        "g",
+        infos,
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    refusal = OnnxRuntimeTarget().refuses(only_op(model), host, "fp32")
+    assert (refusal is None) == taken
+    assert taken or "in full" in str(refusal)
+
+
 def test_a_session_is_built_once_for_equal_operations(only_op, host, monkeypatch):
     built = []
     session = module_under_test.InferenceSession
