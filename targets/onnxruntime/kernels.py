@@ -14,6 +14,7 @@ from functools import cache
 from gimlet.dialects.onnx.schema import OpSchema
 
 PROVIDER = "CPUExecutionProvider"
+EXPERTS = frozenset({"MoE"})
 LARGE = frozenset({"Attention", "RMSNormalization", "RotaryEmbedding"})
 """Operators whose kernel is quicker than those of their parts (`benchmarks/fusions.py`). Gelu, Swish and
 LayerNormalization are as quick in parts: the optimiser recognises them, and merges them with their neighbours."""

@@ -37,7 +37,7 @@ from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, T
 from gimlet.targets.one_op import is_constant, one_op_model, signature_of
 from gimlet.targets.onnxruntime.features import features, has_kernel_model
 from gimlet.targets.onnxruntime.host_model import describes_processor, host_seconds
-from gimlet.targets.onnxruntime.kernels import LARGE, PROVIDER, has_kernel, value_types
+from gimlet.targets.onnxruntime.kernels import EXPERTS, LARGE, PROVIDER, has_kernel, value_types
 from gimlet.targets.onnxruntime.layout import any_size, fused_into
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, segment_model, write_model, write_portable
 from gimlet.targets.roofline import energy_joules, roofline
@@ -68,16 +68,12 @@ class OnnxRuntimeTarget(Target):
         return ("fp32",)
 
     def large_operators(self, device: Device) -> frozenset[str]:
-        """On the CPU; another provider compiles the model by itself."""
-        return frozenset() if provider_of(device) else LARGE
+        """Experts, which have no other quick form; on the CPU also what its kernels are measured to be quicker at."""
+        return EXPERTS if provider_of(device) else EXPERTS | LARGE
 
     def requires(self, device: Device) -> Mapping[str, str]:
         provider = provider_of(device)
         return {} if provider is None else {"execution_provider": f"{provider}ExecutionProvider"}
-
-    def large_operators(self, device: Device) -> frozenset[str]:
-        del device
-        return frozenset({"MoE"})
 
     def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
         """On the CPU all cores, or one: small models are quicker without handing work over."""
