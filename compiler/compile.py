@@ -118,6 +118,13 @@ class Compilation:
         return place(self.refusals)
 
     def _split(self) -> None:
+        grouped = None if self.placement is None else self.placement.grouped
+        if grouped is not None:
+            raise InputError(
+                f"is placed on group {grouped[1]}, and programs for groups of devices are not made yet",
+                where=grouped[0],
+                hint="--dry-run prints the plan; leave [[group]] out of the topology, or pin the op to a device",
+            )
         self._run(SPLIT)
 
     def _run(self, passes: Sequence[str | ModulePass]) -> None:

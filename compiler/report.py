@@ -82,7 +82,10 @@ def render(compilation: Compilation) -> str:
         facts=[*_facts(data["summary"], result.schedule.figure("latency")), *_loss_facts(data)],
         asked=_asked(compilation.options),
         notes=data["summary"]["notes"],
-        devices=[device | {"kind": topology.device(device["name"]).kind} for device in data["devices"]],
+        devices=[
+            device | {"kind": topology.device((device["members"] or [device["name"]])[0]).kind}
+            for device in data["devices"]
+        ],
         links=topology.links,
         graph=graph(result),
         timeline=timeline(result, topology.links),

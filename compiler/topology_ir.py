@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 
-from gimlet.dialects.placement import DeviceOp, LinkOp, TopologyOp, topology_of
-from gimlet.targets.api import Topology
+from gimlet.dialects.placement import DeviceOp, GroupOp, LinkOp, TopologyOp, topology_of
+from gimlet.targets.api import Group, Topology
 
 
 def topology_op(topology: Topology) -> TopologyOp:
     """The `placement.topology` of a topology."""
     devices = [DeviceOp(device.name, device.kind.name) for device in topology.devices]
     links = [LinkOp(link.name, *link.between, link.kind, (link.latency_s, link.bandwidth)) for link in topology.links]
-    return TopologyOp(topology.name, [*devices, *links], topology.host)
+    groups = [GroupOp(group.name, group.members, [len(group.members)], _shard(group)) for group in topology.groups]
+    return TopologyOp(topology.name, [*devices, *links, *groups], topology.host)
+
+
+def _shard(group: Group) -> DictionaryAttr | None:
+    return None if group.algorithm is None else DictionaryAttr({"algorithm": StringAttr(group.algorithm)})
 
 
 def set_topology(module: ModuleOp, topology: Topology) -> None:

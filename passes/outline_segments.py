@@ -147,7 +147,7 @@ class _Outliner:
         if self.topology is not None:
             if name in self.topology.groups:
                 raise PassFailedException(
-                    f"{describe(op)} is placed on group @{name}: groups are reserved, place it on one of their devices"
+                    f"{describe(op)} is placed on group @{name}: programs for groups are not made yet, name a device"
                 )
             if name not in self.topology.devices:
                 raise PassFailedException(

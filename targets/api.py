@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from xdsl.context import Context
 from xdsl.ir import Attribute, Operation
@@ -98,13 +98,23 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Devices of one kind that can work as one. `algorithm` is that of its collectives, None for the links' own."""
+
+    name: str
+    members: tuple[str, ...]
+    algorithm: Literal["ring", "direct"] | None = None
+
+
+@dataclass(frozen=True)
 class Topology:
-    """The hardware at hand: devices, links, and the device that inputs come from and outputs go to."""
+    """The hardware at hand: devices, links, groups, and the device that inputs come from and outputs go to."""
 
     name: str
     devices: tuple[Device, ...]
     links: tuple[Link, ...]
     host: str
+    groups: tuple[Group, ...] = ()
 
     def device(self, name: str) -> Device:
         """The device called `name`. KeyError if there is none."""

@@ -189,7 +189,9 @@ def build(compilation: Compilation, request: Request, source: Source) -> None:
         print_phase(compilation, request)
         return
     if request.dry_run or request.output is None:
-        compilation.run_to("split")
+        compilation.run_to("place")
+        if compilation.placement is None or compilation.placement.grouped is None:
+            compilation.run_to("split")
         save(compilation, request)
         print_plan(compilation, request)
         return

@@ -202,6 +202,14 @@ class LinkTable(Table):
     name: Name | None = None
 
 
+class GroupTable(Table):
+    """Devices of one kind that can work as one."""
+
+    name: Name
+    members: Annotated[list[str], Field(min_length=2)]
+    algorithm: Literal["ring", "direct"] | None = None
+
+
 class TopologyFile(Table):
     """The hardware at hand. `host` is where inputs come from and outputs go to."""
 
@@ -210,6 +218,7 @@ class TopologyFile(Table):
     host: str | None = None
     device: Annotated[list[DeviceTable], Field(min_length=1)]
     link: list[LinkTable] = []
+    group: list[GroupTable] = []
 
 
 def read_toml(path: Path, model: type[_Model]) -> _Model:

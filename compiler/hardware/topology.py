@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gimlet.compiler.hardware.host import HOST
 from gimlet.compiler.hardware.kinds import load_kind, load_link
-from gimlet.compiler.hardware.schema import LinkTable, TopologyFile, read_toml, unknown
+from gimlet.compiler.hardware.schema import GroupTable, LinkTable, TopologyFile, read_toml, unknown
 from gimlet.runtime.errors import UsageError
-from gimlet.targets.api import Device, Link, Topology
+from gimlet.targets.api import Device, Group, Link, Topology
 
 
 def default_topology() -> Topology:
@@ -36,11 +36,15 @@ def load_topology(path: str | Path) -> Topology:
     for table in described.link:
         link = _link(table, devices, links, path)
         links[link.name] = link
+    groups: dict[str, Group] = {}
+    for table in described.group:
+        groups[table.name] = _group(table, devices, {*devices, *links, *groups}, where)
     return Topology(
         name=described.name or path.stem,
         devices=tuple(devices.values()),
         links=tuple(links.values()),
         host=_host(described.host, devices, where),
+        groups=tuple(groups.values()),
     )
 
 
@@ -57,6 +61,25 @@ def _link(table: LinkTable, devices: dict[str, Device], links: dict[str, Link], 
     described = load_link(table.kind, base=path.parent, where=f"{place}.kind")
     name = table.name or _free_name(f"{first}_{second}", {*links, *devices})
     return Link(name, table.kind.removesuffix(".toml"), (first, second), described.latency_s, described.bandwidth)
+
+
+def _group(table: GroupTable, devices: dict[str, Device], taken: set[str], where: str) -> Group:
+    place = f"{where}: group[{table.name}]"
+    if table.name in taken:
+        raise UsageError(f"the name {table.name!r} is given twice", where=f"{place}.name")
+    for member in table.members:
+        if member not in devices:
+            raise unknown("device", member, devices, f"{place}.members")
+    if len(set(table.members)) != len(table.members):
+        raise UsageError("names a device twice", where=f"{place}.members")
+    kinds = sorted({devices[member].kind.name for member in table.members})
+    if any(devices[member].kind != devices[table.members[0]].kind for member in table.members):
+        raise UsageError(
+            f"its devices are not alike: {', '.join(kinds)}",
+            where=f"{place}.members",
+            hint="work is split evenly, so a group is of equal devices",
+        )
+    return Group(table.name, tuple(table.members), table.algorithm)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

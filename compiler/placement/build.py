@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from gimlet.compiler.costs.provider import AnalyticCosts, CostProvider
 from gimlet.compiler.hardware import route
 from gimlet.compiler.placement.graph import Constant, ModuleGraph, Unit
+from gimlet.compiler.placement.groups import group_plans, group_specs, with_gathers, with_group_routes
 from gimlet.compiler.placement.problem import (
     DeviceSpec,
     Fusion,
@@ -46,6 +47,7 @@ class Site:
     place: Place
     device: Device
     target: Target
+    group: str = ""
 
 
 def sites_of(
@@ -77,13 +79,17 @@ def sites_of(
                 launch_s, casts = target.segment_overhead_s(device), target.cast_s_per_byte(device, fmt)
                 place = Place(index, target.name, fmt, launch_s=launch_s, cast_s_per_byte=casts)
                 sites.append(Site(place, target.deciding(device) if deciding else device, target))
+    for number, group in enumerate(topology.groups, len(topology.devices)):
+        member = [device.name for device in topology.devices].index(group.members[0])
+        own = [site for site in sites if site.place.device == member]
+        sites += [replace(site, place=replace(site.place, device=number), group=group.name) for site in own]
     return sites
 
 
 def structure(graph: ModuleGraph, topology: Topology) -> Problem:
     """The problem without places and costs: devices, ops and values."""
     return Problem(
-        devices=tuple(device_spec(device) for device in topology.devices),
+        devices=(*map(device_spec, topology.devices), *group_specs(topology)),
         places=(),
         nodes=tuple(Node(unit.name, unit.op_type) for unit in graph.units),
         values=tuple(_values(graph)),
@@ -107,6 +113,8 @@ def build_problem(
     for constant in graph.constants:
         for user in constant.users:
             by_user.setdefault(user, []).append(constant)
+    plain_routes = routes(topology)
+    plans = group_plans(topology, graph, plain_routes)
     scales: list[Mapping[int, float]] = []
     places: list[Place] = []
     notes: list[str] = []
@@ -118,6 +126,8 @@ def build_problem(
             refused_at[number][index] = message
         provider = (providers or {}).get(site.device.name) or AnalyticCosts()
         found = provider.costs(graph, taken, site.target, site.device, site.place.format)
+        if site.group:
+            found = plans[site.group].costs(found)
         scales.append(found.scale)
         places.append(replace(site.place, provider=provider.name))
         notes += found.notes
@@ -128,15 +138,18 @@ def build_problem(
     users: dict[str, tuple[int, ...]] = {c.key: tuple(sorted(c.users)) for c in graph.constants}
     inner = {f"{unit.name} (inside)": (number,) for number, unit in enumerate(graph.units)}
     weights = [Weight(key, (users | inner)[key], sizes) for key, sizes in shares.items()]
+    base = structure(graph, topology)
+    by_place = {index: plans[site.group] for index, site in enumerate(sites) if site.group}
     return replace(
-        structure(graph, topology),
+        base,
         places=tuple(places),
+        values=tuple(with_gathers(base.values, graph, by_place)),
         nodes=tuple(
             Node(unit.name, unit.op_type, options[number], refused_at[number], _flops(unit, graph.sizes))
             for number, unit in enumerate(graph.units)
         ),
-        routes=routes(topology),
-        weights=tuple(sorted((*weights, *_states(graph, len(sites))), key=lambda weight: weight.key)),
+        routes=with_group_routes(plain_routes, base.units),
+        weights=tuple(sorted((*weights, *_states(graph, sites, base)), key=lambda weight: weight.key)),
         fusions=tuple(_fusions(graph, sites, options, scales)),
         notes=tuple(notes),
     )
@@ -184,15 +197,22 @@ def _share_weights(
         sizes[place] = max(sizes.get(place, 0), -(-size_bytes * constant.size_bytes // stored))
 
 
-def _states(graph: ModuleGraph, places: int) -> list[Weight]:
-    """States as resident bytes: the capacity of each, wherever its first user is."""
+def _states(graph: ModuleGraph, sites: Sequence[Site], problem: Problem) -> list[Weight]:
+    """States as resident bytes: the capacity of each, wherever its first user is; a group's members share it."""
+    members = [len(problem.units[site.place.device]) for site in sites]
     found: list[Weight] = []
     for number, unit in enumerate(graph.units):
         size = sum(
             graph.size_bytes(value) for op in unit.ops for value in op.operands if isinstance(value.type, StateType)
         )
         if size and not any(number in chain[1:] for chain in graph.states):
-            found.append(Weight(f"state of {unit.name}", (number,), dict.fromkeys(range(places), size)))
+            found.append(
+                Weight(
+                    f"state of {unit.name}",
+                    (number,),
+                    {place: -(-size // count) for place, count in enumerate(members)},
+                )
+            )
     return found
 
 

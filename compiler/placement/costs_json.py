@@ -6,7 +6,7 @@
      "nodes": {name: {"type", "flops",
                       "options": [[seconds, joules, activation_bytes, usd?, loss?] | index of a reason | null]}},
      "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
-     "notes": [text]}
+     "gathers": {value: [seconds by place]}, "notes": [text]}
 
 Figures are written so that they read back as the same floats: a rebuild from them decides the same.
 """
@@ -75,6 +75,9 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
             ]
             for fusion in problem.fusions
         ],
+        "gathers": {
+            value.name: [value.gather_s.get(place) for place in places] for value in problem.values if value.gather_s
+        },
         "reasons": list(reasons),
         "notes": list(problem.notes),
     }
@@ -157,6 +160,9 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
             )
             for entry in data["routes"]
         },
+        values=tuple(
+            replace(value, gather_s=_by_place(data.get("gathers", {}).get(value.name, ()))) for value in problem.values
+        ),
         weights=_weights(graph, index, data["weights"]),
         fusions=tuple(
             Fusion(index[producer], index[consumer], _by_place(seconds), _by_place(joules))

@@ -54,6 +54,7 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
             {
                 "name": device.name,
                 "kind": device.kind,
+                "members": [names[member] for member in device.members],
                 "costs": sorted({place.provider for place in problem.places if place.device == index}),
                 "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
                 "flops_share": _share(problem, solution, index),

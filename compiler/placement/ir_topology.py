@@ -5,9 +5,10 @@ from __future__ import annotations
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
 from gimlet.compiler.hardware import load_kind, load_link
-from gimlet.dialects.placement import topology_of
+from gimlet.compiler.placement.collectives import ALGORITHMS
+from gimlet.dialects.placement import GroupOp, topology_of
 from gimlet.runtime.errors import InputError
-from gimlet.targets.api import Device, Link, Topology
+from gimlet.targets.api import Device, Group, Link, Topology
 
 
 def read_topology(module: ModuleOp) -> Topology:
@@ -30,7 +31,18 @@ def read_topology(module: ModuleOp) -> Topology:
     for name, link in op.links.items():
         latency_s, bandwidth = link.speed or _speed(name, link.kind.data)
         links.append(Link(name, link.kind.data, link.between, latency_s, bandwidth))
-    return Topology(op.sym_name.data, tuple(devices), tuple(links), op.host_name)
+    groups = tuple(_group(name, group) for name, group in op.groups.items())
+    return Topology(op.sym_name.data, tuple(devices), tuple(links), op.host_name, groups)
+
+
+def _group(name: str, group: GroupOp) -> Group:
+    """InputError where the group's collectives are of an algorithm that does not exist."""
+    found = None if group.shard is None else group.shard.data.get("algorithm")
+    name_given = found.data if isinstance(found, StringAttr) else ""
+    known = ALGORITHMS[ALGORITHMS.index(name_given)] if name_given in ALGORITHMS else None
+    if found is not None and known is None:
+        raise InputError(f"there is no algorithm {found}", where=f"placement.group @{name}", hint="ring or direct")
+    return Group(name, tuple(member.string_value() for member in group.members), known)
 
 
 def _speed(name: str, kind: str) -> tuple[float, float]:

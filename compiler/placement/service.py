@@ -157,6 +157,16 @@ class PlacementResult:
         return self.solution.status
 
     @cached_property
+    def grouped(self) -> tuple[str, str] | None:
+        """The first op that is placed on a group, and the group; None where there is none."""
+        problem = self.problem
+        for node, place in zip(problem.nodes, self.solution.placement.place, strict=True):
+            device = problem.devices[problem.device_of[place]]
+            if device.members:
+                return f"{node.op_type} {node.name!r}", device.name
+        return None
+
+    @cached_property
     def devices(self) -> dict[str, str]:
         """The device of each op, by its name."""
         problem = self.problem
@@ -266,7 +276,7 @@ class PlacementService:
             sites: list[LossSite] = []
             for place in problem.places:
                 target = names[place.target]
-                device = target.deciding(self.topology.device(problem.devices[place.device].name))
+                device = target.deciding(self.topology.devices[problem.units[place.device][0]])
                 sites.append(LossSite(device, target, place.format))
             self._losses = LossModel(module, self.ctx, graph, sites, options.loss_inputs, options.seed)
         return self._losses
@@ -322,7 +332,7 @@ class PlacementService:
         return frozenset(
             number
             for number, place in enumerate(problem.places)
-            if (problem.devices[place.device].name, place.format) not in wide
+            if (problem.devices[problem.units[place.device][0]].name, place.format) not in wide
         )
 
     def _taking_part(self, options: Options, providers: Mapping[str, str]) -> Targets:

@@ -209,9 +209,9 @@ class LinkOp(IRDLOperation):
 
 @irdl_op_definition
 class GroupOp(IRDLOperation):
-    """Devices that work as one, arranged in a mesh. Reserved: it is checked, and passes refuse to place on it.
+    """Devices that work as one, arranged in a mesh. Ops can be placed on it; programs for it are not made yet.
 
-    placement.group @tp [@gpu0, @gpu1] {mesh = array<i64: 2>, shard = {axis = 0 : i64}}
+    placement.group @tp [@gpu0, @gpu1] {mesh = array<i64: 2>, shard = {algorithm = "ring"}}
     """
 
     name = "placement.group"

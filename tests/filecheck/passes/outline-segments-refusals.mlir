@@ -8,7 +8,7 @@ func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
 
 // -----
 
-// CHECK: onnx.Relu is placed on group @pair: groups are reserved, place it on one of their devices
+// CHECK: onnx.Relu is placed on group @pair: programs for groups are not made yet, name a device
 placement.topology @rack {
   placement.device @gpu0 {kind = "example/gpu"}
   placement.device @gpu1 {kind = "example/gpu"}
