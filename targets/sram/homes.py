@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class Homes:
     """The private bytes of every core of a group that resident weights have taken so far, out of `room` bytes each.
@@ -10,16 +12,15 @@ class Homes:
     """
 
     def __init__(self, cores: int, room: int) -> None:
-        self._taken = [0] * cores
+        self._taken = np.zeros(cores, np.int64)
         self._limit = room
-        self._next = 0
         self.demand = 0.0
         """What one copy of all weights that may be resident takes of a core."""
 
     @property
     def room(self) -> int:
         """Bytes that every core has left."""
-        return self._limit - max(self._taken)
+        return self._limit - int(self._taken.max())
 
     def spare(self, size: float) -> int:
         """Bytes of a core for more copies of weights of `size`: their part of what one copy of all weights leaves."""
@@ -29,13 +30,16 @@ class Homes:
     def take(self, blocks: int, block_bytes: int) -> tuple[int, int]:
         """The core of block 0 of a run and the address of the blocks on every core; block b goes b cores further.
 
-        The cores after those of the tensor before come first, so that small tensors fill all cores alike.
+        Blocks have one address on all cores: the run begins where that is lowest, and where least is left free below.
         """
         cores = len(self._taken)
-        first = self._next if blocks < cores else 0
-        used = [(first + block) % cores for block in range(min(blocks, cores))]
-        address = max(self._taken[core] for core in used)
-        for core in used:
-            self._taken[core] = address + -(-blocks // cores) * block_bytes
-        self._next = (first + blocks) % cores
-        return first, address
+        if blocks >= cores:
+            first = 0
+        else:
+            windows = np.lib.stride_tricks.sliding_window_view(np.tile(self._taken, 2)[: cores + blocks - 1], blocks)
+            address = windows.max(axis=1)
+            first = int(np.lexsort((-windows.sum(axis=1), address))[0])
+        used = (first + np.arange(min(blocks, cores))) % cores
+        begin = int(self._taken[used].max())
+        self._taken[used] = begin + -(-blocks // cores) * block_bytes
+        return first, begin

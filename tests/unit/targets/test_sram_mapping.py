@@ -132,6 +132,18 @@ def test_weights_that_have_no_room_are_loaded():
     assert not choose(MACHINE, DEALING, sizes, 0, 0).resident
 
 
+def test_blocks_go_where_cores_have_least():
+    """A layer's products leave cores at different heights; runs of blocks fill them up before they pile up."""
+    homes = Homes(cores=8, room=1000)
+    assert homes.take(5, 100) == (0, 0)
+    assert homes.take(3, 100) == (5, 0)
+    assert homes.take(6, 100) == (0, 100)
+    assert homes.take(2, 50) == (6, 100)
+    assert homes.room == 800
+    assert homes.take(16, 10) == (0, 200)
+    assert homes.room == 780
+
+
 def test_more_copies_get_what_one_copy_of_all_weights_leaves():
     homes = Homes(cores=8, room=1000)
     assert homes.spare(10.0) == 0
