@@ -112,6 +112,18 @@ def test_one_program_on_several_cards(fmt):
     assert whole.timing.traffic.card > 0
 
 
+def test_an_input_may_be_meant_for_lpddr():
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], {"x": (F, [4, 256])}, ["y"])
+    machine = Machine(chiplets=2, cores=16)
+    near, far = (
+        generate_for(replace(work_of(model, "fp32"), in_lpddr=frozenset(names)), machine, "fp32", 16)
+        for names in ((), ("x",))
+    )
+    assert [near.program.tensor("in0").space, far.program.tensor("in0").space] == ["sram", "lpddr"]
+    assert near.timing.traffic.lpddr == 0
+    assert far.timing.traffic.lpddr == 4 * 256 * 4
+
+
 def work_of(model, fmt: str) -> Work:
     op = segment_of(model, fmt=fmt).op
     inputs = [(name.data, value) for name, value in zip(op.arg_names, op.body.block.args, strict=True)]
