@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,14 +50,17 @@ def solve_slots(
 
     Times are rounded, so a bound that a placement just keeps could be out of reach: bounds are looser by as much as
     rounding can be off. Where the answer then breaks one, it is sought again with bounds as they are; what is proven is
-    that of the looser problem.
+    that of the looser problem. Both together take no longer than `limits.seconds`.
     """
+    began = time.perf_counter()
     answer = _solve(problem, start, scales, least_latency, rounds, limits, loose=True)
     if not problem.rules.bounds or answer.placement is None:
         return answer
     schedule = simulate(problem, answer.placement)
     if all(schedule.figure(name) <= bound * (1 + 1e-9) for name, bound in problem.rules.bounds.items()):
         return answer
+    if limits.seconds is not None:
+        limits = replace(limits, seconds=max(limits.seconds - (time.perf_counter() - began), 0.01))
     strict = _solve(problem, start, scales, least_latency, rounds, limits, loose=False)
     return replace(strict, bound=answer.bound, status="unknown" if strict.placement is None else strict.status)
 

@@ -7,6 +7,7 @@ the problem is solved again with them. The last round takes places only that los
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -44,11 +45,13 @@ def check_budget(budget: float | None) -> None:
 def solve_within(problem: Problem, limits: Limits, model: LossModel) -> tuple[Problem, Solution, Loss]:
     """The problem with the losses that it was solved with in the end, the answer, and what it loses.
 
-    InfeasibleError where there is no placement within the budget.
+    A time limit is for all rounds together: each takes at most half of what is left. InfeasibleError where there is no
+    placement within the budget.
     """
     budget = problem.rules.loss_budget or 0.0
+    began = time.perf_counter()
     for _ in range(_ROUNDS):
-        solution = solve(problem, limits)
+        solution = solve(problem, _half(limits, began))
         place = solution.placement.place
         expected, measured = loss_of(problem, place), model.loss_of(place)
         if measured > expected:
@@ -56,9 +59,16 @@ def solve_within(problem: Problem, limits: Limits, model: LossModel) -> tuple[Pr
         if measured <= budget * (1 + LOSS_TOLERANCE):
             return problem, solution, Loss(budget, loss_of(problem, place), measured, model.inputs_text)
     problem = without_losses(problem)
-    solution = solve(problem, limits)
+    solution = solve(problem, _half(limits, began))
     measured = model.loss_of(solution.placement.place)
     return problem, solution, Loss(budget, 0.0, measured, model.inputs_text)
+
+
+def _half(limits: Limits, began: float) -> Limits:
+    """Limits with half of the seconds that are left since `began`."""
+    if limits.seconds is None:
+        return limits
+    return replace(limits, seconds=max((limits.seconds - (time.perf_counter() - began)) / 2, 0.01))
 
 
 def checked(problem: Problem, place: tuple[int, ...], model: LossModel) -> Loss:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gimlet.compiler.placement import cpsat
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import identity
 from gimlet.compiler.placement.cpsat import Limits, solve_slots
 from gimlet.compiler.placement.heuristics import best_of, single_places
-from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Place, Problem, Rules
+from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Place, Placement, Problem, Rules
 from gimlet.compiler.placement.schedule import memory_of, simulate, violations
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError
@@ -203,3 +205,19 @@ def test_a_cap_on_segments_is_kept(random_problem: Make):
 def test_nothing_to_place_is_no_problem(random_problem: Make):
     problem = replace(random_problem(1, nodes=1), nodes=(), values=(), fusions=(), weights=())
     assert solve(problem).objective == 0.0
+
+
+def test_both_searches_together_keep_the_time_limit(random_problem: Make, monkeypatch: pytest.MonkeyPatch):
+    problem = random_problem(1, 3, 2)
+    problem = problem.with_rules(replace(problem.rules, bounds={"energy": 1e-9}))
+    readings, given_s = iter([0.0, 7.0]), list[float | None]()
+
+    def search(*arguments: Any, loose: bool) -> cpsat.Answer:
+        given_s.append(arguments[-1].seconds)
+        place = tuple(allowed[0] for allowed in problem.allowed)
+        return cpsat.Answer(Placement(place, (0, 1, 2)), 1.0, 0.5, "feasible", 2)
+
+    monkeypatch.setattr(cpsat, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    monkeypatch.setattr(cpsat, "_solve", search)
+    cpsat.solve_slots(problem, None, dict.fromkeys(OBJECTIVES, 1.0), 0.0, 1, Limits(seconds=10.0))
+    assert given_s == [10.0, 3.0]
