@@ -5,7 +5,8 @@ given, there are three cases, and the least of them is a bound:
 
 - *one*: both joints are in one segment. The block's nodes are in it as well, or the graph of segments had a cycle, so
   nothing of the block runs beside anything else of it;
-- *two*: the joints are in two segments, and so are all nodes: these two run one after the other;
+- *two*: the joints are in two segments, and so are all nodes: these two run one after the other, and what is between
+  them crosses a cut of the block;
 - *more*: some node is in a third segment, which starts after the first has ended and ends before the last starts. On
   every path the first segment's nodes come before all that, and the last one's after it.
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from ortools.graph.python import max_flow
 
 from gimlet.compiler.placement.problem import Problem
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from gimlet.compiler.placement.block_bound import Block, BlockTable, Ends
 
 _INFINITE = float("inf")
+_CUT_UNITS = 10**10
+_MOST_UNITS = 10**13
 
 
 class Steps:
@@ -80,10 +84,49 @@ def _two_segments(table: BlockTable, block: Block, ends: Ends) -> float:
     if ends.first == ends.last or min(ends.first, ends.last) < 0:
         return _INFINITE
     both = (ends.first, ends.last)
-    apart = float(table.steps.nearest[both] + table.steps.launch[ends.last])
-    return apart + sum(
-        min(table.seconds[node][place] + table.charge[node][place] for place in both) for node in block.inner
-    )
+    steps = table.steps
+    apart = float(steps.nearest[both] + steps.launch[ends.last])
+    return apart + _least_cut(table, block, ends, float(steps.rate[both]))
+
+
+def _least_cut(table: BlockTable, block: Block, ends: Ends, seconds_per_byte: float) -> float:
+    """The least seconds of nodes and of bytes between two segments, charges included, over all cuts of the block.
+
+    A cut of a network: on the source's side is the first segment, which what comes before its nodes is in as well. A
+    producer sends at least its smallest edge where any consumer is in the last segment.
+    """
+    costs = [[table.seconds[n][p] + table.charge[n][p] for p in (ends.first, ends.last)] for n in block.inner]
+    finite = [abs(cost) for row in costs for cost in row if cost < _INFINITE]
+    unit = max(sum(finite), 1e-30) / _CUT_UNITS
+    lift = [min(min(row), 0.0) if min(row) < _INFINITE else 0.0 for row in costs]
+    flow = max_flow.SimpleMaxFlow()
+    count = len(block.inner)
+    source, sink = count, count + 1
+    sent: dict[int, list[tuple[int, int]]] = {}
+    for index, (here, there) in enumerate(costs):
+        flow.add_arc_with_capacity(index, sink, _units(here - lift[index], unit))
+        flow.add_arc_with_capacity(source, index, _units(there - lift[index], unit))
+        entry = block.sources[index]
+        if entry:
+            sent.setdefault(source, []).append((index, entry))
+        for before, size in block.edges[index]:
+            flow.add_arc_with_capacity(index, before, _MOST_UNITS)
+            if size:
+                sent.setdefault(before, []).append((index, size))
+    for number, (producer, edges) in enumerate(sent.items()):
+        outlet = count + 2 + number
+        flow.add_arc_with_capacity(producer, outlet, _units(min(e for _, e in edges) * seconds_per_byte, unit))
+        for consumer, _ in edges:
+            flow.add_arc_with_capacity(outlet, consumer, _MOST_UNITS)
+    if flow.solve(source, sink) != flow.OPTIMAL:
+        return sum(min(row) for row in costs)
+    if flow.optimal_flow() >= _MOST_UNITS:
+        return _INFINITE
+    return flow.optimal_flow() * unit + sum(lift)
+
+
+def _units(seconds: float, unit: float) -> int:
+    return _MOST_UNITS if seconds == _INFINITE else min(int(seconds / unit), _MOST_UNITS)
 
 
 def more_segments(table: BlockTable, block: Block, ends: Ends) -> float:
