@@ -14,6 +14,8 @@ from xdsl.rewriter import InsertPoint, Rewriter
 from gimlet.dialects.onnx import OnnxOp, constant_value
 from gimlet.dialects.onnx.types import element_of
 
+_NUMBERS = "fiuV"
+"""numpy's kinds of numbers; V is that of bfloat16 and of the types of fewer than eight bits."""
 _TOLERANCE = 1e-5
 """Exporters write √2 and the like with six digits or more."""
 
@@ -28,7 +30,9 @@ def made_by(value: SSAValue | None, *op_types: str) -> OnnxOp | None:
 def scalar_of(value: SSAValue | None) -> float | None:
     """The number that a constant of one element holds; None for anything else."""
     array = constant_value(value, None, 1) if value is not None else None
-    return float(array.reshape(())) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
+    if array is None or array.size != 1 or array.dtype.kind not in _NUMBERS:
+        return None
+    return float(array.reshape(()).astype(np.float64))
 
 
 def is_near(number: float | None, wanted: float) -> bool:

@@ -58,7 +58,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Prefill:
-    """Causal attention of `length` new positions over themselves; `window` 0 is none."""
+    """Attention of `length` new positions over themselves, and over `past` others; `window` 0 is none.
+
+    Without `causal` each sees all positions, and a mask of `mask_bytes` is read; `past` is then negative where there
+    are fewer keys than queries.
+    """
 
     name: ClassVar[str] = "prefill"
     fmt: str
@@ -68,11 +72,16 @@ class Prefill:
     kv_heads: int
     size: int
     window: int = 0
+    causal: bool = True
+    past: int = 0
+    mask_bytes: int = 0
 
     def load(self) -> Load:
         width = min(self.window or self.length, self.length)
-        scores = self.batch * self.heads * (width * (width + 1) / 2 + (self.length - width) * width)
-        moved = self.batch * self.length * self.size * 2 * (self.heads + self.kv_heads) * FORMAT_BITS[self.fmt] / 8
+        seen = width * (width + 1) / 2 + (self.length - width) * width if self.causal else self.length * self.length
+        scores = self.batch * self.heads * (seen + self.length * self.past)
+        rows = self.length * (self.heads + self.kv_heads) + self.past * self.kv_heads
+        moved = self.batch * rows * self.size * 2 * FORMAT_BITS[self.fmt] / 8 + self.mask_bytes
         return Load(4.0 * scores * self.size, moved, scores)
 
 
@@ -172,7 +181,10 @@ def _product(op: OnnxOp, sizes: Mapping[str, int], fmt: str) -> Kernel | None:
 
 
 def _attention(op: OnnxOp, sizes: Mapping[str, int], fmt: str) -> Kernel | None:
-    """The default domain's Attention in four dimensions; a prefill only where it is causal and has no past."""
+    """The default domain's Attention in four dimensions: a decode of one position, else a prefill.
+
+    A mask that the model makes is data: every score is computed, and the mask is read in the scores' format.
+    """
     q, k = _shape(op.input_at(0), sizes), _shape(op.input_at(1), sizes)
     past = _shape(op.input_at(4), sizes)
     if len(q) != 4 or len(k) != 4 or not prod(q) or not prod(k):
@@ -180,9 +192,11 @@ def _attention(op: OnnxOp, sizes: Mapping[str, int], fmt: str) -> Kernel | None:
     positions = k[2] + (past[2] if len(past) == 4 else 0)
     if q[2] == 1:
         return Decode(fmt, q[0], positions, q[1], k[1], q[3])
-    if op.attr("is_causal", 0) and positions == q[2]:
-        return Prefill(fmt, q[0], q[2], q[1], k[1], q[3])
-    return None
+    causal, mask = bool(op.attr("is_causal", 0)), _shape(op.input_at(3), sizes)
+    if causal and positions < q[2]:
+        return None
+    mask_bytes = round(prod(mask) * FORMAT_BITS[fmt] / 8) if mask else 0
+    return Prefill(fmt, q[0], q[2], q[1], k[1], q[3], 0, causal and not mask, positions - q[2], mask_bytes)
 
 
 def _experts(op: OnnxOp, sizes: Mapping[str, int], fmt: str) -> Kernel | None:

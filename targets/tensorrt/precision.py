@@ -90,6 +90,11 @@ def may_compute_in_half(op: OnnxOp, fmt: str) -> bool:
     return _allows(schema, op, fmt)
 
 
+def stays_in_float32(op: OnnxOp, fmt: str) -> bool:
+    """Whether an operation has float32 values and cannot compute with them in 16 bits."""
+    return any(map(is_float32, (*op.operands, *op.results))) and not may_compute_in_half(op, fmt)
+
+
 def _allows(schema: OpSchema, op: OnnxOp, fmt: str) -> bool:
     """Whether all float32 values of an operation may have the 16-bit type."""
     wanted = onnx_type(TensorType(HALVES[fmt], []))

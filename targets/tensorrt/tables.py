@@ -32,6 +32,8 @@ def table_seconds(kernel: Kernel, part: str) -> float | None:
 
     MissingError where the package, or pyarrow to read it with, is not installed.
     """
+    if isinstance(kernel, Prefill) and (not kernel.causal or kernel.past):
+        return None
     grid = table(part, kernel.name)
     key, sizes = _address(kernel)
     points = grid.get(key)

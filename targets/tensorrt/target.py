@@ -34,7 +34,7 @@ from gimlet.targets.tensorrt.client import WorkerError, worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 from gimlet.targets.tensorrt.llm_kernels import kernel_of, model_seconds
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
-from gimlet.targets.tensorrt.precision import HALVES, computes_in_half, formats_of, insert_casts, may_compute_in_half
+from gimlet.targets.tensorrt.precision import HALVES, computes_in_half, formats_of, insert_casts, stays_in_float32
 from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.profiles import Profile, profile_json, profile_of
 from gimlet.targets.tensorrt.rules import FORMATS, LARGE, POINTWISE, PRODUCTS
@@ -88,7 +88,7 @@ class TensorRTTarget(Target):
 
         What stays in float32 in a segment of 16 bits costs what it costs in float32.
         """
-        if fmt in HALVES and isinstance(op, OnnxOp) and not may_compute_in_half(op, fmt):
+        if fmt in HALVES and isinstance(op, OnnxOp) and stays_in_float32(op, fmt):
             fmt = "fp32" if "fp32" in device.kind.peak else fmt
         flat = roofline(work_of(op), device, fmt, sizes)
         kernel = kernel_of(op, sizes, fmt) if isinstance(op, OnnxOp) else None

@@ -186,7 +186,8 @@ def test_a_mask_for_all_queries_or_keys_is_taken_where_parts_are_kept(mask: Sequ
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
 def test_attention_of_half_precision_with_its_softmax_in_float32(kind: int):
     write = Writer()
-    scores = write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2]))
+    write.constants.append(helper.make_tensor("scale", kind, [], [0.25]))
+    scores = write("Mul", write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2])), "scale")
     weights = write("Cast", write("Softmax", write("Cast", scores, to=FLOAT), axis=-1), to=kind)
     model = write.model({"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}, write("MatMul", weights, "v"))
     for value in (*model.graph.input, *model.graph.output):
@@ -194,7 +195,7 @@ def test_attention_of_half_precision_with_its_softmax_in_float32(kind: int):
     module, ctx = imported(model)
     run_passes(module, ctx, ["fuse-attention", "dce"])
     (made,) = (op for op in module.walk() if isinstance(op, OnnxOp))
-    assert (made.op_type, made.attr("softmax_precision")) == ("Attention", FLOAT)
+    assert (made.op_type, made.attr("softmax_precision"), made.attr("scale")) == ("Attention", FLOAT, 0.25)
 
 
 def test_keys_that_lie_otherwise_are_turned():

@@ -77,8 +77,22 @@ def test_which_kernel_an_op_is(op):
 
 def test_which_ops_are_none(op):
     assert kernel_of(op("MatMul", [3, 8], [8, 16]), {}, "bf16") is None
-    assert kernel_of(op("Attention", [2, 8, 4, 16], [2, 2, 4, 16], [2, 2, 4, 16]), {}, "bf16") is None
+    fewer = [1, 8, 4, 16], [1, 2, 3, 16], [1, 2, 3, 16]
+    assert kernel_of(op("Attention", *fewer, is_causal=1), {}, "bf16") is None
     assert kernel_of(op("Relu", [3, 8]), {}, "bf16") is None
+
+
+def test_attention_that_is_not_causal_sees_everything_and_reads_its_mask(op):
+    heads, keys = [2, 8, 4, 16], [2, 2, 6, 16]
+    plain = kernel_of(op("Attention", heads, keys, keys), {}, "bf16")
+    assert plain == Prefill("bf16", 2, 4, 8, 2, 16, causal=False, past=2)
+    assert (plain.load().flops, plain.load().items) == (4 * 2 * 8 * 4 * 6 * 16, 2 * 8 * 4 * 6)
+    assert plain.load().bytes_moved == 2 * (2 * 2 * 8 * 4 * 16 + 2 * 2 * 2 * 6 * 16)
+    masked = kernel_of(op("Attention", heads, keys, keys, [2, 1, 4, 6]), {}, "bf16")
+    assert masked.load().bytes_moved == plain.load().bytes_moved + 2 * 2 * 4 * 6
+    fewer = kernel_of(op("Attention", heads, [2, 2, 3, 16], [2, 2, 3, 16]), {}, "bf16")
+    assert fewer.load().flops == 4 * 2 * 8 * 4 * 3 * 16
+    assert tables.table_seconds(masked, "b200_sxm") is None, "the tables have causal attention of new positions alone"
 
 
 def test_experts_of_a_layer(op):

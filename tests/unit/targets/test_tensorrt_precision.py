@@ -6,9 +6,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import element_of
 from gimlet.targets.portable import FolderWeights, segment_model, write_model
-from gimlet.targets.tensorrt.precision import insert_casts
+from gimlet.targets.tensorrt.precision import insert_casts, stays_in_float32
 
 FLOAT = TensorProto.FLOAT
 
@@ -80,3 +81,13 @@ def test_the_numbers_are_those_of_sixteen_bits(make_segment, tmp_path):
     exact = x @ weight
     assert 1e-5 < np.abs(y - exact).max() < 2e-2
     assert onnx.load(tmp_path / "m.onnx").graph.initializer[0].data_type == TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(("kind", "stays"), [(TensorProto.BFLOAT16, False), (TensorProto.FLOAT, True)])
+def test_what_is_in_sixteen_bits_already_is_not_priced_in_float32(import_onnx, kind, stays):
+    infos = [helper.make_tensor_value_info(name, kind, [4, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["y"])], "g", infos[:1], infos[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    module, _ = import_onnx(model)
+    op = next(op for op in module.walk() if isinstance(op, OnnxOp))
+    assert stays_in_float32(op, "bf16") == stays
