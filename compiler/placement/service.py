@@ -270,14 +270,14 @@ class PlacementService:
         return PlacementResult(problem, solution, notes, loss)
 
     def _loss_model(self, module: ModuleOp, graph: ModuleGraph, problem: Problem, options: Options) -> LossModel:
-        """What measures losses on the problem's places; one for all placements of a module."""
-        if self._losses is None or self._losses.module is not module:
-            names = {target.name: target for targets in self.targets.values() for target in targets}
-            sites: list[LossSite] = []
-            for place in problem.places:
-                target = names[place.target]
-                device = target.deciding(self.topology.devices[problem.units[place.device][0]])
-                sites.append(LossSite(device, target, place.format))
+        """What measures losses on the problem's places; the same for placements of one module on the same places."""
+        names = {target.name: target for targets in self.targets.values() for target in targets}
+        sites: list[LossSite] = []
+        for place in problem.places:
+            target = names[place.target]
+            device = target.deciding(self.topology.devices[problem.units[place.device][0]])
+            sites.append(LossSite(device, target, place.format))
+        if self._losses is None or self._losses.module is not module or self._losses.sites != sites:
             self._losses = LossModel(module, self.ctx, graph, sites, options.loss_inputs, options.seed)
         return self._losses
 

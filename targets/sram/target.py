@@ -37,6 +37,9 @@ _ASSUMED_SIZE = 64
 """The size of every symbolic dimension when all that is asked is whether there is a program at all."""
 
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_EXPERTS = "com.microsoft.MoE"
+_EXPERT_OPERANDS = frozenset({0, 2, 4, 6})
+"""The inputs of the experts' products: the tokens, and the weights of up to three layers, their depth last."""
 
 
 def machine_of(kind: HardwareKind) -> Machine:
@@ -80,15 +83,20 @@ class SramTarget(Target):
     def rounding(self, op: Operation, device: Device, fmt: str, ctx: Context) -> Rounding | None:
         """Operands of products in the format that they are multiplied in; sums and all else are float32."""
         del ctx
-        if fmt == "fp32" or not isinstance(op, OnnxOp) or op.domain:
+        if fmt == "fp32" or not isinstance(op, OnnxOp):
             return None
-        if op.op_type == "Attention":
+        if rule_name(op) == "Attention":
             return Rounding(("bf16",) * 3)
-        if op.op_type not in _PRODUCTS:
+        if rule_name(op) not in _PRODUCTS | {_EXPERTS}:
             return None
         sizes = dict.fromkeys(_symbols(op), _ASSUMED_SIZE)
         dtype = product_types([op], fmt, self.machine(device), sizes, mx_budget=1.0).get(op, "bf16")
-        return None if dtype == "f32" else Rounding((dtype, dtype), axes=_depth_axes(op))
+        if dtype == "f32":
+            return None
+        if rule_name(op) == _EXPERTS:
+            given = (position for position, value in enumerate(op.inputs) if value is not None)
+            return Rounding(tuple(dtype if position in _EXPERT_OPERANDS else None for position in given))
+        return Rounding((dtype, dtype), axes=_depth_axes(op))
 
     def large_operators(self, device: Device) -> frozenset[str]:
         del device

@@ -11,12 +11,13 @@ from tests.unit.targets.sram_models import DEVICE, Runner, device, emit, model_o
 from tests.unit.targets.test_sram_models import BLOCK_BOUNDS, CONV_BOUNDS, conv_net, transformer_block
 
 from gimlet.compiler.hardware import load_kind
+from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.sram.assembly import assemble, disassemble
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps, loads
-from gimlet.targets.api import Artifact, Device, Reason
+from gimlet.targets.api import Artifact, Device, Reason, Rounding
 from gimlet.targets.sram.target import PROGRAM_FILE, WEIGHTS_FILE, SramTarget, machine_of
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
@@ -288,3 +289,43 @@ def test_outputs_that_are_inputs_weights_and_each_other(tmp_path: Path):
     runner = Runner(segment_of(model), "bf16")
     for found, expected in zip(runner(x=x), reference(model, x=x), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+WIDE = {"w": np.ones((256, 128), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "fmt", "expected"),
+    [
+        (one("MatMul", {"x": (F, [2, 256])}, WIDE), "MatMul", "fp32", None),
+        (one("MatMul", {"x": (F, [2, 256])}, WIDE), "MatMul", "bf16", Rounding(("bf16",) * 2, axes=(-1, -2))),
+        (one("MatMul", {"x": (F, [2, 256])}, WIDE), "MatMul", "mxint8", Rounding(("mxint8",) * 2, axes=(-1, -2))),
+        (one("Gemm", {"x": (F, [256, 2])}, WIDE, transA=1), "Gemm", "mxint8", Rounding(("mxint8",) * 2, axes=(0, 0))),
+        (
+            one("MatMul", {"x": (F, [2, 256]), "w": (F, [256, 128])}),
+            "MatMul",
+            "mxint8",
+            Rounding(("bf16",) * 2, axes=(-1, -2)),
+        ),
+        (
+            one("Conv", {"x": (F, [1, 64, 8, 8])}, {"w": np.ones((64, 64, 3, 3), np.float32)}),
+            "Conv",
+            "mxint8",
+            Rounding(("mxint8",) * 2, axes=(1, 1)),
+        ),
+        (one("Conv", X4, {"w": np.ones((4, 4, 1, 1), np.float32)}), "Conv", "mxint8", None),
+        (one("Relu", X4), "Relu", "bf16", None),
+    ],
+)
+def test_what_a_format_rounds_where_placement_decides(model, kind: str, fmt: str, expected: Rounding | None):
+    assert TARGET.rounding(first(model, kind), DEVICE, fmt, GimletContext()) == expected
+
+
+def test_where_placement_decides_no_product_falls_back_to_bf16():
+    nodes = [helper.make_node("MatMul", [f"x{n}", f"w{n}"], [f"x{n + 1}"]) for n in range(6)]
+    weights = {f"w{n}": np.ones((256, 256), np.float32) for n in range(6)}
+    model = model_of(nodes, {"x0": (F, [8, 256])}, ["x6"], weights)
+    ops = ops_of(segment_of(model))
+    ops = [op for op in ops if op.op_type == "MatMul"]
+    plain, decided = (TARGET.estimate(ops, found, "mxint8", {}) for found in (DEVICE, TARGET.deciding(DEVICE)))
+    assert decided.weight_bytes < plain.weight_bytes

@@ -8,8 +8,10 @@ from onnx import TensorProto, helper
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import element_of
+from gimlet.targets.api import Rounding
 from gimlet.targets.portable import FolderWeights, segment_model, write_model
 from gimlet.targets.tensorrt.precision import insert_casts, stays_in_float32
+from gimlet.targets.tensorrt.target import TensorRTTarget
 
 FLOAT = TensorProto.FLOAT
 
@@ -91,3 +93,17 @@ def test_what_is_in_sixteen_bits_already_is_not_priced_in_float32(import_onnx, k
     module, _ = import_onnx(model)
     op = next(op for op in module.walk() if isinstance(op, OnnxOp))
     assert stays_in_float32(op, "bf16") == stays
+
+
+def test_an_op_is_rounded_and_priced_as_what_the_casts_make_of_it(make_segment, make_device):
+    segment = make_segment(
+        model_of([helper.make_node("Gelu", ["x"], ["a"]), helper.make_node("Softmax", ["a"], ["y"])], opset=22)
+    )
+    target, device = TensorRTTarget(), make_device()
+    by_type = {op.op_type: op for op in segment.op.body.block.ops if isinstance(op, OnnxOp)}
+    gelu, softmax = by_type["Gelu"], by_type["Softmax"]
+    assert target.rounding(gelu, device, "fp16", segment.ctx) == Rounding(("fp16",), "fp16")
+    assert target.rounding(gelu, device, "fp32", segment.ctx) is None
+    assert target.rounding(softmax, device, "fp16", segment.ctx) is None
+    assert target.op_cost(softmax, device, "fp16", {}) == target.op_cost(softmax, device, "fp32", {})
+    assert target.cast_s_per_byte(device, "fp16") > target.cast_s_per_byte(device, "fp32") == 0.0
