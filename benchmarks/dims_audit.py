@@ -1,8 +1,8 @@
 """How much of a dynamic model's shapes is known: `python benchmarks/dims_audit.py [--models FILE.onnx …]`.
 
 Counts the dimensions of every value in @main after `normalize`: static, a dimension of the inputs, an expression over
-them, or unknown, and names the operators at which what is unknown begins: all of their inputs are known, a result is
-not. `--models` takes further ONNX files.
+them, one that depends on data, or unknown, and names the operators at which what is unknown begins: all of their inputs
+are known, a result is not. `--models` takes further ONNX files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def models() -> dict[str, Any]:
     spec = find_spec("rapidocr_onnxruntime")
     folder = Path(spec.origin).parent / "models" if spec is not None and spec.origin is not None else None
     found: dict[str, Any] = {name: folder / file for name, file in _OCR.items()} if folder is not None else {}
-    return found | {"minilm": "examples.minilm:encoder", "prefill": "examples.smollm2:prefill", "n, 2n, n+1": related()}
+    language = {name: f"examples.smollm2:{name}" for name in ("prefill", "generate", "decode")}
+    return found | {"minilm": "examples.minilm:encoder", **language, "n, 2n, n+1": related()}
 
 
 _OCR = {
@@ -87,7 +88,7 @@ def _kind(dim: Any, given: set[str]) -> str:
     if dim.is_constant:
         return "static"
     if not dim.symbols <= given:
-        return "own"
+        return "data's"
     return "input's" if len(dim.terms) == 1 and str(dim) in given else "expression"
 
 
@@ -99,7 +100,7 @@ def main() -> None:
     """Prints a line for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, nargs="+", default=[])
-    columns = ("static", "input's", "expression", "own", "unknown", "no rank")
+    columns = ("static", "input's", "expression", "data's", "unknown", "no rank")
     print(f"{'model':<16}" + "".join(f"{name:>11}" for name in columns) + "  starts at")
     for name, source in (models() | {path.stem: path for path in parser.parse_args().models}).items():
         kinds, causes = audit(normalised(source))
