@@ -50,7 +50,7 @@ class LargeOps:
         """Puts `made` in the place of `root` and of `matched`, which nothing else reads a result of.
 
         `instead` says which values of the pattern its parts shall make otherwise: of what `made` reads, by operations
-        that are in no block. False, and nothing done, where parts are kept and they read what `made` does not.
+        that are in no block. False, and nothing done, where parts are to be kept and cannot be (`_outlined`).
         """
         matched, instead = list(matched), instead or {}
         function = _outlined(root, made, matched, instead) if self.keep_parts else None
@@ -87,10 +87,11 @@ class LargeOps:
 def _outlined(root: OnnxOp, made: OnnxOp, matched: list[OnnxOp], instead: Mapping[SSAValue, SSAValue]) -> FuncOp | None:
     """A function of `made`'s operands with copies of `root` and of what it reads among `matched`.
 
-    None where these read another value that is no constant, or stand in several blocks.
+    None where these read another value that is no constant, or stand in several blocks, or in the subgraph of another
+    operation, which targets are asked about as it is.
     """
     arguments = list(dict.fromkeys(made.operands))
-    if len(arguments) != len(made.operands):
+    if len(arguments) != len(made.operands) or not isinstance(root.parent_op(), FuncOp):
         return None
     block = Block(arg_types=[value.type for value in arguments])
     values: dict[SSAValue, SSAValue] = dict(zip(arguments, block.args, strict=True))

@@ -55,3 +55,24 @@ builtin.module attributes {onnx.opsets = {"" = 24 : i64}} {
 }
 // LARGE:         %y = onnx.RMSNormalization(%x, %scale) :
 // CHECK:         %y = onnx.RMSNormalization(%x, %scale) :
+
+// -----
+
+// In a subgraph an operation is left: the one around it is what targets are asked about.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
+  func.func @main(%c: tensor<i1>, %x: tensor<4xf32>) -> tensor<4xf32> {
+    %y = onnx.If v16(%c) else_branch {
+      %gate = onnx.Sigmoid(%x) : (tensor<4xf32>) -> tensor<4xf32>
+      %z = onnx.Mul(%x, %gate) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+      onnx.yield %z : tensor<4xf32>
+    } then_branch {
+      onnx.yield %x : tensor<4xf32>
+    } : (tensor<i1>) -> tensor<4xf32>
+    func.return %y : tensor<4xf32>
+  }
+}
+// LARGE:         onnx.If
+// LARGE:         onnx.Sigmoid(%x)
+// CHECK:         onnx.If
+// CHECK:         onnx.Sigmoid(%x)
