@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from onnx import helper
-from tests.unit.targets.sram_models import Runner, model_of, segment_of
-from tests.unit.targets.test_sram_ops import F, check, ints, normal
+from tests.unit.targets.sram_models import Runner, emit, model_of, segment_of
+from tests.unit.targets.test_sram_ops import F, I, check, ints, normal
+
+from gimlet.targets.api import Reason
 
 RNG = np.random.default_rng(3)
 
@@ -46,3 +48,29 @@ def test_cumulative_sums(axis, attributes):
 def test_scattered_elements():
     order = np.argsort(RNG.random((4, 9)), axis=-1)[:, :3].astype(np.int64)
     check("ScatterElements", [normal(4, 9), order - 9 * (order % 2), normal(4, 3)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes", "reason"),
+    [
+        ("ArgMax", [(2, 20000)], {"axis": 1}, "longer than the 16384 that are ordered"),
+        ("CumSum", [(3, 4), ()], {}, "the axis of CumSum is computed"),
+        ("ScatterElements", [(3, 4), (3, 2), (3, 2)], {"axis": 1, "reduction": "add"}, "together by add"),
+        ("ScatterElements", [(3, 4), (2, 4), (2, 4)], {}, "along the last dimension of rows"),
+        ("ScatterElements", [(2, 20000), (2, 1), (2, 1)], {"axis": 1}, "that are scattered in a core"),
+    ],
+)
+def test_what_is_refused(op, shapes, attributes, reason, tmp_path):
+    names = [f"x{index}" for index in range(len(shapes))]
+    node = helper.make_node(op, names, ["y"], name=op, **attributes)
+    given = {name: (I if name == "x1" else F, shape) for name, shape in zip(names, shapes, strict=True)}
+    found = emit(segment_of(model_of([node], given, ["y"], opset=18)), "fp32", tmp_path)
+    assert isinstance(found, Reason)
+    assert reason in found.message
+
+
+def test_integers_are_not_ordered(tmp_path):
+    node = helper.make_node("ArgMax", ["x"], ["y"], name="order")
+    found = emit(segment_of(model_of([node], {"x": (I, (3, 4))}, ["y"])), "fp32", tmp_path)
+    assert isinstance(found, Reason)
+    assert "ArgMax of i64 is not generated" in found.message
