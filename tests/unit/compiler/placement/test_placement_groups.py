@@ -9,6 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds import lower_bound
+from gimlet.compiler.placement.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.heuristics import best_of, single_places
 from gimlet.compiler.placement.problem import (
     OBJECTIVES,
     DeviceSpec,
@@ -79,6 +81,18 @@ def test_the_optimum_with_a_group(
     assert not violations(problem, found.placement, found.schedule)
     assert found.objective == pytest.approx(best, rel=2e-4, abs=1e-9)
     assert lower_bound(problem).value <= best * (1 + 1e-6)
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, objective=st.sampled_from(OBJECTIVES))
+def test_the_solvers_objective_is_that_of_the_schedule(random_problem: Make, seed: int, objective: Objective):
+    problem = with_group(random_problem(seed, 4, 2, objective), seed)
+    start = best_of(problem, single_places(problem))
+    scales: dict[Objective, float] = {name: start.schedule.figure(name) or 1.0 for name in OBJECTIVES}
+    answer = solve_slots(problem, start.placement, scales, 0.0, 4, Limits(work=1.0))
+    assert answer.placement is not None
+    figure = simulate(problem, answer.placement).figure(objective)
+    assert answer.objective == pytest.approx(figure, rel=1e-4, abs=1e-6)
 
 
 @settings(max_examples=15)
