@@ -81,6 +81,7 @@ class Balance:
                 self.fusions[node].append(index)
         self.fixed = {node for group in (*problem.rules.together, *chain(*problem.rules.apart)) for node in group}
         self.classes = device_classes(problem)
+        self.until = float("inf")
         self.units = [*dict.fromkeys((*_kernels(problem), *((node,) for node in range(len(problem.nodes)))))]
         self.load: dict[int | str, float] = {}
         for number in self.place_of:
@@ -88,11 +89,11 @@ class Balance:
         self._count(range(len(self.place)), range(len(problem.fusions)), range(len(problem.values)), 1.0, self.load)
 
     def run(self, kicks: int, random: Random, seconds: float | None = None) -> Placement:
-        began = perf_counter()
+        self.until = float("inf") if seconds is None else perf_counter() + seconds
         self._settle()
         best = self._state()
         for _ in range(kicks):
-            if seconds is not None and perf_counter() - began > seconds:
+            if perf_counter() > self.until:
                 break
             self._kick(random)
             self._settle_nodes()
@@ -128,6 +129,8 @@ class Balance:
         if self.problem.rules.max_segments is not None:
             return improved
         for unit in self.units:
+            if perf_counter() > self.until:
+                return False
             if self._best_change(self._splits(unit)):
                 improved = True
         return improved
@@ -254,6 +257,8 @@ class Balance:
     def _sweep(self) -> bool:
         improved = False
         for unit in self.units:
+            if perf_counter() > self.until:
+                return False
             best: tuple[float, tuple[int, ...], int, dict[int | str, float]] | None = None
             for nodes in self._moving(unit):
                 for goal in self._goals(nodes):

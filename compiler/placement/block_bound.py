@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from time import perf_counter
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.atomic_bound import Steps, atomic_bound
@@ -50,13 +51,14 @@ class BlockTable:
 
     `charge` is a price of node by place (of either sign) that is added to the seconds of a block once, whatever its
     schedule: the multipliers of `relaxed_bound`. `budget` is how many branches all
-    searches may still follow together, at most `_MOST` each.
+    searches may still follow together, at most `_MOST` each, and none after `until` (of `time.perf_counter`).
     """
 
     seconds: list[list[float]]
     problem: Problem
     charge: list[list[float]]
     budget: int
+    until: float = _INFINITE
     solved: dict[object, tuple[float, tuple[int, ...]]] = field(
         default_factory=dict[object, tuple[float, tuple[int, ...]]]
     )
@@ -260,6 +262,8 @@ class _Search:
             self._offer(places)
             return
         self.budget -= 1
+        if not self.budget % 64 and perf_counter() > self.table.until:
+            self.budget = 0
         choices: list[tuple[float, int, float, dict[int, tuple[float, float]]]] = []
         for place in self.places[index]:
             end, arrival = self._step(index, place, places, finish)

@@ -48,15 +48,18 @@ class _Case:
     latency: LatencyBound
 
 
-def lower_bound(problem: Problem, best_known: float = float("inf")) -> Bound:
-    """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one."""
+def lower_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bound:
+    """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
+
+    After `until` (of `time.perf_counter`) the bound on latency is no longer improved.
+    """
     if problem.rules.objective == "latency":
-        relaxation = LatencyRelaxation(problem)
+        relaxation = LatencyRelaxation(problem, until)
         free = relaxation.bound(enough=best_known)
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
         least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
         return Bound(min(least, best_known), (free.place, *seen))
-    latency = latency_bound(problem)
+    latency = LatencyRelaxation(problem, until).bound()
     match problem.rules.objective:
         case "throughput":
             return Bound(min(period_bound(problem, best_known), best_known), (latency.place,))

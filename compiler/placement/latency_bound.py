@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from gimlet.compiler.placement.block_bound import Block, BlockTable, Ends, solve_block
 from gimlet.compiler.placement.problem import Problem
@@ -104,10 +105,10 @@ def latency_bound(problem: Problem, budget: int = _BUDGET) -> LatencyBound:
 
 
 class LatencyRelaxation:
-    """The bound of one problem, to be taken again with other charges."""
+    """The bound of one problem, to be taken again with other charges. Searches end at `until` (`perf_counter`)."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, until: float = float("inf")) -> None:
+        self.problem, self.until = problem, until
         self.relaxation = Relaxation(problem)
         self.ancestors, self.descendants = closures(problem)
         spans = self._spans(self._spine()) if problem.nodes else []
@@ -129,7 +130,7 @@ class LatencyRelaxation:
         if not self.problem.nodes:
             return LatencyBound(0.0, ())
         charges = charge or [[0.0] * len(self.problem.places) for _ in self.problem.nodes]
-        table = BlockTable(self.relaxation.seconds, self.problem, charges, budget)
+        table = BlockTable(self.relaxation.seconds, self.problem, charges, budget, self.until)
         best: LatencyBound | None = None
         for number in range(len(self.choices)):
             if choice is not None and number != choice:
@@ -137,7 +138,7 @@ class LatencyRelaxation:
             found = self._bound(table, number)
             if best is None or found.seconds > best.seconds + 1e-12 * abs(best.seconds):
                 best = LatencyBound(found.seconds, found.place, number)
-            if best.seconds >= enough * (1 - 1e-9):
+            if best.seconds >= enough * (1 - 1e-9) or perf_counter() > self.until:
                 break
         return best or LatencyBound(0.0, ())
 

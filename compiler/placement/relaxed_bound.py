@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation
 from gimlet.compiler.placement.problem import Problem
@@ -100,6 +101,8 @@ def _ascend(
     best = found = relaxation.bound(None, choice, _BUDGET)
     pace, stalled = 1.0, 0
     for _ in range(_STEPS):
+        if perf_counter() > relaxation.until:
+            break
         missing = [rule.missing(found.place) for rule in rules]
         norm = sum(m * m for m in missing)
         if not norm or all(m <= 0 and not u for m, u in zip(missing, multipliers, strict=True)):

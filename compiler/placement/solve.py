@@ -105,7 +105,7 @@ class _Solve:
             cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem)]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
-        bound = lower_bound(problem, known)
+        bound = lower_bound(problem, known, self._until(0.4))
         seen = bound.suggestions
         best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)
@@ -207,6 +207,10 @@ class _Solve:
         if self.limits.seconds is None:
             return None
         return max(self.limits.seconds - (time.perf_counter() - self.began), 0.01)
+
+    def _until(self, part: float) -> float:
+        """When a part of the time limit has passed, by `time.perf_counter`."""
+        return float("inf") if self.limits.seconds is None else self.began + part * self.limits.seconds
 
     def _seconds_to_search(self) -> float | None:
         """What is left, less what evening out a pipeline takes at the end."""

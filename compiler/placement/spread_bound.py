@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from time import perf_counter
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.atomic_bound import more_segments
@@ -24,7 +25,7 @@ _SEVERAL = -2
 
 def spread_bound(problem: Problem, relaxation: LatencyRelaxation, known: float) -> float:
     """The bound in seconds; 0 where one device could have everything at `known` seconds or less."""
-    if not problem.memory_can_bind or not problem.nodes:
+    if not problem.memory_can_bind or not problem.nodes or perf_counter() > relaxation.until:
         return 0.0
     alone = min(_alone(problem), default=float("inf"))
     return 0.0 if alone <= known else min(alone, _several(problem, relaxation))

@@ -226,3 +226,10 @@ def test_a_second_device_for_memory_is_proven_to_cost_its_launch():
     # Three transfers of 3 s, two launches and 16 s of ops.
     assert spread_bound(problem, LatencyRelaxation(problem), 0.0) == pytest.approx(9 + 2 + 16)
     assert solve(problem).status == "optimal"
+
+
+@given(seed=SEEDS)
+def test_a_search_that_has_no_time_gives_a_lower_bound(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=9, devices=3)
+    full = LatencyRelaxation(problem).bound()
+    assert 0 <= LatencyRelaxation(problem, until=0.0).bound().seconds <= full.seconds * (1 + 1e-9)
