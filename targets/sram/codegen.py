@@ -137,12 +137,18 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
             builder.tensors[tensor] = replace(builder.tensors[tensor], space="lpddr")
         lowering.values[value] = View.whole(tensor, dtype, shape)
         inputs.append(Binding(name, tensor))
-    lowering.run([value for _, value in work.outputs], [value for _, value in work.inputs])
-    outputs = [
-        Binding(name, _output(lowering, value))
-        for name, value in work.outputs
-        if not (work.keeps_views and isinstance(lowering.get(value), View | Constant))
-    ]
+    stored: dict[SSAValue, str] = {}
+
+    def leaves(value: SSAValue) -> None:
+        if value not in stored and not (work.keeps_views and isinstance(lowering.get(value), View | Constant)):
+            stored[value] = _output(lowering, value)
+
+    lowering.run([value for _, value in work.outputs], [value for _, value in work.inputs], leaves)
+    outputs: list[Binding] = []
+    for name, value in work.outputs:
+        leaves(value)
+        if value in stored:
+            outputs.append(Binding(name, stored[value]))
     program = _program(work, builder, fmt, inputs, outputs)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))

@@ -43,6 +43,7 @@ ELEMENTS: Mapping[str, str] = {
 """The element types that the machine has, by ONNX's names of them."""
 
 _INLINE_ELEMENTS = 4096
+_CUTS = frozenset({"Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def element_type(value: SSAValue) -> str:
@@ -99,13 +100,13 @@ class Lowering:
         """The element type of operands of an op's product with weights (precision.py)."""
         return self.product_types.get(op, self.activation_type)
 
-    def run(self, results: Sequence[SSAValue], given: Sequence[SSAValue]) -> None:
-        """Generates code for everything that `results` depend on, up to `given`, in the order of the block."""
+    def run(self, results: Sequence[SSAValue], given: Sequence[SSAValue], leaves: Callable[[SSAValue], None]) -> None:
+        """Generates code for everything that `results` depend on, up to `given`. `leaves` is told of each result."""
         self.results = set(results)
         ops = self._needed(results, set(given))
         self.product_types = product_types(ops, self.format, self.builder.machine, self.bounds.optimum, self.mx_budget)
         self.builder.homes.demand = resident_bytes(self.product_types) / self.builder.cores
-        for op in ops:
+        for op in self._leaving_early(ops):
             self.builder.source = op.node_name or op.op_type
             rule = self.rules.get(rule_name(op))
             if rule is None:
@@ -113,12 +114,42 @@ class Lowering:
             for value in op.results:
                 self._check_bounded(value)
             rule(self, op)
+            for value in self.results.intersection(op.results):
+                leaves(value)
         self.product_flops = product_flops(ops, self.product_types, self.activation_type, self.bounds.optimum)
 
     def _check_bounded(self, value: SSAValue) -> None:
         for dim in dims_of(value) or ():
             for symbol in sorted(dim.symbols - self.bounds.maximum.keys()):
                 raise RefusedError(f"dimension {symbol} of {value_name(value)} has no bounds")
+
+    def _leaving_early(self, ops: Sequence[OnnxOp]) -> list[OnnxOp]:
+        """The ops in order, but those that only cut and turn what leaves right behind what they read.
+
+        A slice of a cache that is a result would else keep the whole cache in memory until the end.
+        """
+        tail: set[Operation] = set()
+        for op in reversed(ops):
+            readers = [reader for value in op.results for reader in self.readers.get(value, ())]
+            if op.op_type in _CUTS and not op.domain and all(reader in tail for reader in readers):
+                tail.add(op)
+        found: dict[OnnxOp, None] = {}
+        inside: set[object] = set(ops)
+
+        def place(op: OnnxOp) -> None:
+            found[op] = None
+            for reader in (each for value in op.results for each in self.readers.get(value, ())):
+                if not isinstance(reader, OnnxOp) or reader not in tail or reader in found:
+                    continue
+                if all(owner in found for each in read_values(reader) if (owner := each.owner) in inside):
+                    place(reader)
+
+        for op in ops:
+            if op not in tail:
+                place(op)
+        for op in ops:
+            found.setdefault(op)
+        return list(found)
 
     def _needed(self, results: Sequence[SSAValue], given: AbstractSet[SSAValue]) -> list[OnnxOp]:
         """The ops that have to run, in order, and who reads each value (a result of the segment counts as read)."""

@@ -163,3 +163,17 @@ def test_more_copies_get_what_one_copy_of_all_weights_leaves():
     assert homes.spare(100.0) == 150
     homes.demand = 1200.0
     assert homes.spare(100.0) == 0
+
+
+def test_what_is_cut_off_for_a_result_leaves_before_the_end():
+    """Each step's last column is a result: without leaving early, all steps would be in memory until the end."""
+    weights = {"begin": np.array([1023]), "end": np.array([1024]), "axis": np.array([1])}
+    nodes, value = [], "x"
+    for index in range(6):
+        nodes.append(helper.make_node("Softmax", [value], [f"t{index}"], axis=-1))
+        value = f"t{index}"
+    cuts = [helper.make_node("Slice", [f"t{i}", "begin", "end", "axis"], [f"y{i}"]) for i in range(6)]
+    model = model_of([*nodes, *cuts], {"x": (F, [64, 1024])}, [f"y{i}" for i in range(6)], weights)
+    program = generate_for(work_of(model, "fp32"), Machine(chiplets=2, cores=16), "fp32", 16).program
+    used = max(tensor.address + tensor.capacity_bytes for tensor in program.tensors if tensor.space == "sram")
+    assert used < 4 * 64 * 1024 * 4
