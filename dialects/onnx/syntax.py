@@ -35,7 +35,16 @@ from xdsl.ir import Attribute, Region, SSAValue
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 
-from gimlet.dialects.onnx.attributes import float_attr, floats_attr, int_attr, ints_attr, python_value, strings_attr
+from gimlet.dialects.onnx.attributes import (
+    decode_text,
+    encode_text,
+    float_attr,
+    floats_attr,
+    int_attr,
+    ints_attr,
+    python_value,
+    strings_attr,
+)
 from gimlet.dialects.onnx.extra_ops import CustomOp
 from gimlet.dialects.onnx.op import (
     ABSENT_INPUTS,
@@ -88,10 +97,10 @@ def print_op(op: OnnxOp, printer: Printer) -> None:
 
 def _print_custom_name(op: CustomOp, printer: Printer) -> None:
     printer.print_string(" ")
-    printer.print_string_literal(op.domain)
+    printer.print_string_literal(encode_text(op.domain))
     for text in (op.op_type, *((op.overload,) if op.overload else ())):
         printer.print_string(", ")
-        printer.print_string_literal(text)
+        printer.print_string_literal(encode_text(text))
 
 
 def _print_input(value: SSAValue | None, printer: Printer) -> None:
@@ -183,11 +192,11 @@ def parse_op(cls: type[_OpT], parser: Parser) -> _OpT:
 
 
 def _parse_custom_name(parser: Parser, properties: dict[str, Attribute]) -> None:
-    properties[CUSTOM_DOMAIN] = StringAttr(parser.parse_str_literal())
+    properties[CUSTOM_DOMAIN] = StringAttr(decode_text(parser.parse_str_literal()))
     parser.parse_punctuation(",")
-    properties[CUSTOM_OP_TYPE] = StringAttr(parser.parse_str_literal())
+    properties[CUSTOM_OP_TYPE] = StringAttr(decode_text(parser.parse_str_literal()))
     if parser.parse_optional_punctuation(",") is not None:
-        properties[CUSTOM_OVERLOAD] = StringAttr(parser.parse_str_literal())
+        properties[CUSTOM_OVERLOAD] = StringAttr(decode_text(parser.parse_str_literal()))
 
 
 def _parse_version(parser: Parser) -> tuple[int | None, str]:
