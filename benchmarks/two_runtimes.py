@@ -39,6 +39,7 @@ from gimlet.compiler.compile import Compilation
 from gimlet.compiler.hardware import default_topology
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
+from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.program import Program
 from gimlet.runtime.random_inputs import random_array
 
@@ -78,7 +79,9 @@ def compiled(name: str, path: Path, **options: Any) -> Compilation:
 def plain_model(bundle: Path) -> Path:
     """The whole model as ONNX, where both libraries find its weights: beside the bundle's weights folder."""
     target = bundle / "whole.onnx"
-    target.write_bytes(next(bundle.glob("segments/*/model.onnx")).read_bytes())
+    (segment,) = open_bundle(bundle).manifest.segments
+    assert segment.portable is not None
+    target.write_bytes((bundle / segment.portable.files[0]).read_bytes())
     return target
 
 

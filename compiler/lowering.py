@@ -42,7 +42,7 @@ from gimlet.targets.api import (
     WeightReference,
 )
 from gimlet.targets.forms import portable_form, target_form
-from gimlet.targets.portable import write_portable
+from gimlet.targets.portable import MODEL_FILE, PARTS_FILE, write_portable
 
 PORTABLE_EXECUTOR = "onnxruntime"
 _OWN_FORMATS = {
@@ -210,12 +210,12 @@ class Lowering:
         folder = self.writer.segment_folder(name)
         inputs, outputs = segment_specs(op)
         ops = real_ops(op)
+        form = target_form(context, target, device)
         self.weights.used.clear()
-        portable = write_portable(portable_form(context), folder)
+        portable = write_portable(portable_form(context), folder, PARTS_FILE if form.has_whole else MODEL_FILE)
         if isinstance(portable, Reason):
             return portable
         portable_files = self.paths(folder, portable)
-        form = target_form(context, target, device)
         sizes = {dim: bound.optimum for dim, bound in self.bounds.items()}
         cost = target.estimate(real_ops(form.context.op), device, op.format, sizes)
         artifact = self.artifact(form.context, target, device, folder)

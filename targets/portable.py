@@ -28,6 +28,8 @@ from gimlet.targets.api import Reason, SegmentContext, WeightReference, WeightsW
 from gimlet.targets.widen import widen_missing_formats
 
 MODEL_FILE = "model.onnx"
+PARTS_FILE = "parts.onnx"
+"""The portable form, where the segment's own target takes large operators whole and may write `MODEL_FILE` itself."""
 WEIGHTS_FILE = "model.weights"
 
 _ALIGNMENT = 64
@@ -130,7 +132,7 @@ def identity_of(proto: ModelProto, weights: Mapping[str, Weight]) -> bytes:
     return copy.SerializeToString(deterministic=True)
 
 
-def write_portable(segment: SegmentContext, folder: Path) -> tuple[str, ...] | Reason:
+def write_portable(segment: SegmentContext, folder: Path, file: str = MODEL_FILE) -> tuple[str, ...] | Reason:
     """Writes the portable form into `folder`. Returns the names of its files there, or why there is no such form."""
     found = segment_model(segment)
     if isinstance(found, Reason):
@@ -138,6 +140,6 @@ def write_portable(segment: SegmentContext, folder: Path) -> tuple[str, ...] | R
     reasons = widen_missing_formats(found.model)
     if reasons:
         return reasons[0]
-    write_model(found, segment.weights or FolderWeights(folder), folder / MODEL_FILE)
+    write_model(found, segment.weights or FolderWeights(folder), folder / file)
     own_weights = segment.weights is None and bool(found.weights)
-    return (MODEL_FILE, WEIGHTS_FILE) if own_weights else (MODEL_FILE,)
+    return (file, WEIGHTS_FILE) if own_weights else (file,)
