@@ -10,11 +10,10 @@ accelerator's emulator, on random inputs of another seed and on real ones. All i
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-
-from tests.e2e.models import MODELS
 
 import gimlet
 from gimlet.compiler.compare import compare
@@ -24,6 +23,9 @@ from gimlet.compiler.reference import reference_of
 from gimlet.compiler.sources import open_source
 from gimlet.compiler.verify import verify_bundle
 from gimlet.runtime.bundle import open_bundle
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.e2e.models import MODELS
 
 TOPOLOGY = """
 schema = 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +26,6 @@ import numpy as np
 import onnxruntime
 import torch
 import transformers as tf
-from examples import minilm, smollm2
-from examples.ocr_demo import draw, to_tensor
 from families import Family, cached, ids, text
 from PIL import Image
 from torch.utils import _pytree
@@ -44,6 +43,10 @@ from gimlet.passes.entry import entry_function
 from gimlet.targets.api import Device, DimBound
 from gimlet.targets.one_op import is_constant
 from gimlet.targets.sram.target import SramTarget
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from examples import minilm, smollm2
+from examples.ocr_demo import draw, to_tensor
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 TOPOLOGY = """schema = 1

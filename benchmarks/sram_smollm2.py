@@ -18,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from examples.smollm2 import language_model, tokenizer
 
 import gimlet.runtime
 from gimlet.runtime.bundle import open_bundle
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from examples.smollm2 import language_model, tokenizer
 
 TEXT = (
     "The compiler reads a program in one language and writes it in another. A model of the machine tells it what each "

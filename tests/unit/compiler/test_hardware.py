@@ -92,7 +92,7 @@ def test_shipped_figures_are_plausible(name: str):
     """Slips of a factor of a thousand, and rates with sparsity: narrower formats are at most twice as fast."""
     kind = load_kind(name)
     assert kind.peak["fp32"] <= kind.peak["int8"]
-    assert 1e9 < kind.peak["vector"] <= 2e15
+    assert 1e9 < kind.peak["vector"] / kind.options.get("cards", 1) <= 1e15
     assert 0 < kind.kernel_overhead_s + kind.segment_overhead_s < 1e-3
     assert [level.bandwidth for level in kind.memory] == sorted((m.bandwidth for m in kind.memory), reverse=True)
     assert [level.capacity_bytes for level in kind.memory] == sorted(level.capacity_bytes for level in kind.memory)
