@@ -16,12 +16,12 @@ from collections import Counter
 from pathlib import Path
 
 import gimlet
-from gimlet.compiler.compare import compare
+from gimlet.compiler.checking.compare import compare
+from gimlet.compiler.checking.reference import reference_of
+from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.hardware import load_topology
 from gimlet.compiler.placement.explain import seconds_text
-from gimlet.compiler.reference import reference_of
 from gimlet.compiler.sources import open_source
-from gimlet.compiler.verify import verify_bundle
 from gimlet.runtime.bundle import open_bundle
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -15,8 +15,8 @@ from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp
 from xdsl.ir import Operation
 
 from gimlet.compiler.bundle import BundleWriter
+from gimlet.compiler.checking.numerics import coarsest
 from gimlet.compiler.manifest_ir import segment_specs
-from gimlet.compiler.numerics import coarsest
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.weight_index import INDEX, index_text

@@ -23,10 +23,10 @@ from rich.table import Table
 
 import gimlet
 from gimlet.compiler.api import CompiledBundle
-from gimlet.compiler.compare import Comparison, compare
+from gimlet.compiler.checking.compare import Comparison, compare
+from gimlet.compiler.checking.reference import reference_of
 from gimlet.compiler.placement.explain import bytes_text, seconds_text, summary_line
 from gimlet.compiler.progress import Progress
-from gimlet.compiler.reference import reference_of
 from gimlet.compiler.sources import open_source
 from gimlet.runtime.bundle import Bundle, open_bundle
 from gimlet.runtime.manifest import Segment

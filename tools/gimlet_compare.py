@@ -12,9 +12,9 @@ from gimlet.runtime.errors import CheckError
 from gimlet.tools.cli import print_json, run
 
 if TYPE_CHECKING:
-    from gimlet.compiler.bisect import OpDeviation
-    from gimlet.compiler.compare import Comparison
-    from gimlet.compiler.numerics import Deviation
+    from gimlet.compiler.checking.bisect import OpDeviation
+    from gimlet.compiler.checking.compare import Comparison
+    from gimlet.compiler.checking.numerics import Deviation
 
 PATH = click.Path(path_type=Path)
 
@@ -34,8 +34,8 @@ def gimlet_compare(
 
     Segments of devices that are not here run in their portable form.
     """
-    from gimlet.compiler.compare import compare
-    from gimlet.compiler.reference import reference_of
+    from gimlet.compiler.checking.compare import compare
+    from gimlet.compiler.checking.reference import reference_of
     from gimlet.compiler.sources import open_source
     from gimlet.runtime.bundle import open_bundle
     from gimlet.runtime.random_inputs import random_inputs
@@ -49,7 +49,7 @@ def gimlet_compare(
     ops: list[OpDeviation] = []
     name = segment or (found.first_bad.segment if found.first_bad else None)
     if bisecting and name is not None:
-        from gimlet.compiler.bisect import bisect_bundle
+        from gimlet.compiler.checking.bisect import bisect_bundle
 
         ops = bisect_bundle(opened, name, reference, arrays)
     if as_json:

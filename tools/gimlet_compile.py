@@ -14,9 +14,9 @@ from gimlet.runtime.errors import CheckError, UsageError
 from gimlet.tools.cli import print_json, run
 
 if TYPE_CHECKING:
+    from gimlet.compiler.checking.numerics import Deviation
     from gimlet.compiler.compile import Compilation
     from gimlet.compiler.instruments import Instrument
-    from gimlet.compiler.numerics import Deviation
     from gimlet.compiler.options import CompileOptions
     from gimlet.compiler.sources import Source
     from gimlet.runtime.manifest import Manifest
@@ -287,14 +287,14 @@ def save(compilation: Compilation, request: Request) -> None:
     if request.save_costs:
         request.save_costs.write_text(json.dumps(placement.costs(), indent=1, sort_keys=True) + "\n")
     if request.report:
-        from gimlet.compiler.report import write_report
+        from gimlet.compiler.report.page import write_report
 
         write_report(request.report, compilation)
 
 
 def verify(request: Request, source: Source) -> list[dict[str, Any]]:
     """Compares the bundle with the source on random inputs. CheckError where an output is out of tolerance."""
-    from gimlet.compiler.verify import verify_bundle
+    from gimlet.compiler.checking.verify import verify_bundle
 
     if request.output is None:
         return []

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pygls.lsp.server import LanguageServer
     from xdsl.ir import Operation
 
-    from gimlet.compiler.ir_index import IrIndex, Span
     from gimlet.compiler.ir_text import Toolbox
+    from gimlet.compiler.workbench.index import IrIndex, Span
 
 
 class Document:
@@ -64,8 +64,8 @@ def make_server(toolbox: Toolbox) -> LanguageServer:
     from lsprotocol import types as lsp
     from pygls.lsp.server import LanguageServer
 
-    from gimlet.compiler.ir_hover import hover_text
-    from gimlet.compiler.ir_index import index_text
+    from gimlet.compiler.workbench.hover import hover_text
+    from gimlet.compiler.workbench.index import index_text
 
     server = LanguageServer("gimlet-lsp", version("gimlet-compiler"))
     documents: dict[str, Document] = {}

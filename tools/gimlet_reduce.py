@@ -64,7 +64,7 @@ def gimlet_reduce(
     """
     from gimlet.compiler.ir_text import Toolbox, module_text, read_ir
     from gimlet.compiler.progress import Progress
-    from gimlet.compiler.reducer import Reducer
+    from gimlet.compiler.workbench.reducer import Reducer
 
     if (test is None) == (passes is None):
         raise click.UsageError("say what to look for: either --test CMD or -p PIPELINE")

@@ -6,8 +6,8 @@ import onnx
 import torch
 
 import gimlet
+from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.sources import open_source
-from gimlet.compiler.verify import verify_bundle
 
 
 class Attention(torch.nn.Module):

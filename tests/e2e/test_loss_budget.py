@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.e2e.models import MODELS
 
 import gimlet
-from gimlet.compiler.compare import compare
-from gimlet.compiler.reference import reference_of
+from gimlet.compiler.checking.compare import compare
+from gimlet.compiler.checking.reference import reference_of
+from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.sources import open_source
-from gimlet.compiler.verify import verify_bundle
 from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import InfeasibleError, UsageError
 from gimlet.tools import gimlet_compile

@@ -9,8 +9,8 @@ import pytest
 from tests.e2e.models import MODELS
 
 import gimlet
-from gimlet.compiler.compare import compare
-from gimlet.compiler.reference import Reference, reference_of
+from gimlet.compiler.checking.compare import compare
+from gimlet.compiler.checking.reference import Reference, reference_of
 from gimlet.compiler.sources import Source, open_source
 from gimlet.runtime.bundle import Bundle, open_bundle
 from gimlet.runtime.manifest import Manifest

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 from tests.e2e.test_pytorch import RACK, Block
 
 import gimlet
-from gimlet.compiler.numerics import deviation
+from gimlet.compiler.checking.numerics import deviation
+from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.sources import open_source
-from gimlet.compiler.verify import verify_bundle
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

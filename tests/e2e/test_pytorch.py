@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import gimlet
-from gimlet.compiler.numerics import deviation
+from gimlet.compiler.checking.numerics import deviation
+from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.sources import open_source
-from gimlet.compiler.verify import verify_bundle
 
 RACK = Path(__file__).resolve().parents[2] / "examples" / "topologies" / "rack.toml"
 

@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import gimlet
-from gimlet.compiler.compare import compare
-from gimlet.compiler.numerics import deviation
-from gimlet.compiler.reference import reference_of
+from gimlet.compiler.checking.compare import compare
+from gimlet.compiler.checking.numerics import deviation
+from gimlet.compiler.checking.reference import reference_of
 from gimlet.compiler.sources import open_source
 from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import InputError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gimlet.compiler.placement.explain import seconds_text
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.service import PlacementResult
-from gimlet.compiler.report_figures import listed
+from gimlet.compiler.report.figures import listed
 from gimlet.targets.api import Device
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gimlet.compiler.reference_corrections import corrections
+from gimlet.compiler.checking.reference_corrections import corrections
 from gimlet.compiler.sources import Source, is_torch
 from gimlet.runtime.errors import InputError, UsageError
 

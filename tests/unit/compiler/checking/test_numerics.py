@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gimlet.compiler.numerics import coarsest, deviation
+from gimlet.compiler.checking.numerics import coarsest, deviation
 
 FLOATS = hnp.arrays(np.float32, hnp.array_shapes(max_side=6), elements=st.floats(-1e3, 1e3, width=32))
 

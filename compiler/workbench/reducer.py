@@ -21,7 +21,7 @@ from xdsl.utils.exceptions import DiagnosticException
 
 from gimlet.compiler.diagnostics import BUGS
 from gimlet.compiler.ir_text import module_text
-from gimlet.compiler.reduction_edits import EDITS, Edit
+from gimlet.compiler.workbench.reduction_edits import EDITS, Edit
 from gimlet.runtime.errors import CheckError
 
 Size = tuple[int, int, int, int, int]

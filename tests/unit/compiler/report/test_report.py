@@ -18,9 +18,9 @@ from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, P
 from gimlet.compiler.placement.schedule import simulate
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.placement.solve import Solution
-from gimlet.compiler.report import render, write_report
-from gimlet.compiler.report_figures import graph, timeline
-from gimlet.compiler.report_roofline import op_bytes, roofline
+from gimlet.compiler.report.figures import graph, timeline
+from gimlet.compiler.report.page import render, write_report
+from gimlet.compiler.report.roofline import op_bytes, roofline
 from gimlet.dialects.context import GimletContext
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.manifest import ModelInfo

@@ -16,13 +16,13 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 
 from gimlet.compiler.bounds import read_bounds
+from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
+from gimlet.compiler.checking.reference import OnnxReference, Reference
+from gimlet.compiler.checking.segment_runs import Array, Arrays, run_once, segment_runner
 from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of, own_format, real_ops, segments_of, target_of
 from gimlet.compiler.manifest_ir import segment_specs
-from gimlet.compiler.numerics import Deviation, coarsest, deviation
 from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.ir_topology import read_topology
-from gimlet.compiler.reference import OnnxReference, Reference
-from gimlet.compiler.segment_runs import Array, Arrays, run_once, segment_runner
 from gimlet.compiler.sources import Source
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, functions_of, value_name

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from gimlet.compiler.reference import OnnxReference
+from gimlet.compiler.checking.reference import OnnxReference
 
 
 def saved(path: Path, node: onnx.NodeProto, shape: list[int], weights: dict[str, np.ndarray], opset: int = 13) -> Path:

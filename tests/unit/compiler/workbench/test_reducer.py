@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.ir_text import Toolbox, module_text, parse_text
-from gimlet.compiler.reducer import Reducer, is_valid
-from gimlet.compiler.reduction_edits import EDITS
+from gimlet.compiler.workbench.reducer import Reducer, is_valid
+from gimlet.compiler.workbench.reduction_edits import EDITS
 from gimlet.runtime.errors import CheckError
 
 TOOLBOX = Toolbox.of()
@@ -156,7 +156,7 @@ def test_an_input_that_is_not_interesting_is_refused():
 
 def test_the_best_so_far_is_the_answer_when_time_is_up(monkeypatch: pytest.MonkeyPatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("gimlet.compiler.reducer.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("gimlet.compiler.workbench.reducer.time.monotonic", lambda: float(next(clock)))
     kept: list[str] = []
     reducer = Reducer(softmax_of_matmul, time_limit_s=8.0, keep=kept.append)
     reduced = reducer.reduce(parse(chain(100, 50)))

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from gimlet.compiler.bounds import read_bounds
-from gimlet.compiler.ir_index import IrIndex
 from gimlet.compiler.placement.explain import bytes_text
+from gimlet.compiler.workbench.index import IrIndex
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import shape_of
 from gimlet.dialects.onnx.work import work_of

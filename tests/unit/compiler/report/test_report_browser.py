@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.unit.compiler.test_report import EVIL, compilation
+from tests.unit.compiler.report.test_report import EVIL, compilation
 
 from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Value
 from gimlet.compiler.placement.schedule import Placement, simulate
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.placement.solve import Solution
-from gimlet.compiler.report import write_report
+from gimlet.compiler.report.page import write_report
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")

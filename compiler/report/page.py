@@ -19,9 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.placement.explain import bytes_text, seconds_text
-from gimlet.compiler.report_figures import graph, timeline
-from gimlet.compiler.report_modules import outline
-from gimlet.compiler.report_roofline import op_bytes, rate_text, roofline
+from gimlet.compiler.report.figures import graph, timeline
+from gimlet.compiler.report.modules import outline
+from gimlet.compiler.report.roofline import op_bytes, rate_text, roofline
 from gimlet.runtime.errors import InputError, UsageError
 
 Json = dict[str, Any]
@@ -70,7 +70,7 @@ def render(compilation: Compilation) -> str:
     sizes_bytes = op_bytes(result)
     topology = compilation.options.topology
     environment = Environment(
-        loader=PackageLoader("gimlet.compiler"),
+        loader=PackageLoader("gimlet.compiler.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.ir_hover import hover_text
-from gimlet.compiler.ir_index import IrIndex, index_text
 from gimlet.compiler.ir_text import Toolbox
+from gimlet.compiler.workbench.hover import hover_text
+from gimlet.compiler.workbench.index import IrIndex, index_text
 
 TOOLBOX = Toolbox.of()
 TEXT = """builtin.module attributes {onnx.dim_bounds = {batch = array<i64: 1, 2, 4>}, onnx.opsets = {"" = 21 : i64}} {

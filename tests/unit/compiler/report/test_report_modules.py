@@ -1,10 +1,10 @@
 """Which module an op of a report is in."""
 
 import pytest
-from tests.unit.compiler.test_report import result
+from tests.unit.compiler.report.test_report import result
 from xdsl.dialects.builtin import ModuleOp
 
-from gimlet.compiler.report_modules import outline, path_of
+from gimlet.compiler.report.modules import outline, path_of
 from gimlet.tools.testing import parse
 
 

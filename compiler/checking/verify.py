@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gimlet.compiler.compare import Comparison, compare
-from gimlet.compiler.reference import reference_of
+from gimlet.compiler.checking.compare import Comparison, compare
+from gimlet.compiler.checking.reference import reference_of
 from gimlet.compiler.sources import Source
 from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.random_inputs import random_inputs

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gimlet.compiler.numerics import Deviation, coarsest, deviation
-from gimlet.compiler.reference import Reference
-from gimlet.compiler.segment_runs import Arrays, SegmentRunner, segment_runner
+from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
+from gimlet.compiler.checking.reference import Reference
+from gimlet.compiler.checking.segment_runs import Arrays, SegmentRunner, segment_runner
 from gimlet.runtime.bundle import Bundle
 from gimlet.runtime.manifest import Manifest, Port, Segment, Value
 

@@ -1,0 +1,1 @@
+"""The report: one self-contained HTML file of what runs where, when and why."""
