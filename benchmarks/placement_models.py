@@ -4,7 +4,10 @@ The rack is `examples/topologies/rack-large.toml`; each GPU is as good as the ne
 detection is compiled from its ONNX file at 640 by 640 pixels; the language models' decode steps are made from their
 shapes (`language_models.py`). Nothing is run: the figures are the cost model's, and what is measured is the solver.
 
-    python benchmarks/placement_models.py [--time-limit 60] [--objective latency]
+    python benchmarks/placement_models.py [--time-limit 60] [--objective latency] [--problems DIR]
+
+Costs change from commit to commit, and gaps with them. With `--problems` the problems are those in the folder, and are
+written there where it has none, so that solvers can be compared on the same ones.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from gimlet.compiler.placement.build import build_problem, sites_of
 from gimlet.compiler.placement.cpsat import Limits
 from gimlet.compiler.placement.graph import read_graph
 from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem
+from gimlet.compiler.placement.rules import read_json
+from gimlet.compiler.placement.saved_problem import loaded_problem, save_problem
 from gimlet.compiler.placement.service import PlacementService
 from gimlet.compiler.placement.solve import solve
 from gimlet.compiler.progress import Progress
@@ -49,26 +54,41 @@ def detection(topology: Topology) -> Problem:
     return build_problem(graph, topology, sites_of(topology, service.targets, {}))
 
 
+def made_problems() -> dict[str, Problem]:
+    """The problems of today's costs, by name."""
+    topology = load_topology(RACK)
+    return {
+        "PP-OCRv4 detection": detection(topology),
+        "SmolLM2-135M decode": decode_problem(SMOLLM2, topology, 1, 512),
+        "gpt-oss-120b decode": decode_problem(GPT_OSS, topology, 1, 4096),
+        "gpt-oss-120b decode, batch 64": decode_problem(GPT_OSS, topology, 64, 4096),
+        "gpt-oss-120b decode, bf16 experts": decode_problem(GPT_OSS_BF16, topology, 1, 4096),
+    }
+
+
+def saved_problems(folder: Path) -> dict[str, Problem]:
+    """The problems in a folder, by the names of their files; today's are written to it first where it has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not list(folder.glob("*.json")):
+        for name, problem in made_problems().items():
+            save_problem(folder / f"{name}.json", problem)
+    return {path.stem: loaded_problem(read_json(path), path) for path in sorted(folder.glob("*.json"))}
+
+
 def main() -> None:
     """Prints one line a model and objective."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for each problem")
     parser.add_argument("--objective", action="append", choices=OBJECTIVES, help="default: latency and throughput")
+    parser.add_argument("--problems", type=Path, metavar="DIR", help="the problems there; today's if it is empty")
     flags = parser.parse_args()
     objectives: list[Objective] = flags.objective or ["latency", "throughput"]
-    topology = load_topology(RACK)
-    cases: list[tuple[str, Problem]] = [
-        ("PP-OCRv4 detection", detection(topology)),
-        ("SmolLM2-135M decode", decode_problem(SMOLLM2, topology, 1, 512)),
-        ("gpt-oss-120b decode", decode_problem(GPT_OSS, topology, 1, 4096)),
-        ("gpt-oss-120b decode, batch 64", decode_problem(GPT_OSS, topology, 64, 4096)),
-        ("gpt-oss-120b decode, bf16 experts", decode_problem(GPT_OSS_BF16, topology, 1, 4096)),
-    ]
+    cases = saved_problems(flags.problems) if flags.problems else made_problems()
     print(
         f"{'model':<35}{'ops':>5}{'places':>8}{'alike':>7}  {'objective':<11}{'value':>11}{'bound':>11}{'gap':>8}  "
         f"{'status':<19}{'segments':>8}{'wall':>8}"
     )
-    for name, problem in cases:
+    for name, problem in cases.items():
         for objective in objectives:
             asked = problem.with_rules(replace(problem.rules, objective=objective))
             found = solve(asked, Limits(work=float("inf"), seconds=flags.time_limit))

@@ -46,6 +46,7 @@ class Request:
     save_placement: Path | None
     costs: Path | None
     save_costs: Path | None
+    save_problem: Path | None
     cost_provider: tuple[str, ...]
     loss_budget: str | None
     loss_input: tuple[str, ...]
@@ -93,6 +94,7 @@ class Request:
 @click.option("--save-placement", type=PATH, help="Write the placement, for --placement.")
 @click.option("--costs", type=PATH, help="Costs saved before: the same costs give the same placement.")
 @click.option("--save-costs", type=PATH, help="Write the costs that placement used, for --costs.")
+@click.option("--save-problem", type=PATH, help="Write the placement problem as it was solved, for gimlet-place.")
 @click.option(
     "--cost-provider",
     multiple=True,
@@ -278,7 +280,7 @@ def print_phase(compilation: Compilation, request: Request) -> None:
 
 
 def save(compilation: Compilation, request: Request) -> None:
-    """Writes the placement and the costs where they are asked for."""
+    """Writes the placement, its costs and its problem where they are asked for."""
     placement = compilation.placement
     if placement is None:
         return
@@ -286,6 +288,10 @@ def save(compilation: Compilation, request: Request) -> None:
         placement.save(request.save_placement)
     if request.save_costs:
         request.save_costs.write_text(json.dumps(placement.costs(), indent=1, sort_keys=True) + "\n")
+    if request.save_problem:
+        from gimlet.compiler.placement.saved_problem import save_problem
+
+        save_problem(request.save_problem, placement.problem)
     if request.report:
         from gimlet.compiler.report.page import write_report
 

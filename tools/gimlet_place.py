@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -19,9 +20,8 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--objective",
     type=click.Choice(["throughput", "latency", "energy", "cost"]),
-    default="throughput",
-    show_default=True,
-    help="The largest load of any device, or the time, the energy or the price of one sample.",
+    help="The largest load of any device, or the time, the energy or the price of one sample. Default: throughput, or "
+    "what a saved problem asks for.",
 )
 @click.option("--bound", multiple=True, metavar="FIGURE=AMOUNT", help="At most this: latency=5ms, energy=2J, …")
 @click.option("--contiguous", is_flag=True, help="Data may only flow forward from device to device.")
@@ -30,7 +30,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gimlet_place(
     problem: Path,
-    objective: Literal["throughput", "latency", "energy", "cost"],
+    objective: Literal["throughput", "latency", "energy", "cost"] | None,
     bound: tuple[str, ...],
     time_limit: float | None,
     seed: int,
@@ -38,7 +38,7 @@ def gimlet_place(
     contiguous: bool,
     as_json: bool,
 ) -> None:
-    """Solve PROBLEM.json, in our own format (docs/placement.md) or in that of the NeurIPS 2020 placement benchmarks.
+    """Solve PROBLEM.json, in our own format (docs/placement.md), of gimlet-compile --save-problem, or of NeurIPS 2020.
 
     Prints the objective, a proven lower bound, the gap between them, and the device of each node. Without a time limit
     the work is limited instead, so that the answer is the same on every machine. Energy, cost and --bound are for our
@@ -47,18 +47,18 @@ def gimlet_place(
     from gimlet.compiler.placement.rules import read_json
 
     data = read_json(problem)
-    if "devices" in data:
+    if "devices" in data or "problem" in data:
         if contiguous:
             raise UsageError("is for problems in the public format", where="--contiguous")
         report = _solve_own(data, problem, objective, bound, time_limit, seed)
     elif objective == "energy" or objective == "cost" or bound:
         raise UsageError("the public format has no energy, no prices and no bounds", where=str(problem))
     else:
-        report = _solve_public(problem, objective, time_limit, seed, contiguous=contiguous)
+        report = _solve_public(problem, objective or "throughput", time_limit, seed, contiguous=contiguous)
     if as_json:
         print_json(report)
         return
-    click.echo(f"{objective}  {report['objective']:.6g}")
+    click.echo(f"{report['kind']}  {report['objective']:.6g}")
     click.echo(f"bound  {report['bound']:.6g} (gap {report['gap']:.3%}, {report['status']}, {report['wall_s']:.2f} s)")
     for name, figure in report.get("figures", {}).items():
         click.echo(f"{name}  {'unknown' if figure is None else f'{figure:.6g}'}")
@@ -96,21 +96,24 @@ def _solve_public(
 def _solve_own(
     data: dict[str, Any],
     path: Path,
-    objective: Literal["throughput", "latency", "energy", "cost"],
+    objective: Literal["throughput", "latency", "energy", "cost"] | None,
     bounds: tuple[str, ...],
     time_limit: float | None,
     seed: int,
 ) -> dict[str, Any]:
     from gimlet.compiler.placement.cpsat import Limits
     from gimlet.compiler.placement.limits import parse_bounds
-    from gimlet.compiler.placement.problem import Rules
     from gimlet.compiler.placement.problem_json import problem_of
+    from gimlet.compiler.placement.saved_problem import loaded_problem
     from gimlet.compiler.placement.solve import solve
     from gimlet.tools.gimlet_compile import pairs
 
     limits = Limits(seed=seed) if time_limit is None else Limits(work=float("inf"), seconds=time_limit, seed=seed)
     asked = parse_bounds(pairs(bounds, "--bound", "FIGURE=AMOUNT, such as latency=5ms"))
-    problem = problem_of(data, path).with_rules(Rules(objective, bounds=asked))
+    problem = loaded_problem(data, path) if "problem" in data else problem_of(data, path)
+    asks = problem.rules.objective if "problem" in data else "throughput"
+    rules = replace(problem.rules, objective=objective or asks, bounds={**problem.rules.bounds, **asked})
+    problem = problem.with_rules(rules)
     answer = solve(problem, limits)
     names = [device.name for device in problem.devices]
     places = zip(problem.nodes, answer.placement.place, strict=True)
@@ -120,7 +123,7 @@ def _solve_own(
         "gap": answer.gap,
         "status": answer.status,
         "wall_s": answer.wall_s,
-        "kind": objective,
+        "kind": rules.objective,
         "devices": names,
         "figures": {
             "latency_s": answer.schedule.latency_s,

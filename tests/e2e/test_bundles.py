@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.models import CHAIN_BIND, CHAIN_PINS, chain
 
 import gimlet
+from gimlet.compiler.placement.saved_problem import loaded_problem
+from gimlet.compiler.placement.solve import solve
 from gimlet.tools import gimlet_compile
 
 RACK = Path(__file__).resolve().parents[2] / "examples" / "topologies" / "rack.toml"
@@ -58,10 +60,15 @@ def test_costs_and_a_placement_given_back_decide_the_same(tmp_path: Path, capsys
     placement, costs = tmp_path / "placement.json", tmp_path / "costs.json"
     common = [chain(tmp_path / "chain.onnx"), "--bind", "n=1:4:16", "--topology", RACK, "--dry-run", "--json"]
     forced = [part for regex, device in CHAIN_PINS.items() for part in ("--pin", f"{regex}={device}")]
-    first = json.loads(run(capsys, *common, *forced, "--save-placement", placement, "--save-costs", costs))
+    saved = ("--save-placement", placement, "--save-costs", costs, "--save-problem", tmp_path / "problem.json")
+    first = json.loads(run(capsys, *common, *forced, *saved))
     again = json.loads(run(capsys, *common, "--placement", placement, "--costs", costs))
     assert [op["device"] for op in first["ops"]] == [op["device"] for op in again["ops"]]
     assert first["segments"] == again["segments"]
+    problem = json.loads((tmp_path / "problem.json").read_text())
+    asked = loaded_problem(problem, tmp_path)
+    assert [node.name for node in asked.nodes] == [op["name"] for op in first["ops"]]
+    assert solve(asked).objective == first["summary"]["value"]
 
 
 def test_ir_goes_on_from_its_phase_to_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
