@@ -8,7 +8,7 @@ operation, and reads no weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -34,6 +34,8 @@ from gimlet.runtime.expr import ONE, Expr
 # A domain that the library knows nothing of, for nodes on which it fails.
 _OPAQUE_DOMAIN = "gimlet.opaque"
 _MOST_FAILURES = 32
+# A node, its domain, and the types and shapes of values that it makes or gives to its bodies.
+_Given = tuple[ir.Node, str, list[tuple[ir.Value, ir.TypeProtocol | None, ir.Shape | None]]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,61 @@ def _spelled_shape(value: SSAValue, inputs: set[str], table: SymbolTable) -> ir.
 
 
 def _infer(model: ir.Model) -> None:
-    """Infers in place. An operation on which the library fails keeps the types that the model gives it."""
+    """Infers in place.
+
+    The library takes what a Loop carries for a tensor where the body does not say what it is. Where it is a sequence,
+    that is undone, the body is told, and all is inferred again; a Loop inside of it may want that in its turn.
+    """
     extend_library()
+    loops = [node for node in model.graph.all_nodes() if node.domain == "" and node.op_type == "Loop"]
+    for loop in loops:
+        if len(loop.inputs) > 1 and loop.inputs[1] is None:
+            # The condition may be left out; the library fails without it.
+            loop.replace_input_with(1, ir.val("always", ir.DataType.BOOL, []))
+    given = _given(model) if loops else []
+    carried: dict[ir.Value, ir.TypeProtocol | None] = {}
+    while True:
+        _infer_types(model)
+        found = {inner: outer.type for loop in loops for inner, outer in _carried_as_tensors(loop)}
+        if not found.keys() - carried.keys():
+            return
+        carried |= found
+        for node, domain, types in given:
+            node.domain = domain
+            for value, type_, shape in types:
+                value.type, value.shape = type_, shape
+        for inner, type_ in carried.items():
+            inner.type, inner.shape = type_, None
+
+
+def _given(model: ir.Model) -> list[_Given]:
+    """What the model says of each node, what it makes and what its bodies are given."""
+    found: list[_Given] = []
+    for node in model.graph.all_nodes():
+        bodies = [body for attribute in node.attributes.values() for body in _graphs(attribute)]
+        values = [*node.outputs, *(argument for body in bodies for argument in body.inputs)]
+        found.append((node, node.domain, [(value, value.type, value.shape) for value in values]))
+    return found
+
+
+def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    return [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
+
+
+def _carried_as_tensors(loop: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+    """What the body has as a tensor and gets as something else, with what it gets."""
+    pairs = zip(loop.attributes["body"].as_graph().inputs[2:], loop.inputs[2:], strict=False)
+    return [
+        (inner, outer)
+        for inner, outer in pairs
+        if outer is not None
+        and not isinstance(outer.type, ir.TensorType | None)
+        and isinstance(inner.type, ir.TensorType)
+    ]
+
+
+def _infer_types(model: ir.Model) -> None:
+    """An operation on which the library fails keeps the types that the model gives it."""
     nodes = {f"inner{index}": node for index, node in enumerate(model.graph.all_nodes())}
     for name, node in nodes.items():
         node.name = name

@@ -15,7 +15,7 @@ from xdsl.transforms.dead_code_elimination import DeadCodeElimination
 from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.compiler.frontends import load
-from gimlet.dialects.onnx import OnnxOp, dims_of, shape_of, value_name
+from gimlet.dialects.onnx import OnnxOp, SeqType, dims_of, shape_of, value_name
 from gimlet.dialects.onnx.exporter import export_module
 from gimlet.passes.canonicalize_onnx import CanonicalizeOnnxPass
 from gimlet.passes.fold_constants import FoldConstantsPass
@@ -182,6 +182,29 @@ def test_an_if_is_only_as_known_as_both_branches():
     assert result("Neg") == ["n", "4"]
     assert result("Transpose") == ["?", "?"]
     assert result("Mystery") == ["no rank"]
+
+
+def test_a_sequence_that_loops_carry_without_saying_so():
+    """Body arguments and results without types, as torch's exporter writes them for EmbeddingBag."""
+
+    def loop(inner: list[onnx.NodeProto], carried: str, made: str, result: str) -> onnx.NodeProto:
+        turn = helper.make_tensor_value_info(f"turn_{result}", TensorProto.INT64, [])
+        going = helper.make_tensor_value_info(f"going_{result}", TensorProto.BOOL, [])
+        untyped = [onnx.ValueInfoProto(name=name) for name in (carried, made)]
+        body = helper.make_graph(inner, result, [turn, going, untyped[0]], [going, untyped[1]])
+        return helper.make_node("Loop", ["three", "", "rows" if result == "y" else "outer"], [result], body=body)
+
+    inside = loop([helper.make_node("SequenceInsert", ["inner", "x"], ["more"])], "inner", "more", "grown")
+    nodes = [
+        helper.make_node("SequenceEmpty", [], ["rows"]),
+        loop([inside], "outer", "grown", "y"),
+        helper.make_node("ConcatFromSequence", ["y"], ["z"], axis=0),
+    ]
+    module = infer(model_of(nodes, {"x": ["n", 4]}, {"z": None}, weights={"three": np.array(3)}))
+    results = [value for op in module.walk() if isinstance(op, OnnxOp) for value in op.results]
+    sequences = {value_name(value) for value in results if isinstance(value.type, SeqType)}
+    assert sequences == {"rows", "y", "grown", "more"}
+    assert shapes(module)["z"] == ["no rank"]
 
 
 def test_sizes_that_the_model_states_are_kept():
