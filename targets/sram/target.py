@@ -1,7 +1,8 @@
 """The SRAM accelerator as a target: programs for a machine that the emulator executes and the cycle model times.
 
-What it costs to run an op is what the cycle model says of the program that the op alone becomes, and what it refuses is
-what no program can be generated for: both come from the code generator itself, so that they cannot disagree with it.
+What it costs to run an op is by how much it makes the program longer of the ops before it, as the cycle model says,
+and what it refuses is what no program can be generated for: both come from the code generator itself, so that they
+cannot disagree with it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from gimlet.targets.one_op import is_constant, signature_of
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import Generated, Work, generate
+from gimlet.targets.sram.context import ops_before, signature_of_ops
 from gimlet.targets.sram.lowering import rule_name
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
 from gimlet.targets.sram.rules import LARGE, RULES
@@ -63,6 +65,7 @@ class SramTarget(Target):
         self._machines: dict[str, tuple[HardwareKind, Machine]] = {}
         self._refusals: dict[Hashable, str | None] = {}
         self._costs: dict[Hashable, Cost] = {}
+        self._times: dict[Hashable, float | None] = {}
 
     def machine(self, device: Device) -> Machine:
         """The machine of a device, remembered."""
@@ -126,26 +129,44 @@ class SramTarget(Target):
             return str(error)
         return None
 
-    def fusable(self, producer: Operation, consumer: Operation) -> bool:
-        """Elementwise work goes behind elementwise work and behind products."""
-        if not isinstance(producer, OnnxOp) or not isinstance(consumer, OnnxOp):
-            return False
-        first, second = work_of(producer), work_of(consumer)
-        return second.op_class == "vector" and (first.op_class == "vector" or producer.op_type in _PRODUCTS)
-
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        """What an op adds to the program of the few ops before it, with the number of chiplets that suits them all.
+
+        So what is fused, converted for both or hidden under others is counted once in the sum of a segment's ops. How
+        near that comes to the segment's program is what benchmarks/sram_costs.py prints.
+        """
         if not isinstance(op, OnnxOp) or is_constant(op):
             return Cost(0.0, None if device.kind.load_w is None else 0.0)
-        symbols = _symbols(op)
-        known = {name: sizes[name] for name in symbols if name in sizes}
+        alone = self._alone(op, device, fmt, sizes)
+        if not alone.seconds:
+            return alone
+        before = ops_before(op, lambda each: self.refuses(each, device, fmt) is None)
+        if not before:
+            return alone
+        without, together = (self._seconds(ops, device, fmt, sizes) for ops in (before, [*before, op]))
+        if without is None or together is None:
+            return alone
+        seconds = max(0.0, together - without)
+        return replace(alone, seconds=seconds, joules=energy_joules(device.kind, seconds, 0.0))
+
+    def _alone(self, op: OnnxOp, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
+        """What the program of an op alone costs, remembered; the roofline where there is none."""
+        known = _known([op], sizes)
         key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of(op), tuple(sorted(known.items())))
         if key not in self._costs:
-            self._costs[key] = self._op_cost(op, device, fmt, known)
+            generated = self._generated([op], device, fmt, known)
+            found = roofline(work_of(op), device, fmt, known) if generated is None else self._cost(generated, device)
+            self._costs[key] = found
         return self._costs[key]
 
-    def _op_cost(self, op: OnnxOp, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        generated = self._generated([op], device, fmt, sizes)
-        return roofline(work_of(op), device, fmt, sizes) if generated is None else self._cost(generated, device)
+    def _seconds(self, ops: Sequence[OnnxOp], device: Device, fmt: str, sizes: Mapping[str, int]) -> float | None:
+        """How long the program of some ops takes, remembered; None where there is none."""
+        known = _known(ops, sizes)
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(ops), tuple(sorted(known.items())))
+        if key not in self._times:
+            generated = self._generated(ops, device, fmt, known)
+            self._times[key] = None if generated is None else generated.timing.seconds
+        return self._times[key]
 
     def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What the program of all ops together costs, and one launch."""
@@ -271,6 +292,11 @@ def _symbols(op: OnnxOp) -> set[str]:
         for dim in shape_of(value) or ():
             found |= dim.symbols if dim is not None else set()
     return found
+
+
+def _known(ops: Sequence[OnnxOp], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Those of the sizes that the ops depend on."""
+    return {name: sizes[name] for op in ops for name in _symbols(op) if name in sizes}
 
 
 def _mx_budget(kind: HardwareKind) -> float:

@@ -18,6 +18,7 @@ from gimlet.dialects.sram.assembly import assemble, disassemble
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps, loads
 from gimlet.targets.api import Artifact, Device, Reason, Rounding
+from gimlet.targets.one_op import is_constant
 from gimlet.targets.sram.target import PROGRAM_FILE, WEIGHTS_FILE, SramTarget, machine_of
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
@@ -237,25 +238,28 @@ def test_views_cost_nothing():
     assert TARGET.op_cost(first(model, "Transpose"), DEVICE, "fp32", {}).seconds == 0
 
 
-def test_a_segment_costs_about_what_its_ops_do_and_one_launch():
-    """The estimate is the cycle model's of the program that is really made.
-
-    Ops alone may each have another number of chiplets; those of a segment are fused, and all have the same.
-    """
+@pytest.mark.parametrize(
+    ("fmt", "most"),
+    # Four ops before each are not always on as many chiplets as the whole block.
+    [("fp32", 1.05), ("bf16", 1.1), ("mxint8", 1.05)],
+)
+def test_a_segment_costs_what_its_ops_do_and_one_launch(fmt, most):
+    """An op costs what it adds behind others: alone the ops of this block took 1.04 to 1.2 of what they take in it."""
     segment = segment_of(transformer_block(), BLOCK_BOUNDS)
-    ops = [op for op in ops_of(segment) if op.op_type not in ("Constant", "initializer") and op.operands]
+    ops = [op for op in ops_of(segment) if not is_constant(op)]
     sizes = {"batch": 1, "seq": 32}
-    apart = sum(TARGET.op_cost(op, DEVICE, "bf16", sizes).seconds for op in ops)
-    together = TARGET.estimate(ops, DEVICE, "bf16", sizes)
-    assert 0.8 * apart < together.seconds - DEVICE.kind.segment_overhead_s < 1.2 * apart
+    apart = sum(TARGET.op_cost(op, DEVICE, fmt, sizes).seconds for op in ops)
+    together = TARGET.estimate(ops, DEVICE, fmt, sizes)
+    assert 0.95 < (together.seconds - DEVICE.kind.segment_overhead_s) / apart < most
 
 
-def test_fusable_work():
-    segment = segment_of(conv_net())
-    by_type = {op.op_type: op for op in ops_of(segment)}
-    assert TARGET.fusable(by_type["Conv"], by_type["Relu"])
-    assert TARGET.fusable(by_type["Add"], by_type["Mul"])
-    assert not TARGET.fusable(by_type["Relu"], by_type["Conv"])
+def test_what_is_fused_costs_what_it_adds():
+    segment = segment_of(conv_net(), CONV_BOUNDS)
+    relu = next(op for op in ops_of(segment) if op.op_type == "Relu")
+    cost = TARGET.op_cost(relu, DEVICE, "fp32", {"batch": 1, "width": 64})
+    alone = TARGET.estimate([relu], DEVICE, "fp32", {"batch": 1, "width": 64})
+    assert cost.seconds < 0.3 * (alone.seconds - DEVICE.kind.segment_overhead_s)
+    assert cost.joules == pytest.approx(cost.seconds * 550)
 
 
 def test_a_budget_that_is_no_number(tmp_path):
