@@ -18,7 +18,7 @@ from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import (
     Product,
     is_closed,
-    is_float32,
+    is_float,
     is_near,
     made_by,
     plus_constant,
@@ -65,8 +65,8 @@ class FuseActivationsPass(ModulePass):
     ```
 
     Factors may stand in any order, and halves and roots be multiplied or divided by. It does not act below opset 20
-    (Gelu) and 24 (Swish), on other types than float32, where a constant is another one, or where an operation outside
-    reads one in between. Results differ in rounding.
+    (Gelu) and 24 (Swish), on other types than float32, float16 and bfloat16, where a constant is another one as far as
+    the type tells, or where an operation outside reads one in between. Results differ in rounding.
 
     Requires: the types that infer-shapes gives. Ensures: nothing. Constants that are no longer read stay (dce).
     """
@@ -86,7 +86,7 @@ class FuseActivationsPass(ModulePass):
 def _fuse(root: OnnxOp, large: LargeOps) -> None:
     result = root.results[0]
     product = product_of(result)
-    if len(product.factors) != 2 or product.divisors or not is_float32(result):
+    if len(product.factors) != 2 or product.divisors or not is_float(result):
         return
     for x, other in (product.factors, product.factors[::-1]):
         found = _gelu(x, other, product) or _swish(x, other, product)
@@ -105,7 +105,7 @@ _Found = tuple[type[OnnxOp], dict[str, Any], list[OnnxOp]] | None
 def _gelu(x: SSAValue, other: SSAValue, product: Product) -> _Found:
     """Gelu of `x` and the operations of `other` if that is 1 + erf(x/√2), or its approximation by tanh."""
     added = plus_constant(other)
-    if added is None or added[2] != 1.0 or not is_near(product.constant, 0.5):
+    if added is None or added[2] != 1.0 or not is_near(product.constant, 0.5, x):
         return None
     curve = made_by(added[1], "Erf", "Tanh")
     if curve is None:
@@ -113,10 +113,10 @@ def _gelu(x: SSAValue, other: SSAValue, product: Product) -> _Found:
     inner = product_of(curve.operands[0])
     matched = [added[0], curve, *inner.ops]
     if curve.op_type == "Erf":
-        if inner.only_factor() is not x or not is_near(inner.constant, math.sqrt(0.5)):
+        if inner.only_factor() is not x or not is_near(inner.constant, math.sqrt(0.5), x):
             return None
         return ops.Gelu, {}, matched
-    cubic = _cubic(x, inner.only_factor()) if is_near(inner.constant, math.sqrt(2 / math.pi)) else None
+    cubic = _cubic(x, inner.only_factor()) if is_near(inner.constant, math.sqrt(2 / math.pi), x) else None
     return None if cubic is None else (ops.Gelu, {"approximate": "tanh"}, [*matched, *cubic])
 
 
@@ -127,7 +127,7 @@ def _cubic(x: SSAValue, value: SSAValue | None) -> list[OnnxOp] | None:
         return None
     for linear, rest in (added.operands, reversed(added.operands)):
         cube = product_of(rest)
-        if linear is not x or cube.divisors or not is_near(cube.constant, 0.044715):
+        if linear is not x or cube.divisors or not is_near(cube.constant, 0.044715, x):
             continue
         power = made_by(cube.only_factor(), "Pow")
         if power is not None and power.operands[0] is x and scalar_of(power.operands[1]) == 3.0:

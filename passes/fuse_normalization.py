@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -10,10 +11,12 @@ from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops
+from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.entry import entry_function
 from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import (
     is_closed,
+    is_float,
     is_float32,
     is_read_once,
     made_by,
@@ -62,9 +65,10 @@ class FuseNormalizationPass(ModulePass):
     ```
 
     Without the mean it is RMSNormalization, which has no bias. Factors may stand in any order, reciprocals be
-    multiplied. It does not act below opset 17 and 23 respectively, on other types than float32, where the axes are not
-    the last ones, scale or bias do not have their shape, or an operation outside reads one in between. Results differ
-    in rounding.
+    multiplied. In half precision the quotient may be computed in float32 between casts, before it is scaled, as both
+    operators define it. It does not act below opset 17 and 23 respectively, where types are not one of float32, float16
+    and bfloat16, the axes are not the last ones, scale or bias do not have their shape, or an operation outside reads
+    one in between. Results differ in rounding.
 
     Requires: the types that infer-shapes gives, and cse. Ensures: nothing. Constants that nobody reads stay (dce).
     """
@@ -91,30 +95,65 @@ class _Root:
     matched: list[OnnxOp]
 
 
+@dataclass(frozen=True)
+class _Quotient:
+    """scale · of / divisor, as `matched` make it: with `narrowed`, the quotient is cast before it is scaled."""
+
+    of: SSAValue
+    divisor: SSAValue
+    scale: SSAValue
+    narrowed: bool
+    matched: list[OnnxOp]
+
+
 def _fuse(root: OnnxOp, large: LargeOps) -> None:
-    product = product_of(root.results[0])
-    if len(product.factors) != 2 or len(product.divisors) != 1 or product.constant != 1.0:
+    for quotient in _quotients(root.results[0]):
+        found = _root_mean_square(quotient.divisor)
+        if found is not None and found.of is quotient.of:
+            _replace(root, quotient, found, large)
+            return
+
+
+def _quotients(value: SSAValue) -> Iterator[_Quotient]:
+    """What `value` can be read as."""
+    product = product_of(value)
+    if len(product.factors) != 2 or product.constant != 1.0:
         return
-    found = _root_mean_square(product.divisors[0])
-    if found is None or found.of not in product.factors or not is_float32(found.of):
-        return
-    scale = product.factors[1 - product.factors.index(found.of)]
-    matched = [*product.ops, *found.matched]
+    for of, scale in (product.factors, product.factors[::-1]):
+        if len(product.divisors) == 1:
+            yield _Quotient(of, product.divisors[0], scale, False, product.ops)
+        cast = made_by(of, "Cast") if not product.divisors and is_read_once(of) else None
+        inner = product_of(cast.operands[0]) if cast is not None and is_read_once(cast.operands[0]) else None
+        if cast is None or inner is None or (len(inner.factors), len(inner.divisors), inner.constant) != (1, 1, 1.0):
+            continue
+        yield _Quotient(inner.factors[0], inner.divisors[0], scale, True, [*product.ops, cast, *inner.ops])
+
+
+def _replace(root: OnnxOp, quotient: _Quotient, found: _Root, large: LargeOps) -> None:
+    x, scale, last, bias = found.of, quotient.scale, root, None
+    matched = [*quotient.matched, *found.matched]
     centred = _centred(found)
-    attributes = {"axis": found.axis, "epsilon": found.epsilon}
     if centred is not None:
         x, more = centred
+        matched += [*more, root]
         last, bias = _with_bias(root, scale)
-        inputs = [x, scale, *([] if bias is None else [bias])]
-        made, opset, matched = ops.LayerNormalization, large.opset_for(_LAYER_OPSET), [*matched, *more, root]
-    else:
-        x, last, inputs = found.of, root, [found.of, scale]
-        made, opset = ops.RMSNormalization, large.opset_for(_RMS_OPSET)
-    dims = dims_of(x)
-    if opset is None or dims is None or dims_of(scale) != dims[found.axis :] or dims_of(last.results[0]) != dims:
+    widened = made_by(x, "Cast") if quotient.narrowed else None
+    if quotient.narrowed:
+        if widened is None or not is_float32(x):
+            return
+        x = widened.operands[0]
+    dims, result = dims_of(x), last.results[0]
+    if dims is None or dims_of(scale) != dims[found.axis :] or dims_of(result) != dims:
         return
-    if is_closed(matched, last):
-        large.replace(last, made.make(inputs, [x.type], attributes, opset=opset), matched)
+    inputs = [x, scale, *([] if bias is None else [bias])]
+    if not is_float(x) or any(element_of(each.type) != element_of(x.type) for each in (*inputs, result)):
+        return
+    cls, needed = (ops.RMSNormalization, _RMS_OPSET) if centred is None else (ops.LayerNormalization, _LAYER_OPSET)
+    opset = large.opset_for(needed)
+    if opset is not None and is_closed(matched, last):
+        made = cls.make(inputs, [result.type], {"axis": found.axis, "epsilon": found.epsilon}, opset=opset)
+        # Others may read what the model widens as well.
+        large.replace(last, made, matched if widened is None else [*matched, widened])
 
 
 def _root_mean_square(value: SSAValue) -> _Root | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from xdsl.dialects.builtin import bf16, f16, f32
-from xdsl.ir import Operation, OpResult, SSAValue
+from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.onnx import OnnxOp, constant_value
@@ -18,6 +18,8 @@ _NUMBERS = "fiuV"
 """numpy's kinds of numbers; V is that of bfloat16 and of the types of fewer than eight bits."""
 _TOLERANCE = 1e-5
 """Exporters write √2 and the like with six digits or more."""
+_HALF_DIGITS: dict[Attribute, float] = {f16: 2.0**-10, bf16: 2.0**-7}
+"""How far a product of two rounded constants is off in the types of half precision."""
 
 
 def made_by(value: SSAValue | None, *op_types: str) -> OnnxOp | None:
@@ -35,9 +37,11 @@ def scalar_of(value: SSAValue | None) -> float | None:
     return float(array.reshape(()).astype(np.float64))
 
 
-def is_near(number: float | None, wanted: float) -> bool:
-    """Whether a constant of the model is `wanted`, up to the digits that exporters write."""
-    return number is not None and math.isclose(number, wanted, rel_tol=_TOLERANCE)
+def is_near(number: float | None, wanted: float, of: SSAValue) -> bool:
+    """Whether a constant of the model is `wanted`, up to the digits that exporters write and the type of `of` holds."""
+    element = element_of(of.type)
+    digits = None if element is None else _HALF_DIGITS.get(element.type)
+    return number is not None and math.isclose(number, wanted, rel_tol=digits or _TOLERANCE)
 
 
 def is_float32(value: SSAValue) -> bool:

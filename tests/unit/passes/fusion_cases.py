@@ -1,6 +1,6 @@
 """Small models for tests of fusions, written node by node, and what they compute before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ OPSET = 24
 
 
 class Writer:
-    """Nodes written one after another; numbers become constants."""
+    """Nodes written one after another; numbers become constants, of `floats` where they are no integers."""
 
-    def __init__(self) -> None:
+    def __init__(self, floats: type[np.floating[Any]] = np.float32) -> None:
+        self.floats = floats
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -35,13 +36,14 @@ class Writer:
         return name
 
     def constant(self, value: float | Sequence[int]) -> str:
-        array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        array = np.array(value, self.floats if isinstance(value, float) else np.int64)
         self.constants.append(numpy_helper.from_array(array, f"c{len(self.constants)}"))
         return self.constants[-1].name
 
     def model(self, inputs: dict[str, Sequence[int | str]], output: str, opset: int = OPSET) -> onnx.ModelProto:
-        given_values = [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in inputs.items()]
-        result = helper.make_tensor_value_info(output, FLOAT, None)
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.floats))
+        given_values = [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs.items()]
+        result = helper.make_tensor_value_info(output, kind, None)
         graph = helper.make_graph(self.nodes, "written", given_values, [result], self.constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
@@ -65,12 +67,18 @@ def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
     return InferenceSession(model.SerializeToString(), options).run(None, inputs)[0]
 
 
-def fused(model: onnx.ModelProto, shapes: dict[str, Sequence[int]], passes: Sequence[str] = FUSIONS) -> list[str]:
+def fused(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]],
+    passes: Sequence[str] = FUSIONS,
+    tolerance: float = 2e-5,
+) -> list[str]:
     """What is left after the passes, which must compute what the model does."""
     module, ctx = imported(model)
     run_passes(module, ctx, (*passes, "dce"))
     generator = np.random.default_rng(0)
-    inputs = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    kind = helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    inputs = {name: generator.standard_normal(shape).astype(kind) for name, shape in shapes.items()}
     after = ir.to_proto(export_module(module, ctx))
-    np.testing.assert_allclose(run(after, inputs), run(model, inputs), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(run(after, inputs), run(model, inputs), rtol=tolerance, atol=tolerance)
     return kinds(module)
