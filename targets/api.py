@@ -146,6 +146,17 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class WeightStore:
+    """How a device keeps weights: `room_bytes` of memory to compute from, the rest read at `seconds_per_byte`.
+
+    What is read meanwhile computes, so an op that streams its weights takes the longer of both.
+    """
+
+    room_bytes: int
+    seconds_per_byte: float
+
+
+@dataclass(frozen=True)
 class Rounding:
     """What computing an op in a number format does to its float32 values, everything else being float32.
 
@@ -270,6 +281,14 @@ class Target(ABC):
     def segment_overhead_s(self, device: Device) -> float:
         """What a launch of one segment costs on `device` under this target: by default what the hardware file says."""
         return device.kind.segment_overhead_s
+
+    def weight_store(self, device: Device) -> WeightStore | None:
+        """How `device` keeps weights that its fastest memory has no room for.
+
+        By default None: what an op costs does not hang on the weights of others.
+        """
+        del device
+        return None
 
     def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
         """Options of artifacts to choose from where costs are measured (threads, streams), the default first."""

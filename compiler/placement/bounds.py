@@ -19,8 +19,10 @@ from gimlet.compiler.placement.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound
 from gimlet.compiler.placement.spread_bound import spread_bound
+from gimlet.compiler.placement.streaming import all_streamed, kept_s
 
 _MOST_SETS = 16
+_STREAMED_PARTS = (1.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,46 @@ class _Case:
 def lower_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
 
-    After `until` (of `time.perf_counter`) the bound on latency is no longer improved.
+    After `until` (of `time.perf_counter`) the bound on latency is no longer improved. Where weights may be streamed,
+    the problem in which all are (or half of each) is bounded as well, less what fast memories can save.
     """
+    found = _bound_of(problem, best_known, until)
+    if not problem.streaming or problem.rules.objective == "throughput":
+        return found
+    for part in _STREAMED_PARTS:
+        if found.value >= best_known * (1 - 1e-9):
+            break
+        saved = part * _saved(problem)
+        slow = _bound_of(all_streamed(problem, part), best_known + saved, until)
+        suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
+        found = Bound(max(found.value, slow.value - saved), suggestions)
+    return found
+
+
+def _saved(problem: Problem) -> float:
+    """The most that fast memories save of the objective, in its unit, against streaming all weights."""
+    kept = kept_s(problem)
+    devices = problem.devices
+    at_once = sum(
+        max((sum(w.stream_s.get((u, p), 0.0) for u in w.users) for p in w.size_bytes), default=0.0)
+        for w in problem.weights
+        if len(w.users) == 1
+    )
+    seconds = sum(kept.values())
+    if all(len(w.users) == 1 for w in problem.weights if w.stream_s):
+        # A weight of one user is on one device only.
+        seconds = min(seconds, at_once)
+    match problem.rules.objective:
+        case "energy":
+            idle = sum(device.idle_w or 0.0 for device in devices)
+            return seconds * (max(devices[device].load_w or 0.0 for device in kept) + idle)
+        case "cost":
+            return seconds * sum(device.usd_per_hour or 0.0 for device in devices) / 3600.0
+        case _:
+            return seconds
+
+
+def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
     if problem.rules.objective == "latency":
         relaxation = LatencyRelaxation(problem, until)
         free = relaxation.bound(enough=best_known)

@@ -16,6 +16,7 @@ from gimlet.compiler.costs.provider import AnalyticCosts, CostProvider
 from gimlet.compiler.hardware import route
 from gimlet.compiler.placement.graph import Constant, ModuleGraph, Unit
 from gimlet.compiler.placement.groups import group_plans, group_specs, with_gathers, with_group_routes
+from gimlet.compiler.placement.levels import with_fast_memory, with_streams
 from gimlet.compiler.placement.problem import (
     DeviceSpec,
     Fusion,
@@ -137,11 +138,17 @@ def build_problem(
             _share_weights(shares, by_user.get(number, ()), name, index, cost.weight_bytes)
     users: dict[str, tuple[int, ...]] = {c.key: tuple(sorted(c.users)) for c in graph.constants}
     inner = {f"{unit.name} (inside)": (number,) for number, unit in enumerate(graph.units)}
-    weights = [Weight(key, (users | inner)[key], sizes) for key, sizes in shares.items()]
     base = structure(graph, topology)
+    weights = [
+        *(Weight(key, (users | inner)[key], sizes) for key, sizes in shares.items()),
+        *_states(graph, sites, base),
+    ]
+    stores = {index: store for index, site in enumerate(sites) if (store := site.target.weight_store(site.device))}
+    weights = with_streams(weights, options, graph, stores)
     by_place = {index: plans[site.group] for index, site in enumerate(sites) if site.group}
     return replace(
         base,
+        devices=with_fast_memory(base.devices, [site.place.device for site in sites], stores),
         places=tuple(places),
         values=tuple(with_gathers(base.values, graph, by_place)),
         nodes=tuple(
@@ -149,7 +156,7 @@ def build_problem(
             for number, unit in enumerate(graph.units)
         ),
         routes=with_group_routes(plain_routes, base.units),
-        weights=tuple(sorted((*weights, *_states(graph, sites, base)), key=lambda weight: weight.key)),
+        weights=tuple(sorted(weights, key=lambda weight: weight.key)),
         fusions=tuple(_fusions(graph, sites, options, scales)),
         notes=tuple(notes),
     )

@@ -266,9 +266,7 @@ def _build(problem: Problem, members: Iterable[Sequence[int]]) -> Coarse:
         nodes=nodes,
         values=_group_values(problem, group_of),
         routes=problem.routes,
-        weights=tuple(
-            Weight(w.key, tuple(sorted({group_of[user] for user in w.users})), w.size_bytes) for w in problem.weights
-        ),
+        weights=tuple(_group_weight(weight, group_of) for weight in problem.weights),
         fusions=_group_fusions(problem, group_of, nodes),
         host=problem.host,
         rules=replace(
@@ -341,6 +339,15 @@ def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...
     return tuple(
         Value(names[key], size, *key, cast_bytes=cast[key], gather_s=gather.get(key, {})) for key, size in sizes.items()
     )
+
+
+def _group_weight(weight: Weight, group_of: Sequence[int]) -> Weight:
+    streams: dict[tuple[int, int], float] = {}
+    for (user, place), seconds in weight.stream_s.items():
+        key = group_of[user], place
+        streams[key] = streams.get(key, 0.0) + seconds
+    users = tuple(sorted({group_of[user] for user in weight.users}))
+    return replace(weight, users=users, stream_s=streams)
 
 
 def _group_fusions(problem: Problem, group_of: Sequence[int], nodes: Sequence[Node]) -> tuple[Fusion, ...]:

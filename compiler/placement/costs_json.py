@@ -5,7 +5,9 @@
      "routes": [{from, to, latency_s, seconds_per_byte, links, usd_per_byte?}], "reasons": [text],
      "nodes": {name: {"type", "flops",
                       "options": [[seconds, joules, activation_bytes, usd?, loss?] | index of a reason | null]}},
-     "weights": {key: [bytes by place]}, "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
+     "weights": {key: [bytes by place]},
+     "streams": {key: [order, [[user, place, seconds]]]},
+     "fusions": [[producer, consumer, [seconds by place], [joules by place]]],
      "gathers": {value: [seconds by place]}, "notes": [text]}
 
 Figures are written so that they read back as the same floats: a rebuild from them decides the same.
@@ -32,6 +34,7 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
     reasons: dict[str, int] = {}
     places = range(len(problem.places))
     names = [device.name for device in problem.devices]
+    names_of = [node.name for node in problem.nodes]
     return {
         "schema": SCHEMA,
         "devices": [asdict(device) | {"members": list(device.members)} for device in problem.devices],
@@ -66,6 +69,11 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
             for node in problem.nodes
         },
         "weights": {weight.key: [weight.size_bytes.get(place, 0) for place in places] for weight in problem.weights},
+        "streams": {
+            weight.key: [weight.order, [[names_of[user], place, s] for (user, place), s in weight.stream_s.items()]]
+            for weight in problem.weights
+            if weight.stream_s or weight.order
+        },
         "fusions": [
             [
                 problem.nodes[fusion.producer].name,
@@ -163,7 +171,7 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
         values=tuple(
             replace(value, gather_s=_by_place(data.get("gathers", {}).get(value.name, ()))) for value in problem.values
         ),
-        weights=_weights(graph, index, data["weights"]),
+        weights=_weights(graph, index, data),
         fusions=tuple(
             Fusion(index[producer], index[consumer], _by_place(seconds), _by_place(joules))
             for producer, consumer, seconds, joules in data["fusions"]
@@ -172,13 +180,22 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
     )
 
 
-def _weights(graph: ModuleGraph, index: dict[str, int], data: dict[str, list[int]]) -> tuple[Weight, ...]:
+def _weights(graph: ModuleGraph, index: dict[str, int], data: dict[str, Any]) -> tuple[Weight, ...]:
     """Weights by key; users come from the graph, and those that are not constants there belong to a single op."""
     users = {constant.key: tuple(sorted(constant.users)) for constant in graph.constants}
     found: list[Weight] = []
-    for key, sizes in sorted(data.items()):
+    for key, sizes in sorted(data["weights"].items()):
         own = users.get(key) or (index[key.removesuffix(" (inside)").removeprefix("state of ")],)
-        found.append(Weight(key, own, {place: size for place, size in enumerate(sizes) if size}))
+        order, streams = data.get("streams", {}).get(key, (0, ()))
+        found.append(
+            Weight(
+                key,
+                own,
+                {place: size for place, size in enumerate(sizes) if size},
+                {(index[user], int(place)): float(seconds) for user, place, seconds in streams},
+                int(order),
+            )
+        )
     return tuple(found)
 
 

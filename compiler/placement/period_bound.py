@@ -3,7 +3,8 @@
 Devices that are alike are one class: their loads together are at most the period times their number, so the program
 does not grow with them and no symmetry is searched. What holds in every placement, and is in the program:
 
-- a class is as busy as its nodes take, less what fusion saves where both nodes are there, and its launches;
+- a class is as busy as its nodes take, less what fusion saves where both nodes are there, and its launches, and streams
+  the weights that the fast memories of its devices do not keep;
 - each device in use launches something, and a class launches as often as any path through the graph enters it: going
   to and fro between devices for the sake of single ops is paid for. Paths are taken until every node is on one;
 - a value that a consumer elsewhere needs loads the links that every way out of its class and into the other shares;
@@ -118,7 +119,34 @@ class _Program:
                     loads[self.class_of[problem.device_of[place]]].append(-seconds / scale * fused)
         for number, launches in enumerate(self._launches()):
             loads[number] += launches
+        for number, streams in enumerate(self._streams()):
+            loads[number] += streams
         return loads
+
+    def _streams(self) -> list[list[Any]]:
+        """Time for streamed weights by class: of each weight what a class's fast memories do not keep of it."""
+        problem, solver = self.problem, self.solver
+        found: list[list[Any]] = [[] for _ in self.classes]
+        for number, members in enumerate(self.classes):
+            room = problem.devices[members[0]].fast_bytes
+            if members[0] not in problem.streaming or room is None:
+                continue
+            kept_bytes: list[Any] = []
+            for weight in problem.weights:
+                for place in self.places:
+                    size, on = weight.size_bytes.get(place, 0), self.class_of[problem.device_of[place]]
+                    if on != number or not size:
+                        continue
+                    kept = solver.NumVar(0, len(members), "")
+                    kept_bytes.append(size / max(room, 1) * kept)
+                    for user in weight.users:
+                        seconds = weight.stream_s.get((user, place), 0.0) / self.scale
+                        if seconds and place in self.at[user]:
+                            streamed = self.number()
+                            solver.Add(streamed >= self.at[user][place] - kept)
+                            found[number].append(seconds * streamed)
+            solver.Add(solver.Sum(kept_bytes) <= len(members) * (1 if room else 0))
+        return found
 
     def _launches(self) -> list[list[Any]]:
         """Launch time by class: at least one a device in use, and one each time that the heaviest path enters."""

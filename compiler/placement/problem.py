@@ -31,6 +31,8 @@ class DeviceSpec:
 
     Idle power that is not known counts as none. A *group* has `members`, the devices that work as one in it: while it
     runs they run nothing else. Bytes of its places are those on each member, and power and prices are the members' own.
+    `fast_bytes` is the part of the memory that weights are computed from; what it has no room for is *streamed* from
+    the rest in every run. None is one level of memory.
     """
 
     name: str
@@ -41,6 +43,7 @@ class DeviceSpec:
     usd_per_hour: float | None = None
     kind: str = ""
     members: tuple[int, ...] = ()
+    fast_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Weight:
-    """Resident bytes that are counted once on each place where a user of them is: a weight, later a cache."""
+    """Resident bytes that are counted once on each place where a user of them is: a weight, later a cache.
+
+    `stream_s` is what a user takes longer by (user, place) where all of the bytes are streamed. Weights of a lower
+    `order` are streamed first.
+    """
 
     key: str
     users: tuple[int, ...]
     size_bytes: Mapping[int, int]
+    stream_s: Mapping[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+    order: int = 0
 
 
 @dataclass(frozen=True)
@@ -289,6 +298,27 @@ class Problem:
         return False
 
     @cached_property
+    def streaming(self) -> tuple[int, ...]:
+        """The devices whose fast memory some placement could fill, so that weights are streamed there."""
+        if not any(weight.stream_s for weight in self.weights):
+            return ()
+        found: list[int] = []
+        for device, spec in enumerate(self.devices):
+            places = {place for place, on in enumerate(self.device_of) if device in self.units[on]}
+            most = sum(weight.size_bytes.get(place, 0) for weight in self.weights for place in places)
+            peaks = (
+                option.activation_bytes for node in self.nodes for p, option in node.options.items() if p in places
+            )
+            if spec.fast_bytes is not None and most and most + max(peaks, default=0) > spec.fast_bytes:
+                found.append(device)
+        return tuple(found)
+
+    @cached_property
+    def streamed_first(self) -> tuple[int, ...]:
+        """The weights in the order in which they give up fast memory."""
+        return tuple(sorted(range(len(self.weights)), key=lambda number: (self.weights[number].order, number)))
+
+    @cached_property
     def has_prices(self) -> bool:
         """Whether an op or a transfer has a price of its own, besides what devices cost for an hour."""
         options = (option.usd for node in self.nodes for option in node.options.values())
@@ -322,7 +352,14 @@ def check(problem: Problem) -> None:
         if not (place.launch_s or 0.0) >= 0 or not place.cast_s_per_byte >= 0:
             raise InputError("an overhead is negative", where=f"device {problem.devices[place.device].name}")
     for device in problem.devices:
-        figures = (device.memory_bytes, device.segment_overhead_s, device.idle_w, device.load_w, device.usd_per_hour)
+        figures = (
+            device.memory_bytes,
+            device.segment_overhead_s,
+            device.idle_w,
+            device.load_w,
+            device.usd_per_hour,
+            device.fast_bytes,
+        )
         if any(figure is not None and not figure >= 0 for figure in figures):
             raise InputError("a figure is negative", where=f"device {device.name}")
         _check_members(problem, device)
@@ -339,6 +376,9 @@ def check(problem: Problem) -> None:
             raise InputError("the time that a value takes to put together is negative", where=value.name)
         if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
             raise InputError("nodes are not in topological order", where=value.name)
+    for weight in problem.weights:
+        if any(not seconds >= 0 for seconds in weight.stream_s.values()):
+            raise InputError("the time that a weight takes to stream is negative", where=weight.key)
     for (source, destination), route in problem.routes.items():
         if not route.usd_per_byte >= 0:
             ends = devices_named(problem, (source, destination))

@@ -1,19 +1,22 @@
 """A placement problem in a file of its own, without a model: devices, routes, nodes, values and what they cost.
 
     {"schema": 1, "about": text, "host": device,
-     "devices": [{name, memory_bytes, launch_s, idle_w, load_w, usd_per_hour, members: [device]}],
+     "devices": [{name, memory_bytes, launch_s, idle_w, load_w, usd_per_hour, members: [device],
+                  fast_bytes, slow_s_per_byte}],
      "routes": [{from, to, latency_s, seconds_per_byte, usd_per_byte}],
      "nodes": [{name, type, flops, options: {device: {seconds, joules, activation_bytes, usd}}}],
      "values": [{name, size_bytes, producer, consumers: [node], is_output}],
-     "weights": [{name, size_bytes, users: [node]}]}
+     "weights": [{name, size_bytes, users: [node], read}]}
 
 Nodes are in a topological order. A node may be where it has an option. `host` is the first device if left out; a value
-without a producer comes from there. A route leads one way and is shared by what goes that way.
+without a producer comes from there. Weights that `fast_bytes` of a device have no room for are read in every run at
+`slow_s_per_byte`, besides the node's seconds: the part `read` of them (all, if left out), those with the least first. A
+route leads one way and is shared by what goes that way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +30,7 @@ Size = Annotated[int, Field(ge=0)]
 
 
 class FileDevice(Table):
-    """A device, with one place. `launch_s` is what a segment's launch takes.
+    """A device, with one place. `launch_s` is what a segment's launch takes. `fast_bytes` is a part of the memory.
 
     A group has `members`: devices that work as one in it. Power and prices are theirs, so it has none of its own.
     """
@@ -39,6 +42,8 @@ class FileDevice(Table):
     load_w: NotNegative | None = None
     usd_per_hour: NotNegative | None = None
     members: tuple[str, ...] = ()
+    fast_bytes: Size | None = None
+    slow_s_per_byte: NotNegative = 0.0
 
 
 class FileRoute(Table):
@@ -85,6 +90,7 @@ class FileWeight(Table):
     name: str
     size_bytes: Size
     users: Annotated[list[str], Field(min_length=1)]
+    read: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 class ProblemFile(Table):
@@ -140,22 +146,36 @@ def problem_of(data: dict[str, Any], path: Path) -> Problem:
             for entry in file.values
         ),
         routes,
-        tuple(
-            Weight(
-                entry.name,
-                tuple(_number(node, name, "node", path) for name in entry.users),
-                dict.fromkeys(range(len(file.devices)), entry.size_bytes),
-            )
-            for entry in file.weights
-        ),
+        tuple(_weights(file, node, device, path)),
         host=0 if file.host is None else _number(device, file.host, "device", path),
     )
+
+
+def _weights(file: ProblemFile, node: dict[str, int], device: dict[str, int], path: Path) -> Iterable[Weight]:
+    """The weights; on a group each member reads all of them, at the rate of the first."""
+    rates = [
+        (file.devices[device[entry.members[0]]] if entry.members else entry).slow_s_per_byte for entry in file.devices
+    ]
+    order = sorted(range(len(file.weights)), key=lambda number: (file.weights[number].read, number))
+    rank = {number: position for position, number in enumerate(order)}
+    for number, entry in enumerate(file.weights):
+        users = tuple(_number(node, name, "node", path) for name in entry.users)
+        read = entry.size_bytes * entry.read
+        streams = {(user, place): read * rate for place, rate in enumerate(rates) for user in users if read * rate}
+        sizes = dict.fromkeys(range(len(rates)), entry.size_bytes)
+        yield Weight(entry.name, users, sizes, streams, rank[number])
 
 
 def _device(entry: FileDevice, members: tuple[int, ...]) -> DeviceSpec:
     if not members:
         return DeviceSpec(
-            entry.name, entry.memory_bytes, entry.launch_s, entry.idle_w, entry.load_w, entry.usd_per_hour
+            entry.name,
+            entry.memory_bytes,
+            entry.launch_s,
+            entry.idle_w,
+            entry.load_w,
+            entry.usd_per_hour,
+            fast_bytes=entry.fast_bytes,
         )
     return DeviceSpec(entry.name, None, entry.launch_s, 0.0, 0.0, 0.0, members=members)
 

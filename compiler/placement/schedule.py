@@ -4,7 +4,8 @@ The model, exactly: a segment is launched atomically. It starts when its device 
 the order of their numbers) and when everything that it consumes has arrived; it takes its device's launch overhead,
 plus its nodes' seconds, less what fusion saves inside it, plus what values cost that enter or leave it: casts where its
 place stores them in another format, and putting them together where a group has a part of them on each member. A group
-is free when all its members are, and they are busy while it is. When a segment has ended, all its values that are
+is free when all its members are, and they are busy while it is. Weights that its device's fast memory has no room for
+are streamed (`streaming.py`), which makes their users longer. When a segment has ended, all its values that are
 needed on another device leave for that device as one batch: the route's latency, plus all their bytes over the route's
 bandwidth. The model's inputs leave the host at time zero in the same way, and its outputs must arrive at the host.
 
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gimlet.compiler.placement.problem import Objective, Placement, Problem
+from gimlet.compiler.placement.streaming import Streamed, streamed_by
 from gimlet.runtime.errors import InputError
 
 LOSS_TOLERANCE = 1e-6
@@ -68,6 +70,7 @@ class Schedule:
     device_busy_s: Mapping[int, float]
     link_busy_s: Mapping[str, float]
     memory_bytes: Mapping[int, int]
+    streamed: Streamed = field(default_factory=Streamed)
 
     def figure(self, objective: Objective) -> float:
         """The value of `objective`, smaller being better; infinite where it is unknown."""
@@ -161,7 +164,8 @@ def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True
             raise InputError("one segment is on several places", where=f"segment {segment}")
         place_of_segment[segment] = places.pop()
     batches, wanted = _batches(problem, placement)
-    duration = _durations(problem, placement, place_of_segment)
+    streamed = streamed_by(problem, placement.place)
+    duration = _durations(problem, placement, place_of_segment, streamed)
 
     arrival: dict[tuple[int, int], tuple[float, float]] = {}
 
@@ -194,7 +198,7 @@ def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True
             transfers.append(Transfer(value, source, destination, size, alone, start, end))
             if destination == problem.host and problem.values[value].is_output:
                 last = max(last, end)
-    return _figures(problem, placement, tuple(launches), tuple(transfers), last, with_memory)
+    return _figures(problem, placement, tuple(launches), tuple(transfers), last, streamed, with_memory)
 
 
 def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int, list[int]]], dict[int, set[int]]]:
@@ -219,7 +223,9 @@ def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int
     return batches, wanted
 
 
-def _durations(problem: Problem, placement: Placement, place_of_segment: Mapping[int, int]) -> dict[int, float]:
+def _durations(
+    problem: Problem, placement: Placement, place_of_segment: Mapping[int, int], streamed: Streamed
+) -> dict[int, float]:
     duration = {segment: problem.launch_s[place] for segment, place in place_of_segment.items()}
     for node, (place, segment) in enumerate(zip(placement.place, placement.segment, strict=True)):
         duration[segment] += problem.nodes[node].options[place].seconds
@@ -229,6 +235,8 @@ def _durations(problem: Problem, placement: Placement, place_of_segment: Mapping
             duration[segment] -= fusion.seconds.get(place_of_segment[segment], 0.0)
     for segment, seconds in _edges(problem, placement.segment, place_of_segment):
         duration[segment] += seconds
+    for node, seconds in streamed.seconds.items():
+        duration[placement.segment[node]] += seconds
     return duration
 
 
@@ -251,6 +259,7 @@ def _figures(
     launches: tuple[Launch, ...],
     transfers: tuple[Transfer, ...],
     latency: float,
+    streamed: Streamed,
     with_memory: bool,
 ) -> Schedule:
     busy: dict[int, float] = {}
@@ -269,11 +278,14 @@ def _figures(
         transfers,
         latency_s=latency,
         period_s=max([*busy.values(), *links.values()], default=0.0),
-        energy_j=_energy(problem, placement, {d: busy.get(d, 0.0) - overhead.get(d, 0.0) for d in in_use}, latency),
+        energy_j=_energy(
+            problem, placement, {d: busy.get(d, 0.0) - overhead.get(d, 0.0) for d in in_use}, latency, streamed
+        ),
         cost_usd=_cost(problem, placement, in_use, transfers, latency),
         device_busy_s=dict(sorted(busy.items())),
         link_busy_s=dict(sorted(links.items())),
         memory_bytes=memory_of(problem, placement.place) if with_memory else {},
+        streamed=streamed,
     )
 
 
@@ -282,7 +294,9 @@ def load_w(problem: Problem, device: int) -> float:
     return sum(problem.devices[unit].load_w or 0.0 for unit in problem.units[device])
 
 
-def _energy(problem: Problem, placement: Placement, active: Mapping[int, float], latency: float) -> float | None:
+def _energy(
+    problem: Problem, placement: Placement, active: Mapping[int, float], latency: float, streamed: Streamed
+) -> float | None:
     total = 0.0
     for node, place in enumerate(placement.place):
         joules = problem.nodes[node].options[place].joules
@@ -295,6 +309,8 @@ def _energy(problem: Problem, placement: Placement, active: Mapping[int, float],
     place_of = dict(zip(placement.segment, placement.place, strict=True))
     for segment, seconds in _edges(problem, placement.segment, place_of):
         total += seconds * load_w(problem, problem.device_of[place_of[segment]])
+    for node, seconds in streamed.seconds.items():
+        total += seconds * load_w(problem, problem.device_of[placement.place[node]])
     for device, seconds in active.items():
         total += (problem.devices[device].idle_w or 0.0) * max(latency - seconds, 0.0)
     return total

@@ -67,6 +67,7 @@ class _Hint:
         for variable, peaks in model.peaks:
             here = [peak for node, place, peak in peaks if self.placement.place[node] == place]
             self._set(variable, max(here, default=0))
+        model.streams.hint(self.placement.place, self.slot, self._set)
 
     def _move(self) -> None:
         model, problem = self.model, self.model.problem

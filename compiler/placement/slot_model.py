@@ -26,6 +26,7 @@ from gimlet.compiler.placement.path_bound import heads, tails
 from gimlet.compiler.placement.problem import Objective, Placement, Problem
 from gimlet.compiler.placement.schedule import load_w
 from gimlet.compiler.placement.segments import renumber
+from gimlet.compiler.placement.slot_streams import SlotStreams
 
 TICKS = 10_000_000
 HORIZON = 40 * TICKS
@@ -82,6 +83,8 @@ class SlotModel:
         self._fuse()
         self._edges()
         self._capacity()
+        self.streams = SlotStreams(self.model, problem, self.slots, self.at)
+        self.roundings += self.streams.roundings
         self._rules()
 
     def on_device(self, node: int, device: int) -> list[Any]:
@@ -285,6 +288,7 @@ class SlotModel:
             if where == slot:
                 terms.append(-self.ticks(problem.fusions[index].seconds[place], tick) * literal)
         terms += [self.ticks(edge.seconds, tick) * edge.literal for edge in self.edges if edge.slot == slot]
+        terms += self.streams.busy(slot, tick)
         return sum(terms)
 
     def add_latency(self, least: float) -> Any:
@@ -391,6 +395,9 @@ class SlotModel:
         for edge in self.edges:
             joules = load_w(self.problem, self.device[edge.slot]) * edge.seconds
             terms.append(RATIO * self.ticks(joules, unit) * edge.literal)
+        for slot, device in enumerate(self.device):
+            watts = round(load_w(self.problem, device) * self.tick / unit * RATIO)
+            terms += [watts * longer for longer in self.streams.busy(slot, self.tick)]
         for device, spec in enumerate(self.problem.devices):
             busy = [self._active(slot) for slot in range(len(self.slots)) if device in self.busy_units(slot)]
             terms.append(self._while_used(device, (spec.idle_w or 0.0) / unit, latency - sum(busy)))

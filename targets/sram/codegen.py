@@ -30,7 +30,7 @@ from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
 from gimlet.targets.sram.rules import RULES
 from gimlet.targets.sram.views import View
 
-_RESIDENT_SHARES = (15 / 16, 3 / 4, 1 / 2, 1 / 4, 0)
+RESIDENT_SHARES = (15 / 16, 3 / 4, 1 / 2, 1 / 4, 0)
 """The parts of a core's SRAM that resident weights may take, tried until all activations fit beside them."""
 _PAGE_ROWS = 4
 """Rows of the array in a page of shared SRAM."""
@@ -92,7 +92,7 @@ def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated
     found: Generated | None = None
     refusal: RefusedError | None = None
     # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
-    for share in _RESIDENT_SHARES:
+    for share in RESIDENT_SHARES:
         try:
             candidate = generate_for(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
         except RefusedError as error:

@@ -23,11 +23,22 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.api import Artifact, Cost, Device, DimBound, HardwareKind, Reason, Rounding, SegmentContext, Target
+from gimlet.targets.api import (
+    Artifact,
+    Cost,
+    Device,
+    DimBound,
+    HardwareKind,
+    Reason,
+    Rounding,
+    SegmentContext,
+    Target,
+    WeightStore,
+)
 from gimlet.targets.one_op import is_constant, signature_of
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
-from gimlet.targets.sram.codegen import Generated, Work, generate
+from gimlet.targets.sram.codegen import RESIDENT_SHARES, Generated, Work, generate
 from gimlet.targets.sram.context import ops_before, signature_of_ops
 from gimlet.targets.sram.lowering import rule_name
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
@@ -100,6 +111,13 @@ class SramTarget(Target):
             given = (position for position, value in enumerate(op.inputs) if value is not None)
             return Rounding(tuple(dtype if position in _EXPERT_OPERANDS else None for position in given))
         return Rounding((dtype, dtype), axes=_depth_axes(op))
+
+    def weight_store(self, device: Device) -> WeightStore | None:
+        """As many weights as code generation lets be resident, the rest in LPDDR; None where there is none."""
+        if len(device.kind.memory) < 2:
+            return None
+        machine = self.machine(device)
+        return WeightStore(int(machine.sram_bytes * RESIDENT_SHARES[0]), 1.0 / machine.lpddr_bytes_per_s)
 
     def large_operators(self, device: Device) -> frozenset[str]:
         del device
