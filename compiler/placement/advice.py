@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gimlet.compiler.placement.alike import device_classes
-from gimlet.compiler.placement.explain import NOT_ASKED, amount_text
+from gimlet.compiler.placement.explain import NOT_ASKED, amount_text, bytes_text
 from gimlet.compiler.placement.problem import UNITS, Problem
 from gimlet.compiler.placement.schedule import Schedule, violations
 from gimlet.compiler.placement.segments import Found, carve
@@ -26,7 +26,13 @@ def recommendation(problem: Problem, solution: Solution) -> str:
     """
     if not problem.nodes:
         return ""
-    sentences = [_choice(problem, solution), _refused(problem), _transfers(problem, solution.schedule), _gap(solution)]
+    sentences = [
+        _choice(problem, solution),
+        _streamed(problem, solution),
+        _refused(problem),
+        _transfers(problem, solution.schedule),
+        _gap(solution),
+    ]
     return " ".join([text for text in sentences if text][:_MOST_SENTENCES])
 
 
@@ -95,6 +101,24 @@ def _standing(problem: Problem, found: Found, kind: str) -> str:
     if not found.excess:
         return f"the least of any {kind}"
     return f"but breaks a limit: {violations(problem, found.placement, found.schedule)[0][1]}"
+
+
+def _streamed(problem: Problem, solution: Solution) -> str:
+    """Which device streams weights, and what that is of its time."""
+    schedule = solution.schedule
+    seconds: dict[int, float] = {}
+    for node, more in schedule.streamed.seconds.items():
+        device = problem.device_of[solution.placement.place[node]]
+        seconds[device] = seconds.get(device, 0.0) + more
+    device = max(seconds, key=lambda found: seconds[found], default=-1)
+    share = seconds.get(device, 0.0) / max(schedule.device_busy_s.get(device, 0.0), 1e-30)
+    if share < _SHARE_TO_NAME:
+        return ""
+    size = bytes_text(schedule.streamed.size_bytes.get(device, 0))
+    return (
+        f"{problem.devices[device].name} streams {size} of weights in every run, {share:.0%} of its time: "
+        "a smaller format, or another device of its kind, would help."
+    )
 
 
 def _refused(problem: Problem) -> str:

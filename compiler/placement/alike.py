@@ -41,7 +41,7 @@ def _figures(problem: Problem, device: int) -> Hashable:
                 for node, allowed in zip(problem.nodes, problem.allowed, strict=True)
             ),
             tuple(weight.size_bytes.get(place, 0) for weight in problem.weights),
-            tuple(weight.stream_s.get((user, place), 0.0) for weight in problem.weights for user in weight.users),
+            tuple(weight.streaming_s(user, place) for weight in problem.weights for user in weight.users),
             tuple((fusion.seconds.get(place), fusion.joules.get(place)) for fusion in problem.fusions),
         )
         for place in places

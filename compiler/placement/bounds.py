@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
+from time import perf_counter
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
@@ -22,7 +23,7 @@ from gimlet.compiler.placement.spread_bound import spread_bound
 from gimlet.compiler.placement.streaming import all_streamed, kept_s
 
 _MOST_SETS = 16
-_STREAMED_PARTS = (1.0, 0.5)
+_STREAMED_PARTS = (1.0, 1 / 4, 1 / 16, 1 / 64)
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,22 @@ def lower_bound(problem: Problem, best_known: float = float("inf"), until: float
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
 
     After `until` (of `time.perf_counter`) the bound on latency is no longer improved. Where weights may be streamed,
-    the problem in which all are (or half of each) is bounded as well, less what fast memories can save.
+    the problem in which a part of each always is gets bounded as well, less what fast memories can save of that.
     """
     found = _bound_of(problem, best_known, until)
     if not problem.streaming or problem.rules.objective == "throughput":
         return found
-    for part in _STREAMED_PARTS:
-        if found.value >= best_known * (1 - 1e-9):
-            break
-        saved = part * _saved(problem)
-        slow = _bound_of(all_streamed(problem, part), best_known + saved, until)
-        suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
-        found = Bound(max(found.value, slow.value - saved), suggestions)
+    values: dict[float, float] = {}
+    saved = _saved(problem)
+    for ladder in (_STREAMED_PARTS, (0.5, 2.0)):
+        middle = max(values, key=lambda part: values[part]) if values else 1.0
+        for part in (middle * step for step in ladder):
+            if found.value >= best_known * (1 - 1e-9) or part > 1 or (values and perf_counter() > until):
+                continue
+            slow = _bound_of(all_streamed(problem, part), best_known + part * saved, until)
+            values[part] = slow.value - part * saved
+            suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
+            found = Bound(max(found.value, values[part]), suggestions)
     return found
 
 
@@ -74,7 +79,7 @@ def _saved(problem: Problem) -> float:
     kept = kept_s(problem)
     devices = problem.devices
     at_once = sum(
-        max((sum(w.stream_s.get((u, p), 0.0) for u in w.users) for p in w.size_bytes), default=0.0)
+        max((sum(users.values()) for users in w.stream_s.values()), default=0.0)
         for w in problem.weights
         if len(w.users) == 1
     )

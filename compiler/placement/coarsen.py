@@ -342,10 +342,11 @@ def _group_values(problem: Problem, group_of: Sequence[int]) -> tuple[Value, ...
 
 
 def _group_weight(weight: Weight, group_of: Sequence[int]) -> Weight:
-    streams: dict[tuple[int, int], float] = {}
-    for (user, place), seconds in weight.stream_s.items():
-        key = group_of[user], place
-        streams[key] = streams.get(key, 0.0) + seconds
+    streams: dict[int, dict[int, float]] = {}
+    for place, by_user in weight.stream_s.items():
+        sums = streams.setdefault(place, {})
+        for user, seconds in by_user.items():
+            sums[group_of[user]] = sums.get(group_of[user], 0.0) + seconds
     users = tuple(sorted({group_of[user] for user in weight.users}))
     return replace(weight, users=users, stream_s=streams)
 

@@ -70,7 +70,10 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
         },
         "weights": {weight.key: [weight.size_bytes.get(place, 0) for place in places] for weight in problem.weights},
         "streams": {
-            weight.key: [weight.order, [[names_of[user], place, s] for (user, place), s in weight.stream_s.items()]]
+            weight.key: [
+                weight.order,
+                [[names_of[user], place, s] for place, users in weight.stream_s.items() for user, s in users.items()],
+            ]
             for weight in problem.weights
             if weight.stream_s or weight.order
         },
@@ -186,13 +189,16 @@ def _weights(graph: ModuleGraph, index: dict[str, int], data: dict[str, Any]) ->
     found: list[Weight] = []
     for key, sizes in sorted(data["weights"].items()):
         own = users.get(key) or (index[key.removesuffix(" (inside)").removeprefix("state of ")],)
-        order, streams = data.get("streams", {}).get(key, (0, ()))
+        order, entries = data.get("streams", {}).get(key, (0, ()))
+        streams: dict[int, dict[int, float]] = {}
+        for user, place, seconds in entries:
+            streams.setdefault(int(place), {})[index[user]] = float(seconds)
         found.append(
             Weight(
                 key,
                 own,
                 {place: size for place, size in enumerate(sizes) if size},
-                {(index[user], int(place)): float(seconds) for user, place, seconds in streams},
+                streams,
                 int(order),
             )
         )

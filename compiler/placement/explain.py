@@ -13,6 +13,7 @@ from rich.table import Table
 
 from gimlet.compiler.placement.moves import Move, Moves, moves_of
 from gimlet.compiler.placement.problem import UNITS, Problem
+from gimlet.compiler.placement.schedule import load_w
 from gimlet.compiler.placement.solve import Solution
 
 Json = dict[str, Any]
@@ -22,8 +23,8 @@ NOT_ASKED = "no target of this device was asked"
 def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ()) -> Json:
     """What was decided, in numbers: `summary`, `devices`, `segments`, `transfers` and `ops`.
 
-    Each place that an op could be on as well has `alone` and `with_segment`: how much more of the objective the move
-    costs, and what it `breaks`.
+    An op's seconds are those in this placement, streaming of its weights included. Each place that it could be on as
+    well has `alone` and `with_segment`: how much more of the objective the move costs, and what it `breaks`.
     """
     schedule = solution.schedule
     moves = moves_of(problem, solution.placement)
@@ -61,6 +62,9 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
                 "busy_s": schedule.device_busy_s.get(index, 0.0),
                 "memory_bytes": schedule.memory_bytes.get(index, 0),
                 "capacity_bytes": device.memory_bytes,
+                "fast_bytes": device.fast_bytes,
+                "streamed_bytes": schedule.streamed.size_bytes.get(index, 0),
+                "streamed_s": _streamed_s(problem, solution, index),
                 "takes": sum(1 for node in problem.nodes if any(problem.device_of[p] == index for p in node.options)),
             }
             for index, device in enumerate(problem.devices)
@@ -97,9 +101,17 @@ def _share(problem: Problem, solution: Solution, device: int) -> float:
     return flops / problem.total_flops if problem.total_flops else 0.0
 
 
+def _streamed_s(problem: Problem, solution: Solution, device: int) -> float:
+    """What the ops on a device take longer because their weights are streamed."""
+    places = solution.placement.place
+    return sum(s for node, s in solution.schedule.streamed.seconds.items() if problem.device_of[places[node]] == device)
+
+
 def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
     node, place = problem.nodes[index], solution.placement.place[index]
     own = node.options[place]
+    streamed = solution.schedule.streamed.seconds.get(index, 0.0)
+    watts = load_w(problem, problem.device_of[place])
     others: list[Json] = []
     for other, data in enumerate(problem.places):
         if other == place:
@@ -121,8 +133,9 @@ def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
         "device": problem.devices[problem.device_of[place]].name,
         "format": problem.places[place].format,
         "segment": solution.placement.segment[index],
-        "seconds": own.seconds,
-        "joules": own.joules,
+        "seconds": own.seconds + streamed,
+        "streamed_s": streamed,
+        "joules": None if own.joules is None else own.joules + streamed * watts,
         "loss": own.loss,
         "flops": node.flops,
         "pinned": index in problem.rules.pins,
@@ -142,7 +155,7 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
         console.print(loss_line(data["loss"]), highlight=False)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False)
-    columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of")
+    columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of", "streamed")
     console.print(figure_table("devices", columns, _device_rows(data)))
     console.print(
         figure_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data))
@@ -217,7 +230,16 @@ def _device_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             seconds_text(device["busy_s"]),
             bytes_text(device["memory_bytes"]),
             bytes_text(device["capacity_bytes"]),
+            _streamed_text(device),
         )
+
+
+def _streamed_text(device: Mapping[str, Any]) -> str:
+    if device["fast_bytes"] is None:
+        return ""
+    if not device["streamed_bytes"]:
+        return "none"
+    return f"{bytes_text(device['streamed_bytes'])}, {seconds_text(device['streamed_s'])} a run"
 
 
 def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
@@ -253,7 +275,8 @@ def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         energy = "" if op["joules"] is None else f"{op['joules']:.3g} J"
         loss = f", loses {op['loss']:.2g}" if op["loss"] else ""
         device = f"{op['device']} ({op['format']}{loss}){pinned}"
-        yield op["name"], op["type"], device, seconds_text(op["seconds"]), energy, elsewhere
+        streamed = f" ({seconds_text(op['streamed_s'])} streaming)" if op["streamed_s"] else ""
+        yield op["name"], op["type"], device, seconds_text(op["seconds"]) + streamed, energy, elsewhere
 
 
 def _elsewhere(other: Mapping[str, Any], unit: str) -> str:

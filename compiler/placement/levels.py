@@ -65,10 +65,12 @@ def with_streams(
         replace(
             weight,
             stream_s={
-                (user, place): more[user, place] * weight.size_bytes[place] / used[user, place]
+                place: {
+                    user: more[user, place] * weight.size_bytes[place] / used[user, place]
+                    for user in weight.users
+                    if more.get((user, place))
+                }
                 for place in sorted(stores.keys() & weight.size_bytes.keys())
-                for user in weight.users
-                if more.get((user, place))
             },
             order=rank[number],
         )

@@ -140,7 +140,7 @@ class _Program:
                     kept = solver.NumVar(0, len(members), "")
                     kept_bytes.append(size / max(room, 1) * kept)
                     for user in weight.users:
-                        seconds = weight.stream_s.get((user, place), 0.0) / self.scale
+                        seconds = weight.streaming_s(user, place) / self.scale
                         if seconds and place in self.at[user]:
                             streamed = self.number()
                             solver.Add(streamed >= self.at[user][place] - kept)

@@ -114,15 +114,19 @@ class Value:
 class Weight:
     """Resident bytes that are counted once on each place where a user of them is: a weight, later a cache.
 
-    `stream_s` is what a user takes longer by (user, place) where all of the bytes are streamed. Weights of a lower
-    `order` are streamed first.
+    `stream_s` is what users take longer where all of the bytes are streamed: seconds by place, then by user. Weights of
+    a lower `order` are streamed first.
     """
 
     key: str
     users: tuple[int, ...]
     size_bytes: Mapping[int, int]
-    stream_s: Mapping[tuple[int, int], float] = field(default_factory=dict[tuple[int, int], float])
+    stream_s: Mapping[int, Mapping[int, float]] = field(default_factory=dict[int, Mapping[int, float]])
     order: int = 0
+
+    def streaming_s(self, user: int, place: int) -> float:
+        """What a user takes longer on a place where all of the bytes are streamed."""
+        return self.stream_s.get(place, {}).get(user, 0.0)
 
 
 @dataclass(frozen=True)
@@ -377,7 +381,7 @@ def check(problem: Problem) -> None:
         if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
             raise InputError("nodes are not in topological order", where=value.name)
     for weight in problem.weights:
-        if any(not seconds >= 0 for seconds in weight.stream_s.values()):
+        if any(not seconds >= 0 for users in weight.stream_s.values() for seconds in users.values()):
             raise InputError("the time that a weight takes to stream is negative", where=weight.key)
     for (source, destination), route in problem.routes.items():
         if not route.usd_per_byte >= 0:

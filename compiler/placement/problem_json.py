@@ -161,7 +161,7 @@ def _weights(file: ProblemFile, node: dict[str, int], device: dict[str, int], pa
     for number, entry in enumerate(file.weights):
         users = tuple(_number(node, name, "node", path) for name in entry.users)
         read = entry.size_bytes * entry.read
-        streams = {(user, place): read * rate for place, rate in enumerate(rates) for user in users if read * rate}
+        streams = {place: dict.fromkeys(users, read * rate) for place, rate in enumerate(rates) if read * rate}
         sizes = dict.fromkeys(range(len(rates)), entry.size_bytes)
         yield Weight(entry.name, users, sizes, streams, rank[number])
 

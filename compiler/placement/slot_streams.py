@@ -123,7 +123,7 @@ class SlotStreams:
             for kept in self.kept[device]:
                 weight = self.problem.weights[kept.number]
                 for user in weight.users:
-                    ticks = round(weight.stream_s.get((user, kept.place), 0.0) / tick)
+                    ticks = round(weight.streaming_s(user, kept.place) / tick)
                     for slot, literal in self.at[user].items() if ticks else ():
                         if self.slots[slot] != kept.place:
                             continue

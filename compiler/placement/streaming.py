@@ -51,7 +51,7 @@ def streamed_by(problem: Problem, place: Sequence[int]) -> Streamed:
         weight = problem.weights[number]
         for user in weight.users:
             if place[user] == used:
-                seconds[user] = seconds.get(user, 0.0) + part * weight.stream_s.get((user, used), 0.0)
+                seconds[user] = seconds.get(user, 0.0) + part * weight.streaming_s(user, used)
     return Streamed(parts, seconds, size_bytes)
 
 
@@ -85,8 +85,10 @@ def stream_s(problem: Problem) -> dict[tuple[int, int], float]:
     streaming = set(problem.streaming)
     found: dict[tuple[int, int], float] = {}
     for weight in problem.weights:
-        for (user, place), seconds in weight.stream_s.items():
-            if not streaming.isdisjoint(problem.units[problem.device_of[place]]):
+        for place, users in weight.stream_s.items():
+            if streaming.isdisjoint(problem.units[problem.device_of[place]]):
+                continue
+            for user, seconds in users.items():
                 found[user, place] = found.get((user, place), 0.0) + seconds
     return found
 
@@ -126,7 +128,7 @@ def _most_kept(problem: Problem, device: int) -> float:
     for weight in problem.weights:
         for place in places:
             size = weight.size_bytes.get(place, 0)
-            saved = sum(weight.stream_s.get((user, place), 0.0) for user in weight.users)
+            saved = sum(weight.stream_s.get(place, {}).values())
             if size and saved:
                 gains.append((saved / size, saved, size))
     room = float(problem.devices[device].fast_bytes or 0)

@@ -181,6 +181,8 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "busy share": "share",
         "memory": "B",
         "capacity": "B",
+        "streamed": "B",
+        "streaming": "s",
     },
     "segments": {"segment": "text", "device": "text", "format": "text", "ops": "count", "start": "s", "time": "s"},
     "transfers": {"value": "text", "from": "text", "to": "text", "size": "B", "start": "s", "time alone": "s"},
@@ -216,6 +218,8 @@ def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
             entry["busy_s"] / latency if latency else None,
             entry["memory_bytes"],
             entry["capacity_bytes"],
+            entry["streamed_bytes"],
+            entry["streamed_s"],
         ]
         for entry in data["devices"]
     ]

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,24 @@ def _random_problem(
     )
 
 
+def _with_levels(problem: Problem, seed: int) -> Problem:
+    """The problem with fast memory on its devices, and times for what is streamed."""
+    draw = random.Random(seed + 1)
+    devices = tuple(replace(spec, fast_bytes=draw.choice([None, 0, 8, 20])) for spec in problem.devices)
+    weights = tuple(
+        replace(
+            weight,
+            stream_s={
+                place: {user: size * draw.choice([0.0, 0.2, 1.0]) for user in weight.users}
+                for place, size in weight.size_bytes.items()
+            },
+            order=draw.randint(0, 3),
+        )
+        for weight in problem.weights
+    )
+    return replace(problem, devices=devices, weights=weights)
+
+
 def _best_by_trying(problem: Problem) -> float | None:
     count = len(problem.nodes)
     best: float | None = None
@@ -103,6 +122,12 @@ def _best_by_trying(problem: Problem) -> float | None:
 def random_problem() -> Callable[..., Problem]:
     """A function that makes a problem of a seed: few nodes, few devices, all kinds of costs."""
     return _random_problem
+
+
+@pytest.fixture(scope="session")
+def with_levels() -> Callable[[Problem, int], Problem]:
+    """A function that gives a problem with memory two levels of it."""
+    return _with_levels
 
 
 @pytest.fixture(scope="session")
