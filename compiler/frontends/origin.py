@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch.export import ExportedProgram
 
+from gimlet.compiler.frontends.quiet import quiet_torch
 from gimlet.dialects.onnx.provenance import relative_path
 
 _FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
@@ -27,10 +28,17 @@ def failed_node(program: ExportedProgram, error: BaseException | None) -> tuple[
     while error is not None:
         if found := _NODE.search(str(error)):
             name, operator = found.groups()
-            nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-            same = [node for node in nodes if node.name == name] or [
-                node for node in nodes if str(node.target) == operator
-            ]
-            return operator, place_of(same[0]) if same else f"operation {name!r}"
+            node = _named(program, name, operator)
+            if node is None:
+                with quiet_torch():
+                    node = _named(program.run_decompositions(), name, operator)
+            return operator, place_of(node) if node is not None else f"operation {name!r}"
         error = error.__cause__
     return None
+
+
+def _named(program: ExportedProgram, name: str, operator: str) -> torch.fx.Node | None:
+    """The node of that name, or else the first of that operator, which decomposing may have put in another's place."""
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    named = (node for node in nodes if node.name == name)
+    return next(named, None) or next((node for node in nodes if str(node.target) == operator), None)

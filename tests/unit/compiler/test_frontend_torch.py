@@ -181,6 +181,16 @@ def test_an_operator_without_a_conversion_gives_its_place():
     assert "translations={torch.ops.aten.special_airy_ai.default:" in (error.value.hint or "")
 
 
+def test_an_operator_that_decomposing_makes_has_the_place_of_what_it_is_of():
+    class Inverse(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.inv(x)
+
+    with pytest.raises(InputError, match=r"cannot convert aten\.linalg_inv_ex\.default") as error:
+        load(Inverse(), args=(torch.eye(4),), ctx=context())
+    assert (error.value.where or "").startswith("tests/unit/compiler/test_frontend_torch.py:")
+
+
 def test_a_translation_of_ones_own(tmp_path: Path):
     op = onnxscript.opset20
 
