@@ -7,7 +7,9 @@ place stores them in another format, and putting them together where a group has
 is free when all its members are, and they are busy while it is. Weights that its device's fast memory has no room for
 are streamed (`streaming.py`), which makes their users longer. When a segment has ended, all its values that are
 needed on another device leave for that device as one batch: the route's latency, plus all their bytes over the route's
-bandwidth. The model's inputs leave the host at time zero in the same way, and its outputs must arrive at the host.
+bandwidth. A batch leaves when every link of its route is free of earlier batches, and holds each for its bytes over the
+link's bandwidth. Links serve batches in the order of their segments, of one segment in the order of the devices they go
+to. The model's inputs leave the host at time zero in the same way, and its outputs must arrive at the host.
 
 Latency is the time at which the last segment has ended and the last output has arrived. Throughput is the period of
 a pipeline: the busy time of the busiest device or of the busiest direction of a link, where batches of different
@@ -168,12 +170,16 @@ def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True
     duration = _durations(problem, placement, place_of_segment, streamed)
 
     arrival: dict[tuple[int, int], tuple[float, float]] = {}
+    free_links: dict[str, float] = {}
 
     def send(segment: int, time: float) -> None:
         source = problem.host if segment < 0 else problem.device_of[place_of_segment[segment]]
-        for destination, values in batches.get(segment, {}).items():
+        for destination, values in sorted(batches.get(segment, {}).items()):
             size = sum(problem.values[value].size_bytes for value in values)
-            arrival[segment, destination] = (time, time + problem.transfer_s(source, destination, size))
+            route = problem.routes[source, destination]
+            leaves = max([time, *(free_links.get(link, 0.0) for link, seconds in route.links if seconds)])
+            free_links.update({link: leaves + size * seconds for link, seconds in route.links if seconds})
+            arrival[segment, destination] = (leaves, leaves + route.seconds(size))
 
     send(-1, 0.0)
     free: dict[int, float] = {}

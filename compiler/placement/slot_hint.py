@@ -125,4 +125,6 @@ class _Hint:
     def _arrive(self, slot: int) -> None:
         for (source, device), arrived in self.model.arrived.items():
             if source == slot:
+                ended = 0 if slot < 0 else self.values[self.model.end[slot].index]
+                self.model.links.hint((source, device), ended, self._value, self._set)
                 self._set(self.model.arrival[source, device], self._value(arrived))

@@ -26,6 +26,7 @@ from gimlet.compiler.placement.path_bound import heads, tails
 from gimlet.compiler.placement.problem import Objective, Placement, Problem
 from gimlet.compiler.placement.schedule import load_w
 from gimlet.compiler.placement.segments import renumber
+from gimlet.compiler.placement.slot_links import Batch, SlotLinks, routes_of
 from gimlet.compiler.placement.slot_streams import SlotStreams
 
 TICKS = 10_000_000
@@ -59,7 +60,7 @@ class SlotModel:
         self.tick = scales["latency"] / TICKS
         self.period_tick = scales["throughput"] / TICKS
         # What rounding can be off by, in halves of a tick: each figure is in a sum once.
-        self.roundings = len(problem.nodes) + (len(problem.values) + 2 * len(self.slots)) * len(problem.devices)
+        self.roundings = len(problem.nodes) + 2 * (len(problem.values) + len(self.slots)) * len(problem.devices)
         if problem.has_edges:
             self.roundings += sum(1 + len(value.consumers) for value in problem.values)
         self.at: list[dict[int, Any]] = []
@@ -329,16 +330,18 @@ class SlotModel:
     def _send(self) -> None:
         """When the batch of a slot (-1: the inputs) has arrived at a device."""
         model, problem, tick = self.model, self.problem, self.tick
-        sizes: dict[tuple[int, int], list[Any]] = {}
+        moves: dict[Batch, list[tuple[int, Any]]] = {}
         for (value, slot, device), literal in self.moves.items():
-            source = problem.host if slot < 0 else self.device[slot]
-            seconds = problem.values[value].size_bytes * problem.routes[source, device].seconds_per_byte
-            sizes.setdefault((slot, device), []).append(self.ticks(seconds, tick) * literal)
-        for (slot, device), terms in sizes.items():
-            source = problem.host if slot < 0 else self.device[slot]
-            variable = self.arrival[slot, device] = model.new_int_var(0, HORIZON, f"arrival{slot}>{device}")
-            latency = self.ticks(problem.routes[source, device].latency_s, tick)
-            arrived = self.arrived[slot, device] = (0 if slot < 0 else self.end[slot]) + latency + sum(terms)
+            moves.setdefault((slot, device), []).append((problem.values[value].size_bytes, literal))
+        routes = routes_of(problem, self.device, moves)
+        self.links = SlotLinks(model, routes, moves, HORIZON, tick)
+        for batch in sorted(moves):
+            slot, device = batch
+            variable = self.arrival[batch] = model.new_int_var(0, HORIZON, f"arrival{slot}>{device}")
+            leaves = self.links.leave(batch, 0 if slot < 0 else self.end[slot])
+            rate = routes[batch].seconds_per_byte
+            seconds = sum(self.ticks(size * rate, tick) * literal for size, literal in moves[batch])
+            arrived = self.arrived[batch] = leaves + self.ticks(routes[batch].latency_s, tick) + seconds
             model.add(variable >= arrived)
 
     def _wait(self) -> None:
