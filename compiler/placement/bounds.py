@@ -54,7 +54,7 @@ class _Case:
 def lower_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
 
-    After `until` (of `time.perf_counter`) the bound on latency is no longer improved. Where weights may be streamed,
+    After `until` (of `time.perf_counter`) it is no longer improved. Where weights may be streamed,
     the problem in which a part of each always is gets bounded as well, less what fast memories can save of that.
     """
     found = _bound_of(problem, best_known, until)
@@ -107,7 +107,7 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
     latency = LatencyRelaxation(problem, until).bound()
     match problem.rules.objective:
         case "throughput":
-            return Bound(min(period_bound(problem, best_known), best_known), (latency.place,))
+            return Bound(min(period_bound(problem, best_known, until), best_known), (latency.place,))
         case "energy":
             sets = [
                 (_energy(problem, case.devices, case.latency.seconds), case.latency.place)

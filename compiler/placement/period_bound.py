@@ -16,8 +16,10 @@ One program for each set of classes in use.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain, combinations
+from time import perf_counter
 from typing import Any
 
 from ortools.linear_solver import pywraplp
@@ -33,33 +35,95 @@ _SHORTFALL = 1e-7
 """What the solver's tolerances may leave a program's value above its optimum, as a part of it."""
 
 
-def period_bound(problem: Problem, best_known: float = float("inf")) -> float:
-    """The least period, or more than `best_known`. InfeasibleError where nothing can keep the shares."""
+def period_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> float:
+    """The least period, or more than `best_known`. InfeasibleError where nothing can keep the shares.
+
+    After `until` (of `time.perf_counter`) programs are given up for a weaker one that holds for every set of classes.
+    """
     classes = device_classes(problem)
     others = [members for members in classes if problem.host not in members]
-    sets: Iterable[tuple[list[int], ...]] = chain.from_iterable(
-        combinations(others, size) for size in range(len(others) + 1)
-    )
-    if 2 ** len(others) > _MOST_SETS:
-        sets = [tuple(others)]
     hosts = [members for members in classes if problem.host in members]
+    in_use = 2 ** len(others) <= _MOST_SETS
+    sets: Iterable[tuple[list[int], ...]] = [tuple(others)]
+    if in_use:
+        sets = chain.from_iterable(combinations(others, size) for size in range(len(others) + 1))
+    floor = 0.0
+    if until < float("inf"):
+        floor = work_bound(problem, classes)
+        if in_use:
+            floor = max(floor, _Program(problem, [*hosts, *others], (), best_known, until).solve(floor))
     found = float("inf")
     for chosen in sets:
-        in_use = 2 ** len(others) <= _MOST_SETS
-        program = _Program(problem, [*hosts, *chosen], chosen if in_use else (), best_known)
-        found = min(found, program.solve())
+        program = _Program(problem, [*hosts, *chosen], chosen if in_use else (), best_known, until)
+        found = min(found, max(program.solve(floor), floor))
     if found == float("inf") and best_known == float("inf"):
         raise InfeasibleError("no placement can give every device its share of the FLOPs")
     return found
+
+
+def work_bound(problem: Problem, classes: Sequence[list[int]]) -> float:
+    """The least period for the nodes' work alone, and for what they have from the host and send there.
+
+    Fusion saves all that it could, and nodes that cost alike are one, so this takes little time for many nodes.
+    """
+    seconds = problem.seconds.copy()
+    for fusion in problem.fusions:
+        for place, saved in fusion.seconds.items():
+            seconds[fusion.consumer, place] = max(seconds[fusion.consumer, place] - saved, 0.0)
+    moved = [[0.0, 0.0] for _ in problem.nodes]
+    for value in problem.values:
+        if value.is_output and value.producer is not None:
+            moved[value.producer][1] += value.size_bytes
+        for consumer in value.consumers if value.producer is None else ():
+            # It is sent once to a device, so each of several consumers counts for a part.
+            moved[consumer][0] += value.size_bytes / len(value.consumers)
+    kinds = Counter((tuple(row), *sent) for row, sent in zip(seconds.tolist(), moved, strict=True))
+    scale = float(seconds.min(axis=1).max(initial=0.0)) or 1.0
+    solver: Any = pywraplp.Solver.CreateSolver("GLOP")
+    first = {members[0]: number for number, members in enumerate(classes)}
+    rates = [
+        [
+            shared_links(problem, members, inward=inward) if problem.host not in members else {}
+            for inward in (True, False)
+        ]
+        for members in classes
+    ]
+    loads: list[list[list[Any]]] = [[[], [], []] for _ in classes]
+    for (row, *sent), count in kinds.items():
+        parts: list[Any] = []
+        for place, device in enumerate(problem.device_of):
+            if device not in first or row[place] == float("inf"):
+                continue
+            parts.append(solver.NumVar(0, count, ""))
+            own = loads[first[device]]
+            own[0].append(row[place] / scale * parts[-1])
+            for terms, size, links in zip(own[1:], sent, rates[first[device]], strict=True):
+                if size and links:
+                    terms.append(size * min(links.values()) / scale * parts[-1])
+        solver.Add(solver.Sum(parts) == count)
+    period = solver.NumVar(0, solver.infinity(), "")
+    for members, own in zip(classes, loads, strict=True):
+        for terms in own:
+            solver.Add(period * len(members) >= solver.Sum(terms))
+    solver.Minimize(period)
+    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+        return 0.0
+    return max(solver.Objective().Value() * scale * (1 - _SHORTFALL), 0.0)
 
 
 class _Program:
     """The linear program for one choice of classes; `launching` are those that are in use for certain."""
 
     def __init__(
-        self, problem: Problem, classes: Sequence[list[int]], launching: Sequence[list[int]], best_known: float
+        self,
+        problem: Problem,
+        classes: Sequence[list[int]],
+        launching: Sequence[list[int]],
+        best_known: float,
+        until: float,
     ) -> None:
         self.problem, self.classes, self.launching, self.best_known = problem, classes, launching, best_known
+        self.until = until
         self.solver: Any = pywraplp.Solver.CreateSolver("GLOP")
         self.scale = max((min(row) for row in problem.seconds.tolist()), default=0.0) or 1.0
         self.class_of = {device: number for number, members in enumerate(classes) for device in members}
@@ -73,12 +137,14 @@ class _Program:
         """A variable that is not negative."""
         return self.solver.NumVar(0, self.solver.infinity(), "")
 
-    def solve(self) -> float:
-        """The least period in seconds; infinite where the classes cannot do everything."""
+    def solve(self, floor: float = 0.0) -> float:
+        """The least period in seconds; infinite where the classes cannot do everything, `floor` where time is up."""
         problem, solver = self.problem, self.solver
         allowed = [[p for p in self.places if p in set(places)] for places in problem.allowed]
         if not all(allowed):
             return float("inf")
+        if perf_counter() > self.until:
+            return floor
         self.at = [{place: solver.NumVar(0, 1, "") for place in places} for places in allowed]
         for shares in self.at:
             solver.Add(solver.Sum(list(shares.values())) == 1)
@@ -91,11 +157,16 @@ class _Program:
         self._shares()
         self._memory()
         solver.Minimize(period)
+        left = self.until - perf_counter()
+        if left <= 0:
+            return floor
+        if left < float("inf"):
+            solver.SetTimeLimit(max(int(left * 1000), 1))
         status = solver.Solve()
         if status == pywraplp.Solver.INFEASIBLE:
             return float("inf")
         if status != pywraplp.Solver.OPTIMAL:
-            return 0.0
+            return floor
         return max(solver.Objective().Value() * self.scale * (1 - _SHORTFALL), 0.0)
 
     def on(self, node: int, number: int) -> list[Any]:

@@ -105,7 +105,7 @@ class _Solve:
             cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem)]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
-        bound = lower_bound(problem, known, self._until(0.4))
+        bound = lower_bound(problem, known, self._until(0.5))
         seen = bound.suggestions
         best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)

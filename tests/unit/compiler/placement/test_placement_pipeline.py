@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.balance import Balance, balanced
-from gimlet.compiler.placement.period_bound import covering_paths, period_bound
+from gimlet.compiler.placement.period_bound import covering_paths, period_bound, work_bound
 from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
 from gimlet.compiler.placement.schedule import simulate
 from gimlet.compiler.placement.segments import carve
@@ -130,6 +130,25 @@ def test_no_placement_is_below_the_bound(random_problem: Make, best_by_trying: T
         assert period_bound(problem) <= best * (1 + 1e-6)
         assert min(period_bound(problem, best), best) >= period_bound(problem) * (1 - 1e-6)
         assert period_bound(problem, best * (1 + 1e-9)) <= best * (1 + 1e-6)
+
+
+@given(seed=SEEDS, memory=st.booleans())
+def test_a_bound_that_has_no_time_is_lower(random_problem: Make, best_by_trying: Try, seed: int, memory: bool):
+    problem = twinned(random_problem(seed, nodes=3, devices=2, memory=memory))
+    quick = work_bound(problem, device_classes(problem))
+    assert period_bound(problem, until=0.0) == quick
+    best = best_by_trying(problem)
+    if best is not None:
+        assert quick <= best * (1 + 1e-6)
+
+
+def test_what_the_host_sends_is_work_for_a_link():
+    nodes = tuple(Node(f"n{n}", "Op", {0: Option(100.0), 1: Option(1.0)}) for n in range(2))
+    values = (Value("x", 30, None, (0, 1)), Value("y", 8, 0, (), True), Value("z", 8, 1, (), True))
+    routes = {(0, 1): Route(0.0, 0.5, (("in", 0.5),)), (1, 0): Route(0.0, 2.0, (("out", 2.0),))}
+    problem = Problem((DeviceSpec("cpu"), DeviceSpec("gpu")), (Place(0), Place(1)), nodes, values, routes)
+    # Split, the host takes as long for its part of a node as the link for the results of the rest.
+    assert work_bound(problem, device_classes(problem)) == pytest.approx(3200 / 116, rel=1e-6)
 
 
 @given(seed=SEEDS)
