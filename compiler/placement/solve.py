@@ -30,6 +30,7 @@ from gimlet.compiler.placement.heuristics import (
     within_loss,
 )
 from gimlet.compiler.placement.latency_bound import latency_bound
+from gimlet.compiler.placement.memory_cuts import memory_cuts
 from gimlet.compiler.placement.problem import (
     OBJECTIVES,
     UNITS,
@@ -99,7 +100,7 @@ class _Solve:
             return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
         self._check_bounds()
         problem = self.problem = affordable(problem)
-        starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem)]
+        starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem), *memory_cuts(problem)]
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
             cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem)]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.latency_bound import LatencyRelaxation, latency_bound
+from gimlet.compiler.placement.memory_cuts import memory_cuts
 from gimlet.compiler.placement.path_bound import heads, tails
 from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound, resources
@@ -233,3 +234,27 @@ def test_a_search_that_has_no_time_gives_a_lower_bound(random_problem: Make, see
     problem = random_problem(seed, nodes=9, devices=3)
     full = LatencyRelaxation(problem).bound()
     assert 0 <= LatencyRelaxation(problem, until=0.0).bound().seconds <= full.seconds * (1 + 1e-9)
+
+
+@given(seed=SEEDS)
+def test_runs_that_fill_memory_are_placements(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=8, devices=3, memory=True)
+    for places in memory_cuts(problem):
+        assert all(place in allowed for place, allowed in zip(places, problem.allowed, strict=True))
+
+
+def test_devices_are_filled_one_after_another():
+    # Six of ten bytes each: a device takes two of them, and the op that the host is far better at stays with it.
+    devices = (DeviceSpec("cpu"), *(DeviceSpec(f"gpu{n}", 13, 1.0) for n in range(2)))
+    seconds = [(90.0, 3.0)] * 4 + [(2.0, 50.0)]
+    nodes = tuple(Node(f"n{n}", "Op", {0: Option(s), 1: Option(g), 2: Option(g)}) for n, (s, g) in enumerate(seconds))
+    values = (
+        Value("x", 1, None, (0,)),
+        *(Value(f"v{n}", 1, n, (n + 1,)) for n in range(4)),
+        Value("y", 1, 4, (), True),
+    )
+    routes = {(a, b): Route(1.0, 0.0) for a in range(3) for b in range(3) if a != b}
+    weights = tuple(Weight(f"w{n}", (n,), dict.fromkeys(range(3), 6)) for n in range(4))
+    problem = Problem(devices, (Place(0), Place(1), Place(2)), nodes, values, routes, weights)
+    assert memory_cuts(problem)[0] == (1, 1, 2, 2, 0)
+    assert solve(problem).schedule.memory_bytes == {0: 0, 1: 12, 2: 12}
