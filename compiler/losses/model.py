@@ -17,6 +17,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 
 from gimlet.compiler.losses.evaluator import HostRun
+from gimlet.compiler.losses.kept import KeptLosses, content_of, kept_losses, roundings_key
 from gimlet.compiler.manifest_ir import element_name
 from gimlet.compiler.placement.graph import ModuleGraph
 from gimlet.compiler.placement.problem import Node, Problem
@@ -64,7 +66,8 @@ class LossSite:
 class LossModel:
     """Measures losses of one module, with symbolic dimensions as `graph` has them.
 
-    `inputs` are arrays by the names of the module's inputs to measure on; without, random ones from `seed`.
+    `inputs` are arrays by the names of the module's inputs to measure on; without, random ones from `seed`. What is
+    measured is kept in the folder `cache`. `measured` counts the ops that were.
     """
 
     module: ModuleOp
@@ -73,6 +76,7 @@ class LossModel:
     sites: Sequence[LossSite]
     inputs: Mapping[str, Array] | None = None
     seed: int = 0
+    cache: Path | None = None
     measured: int = 0
 
     @cached_property
@@ -103,7 +107,22 @@ class LossModel:
     @property
     def inputs_text(self) -> str:
         """What losses are measured on, for people."""
-        return "the inputs given" if self.inputs is not None else f"{len(self.runs)} sets of random inputs"
+        if self.inputs is not None:
+            return "the inputs given"
+        (count,) = self._kept.get("sets", lambda: (float(len(self.runs)),))
+        self._kept.write()
+        return f"{count:.0f} sets of random inputs"
+
+    @cached_property
+    def _kept(self) -> KeptLosses:
+        """What earlier compiles have measured of this module."""
+        module = self.plain_form.module
+        return kept_losses(self.cache, lambda: content_of(module, self.ctx, self.graph.sizes, self.inputs, self.seed))
+
+    @cached_property
+    def _number(self) -> dict[Operation, int]:
+        """The number of each op that is run."""
+        return {op: index for index, op in enumerate(entry_function(self.plain_form.module).body.block.ops)}
 
     @cached_property
     def plain_form(self) -> PlainForm:
@@ -133,6 +152,7 @@ class LossModel:
                 if found:
                     asked[number, place] = found
         losses = self._measure(asked)
+        self._kept.write()
         nodes = [self._with_losses(problem, number, node, losses) for number, node in enumerate(problem.nodes)]
         return with_nodes(problem, nodes)
 
@@ -149,8 +169,6 @@ class LossModel:
 
     def _measure(self, asked: Mapping[tuple[int, int], Roundings]) -> dict[tuple[int, int], float]:
         """Losses by (node, place). Roundings that several places share, and stretches that are alike, are one."""
-        if asked and not self.runs[0].outputs:
-            raise UsageError("has no floating-point output that a loss could be measured at", where="--loss-budget")
         classes: dict[Hashable, dict[tuple[int, ...], list[int]]] = {}
         for stretch, place in self._stretches(asked):
             kind = tuple((_signature(op), r) for number in stretch for op, r in asked[number, place].items())
@@ -186,13 +204,19 @@ class LossModel:
         self, stretch: tuple[int, ...], place: int, asked: Mapping[tuple[int, int], Roundings]
     ) -> tuple[float, ...]:
         """The loss of each node of a stretch: that of all, shared by the squares of what each does by itself."""
+        groups = [asked[number, place] for number in stretch]
+        return self._kept.get(roundings_key(groups, self._number), lambda: self._measured_loss(groups))
+
+    def _measured_loss(self, groups: Sequence[Roundings]) -> tuple[float, ...]:
         run = self.runs[0]
-        together = {op: rounding for number in stretch for op, rounding in asked[number, place].items()}
+        if not run.outputs:
+            raise UsageError("has no floating-point output that a loss could be measured at", where="--loss-budget")
+        together = {op: rounding for group in groups for op, rounding in group.items()}
         self.measured += len(together)
         loss = run.loss(together)
-        if len(stretch) == 1 or loss == float("inf"):
-            return (loss,) * len(stretch)
-        own = [math.hypot(*map(run.own_error, asked[n, place], asked[n, place].values())) for n in stretch]
+        if len(groups) == 1 or loss == float("inf"):
+            return (loss,) * len(groups)
+        own = [math.hypot(*map(run.own_error, group, group.values())) for group in groups]
         total = math.hypot(*own)
         return tuple(loss * error / total if total else 0.0 for error in own)
 
@@ -206,6 +230,13 @@ class LossModel:
         }
         if not roundings:
             return 0.0
+        key = "placement " + roundings_key([roundings], self._number)
+        (loss,) = self._kept.get(key, lambda: (self._final_loss(roundings),))
+        self._kept.write()
+        return loss
+
+    def _final_loss(self, roundings: Roundings) -> float:
+        self.measured += len(roundings)
         losses = [run.final_loss(roundings) for run in self.runs]
         if not np.isfinite(losses).all():
             return float("inf")

@@ -278,7 +278,7 @@ class PlacementService:
             device = target.deciding(self.topology.devices[problem.units[place.device][0]])
             sites.append(LossSite(device, target, place.format))
         if self._losses is None or self._losses.module is not module or self._losses.sites != sites:
-            self._losses = LossModel(module, self.ctx, graph, sites, options.loss_inputs, options.seed)
+            self._losses = LossModel(module, self.ctx, graph, sites, options.loss_inputs, options.seed, options.cache)
         return self._losses
 
     def _problem(

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.compiler.losses.conftest import MODEL
 from xdsl.ir import Operation
 
 from gimlet.compiler.losses.evaluator import relative_error
@@ -191,3 +193,46 @@ def test_relative_error():
     assert relative_error(ones, 0 * ones) == float("inf")
     assert relative_error(0 * ones, 0 * ones) == 0.0
     assert relative_error(np.ones(3), ones) == float("inf")
+
+
+def test_a_second_compile_measures_nothing(losses: Make, tmp_path: Path):
+    first = losses(cache=tmp_path)
+    problem, place = first.with_losses(problem_of(first)), [1] * len(first.graph.units)
+    total, inputs = first.loss_of(place), first.inputs_text
+    assert first.measured
+    again = losses(cache=tmp_path)
+    assert again.with_losses(problem_of(again)) == problem
+    assert (again.loss_of(place), again.inputs_text) == (total, inputs)
+    assert again.measured == 0
+    assert "runs" not in vars(again)
+
+
+@pytest.mark.parametrize("change", ["weights", "inputs", "seed", "operator", "unreadable"])
+def test_what_a_loss_hangs_on_is_measured_again(losses: Make, tmp_path: Path, change: str):
+    first = losses(cache=tmp_path)
+    first.with_losses(problem_of(first))
+    inputs = {"x0": np.ones((4, 64), np.float32)}
+    more = {
+        "weights": {"scale": 0.2},
+        "inputs": {"inputs": inputs},
+        "seed": {"seed": 1},
+        "operator": {"text": MODEL.replace("Tanh", "Sigmoid")},
+    }
+    again = losses(cache=tmp_path, **more.get(change, {}))
+    if change == "unreadable":
+        for file in (tmp_path / "losses").iterdir():
+            file.write_text("{")
+    again.with_losses(problem_of(again))
+    assert again.measured == first.measured
+
+
+def test_other_roundings_are_measured_besides(losses: Make, tmp_path: Path):
+    first = losses(cache=tmp_path)
+    first.with_losses(problem_of(first))
+    more = losses(("MatMul", "Tanh"), cache=tmp_path)
+    more.with_losses(problem_of(more))
+    assert more.measured
+    for rounded in (("MatMul",), ("MatMul", "Tanh")):
+        again = losses(rounded, cache=tmp_path)
+        again.with_losses(problem_of(again))
+        assert again.measured == 0
