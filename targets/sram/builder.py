@@ -205,8 +205,10 @@ class KernelBuilder:
             name = self.map("copy", [name], view.dtype, depth=2)
         self.body.append(Store(view.access(begin, tile), name, adds))
 
-    def fill(self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr) -> str:
-        name = self.new_tile(dtype, shape)
+    def fill(
+        self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr, depth: int = 1
+    ) -> str:
+        name = self.new_tile(dtype, shape, depth)
         self.body.append(Fill(name, tuple(sizes), _plain(value)))
         return name
 

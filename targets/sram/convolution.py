@@ -1,7 +1,7 @@
 """Convolutions: an implicit im2col by the DMA engines in front of the matrix unit; depthwise ones on the vector unit.
 
-The matrix product is [positions, K] · [K, output channels]: positions are a block of the output, K runs over input
-channels and as many kernel positions as fit the unit beside them; the other kernel positions are loops. Padding is what
+The matrix product is [positions, K] · [K, output channels]: positions are a block of the output, K runs over kernel
+positions and channels, as many of both at once as need the fewest steps; the other ones are loops. Padding is what
 a load reads outside its tensor. MXINT8 shares exponents along the channels, so the input is packed with channels last;
 with fewer channels than a block, along K in the tile instead.
 """
@@ -60,8 +60,7 @@ class Convolution:
         builder = self.lowering.builder
         machine, bounds = builder.machine, builder.bounds
         outputs, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
-        inner = self._inner(channels, machine.matrix_rows)
-        step = min(channels, machine.matrix_rows)
+        inner, step = self._depth(channels, machine.matrix_rows)
         column_step = min(outputs, machine.matrix_columns)
         packed = self._packed(inner, step, column_step)
         views = {view: view.expand(self.shape) for view in views_of(root)}
@@ -78,7 +77,7 @@ class Convolution:
                 tile=(positions, (Counter(1, out.size),)),
                 limits=(prod(each.step for each in spatial), column_step),
             )
-            accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
+            accumulator = kernel.fill("f32", place.sizes, place.limits, 0, depth=2)
             with ExitStack() as loops:
                 taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self._outer(inner)]
                 c = loops.enter_context(kernel.loop(Expr.const(channels), step))
@@ -93,14 +92,17 @@ class Convolution:
             result = evaluate(kernel, root, place, {id(self): accumulator}, views)
             kernel.store(target, place.begin, place.tile, result)
 
-    def _inner(self, channels: int, rows: int) -> tuple[int, ...]:
-        """The last kernel dimensions, as many as fit the unit's rows beside the channels."""
-        inner: list[int] = []
-        for size in reversed(self.geometry.kernel):
-            if channels * prod(inner) * size > rows or (self.dtype == "mxint8" and channels >= MX_BLOCK):
-                break
-            inner.insert(0, size)
-        return tuple(inner)
+    def _depth(self, channels: int, rows: int) -> tuple[tuple[int, ...], int]:
+        """The last kernel dimensions and the channels of one step along K: what needs the fewest steps."""
+        kernel = self.geometry.kernel
+        most = 0 if self.dtype == "mxint8" and channels >= MX_BLOCK else len(kernel)
+        found: list[tuple[int, tuple[int, ...], int]] = []
+        for count in range(most + 1):
+            outer, inner = kernel[: len(kernel) - count], kernel[len(kernel) - count :]
+            if prod(inner) <= rows:
+                step = min(channels, rows // prod(inner))
+                found.append((prod(outer) * -(-channels // step), inner, step))
+        return min(found)[1:]
 
     def _outer(self, inner: Sequence[int]) -> tuple[int, ...]:
         return self.geometry.kernel[: len(self.geometry.kernel) - len(inner)]
@@ -153,7 +155,7 @@ class Convolution:
         depth = (*depth, Counter(rank + 1 if self.channels_last else 1, channel.size))
         limits = (positions, prod(inner) * channel.step)
         loaded = kernel.load(self.source, [batch.start, *begin], (counted, depth), limits, fill=0.0, repeated=True)
-        return loaded if self.source.dtype == self.dtype else kernel.map("copy", [loaded], self.dtype)
+        return loaded if self.source.dtype == self.dtype else kernel.map("copy", [loaded], self.dtype, depth=2)
 
     def _packed(self, inner: Sequence[int], step: int, column_step: int) -> View:
         """The weights as [group, output tile, outer kernel..., channel tile, output, inner kernel, channel]."""

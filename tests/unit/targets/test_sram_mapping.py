@@ -10,6 +10,7 @@ from tests.unit.targets.sram_models import Runner, device, model_of, reference, 
 
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import Loop
 from gimlet.targets.sram import products
 from gimlet.targets.sram.codegen import Work, generate_for
 from gimlet.targets.sram.homes import Homes
@@ -177,3 +178,20 @@ def test_what_is_cut_off_for_a_result_leaves_before_the_end():
     program = generate_for(work_of(model, "fp32"), Machine(chiplets=2, cores=16), "fp32", 16).program
     used = max(tensor.address + tensor.capacity_bytes for tensor in program.tensors if tensor.space == "sram")
     assert used < 4 * 64 * 1024 * 4
+
+
+@pytest.mark.parametrize(("channels", "kernel", "steps"), [(3, 7, 3), (16, 7, 14), (40, 3, 6), (64, 3, 9)])
+def test_a_convolution_takes_few_steps_along_its_depth(channels, kernel, steps):
+    """Kernel positions and channels fill the array's 64 rows together, whichever of both is cut."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((1, channels, 12, 12), np.float32)
+    w = random.standard_normal((8, channels, kernel, kernel), np.float32)
+    model = model_of([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": (F, x.shape)}, ["y"], {"w": w})
+    runner = Runner(segment_of(model), "fp32", ON)
+    assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 1e-5
+    (conv,) = runner.executor.program.kernels
+    found, body = 1, conv.body
+    while loops := [each for each in body if isinstance(each, Loop)]:
+        found *= -(-loops[0].range.extent.as_int() // loops[0].range.step)
+        body = loops[0].body
+    assert found == steps
