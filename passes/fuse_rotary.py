@@ -6,24 +6,27 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import OpResult, SSAValue
+from xdsl.ir import Operation, OpResult
 from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import OnnxOp, dims_of, ops
+from gimlet.dialects.onnx import OnnxOp, dims_of, ops, set_value_name, value_name
+from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.entry import entry_function
 from gimlet.passes.large_ops import LargeOps
-from gimlet.passes.match import is_closed, is_float32, made_by
-from gimlet.passes.rotary_caches import RotaryCaches, integers_of, joins_two, last_size
-from gimlet.passes.rotary_parts import PARTS_OPSET, rotated
+from gimlet.passes.match import is_closed, is_float
+from gimlet.passes.rotary_caches import RotaryCaches
+from gimlet.passes.rotary_parts import PARTS_OPSET, reshaped, rotated, with_dims
+from gimlet.passes.rotary_patterns import Rotation, rotations
 
 _OPSET = 23
 
 
 @dataclass(frozen=True)
 class FuseRotaryPass(ModulePass):
-    """Replaces x·cos + rotate_half(x)·sin over four dimensions by RotaryEmbedding.
+    """Replaces x·cos + rotate(x)·sin over four dimensions by RotaryEmbedding.
 
     ```mlir
     builtin.module attributes {onnx.opsets = {"" = 25 : i64}} {
@@ -62,12 +65,17 @@ class FuseRotaryPass(ModulePass):
     }
     ```
 
-    rotate_half is Concat(Neg(second half), first half) over the last dimension, the halves by Slice or Split. The
-    operator takes half of the cosines and sines: both halves must be provably equal, as a Concat of one value with
-    itself or a constant is, behind Cos, Sin, Cast, Unsqueeze, a Gather of rows, and Mul by what is the same along the
-    last dimension. Caches of one batch are spread over the batches of x, which frameworks want. It does not act below
-    opset 23, on other types than float32, where cosines or sines differ between heads, or an operation outside reads
-    one in between. Results differ in rounding.
+    rotate(x) is Concat(Neg(second half), first half) over the last dimension, the halves by Slice or Split, or the same
+    of neighbours (GPT-J), by Slices of step 2, Unsqueeze, Concat and Reshape, which makes it `interleaved`. Or both of
+    each pair, a·cos − b·sin and b·cos + a·sin, are computed by themselves and joined. Heads may be in front of the
+    positions or behind them; these are joined with the sizes, in which form the operator takes them.
+
+    The operator takes one cosine and sine for each pair: where there are two, they must be provably equal, as a Concat
+    of one value with itself (a repetition of each element, for neighbours) or a constant is, behind Cos, Sin, Cast,
+    Unsqueeze, a Gather of rows, and Mul by what is the same along the last dimension. Caches of one batch are spread
+    over the batches of x, which frameworks want. It does not act below opset 23, where x, cosines and sines are not of
+    one of float32, float16 and bfloat16, cosines or sines differ between heads, or an operation outside reads one in
+    between. Results differ in rounding.
 
     Requires: the types that infer-shapes gives, and cse. Ensures: nothing. What nobody reads any more stays (dce), and
     so do slices of constants (fold-constants).
@@ -86,77 +94,51 @@ class FuseRotaryPass(ModulePass):
             return
         caches = RotaryCaches(ctx, large.opset)
         for nested in list(entry_function(op).walk()):
-            if isinstance(nested, ops.Add) and nested.parent is not None:
+            if isinstance(nested, ops.Add | ops.Concat | ops.Reshape) and nested.parent is not None:
                 _fuse(nested, caches, large, opset)
 
 
-@dataclass(frozen=True)
-class _Rotation:
-    """x·cos + rotate_half(x)·sin, as the operations `matched` make it."""
-
-    x: SSAValue
-    cos: SSAValue
-    sin: SSAValue
-    matched: list[OnnxOp]
-
-
 def _fuse(root: OnnxOp, caches: RotaryCaches, large: LargeOps, opset: int) -> None:
-    left, right = (made_by(operand, "Mul") for operand in root.operands)
-    if left is None or right is None:
-        return
-    found = _rotation(left, right) or _rotation(right, left)
-    if found is None or not is_closed(found.matched, root):
-        return
-    if not all(map(is_float32, (found.x, found.cos, found.sin))):
-        return
-    if not (caches.fits(found.cos, found.x) and caches.fits(found.sin, found.x)):
-        return
-    cos, sin = (caches.cache(angle, found.x, root) for angle in (found.cos, found.sin))
-    made = ops.RotaryEmbedding.make([found.x, cos, sin], [root.results[0].type], opset=opset)
-    large.replace(root, made, found.matched, {root.results[0]: rotated(found.x, cos, sin, large.opset)})
-
-
-def _rotation(plain: OnnxOp, across: OnnxOp) -> _Rotation | None:
-    for turned, sin in (across.operands, reversed(across.operands)):
-        concat = made_by(turned, "Concat")
-        if concat is None or not joins_two(concat):
+    for found in rotations(root):
+        given = found.x, found.cos, found.sin
+        kinds = {element.type for value in given if (element := element_of(value.type)) is not None}
+        if len(kinds) != 1 or not is_float(found.x) or not is_closed(found.matched, root):
             continue
-        negated = made_by(concat.operands[0], "Neg")
-        found = _halves(concat.operands[1], negated.operands[0]) if negated is not None else None
-        if negated is not None and found is not None and found[0] in plain.operands:
-            x, parts = found
-            cos = plain.operands[1] if plain.operands[0] is x else plain.operands[0]
-            return _Rotation(x, cos, sin, [plain, across, concat, negated, *parts])
-    return None
+        if all(caches.fits(angle, found.x, found.form) for angle in (found.cos, found.sin)):
+            _replace(root, found, caches, large, opset)
+            return
 
 
-def _halves(first: SSAValue, second: SSAValue) -> tuple[SSAValue, list[OnnxOp]] | None:
-    """What the two are the first and the second half of along the last dimension, with the operations that part it."""
-    if not (isinstance(first, OpResult) and isinstance(second, OpResult)):
-        return None
-    parts: list[OnnxOp] = [each.op for each in (first, second) if isinstance(each.op, ops.Slice | ops.Split)]
-    if len(parts) != 2 or parts[0].operands[0] is not parts[1].operands[0]:
-        return None
-    size = last_size(parts[0].operands[0])
-    if size is None or size % 2:
-        return None
-    wanted = [(0, size // 2), (size // 2, size)]
-    if [_range(part, size) for part in (first, second)] != wanted:
-        return None
-    return parts[0].operands[0], parts
+def _replace(root: OnnxOp, found: Rotation, caches: RotaryCaches, large: LargeOps, opset: int) -> None:
+    x, form = found.x, found.form
+    dims = dims_of(x)
+    flat = form.heads_axis == 2
+    if dims is None or (flat and not (dims[2].is_constant and dims[3].is_constant)):
+        return
+    cos, sin = (caches.cache(angle, x, root, form) for angle in (found.cos, found.sin))
+    attributes = {"interleaved": 1} if form.pairs else {}
+    if not flat:
+        made = ops.RotaryEmbedding.make([x, cos, sin], [root.results[0].type], attributes, opset=opset)
+        large.replace(root, made, found.matched, {root.results[0]: rotated(x, cos, sin, large.opset, form)})
+        return
+    heads, size = dims[2].as_int(), dims[3].as_int()
+    joined, split = [0, 0, heads * size], [0, 0, heads, size]
+    type_ = with_dims(x, [dims[0], dims[1], heads * size])
+    source = reshaped(x, type_, joined, large.opset)
+    result = reshaped(root.results[0], type_, joined, large.opset)
+    back = reshaped(result, x.type, split, large.opset)
+    root.results[0].replace_uses_with_if(back, lambda use: use.operation is not result.owner)
+    _place(source, f"{value_name(back)}_joined", InsertPoint.before(root))
+    _place(back, value_name(root.results[0]), InsertPoint.after(root))
+    _place(result, f"{value_name(back)}_turned", InsertPoint.after(root))
+    made = ops.RotaryEmbedding.make([source, cos, sin], [type_], {**attributes, "num_heads": heads}, opset=opset)
+    parts = rotated(reshaped(source, x.type, split, large.opset), cos, sin, large.opset, form)
+    if isinstance(result.op, OnnxOp):
+        large.replace(result.op, made, [root, *found.matched], {result: reshaped(parts, type_, joined, large.opset)})
 
 
-def _range(part: OpResult, size: int) -> tuple[int, int] | None:
-    """Where a part of the last dimension, of `size` elements, begins and ends; None for parts of another one."""
-    op, dims = part.op, dims_of(part.op.operands[0])
-    if not isinstance(op, OnnxOp) or dims is None:
-        return None
-    if op.op_type == "Split":
-        whole = len(op.results) == 2 and op.attr("axis") in (-1, len(dims) - 1) and last_size(part) == size // 2
-        return (part.index * size // 2, (part.index + 1) * size // 2) if whole else None
-    start, end, axis = (integers_of(op.input_at(index)) for index in (1, 2, 3))
-    step = [1] if op.input_at(4) is None else integers_of(op.input_at(4))
-    if step != [1] or axis not in ([-1], [len(dims) - 1]) or start is None or end is None:
-        return None
-    begin, stop, _ = slice(start[0], end[0]).indices(size)
-    return begin, stop
+def _place(value: OpResult, name: str, where: InsertPoint) -> None:
+    """Puts the Reshape that makes `value`, and its sizes, into the block."""
+    sizes = value.op.operands[1].owner
+    Rewriter.insert_op([*([sizes] if isinstance(sizes, Operation) else []), value.op], where)
+    set_value_name(value, name)

@@ -1,14 +1,12 @@
-"""The caches that RotaryEmbedding reads: of cosines and sines that hold each number twice, the first half."""
+"""The caches that RotaryEmbedding reads: of cosines and sines that hold each number twice, one of the two."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from xdsl.dialects.builtin import TensorType
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.context import GimletContext
@@ -24,7 +22,10 @@ from gimlet.dialects.onnx import (
 )
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES
 from gimlet.passes.match import made_by
+from gimlet.passes.rotary_parts import RotaryForm, with_dims
 from gimlet.runtime.expr import ONE, Expr
+
+_Key = tuple[SSAValue, RotaryForm]
 
 
 def last_size(value: SSAValue) -> int | None:
@@ -51,70 +52,79 @@ class RotaryCaches:
 
     ctx: GimletContext
     opset: int
-    _repeated: dict[SSAValue, bool] = field(default_factory=dict[SSAValue, bool], init=False)
-    _halves: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue], init=False)
-    _made: dict[tuple[SSAValue, Expr, Block | None], SSAValue] = field(
-        default_factory=dict[tuple[SSAValue, Expr, Block | None], SSAValue], init=False
+    _repeated: dict[_Key, bool] = field(default_factory=dict[_Key, bool], init=False)
+    _halves: dict[_Key, SSAValue] = field(default_factory=dict[_Key, SSAValue], init=False)
+    _made: dict[tuple[_Key, Expr, Block | None], SSAValue] = field(
+        default_factory=dict[tuple[_Key, Expr, Block | None], SSAValue], init=False
     )
 
-    def fits(self, angle: SSAValue, x: SSAValue) -> bool:
-        """Whether `angle` has x's positions and size, is the same for all heads, and holds its first half twice."""
+    def fits(self, angle: SSAValue, x: SSAValue, form: RotaryForm) -> bool:
+        """Whether `angle` has x's positions and size, is the same for all heads, and each number for both of a pair."""
         dims, wanted = dims_of(angle), dims_of(x)
         if dims is None or wanted is None or len(wanted) != 4 or not 2 <= len(dims) <= 4:
             return False
-        batch, heads, *rest = (ONE,) * (4 - len(dims)) + dims
-        if batch not in (ONE, wanted[0]) or heads != ONE or tuple(rest) != wanted[2:]:
+        if form.heads_axis == 2 and len(dims) != 4:
             return False
-        return self._is_repeated(angle)
+        batch, *rest = (ONE,) * (4 - len(dims)) + dims
+        size = wanted[3] if form.repeated else wanted[3] // 2
+        expected = [ONE, wanted[2], size] if form.heads_axis == 1 else [wanted[1], ONE, size]
+        if batch not in (ONE, wanted[0]) or rest != expected:
+            return False
+        return not form.repeated or self._is_repeated((angle, form))
 
-    def cache(self, angle: SSAValue, x: SSAValue, root: OnnxOp) -> SSAValue:
-        """The first half of what `fits`, [batch, positions, size / 2], at hand before `root`."""
+    def cache(self, angle: SSAValue, x: SSAValue, root: OnnxOp, form: RotaryForm) -> SSAValue:
+        """One number of each pair of what `fits`, [batch, positions, size / 2], at hand before `root`."""
         batch = _dims(x)[0]
-        key = angle, batch, root.parent
+        key = (angle, form), batch, root.parent
         if key not in self._made:
-            half = self._without_heads(angle, root)
+            half = self._without_heads(angle, root, form)
             self._made[key] = half if _dims(half)[:-2] == (batch,) else self._spread(half, x, root)
         return self._made[key]
 
-    def _is_repeated(self, value: SSAValue) -> bool:
-        if value not in self._repeated:
-            self._repeated[value] = self._find_repeated(value)
-        return self._repeated[value]
+    def _is_repeated(self, key: _Key) -> bool:
+        if key not in self._repeated:
+            self._repeated[key] = self._find_repeated(*key)
+        return self._repeated[key]
 
-    def _find_repeated(self, value: SSAValue) -> bool:
+    def _find_repeated(self, value: SSAValue, form: RotaryForm) -> bool:
         size = last_size(value)
         if size is None or size % 2:
             return False
         array = constant_value(value, self.ctx)
         if array is not None:
-            return np.array_equal(array[..., : size // 2], array[..., size // 2 :])
+            first, second = _parted(array, form)
+            return np.array_equal(first, second)
+        if form.pairs and made_by(value, "Reshape") is not None:
+            return _doubled(value) is not None
         concat = made_by(value, "Concat")
         if concat is not None:
-            return joins_two(concat) and concat.operands[0] is concat.operands[1]
+            return not form.pairs and joins_two(concat) and concat.operands[0] is concat.operands[1]
         sources = _repeating_operands(value)
-        return bool(sources) and all(map(self._is_repeated, sources))
+        return bool(sources) and all(self._is_repeated((source, form)) for source in sources)
 
-    def _half(self, value: SSAValue) -> SSAValue:
-        """The first half of what is repeated, made where the value is."""
-        if value not in self._halves:
-            self._halves[value] = self._make_half(value)
-        return self._halves[value]
+    def _half(self, value: SSAValue, form: RotaryForm) -> SSAValue:
+        """One of the two of each number that is repeated, made where the value is."""
+        key = value, form
+        if key not in self._halves:
+            self._halves[key] = self._make_half(value, form) if form.repeated else value
+        return self._halves[key]
 
-    def _make_half(self, value: SSAValue) -> SSAValue:
+    def _make_half(self, value: SSAValue, form: RotaryForm) -> SSAValue:
         op = value.owner
         if not isinstance(op, OnnxOp):
-            raise TypeError("what repeats its first half is made by an operation")
+            raise TypeError("what repeats its numbers is made by an operation")
+        doubled = _doubled(value) if form.pairs else None
         concat = made_by(value, "Concat")
-        if concat is not None:
-            return concat.operands[0]
+        if doubled is not None or concat is not None:
+            return doubled or op.operands[0]
         *rest, size = _dims(value)
         array = constant_value(value, self.ctx)
         if array is not None:
-            return self._constant(array[..., : size.as_int() // 2], value)
-        sources = {source: self._half(source) for source in _repeating_operands(value)}
+            return self._constant(_parted(array, form)[0], value)
+        sources = {source: self._half(source, form) for source in _repeating_operands(value)}
         made = op.create(
             operands=[sources.get(operand, operand) for operand in op.operands],
-            result_types=[_like(value, [*rest, size // 2])],
+            result_types=[with_dims(value, [*rest, size // 2])],
             properties=op.properties,
             attributes=op.attributes,
             location=op.location,
@@ -128,27 +138,29 @@ class RotaryCaches:
             made = InitializerOp.from_array(array)
         else:
             key = self.ctx.weights.add(name, array)
-            made = InitializerOp.from_key(key, _like(value, array.shape))
+            made = InitializerOp.from_key(key, with_dims(value, array.shape))
         if not isinstance(value.owner, Operation):
             raise TypeError("a constant is made by an operation")
         return _insert(made, name, InsertPoint.after(value.owner))
 
-    def _without_heads(self, angle: SSAValue, root: OnnxOp) -> SSAValue:
-        """The first half without the dimension of heads, which has one element."""
-        dims = _dims(angle)
+    def _without_heads(self, angle: SSAValue, root: OnnxOp, form: RotaryForm) -> SSAValue:
+        """One number of each pair, without the dimension of heads, which has one element."""
+        dims, axis = _dims(angle), form.heads_axis
         if len(dims) < 4:
-            return self._half(angle)
+            return self._half(angle, form)
         array = constant_value(angle, self.ctx)
         if array is not None:
-            return self._constant(array[:, 0, :, : array.shape[-1] // 2], angle)
+            array = array.squeeze(axis)
+            return self._constant(_parted(array, form)[0] if form.repeated else array, angle)
         unsqueezed = made_by(angle, "Unsqueeze")
-        if unsqueezed is not None and integers_of(unsqueezed.operands[1]) in ([1], [-3]):
-            return self._half(unsqueezed.operands[0])
-        half, before = self._half(angle), InsertPoint.before(root)
+        if unsqueezed is not None and integers_of(unsqueezed.operands[1]) in ([axis], [axis - 4]):
+            return self._half(unsqueezed.operands[0], form)
+        half, before = self._half(angle, form), InsertPoint.before(root)
         name = f"{value_name(angle)}_cache"
-        axis = _insert(InitializerOp.from_array(np.array([1])), f"{name}_axis", before)
-        type_ = _like(half, [dims[0], *_dims(half)[2:]])
-        return _insert(ops.Squeeze.make([half, axis], [type_], opset=self.opset), name, before)
+        axes = _insert(InitializerOp.from_array(np.array([axis])), f"{name}_axis", before)
+        kept = _dims(half)
+        type_ = with_dims(half, [*kept[:axis], *kept[axis + 1 :]])
+        return _insert(ops.Squeeze.make([half, axes], [type_], opset=self.opset), name, before)
 
     def _spread(self, half: SSAValue, x: SSAValue, root: OnnxOp) -> SSAValue:
         """The half once for each batch of x."""
@@ -161,8 +173,31 @@ class RotaryCaches:
             operands = [_insert(counted, f"{name}_batch", before), shape]
             joined = ops.Concat.make(operands, [tensor_type(np.int64, [3])], {"axis": 0}, opset=self.opset)
             shape = _insert(joined, f"{name}_shape", before)
-        type_ = _like(half, [batch, *_dims(half)[-2:]])
+        type_ = with_dims(half, [batch, *_dims(half)[-2:]])
         return _insert(ops.Expand.make([half, shape], [type_], opset=self.opset), name, before)
+
+
+def _parted(array: np.ndarray[Any, Any], form: RotaryForm) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Both of each pair along the last dimension."""
+    if form.pairs:
+        return array[..., ::2], array[..., 1::2]
+    half = array.shape[-1] // 2
+    return array[..., :half], array[..., half:]
+
+
+def _doubled(value: SSAValue) -> SSAValue | None:
+    """What `value` has each number of twice in a row: Unsqueeze at the end, Expand or Concat to two there, Reshape."""
+    joined = made_by(value, "Reshape")
+    spread = made_by(joined.operands[0], "Expand", "Concat") if joined is not None else None
+    apart = made_by(spread.operands[0], "Unsqueeze") if spread is not None else None
+    if spread is None or apart is None:
+        return None
+    if spread.op_type == "Concat" and (len(spread.operands) != 2 or spread.operands[0] is not spread.operands[1]):
+        return None
+    dims, one, two, wanted = map(dims_of, (apart.operands[0], apart.results[0], spread.results[0], value))
+    if not dims or one != (*dims, ONE) or two != (*dims, Expr.const(2)) or wanted != (*dims[:-1], dims[-1] * 2):
+        return None
+    return apart.operands[0]
 
 
 def _repeating_operands(value: SSAValue) -> list[SSAValue]:
@@ -184,13 +219,6 @@ def _dims(value: SSAValue) -> tuple[Expr, ...]:
     if dims is None:
         raise TypeError("a value of a rotary embedding has a shape")
     return dims
-
-
-def _like(value: SSAValue, dims: Sequence[Expr | int]) -> Attribute:
-    """The type of `value` with other dimensions."""
-    if not isinstance(value.type, TensorType):
-        raise TypeError("a value of a rotary embedding is a tensor")
-    return tensor_type(value.type.element_type, dims)
 
 
 def _insert(op: Operation, name: str, where: InsertPoint) -> SSAValue:
