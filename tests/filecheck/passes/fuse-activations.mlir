@@ -41,19 +41,19 @@ builtin.module attributes {onnx.opsets = {"" = 19 : i64}} {
 
 // -----
 
-// In float16 every step rounds.
+// float64 is computed in full by the operations apart only.
 
 builtin.module attributes {onnx.opsets = {"" = 20 : i64}} {
-  func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> {
-    %root = onnx.initializer {value = dense<1.41421354> : tensor<f16>} : tensor<f16>
-    %one = onnx.initializer {value = dense<1.0> : tensor<f16>} : tensor<f16>
-    %half = onnx.initializer {value = dense<0.5> : tensor<f16>} : tensor<f16>
-    %a = onnx.Div(%x, %root) : (tensor<4xf16>, tensor<f16>) -> tensor<4xf16>
-    %b = onnx.Erf(%a) : (tensor<4xf16>) -> tensor<4xf16>
-    %c = onnx.Add(%b, %one) : (tensor<4xf16>, tensor<f16>) -> tensor<4xf16>
-    %d = onnx.Mul(%x, %c) : (tensor<4xf16>, tensor<4xf16>) -> tensor<4xf16>
-    %y = onnx.Mul(%d, %half) : (tensor<4xf16>, tensor<f16>) -> tensor<4xf16>
-    func.return %y : tensor<4xf16>
+  func.func @main(%x: tensor<4xf64>) -> tensor<4xf64> {
+    %root = onnx.initializer {value = dense<1.41421354> : tensor<f64>} : tensor<f64>
+    %one = onnx.initializer {value = dense<1.0> : tensor<f64>} : tensor<f64>
+    %half = onnx.initializer {value = dense<0.5> : tensor<f64>} : tensor<f64>
+    %a = onnx.Div(%x, %root) : (tensor<4xf64>, tensor<f64>) -> tensor<4xf64>
+    %b = onnx.Erf(%a) : (tensor<4xf64>) -> tensor<4xf64>
+    %c = onnx.Add(%b, %one) : (tensor<4xf64>, tensor<f64>) -> tensor<4xf64>
+    %d = onnx.Mul(%x, %c) : (tensor<4xf64>, tensor<4xf64>) -> tensor<4xf64>
+    %y = onnx.Mul(%d, %half) : (tensor<4xf64>, tensor<f64>) -> tensor<4xf64>
+    func.return %y : tensor<4xf64>
   }
 }
 // CHECK:         onnx.Erf

@@ -253,19 +253,19 @@ builtin.module attributes {onnx.opsets = {"" = 25 : i64}} {
 
 // -----
 
-// Another type than float32.
+// Another type than float32, float16 and bfloat16.
 
 builtin.module attributes {onnx.opsets = {"" = 25 : i64}} {
-  func.func @main(%x: tensor<1x2x3x8xf16>) -> tensor<1x2x3x8xf16> {
-    %cos1 = onnx.initializer {value = dense<0.0> : tensor<1x1x3x8xf16>} : tensor<1x1x3x8xf16>
-    %sin1 = onnx.initializer {value = dense<0.0> : tensor<1x1x3x8xf16>} : tensor<1x1x3x8xf16>
-    %plain = onnx.Mul(%x, %cos1) : (tensor<1x2x3x8xf16>, tensor<1x1x3x8xf16>) -> tensor<1x2x3x8xf16>
-    %low, %high = onnx.Split(%x) {axis = -1, num_outputs = 2} : (tensor<1x2x3x8xf16>) -> (tensor<1x2x3x4xf16>, tensor<1x2x3x4xf16>)
-    %neg = onnx.Neg(%high) : (tensor<1x2x3x4xf16>) -> tensor<1x2x3x4xf16>
-    %turned = onnx.Concat(%neg, %low) {axis = -1} : (tensor<1x2x3x4xf16>, tensor<1x2x3x4xf16>) -> tensor<1x2x3x8xf16>
-    %across = onnx.Mul(%turned, %sin1) : (tensor<1x2x3x8xf16>, tensor<1x1x3x8xf16>) -> tensor<1x2x3x8xf16>
-    %y = onnx.Add(%across, %plain) : (tensor<1x2x3x8xf16>, tensor<1x2x3x8xf16>) -> tensor<1x2x3x8xf16>
-    func.return %y : tensor<1x2x3x8xf16>
+  func.func @main(%x: tensor<1x2x3x8xf64>) -> tensor<1x2x3x8xf64> {
+    %cos1 = onnx.initializer {value = dense<0.0> : tensor<1x1x3x8xf64>} : tensor<1x1x3x8xf64>
+    %sin1 = onnx.initializer {value = dense<0.0> : tensor<1x1x3x8xf64>} : tensor<1x1x3x8xf64>
+    %plain = onnx.Mul(%x, %cos1) : (tensor<1x2x3x8xf64>, tensor<1x1x3x8xf64>) -> tensor<1x2x3x8xf64>
+    %low, %high = onnx.Split(%x) {axis = -1, num_outputs = 2} : (tensor<1x2x3x8xf64>) -> (tensor<1x2x3x4xf64>, tensor<1x2x3x4xf64>)
+    %neg = onnx.Neg(%high) : (tensor<1x2x3x4xf64>) -> tensor<1x2x3x4xf64>
+    %turned = onnx.Concat(%neg, %low) {axis = -1} : (tensor<1x2x3x4xf64>, tensor<1x2x3x4xf64>) -> tensor<1x2x3x8xf64>
+    %across = onnx.Mul(%turned, %sin1) : (tensor<1x2x3x8xf64>, tensor<1x1x3x8xf64>) -> tensor<1x2x3x8xf64>
+    %y = onnx.Add(%across, %plain) : (tensor<1x2x3x8xf64>, tensor<1x2x3x8xf64>) -> tensor<1x2x3x8xf64>
+    func.return %y : tensor<1x2x3x8xf64>
   }
 }
 // CHECK-NOT:     onnx.RotaryEmbedding
