@@ -9,7 +9,7 @@ does not grow with them and no symmetry is searched. What holds in every placeme
   to and fro between devices for the sake of single ops is paid for. Paths are taken until every node is on one;
 - a value that a consumer elsewhere needs loads the links that every way out of its class and into the other shares;
 - of nodes that take more than the n-th part of the best period known, a device has fewer than n;
-- shares of FLOPs, memory, and the cap on segments.
+- shares of FLOPs, memory, the budget for losses, and the cap on segments.
 
 One program for each set of classes in use.
 """
@@ -26,6 +26,7 @@ from ortools.linear_solver import pywraplp
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
 from gimlet.runtime.errors import InfeasibleError
 
 _MOST_SETS = 16
@@ -156,6 +157,7 @@ class _Program:
         self._large()
         self._shares()
         self._memory()
+        self._losses()
         solver.Minimize(period)
         left = self.until - perf_counter()
         if left <= 0:
@@ -347,6 +349,19 @@ class _Program:
                             self.solver.Add(resident >= self.at[user].get(place, 0.0))
                         terms.append(size / max(capacity, 1) * resident)
             self.solver.Add(self.solver.Sum(terms) <= len(members) * (1 + 1e-9))
+
+    def _losses(self) -> None:
+        """The squares of losses, which a budget limits."""
+        budget = self.problem.rules.loss_budget
+        if not budget:
+            return
+        terms = [
+            (option.loss / budget) ** 2 * part
+            for node, shares in zip(self.problem.nodes, self.at, strict=True)
+            for place, part in shares.items()
+            if (option := node.options[place]).loss
+        ]
+        self.solver.Add(self.solver.Sum(terms) <= (1 + LOSS_TOLERANCE) ** 2)
 
 
 def shared_links(problem: Problem, members: Sequence[int], *, inward: bool) -> dict[str, float]:

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import coarsen
 from gimlet.compiler.placement.heuristics import frugal_places
-from gimlet.compiler.placement.problem import OBJECTIVES, Node, Objective, Option, Place, Placement, Problem
+from gimlet.compiler.placement.problem import (
+    OBJECTIVES,
+    DeviceSpec,
+    Node,
+    Objective,
+    Option,
+    Place,
+    Placement,
+    Problem,
+    Rules,
+    Value,
+)
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE, loss_of, simulate, violations
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError, InputError
@@ -153,3 +164,20 @@ def test_a_negative_loss_or_cast_is_refused(random_problem: Make):
         replace(problem, places=(replace(problem.places[0], cast_s_per_byte=-1.0),))
     with pytest.raises(InputError, match="is negative"):
         replace(problem, nodes=(replace(problem.nodes[0], options={0: Option(1.0, loss=-0.1)}), *problem.nodes[1:]))
+
+
+@pytest.mark.parametrize(("budget", "period"), [(0.05, 8.0), (0.1, 7.0), (0.15, 6.0), (0.2, 4.0), (None, 4.0)])
+def test_the_bound_on_a_period_knows_the_budget(budget: float | None, period: float):
+    options = {0: Option(2.0), 1: Option(1.0, loss=0.1)}
+    last = Value("y", 0, 3, (), True)
+    problem = Problem(
+        (DeviceSpec("d"),),
+        (Place(0), Place(0, format="bf16")),
+        tuple(Node(f"n{n}", options=dict(options)) for n in range(4)),
+        (*(Value(f"v{n}", 0, n, (n + 1,)) for n in range(3)), last),
+        {},
+        rules=Rules("throughput", loss_budget=budget),
+    )
+    best = min(period, solve(problem).objective)
+    assert best == period
+    assert lower_bound(problem).value == pytest.approx(8 - min((budget or 1) ** 2 / 0.01, 4), rel=1e-3)
