@@ -18,6 +18,7 @@ from gimlet.compiler.options import CompileOptions, Objective, default_cache
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import Source, open_source
+from gimlet.compiler.states import add_states
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.defaults import DEFAULT
@@ -61,6 +62,7 @@ def compile(
     costs: str | Path | None = None,
     cost_providers: Mapping[str, str] | None = None,
     fuse: bool = True,
+    states: Mapping[str, str] | None = None,
     loss_budget: float | None = None,
     loss_inputs: Mapping[str, NDArray[Any]] | None = None,
     allow_tf32: bool = False,
@@ -86,6 +88,8 @@ def compile(
     not. `cost_providers` says by device where its costs are
     from ("analytic", "measured"). `loss_budget` lets placement choose number formats, as long as the outputs are off by
     at most that (relative L2), measured on `loss_inputs`, arrays by the names of the inputs, else on random ones.
+    `states` says which inputs are in each run what an output was in the run before (`{"past": "present"}`): the program
+    keeps them, on the device that uses them.
 
     Raises UsageError, InputError, MissingError or InfeasibleError as the commands do.
     """
@@ -104,6 +108,7 @@ def compile(
         costs=Path(costs) if costs else None,
         cost_providers=tuple((cost_providers or {}).items()),
         fuse=fuse,
+        states=tuple((states or {}).items()),
         loss_budget=loss_budget,
         loss_inputs=loss_inputs,
         allow_tf32=allow_tf32,
@@ -126,6 +131,7 @@ def start(source: Source, options: CompileOptions, progress: Progress) -> Compil
     with progress.phase("import", source.origin):
         module = source.import_module(ctx)
     say_defaults(module, progress)
+    add_states(module, options.states)
     return Compilation(module, ctx, options, source.info(module), progress)
 
 

@@ -33,6 +33,7 @@ from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.settle import Place, has_a_choice, settle
 from gimlet.compiler.signature_ir import read_signature
+from gimlet.compiler.states import check_states, keep_marks
 from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.names import value_name
@@ -40,6 +41,7 @@ from gimlet.dialects.onnx.types import shape_of
 from gimlet.passes.annotate_costs import AnnotateCostsPass
 from gimlet.passes.bind_dims import BindDimsPass
 from gimlet.passes.entry import entry_function
+from gimlet.passes.mark_in_place import MarkInPlacePass
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import (
     Default,
@@ -88,13 +90,14 @@ class Compilation:
     def _normalize(self) -> None:
         waiting = self.bind()
         self._run([*NORMALIZE, *(FUSE if self.options.fuse else ())])
+        check_states(self.module)
         narrow(self.module, waiting)
 
     def _quantize(self) -> None:
         """Number formats stay as they were imported."""
 
     def _annotate(self) -> None:
-        self._run([AnnotateCostsPass()])
+        self._run([MarkInPlacePass(), AnnotateCostsPass()])
 
     def _place(self) -> None:
         set_topology(self.module, self.options.topology)
@@ -125,6 +128,7 @@ class Compilation:
                 where=grouped[0],
                 hint="--dry-run prints the plan; leave [[group]] out of the topology, or pin the op to a device",
             )
+        keep_marks(self.module, self.options.topology)
         self._run(SPLIT)
 
     def _run(self, passes: Sequence[str | ModulePass]) -> None:
@@ -212,6 +216,7 @@ class Compilation:
             segments=tuple(segments),
             steps=tuple(parts.steps),
             buffers=tuple(parts.buffers),
+            states=tuple(parts.states),
             placement=self.placement.summary() if self.placement else PlacementSummary(),
             costs=self.placement.costs() if self.placement else {},
             signature=read_signature(self.module),

@@ -11,12 +11,22 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from gimlet.dialects.onnx import declared_name, value_name
 from gimlet.dialects.onnx.types import MapType, OptionalType, SeqType, element_of, shape_of
-from gimlet.dialects.placement import BUFFERS, BufferAttr, LaunchOp, SegmentOp, TransferOp
+from gimlet.dialects.placement import (
+    BUFFERS,
+    BufferAttr,
+    LaunchOp,
+    SegmentOp,
+    StateOp,
+    StateReadOp,
+    StateType,
+    StateWriteOp,
+    TransferOp,
+)
 from gimlet.passes.assign_buffers import bytes_of
 from gimlet.passes.entry import entry_function, return_of
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ZERO, Expr
-from gimlet.runtime.manifest import BufferEntry, Default, DimRange, Launch, Port, Step, Transfer, Value
+from gimlet.runtime.manifest import BufferEntry, Default, DimRange, Launch, Port, StateEntry, Step, Transfer, Value
 from gimlet.runtime.tensors import TensorSpec
 from gimlet.targets.api import DimBound, Topology
 
@@ -30,6 +40,7 @@ class ManifestParts:
     values: list[Value] = field(default_factory=list[Value])
     buffers: list[BufferEntry] = field(default_factory=list[BufferEntry])
     steps: list[Step] = field(default_factory=list[Step])
+    states: list[StateEntry] = field(default_factory=list[StateEntry])
 
 
 def manifest_parts(
@@ -116,6 +127,10 @@ class _Reader:
 
     def read_steps(self, block: Block) -> None:
         for op in block.ops:
+            if isinstance(op, StateReadOp) and isinstance(op.state.owner, StateOp):
+                self.add_value(op.value, value_name(op.value), op.state.owner.device_name, None)
+            if isinstance(op, StateWriteOp):
+                self.parts.states.append(_state(op))
             if not isinstance(op, LaunchOp | TransferOp):
                 continue
             step = f"t{len(self.parts.steps)}"
@@ -165,6 +180,21 @@ class _Reader:
         self.names[value] = name
         shape = value_shape(value.type)
         self.parts.values.append(Value(value_name(value), name, element_name(value.type), shape, device, buffer))
+
+
+def _state(write: StateWriteOp) -> StateEntry:
+    state, type_ = write.state.owner, write.state.type
+    if not isinstance(state, StateOp) or not isinstance(type_, StateType):
+        raise InputError("a state that no placement.state makes is written")
+    reads = [use.operation for use in write.state.uses if isinstance(use.operation, StateReadOp)]
+    return StateEntry(
+        name=state.state_name.data,
+        result=state.result_name.data,
+        read=value_name(reads[0].value),
+        written=value_name(write.value),
+        capacity=type_.capacity_shape,
+        in_place=write.in_place is not None,
+    )
 
 
 def _buffers(attribute: Attribute | None) -> list[BufferAttr]:

@@ -31,8 +31,8 @@ class CompileOptions:
     `max_segments` caps the launches; `bounds` limit other figures than the objective, such as `("latency", "5ms")`. Ops
     that an expression of `together` matches share a device, those of a pair of `apart` do not. `cost_providers` says
     for a device where its costs are from. With `fuse` the model is matched into large operators, which
-    costs and targets see; without, it stays as it is written.
-    for a device where its costs are from. With `loss_budget`, the most that the outputs may be
+    costs and targets see; without, it stays as it is written. `states` are pairs of an input and the output that it is
+    in the next run, as `gimlet.compiler.states` reads them. With `loss_budget`, the most that the outputs may be
     off (relative L2), placement chooses the format of each op among all that its device has; losses are measured on
     `loss_inputs`, arrays by the names of the inputs, else on random ones.
     """
@@ -51,6 +51,7 @@ class CompileOptions:
     costs: Path | None = None
     cost_providers: tuple[tuple[str, str], ...] = ()
     fuse: bool = True
+    states: tuple[tuple[str, str], ...] = ()
     loss_budget: float | None = None
     loss_inputs: Mapping[str, NDArray[Any]] | None = None
     allow_tf32: bool = False

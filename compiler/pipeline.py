@@ -48,7 +48,7 @@ FUSE: Final[tuple[str | ModulePass, ...]] = (
     "dce",
 )
 """Large operators in the place of what they are written out as: behind NORMALIZE, unless the options say no."""
-SPLIT: Final = ("outline-segments", "insert-transfers", "assign-buffers")
+SPLIT: Final = ("outline-segments", "keep-states", "insert-transfers", "assign-buffers")
 
 
 def phase_of(module: ModuleOp) -> str:

@@ -19,8 +19,10 @@ from gimlet.dialects.placement import (
     ExprAttr,
     LaunchOp,
     SegmentOp,
-    StateInitOp,
+    StateOp,
+    StateReadOp,
     StateType,
+    StateWriteOp,
     TokenType,
     TransferOp,
 )
@@ -75,13 +77,13 @@ class AssignBuffersPass(ModulePass):
 
     Launches and transfers run as soon as what they wait for is done, in any order. So a value takes over a buffer only
     if the op that makes it waits, directly or through others, for all ops that use the value there before. A value that
-    the function returns has its buffer to itself, and the function's inputs belong to the caller. A state keeps its
-    buffer, of its capacity, through all launches that update it. A value whose size is not an expression over known
-    dimensions, or that is no tensor, gets none (−1): its executor allocates.
+    the function returns has its buffer to itself, and the function's inputs belong to the caller. A state has a
+    buffer of its capacity, and so has what is written into it, unless that is done in place. A value whose size is not
+    an expression over known dimensions, or that is no tensor, gets none (−1): its executor allocates.
 
     It must not act where the ops of @main are in no segment: it fails and names one.
 
-    Requires insert-transfers. Ensures `placement.buffers` on every launch, transfer and state_init, one index a result,
+    Requires insert-transfers. Ensures `placement.buffers` on every launch, transfer and state, one index a result,
     and on @main the buffers they refer to and `placement.peak_bytes`, the sum of them for each device.
     """
 
@@ -137,18 +139,25 @@ class _Assignment:
     def run(self, block: Block) -> None:
         last = return_of(block)
         returned = set(last.operands)
+        written = {op.value: op for op in block.ops if isinstance(op, StateWriteOp)}
         for op in block.ops:
             if op is last:
                 continue
-            if not isinstance(op, LaunchOp | TransferOp | StateInitOp):
+            if isinstance(op, StateReadOp | StateWriteOp):
+                continue
+            if not isinstance(op, LaunchOp | TransferOp | StateOp):
                 raise PassFailedException(f"{describe(op)} is in no segment: run outline-segments first")
             self._order(op)
         for op in self.index_of:
             results = [result for result in op.results if not isinstance(result.type, TokenType)]
-            self._continue_states(op)
             for result in results:
-                if result not in self.buffer_of:
-                    self.buffer_of[result] = self._assign(op, result, result in returned)
+                write = written.get(result)
+                if write is not None and write.in_place is not None:
+                    self.buffer_of[result] = self.buffer_of[write.state]
+                else:
+                    type_ = result.type if write is None else write.state.type
+                    alone = write is not None or result in returned or isinstance(type_, StateType)
+                    self.buffer_of[result] = self._assign(op, result, type_, alone=alone)
             ids = [self.buffer_of[result] for result in results]
             op.attributes[BUFFERS] = DenseArrayBase.from_list(i64, ids)
 
@@ -165,22 +174,15 @@ class _Assignment:
         owner = value.owner
         return self.index_of.get(owner) if isinstance(owner, Operation) else None
 
-    def _continue_states(self, op: Operation) -> None:
-        """A state that an op updates stays in its buffer."""
-        before = [value for value in op.operands if isinstance(value.type, StateType)]
-        after = [value for value in op.results if isinstance(value.type, StateType)]
-        for old, new in zip(before, after, strict=False):
-            self.buffer_of[new] = self.buffer_of.get(old, UNASSIGNED)
-
-    def _assign(self, op: Operation, value: SSAValue, returned: bool) -> int:
-        size = bytes_of(value.type)
+    def _assign(self, op: Operation, value: SSAValue, type_: Attribute, *, alone: bool) -> int:
+        """The buffer of a value, for what `type_` takes; with `alone` no other value shares it."""
+        size = bytes_of(type_)
         if size is None:
             return UNASSIGNED
         device = self._device(op)
         busy = 1 << self.index_of[op]
         for use in value.uses:
             busy |= 1 << self.index_of.get(use.operation, self.index_of[op])
-        alone = returned or isinstance(value.type, StateType)
         if not alone:
             chosen = self._closest(device, size, self.waits_for[self.index_of[op]])
             if chosen is not None:
@@ -213,8 +215,8 @@ class _Assignment:
                 return self.devices[op.segment_name]
             case TransferOp():
                 return op.destination_name
-            case StateInitOp():
-                return op.device.string_value()
+            case StateOp():
+                return op.device_name
             case _:
                 raise PassFailedException(f"{describe(op)} runs on no device")
 

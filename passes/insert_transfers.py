@@ -9,7 +9,7 @@ from typing import Final
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.ir import Block, Operation, OpResult, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
@@ -17,8 +17,9 @@ from gimlet.dialects.onnx.names import decode_name, set_value_name
 from gimlet.dialects.placement import (
     LaunchOp,
     SegmentOp,
-    StateInitOp,
-    StateType,
+    StateOp,
+    StateReadOp,
+    StateWriteOp,
     TopologyOp,
     TransferOp,
     completion_of,
@@ -73,8 +74,10 @@ class InsertTransfersPass(ModulePass):
     uses it, as soon as it is there. The route is the quickest for 1 MiB where all links say how fast they are, else the
     one of fewest links. Weights are in the segments, and are not transferred.
 
-    It must not act where a value would have to take a route that the links do not form, or where a state would have to
-    move: it fails and names both devices. Where all is on one device it changes nothing.
+    What a state holds is where the state is, and what is written into it goes there; the state itself does not move.
+
+    It must not act where a value would have to take a route that the links do not form: it fails and names both
+    devices. Where all is on one device it changes nothing.
 
     Requires outline-segments, and one topology. Ensures that every launch finds its arguments on its own device.
     """
@@ -107,11 +110,12 @@ class _Transfers:
                 device = self._segment_of(op).device_name
                 arguments = [self._on(value, device, op) for value in op.arguments]
                 _replace_launch(op, arguments)
-            elif not isinstance(op, TransferOp | StateInitOp) and op is not last:
+            elif isinstance(op, StateWriteOp):
+                op.operands[1] = self._on(op.value, _device_of(op.state), op)
+            elif not isinstance(op, TransferOp | StateOp | StateReadOp) and op is not last:
                 raise PassFailedException(f"{describe(op)} is in no segment: run outline-segments first")
         for index, value in enumerate(last.operands):
-            if not isinstance(value.type, StateType):
-                last.operands[index] = self._on(value, self.topology.host_name, last)
+            last.operands[index] = self._on(value, self.topology.host_name, last)
 
     def _segment_of(self, launch: LaunchOp) -> SegmentOp:
         return self.segments[launch.segment_name]
@@ -123,15 +127,13 @@ class _Transfers:
                 return self._segment_of(launch).device_name
             case TransferOp() as transfer:
                 return transfer.destination_name
-            case StateInitOp() as state:
-                return state.device.string_value()
+            case StateReadOp() as read:
+                return _device_of(read.state)
             case _:
                 return self.topology.host_name
 
     def _on(self, value: SSAValue, device: str, user: Operation) -> SSAValue:
         """The copy of `value` on `device`: itself where it is there."""
-        if isinstance(value.type, StateType):
-            return self._state_on(value, device, user)
         home = self._home(value)
         if home == device:
             return value
@@ -139,15 +141,6 @@ class _Transfers:
         if key not in self.copies:
             self.copies[key] = self._transfer(value, home, device, user)
         return self.copies[key]
-
-    def _state_on(self, value: SSAValue, device: str, user: Operation) -> SSAValue:
-        home = self._home(value) if isinstance(value, OpResult) else device
-        if home != device:
-            raise PassFailedException(
-                f"{describe(user)} needs a state on @{device} that is on @{home}: a state cannot be transferred, "
-                "place all that uses it on one device"
-            )
-        return value
 
     def _transfer(self, value: SSAValue, home: str, device: str, user: Operation) -> SSAValue:
         token = completion_of(value)
@@ -179,6 +172,10 @@ class _Transfers:
                 )
             self.routes[key] = route
         return self.routes[key]
+
+
+def _device_of(state: SSAValue) -> str:
+    return state.owner.device_name if isinstance(state.owner, StateOp) else ""
 
 
 def quickest_route(topology: TopologyOp, source: str, destination: str) -> list[str] | None:

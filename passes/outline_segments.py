@@ -22,13 +22,10 @@ from gimlet.dialects.placement import (
     TARGET,
     LaunchOp,
     SegmentOp,
-    StateInitOp,
-    StateType,
     TopologyOp,
     TransferOp,
     YieldOp,
     completion_of,
-    state_end,
 )
 from gimlet.passes.entry import describe, entry_function, is_constant, only_topology, return_of
 from gimlet.passes.partition import frontier_colours, partition
@@ -120,9 +117,7 @@ class _Outliner:
     def run(self, keep_schedule: bool) -> None:
         block = self.function.body.block
         last = return_of(block)
-        self.ops = [
-            op for op in block.ops if op is not last and not is_constant(op) and not isinstance(op, StateInitOp)
-        ]
+        self.ops = [op for op in block.ops if op is not last and not is_constant(op)]
         self.index_of = {op: index for index, op in enumerate(self.ops)}
         colours = [self._colour(op) for op in self.ops]
         self._partition(colours, keep_schedule)
@@ -190,13 +185,11 @@ class _Outliner:
         return self.index_of.get(owner) if isinstance(owner, Operation) else None
 
     def _results(self, segment: int, ops: list[Operation]) -> list[SSAValue]:
-        """The values of a segment that are used elsewhere, but for states."""
+        """The values of a segment that are used elsewhere."""
         block = self.function.body.block
         found: list[SSAValue] = []
         for op in ops:
             for result in op.results:
-                if isinstance(result.type, StateType):
-                    continue
                 users = (block.find_ancestor_op_in_block(use.operation) for use in result.uses)
                 indices = (None if user is None else self.index_of.get(user) for user in users)
                 if any(index is None or self.segment_of[index] != segment for index in indices):
@@ -219,8 +212,7 @@ class _Outliner:
             for key in (DEVICE, FORMAT, TARGET, SETTINGS, SEGMENT_HINT):
                 op.attributes.pop(key, None)
             body.add_op(op)
-        states = [state_end(arg) for arg in body.args if isinstance(arg.type, StateType)]
-        self._launch(name, colour, body, arguments, [*results, *states])
+        self._launch(name, colour, body, arguments, results)
 
     def _outline_constants(self, name: str) -> None:
         """Constants that the function returns as they are come from a segment on the host."""

@@ -30,6 +30,7 @@ from gimlet.runtime.inputs import Signature
 from gimlet.runtime.manifest import DimRange
 from gimlet.runtime.packed import BITS
 from gimlet.runtime.schedule import CopyStep, LaunchStep, Place, PlaceKind, Schedule
+from gimlet.runtime.state_memory import Part, check_room
 from gimlet.runtime.structures import Structure, copied
 from gimlet.runtime.tensors import nbytes
 from gimlet.runtime.transports.base import Transport
@@ -75,6 +76,13 @@ class Machinery:
         given = ", ".join(f"{name}={size}" for name, size in sorted(sizes.items()))
         raise InputError(f"no variant of the segment serves {given}", where=segment)
 
+    def allocate(self, place: Place, shape: tuple[int, ...]) -> Buffer:
+        """Memory of its own for the elements of a place."""
+        dtype = place.spec.numpy_type
+        if place.memory == HOST_MEMORY:
+            return alloc_host(dtype, shape)
+        return self.allocator(place.device).alloc(dtype, shape)
+
     def allocator(self, device: str) -> Executor:
         """Any executor on `device`, to allocate in its memory."""
         launches = (s for s in self.schedule.steps if isinstance(s, LaunchStep) and s.device == device)
@@ -84,7 +92,7 @@ class Machinery:
 class ShapePlan:
     """Everything about a run that depends on the inputs' shapes only. `actions` are the schedule's steps, callable."""
 
-    def __init__(self, frame: Frame, signature: Signature) -> None:
+    def __init__(self, frame: Frame, signature: Signature, parts: Sequence[Part]) -> None:
         machinery = frame.machinery
         schedule = machinery.schedule
         self._schedule = schedule
@@ -96,7 +104,11 @@ class ShapePlan:
         self._small_inputs: list[tuple[np.ndarray, int]] = []
         self._large_inputs: list[tuple[int, int]] = []
         self._fresh: list[tuple[int, tuple[int, ...], np.dtype]] = []
+        self._states = [(s, self._shape_of(s.read), self._shape_of(s.written)) for s in schedule.states]
+        for places, _, written in self._states:
+            check_room(places, written)
         self._own_memory(frame, signature)
+        self._take(parts)
         self.actions: list[Action] = [
             self._launch(machinery, step) if isinstance(step, LaunchStep) else self._copy(machinery, step)
             for step in schedule.steps
@@ -125,7 +137,7 @@ class ShapePlan:
             dtype = place.spec.numpy_type
             if place.kind is PlaceKind.INPUT:
                 self._memory[place.index] = given[place.index]
-            elif shape is None:
+            elif shape is None or place.kind is PlaceKind.STATE:
                 continue
             elif place.kind is PlaceKind.OUTPUT and nbytes(dtype, shape) > SMALL_BYTES:
                 self._fresh.append((place.index, shape, dtype))
@@ -223,8 +235,29 @@ class ShapePlan:
         is_fresh = kind is PlaceKind.OPEN or any(place == fresh for fresh, _, _ in self._fresh)
         return not is_fresh or self._schedule.outputs.count(place) > 1
 
-    def feed(self, arrays: list[np.ndarray | Structure]) -> None:
-        """Takes over the inputs of a run, and makes the arrays that its outputs go to."""
+    def _shape_of(self, place: int) -> tuple[int, ...]:
+        shape = self._shapes[place]
+        if shape is None:
+            raise RuntimeError(f"{self._schedule.places[place]} has no shape before the run")
+        return shape
+
+    def _take(self, parts: Sequence[Part]) -> None:
+        """Lets the run read what the state holds, and write what it becomes."""
+        memory = self._memory
+        for part, (places, read, written) in zip(parts, self._states, strict=True):
+            for place, view in ((places.read, part.now.view(read)), (places.written, part.next.view(written))):
+                if memory[place] is not view:
+                    self._exchange(place, view)
+
+    def leave(self, parts: Sequence[Part]) -> None:
+        """What the run has written is what the state holds."""
+        for part, (_, _, written) in zip(parts, self._states, strict=True):
+            part.written(written)
+
+    def feed(self, arrays: list[np.ndarray | Structure], parts: Sequence[Part] = ()) -> None:
+        """Takes over the inputs of a run and its state, and makes the arrays that its outputs go to."""
+        if parts:
+            self._take(parts)
         for kept, position in self._small_inputs:
             kept[...] = arrays[position]
         memory = self._memory
@@ -234,7 +267,7 @@ class ShapePlan:
         for place, shape, dtype in self._fresh:
             self._exchange(place, np.empty(shape, dtype))
 
-    def _exchange(self, place: int, array: np.ndarray | Structure) -> None:
+    def _exchange(self, place: int, array: Buffer) -> None:
         self._memory[place] = array
         for setter, name in self._setters[place]:
             setter(name, array)
@@ -268,7 +301,7 @@ class ShapePlan:
 
 
 def _is_sized(place: Place) -> bool:
-    return place.kind in (PlaceKind.OUTPUT, PlaceKind.SCRATCH)
+    return place.kind in (PlaceKind.OUTPUT, PlaceKind.SCRATCH, PlaceKind.STATE)
 
 
 class Frame:
@@ -280,11 +313,14 @@ class Frame:
         self.known_plan = self._plans.get
         self._arenas: dict[str, np.ndarray] = {}
 
-    def plan(self, signature: Signature) -> ShapePlan:
-        """The plan for these input shapes, made on the first use. InputError where a shape is not allowed."""
+    def plan(self, signature: Signature, parts: Sequence[Part] = ()) -> ShapePlan:
+        """The plan for these shapes of inputs and of the state, made on the first use.
+
+        InputError where a shape is not allowed, and where a state has no room for what the run would leave.
+        """
         plan = self._plans.get(signature)
         if plan is None:
-            plan = ShapePlan(self, signature)
+            plan = ShapePlan(self, signature, parts)
             self._plans[signature] = plan
             while len(self._plans) > 1 and self._is_full():
                 _, oldest = self._plans.popitem(last=False)
@@ -314,7 +350,7 @@ class Frame:
 
     def scratch(self, place: Place, shape: tuple[int, ...]) -> Buffer:
         """Memory of a place that stays from run to run: cut from its arena, or the device's own."""
-        dtype = place.spec.numpy_type
         if place.memory != HOST_MEMORY:
-            return self.machinery.allocator(place.device).alloc(dtype, shape)
+            return self.machinery.allocate(place, shape)
+        dtype = place.spec.numpy_type
         return self._arenas[place.arena][: nbytes(dtype, shape)].view(dtype).reshape(shape)

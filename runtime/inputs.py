@@ -29,7 +29,10 @@ class InputChecker:
         specs: Sequence[TensorSpec],
         dims: Mapping[str, DimRange],
         defaults: Mapping[str, np.ndarray] | None = None,
+        states: int = 0,
     ) -> None:
+        """`states` is how many of the last `specs` are a state's, which the program keeps, and no caller's."""
+        self._states = frozenset(spec.name for spec in specs[len(specs) - states :])
         self._defaults = defaults or {}
         self._specs = tuple(specs)
         self._ports = tuple((spec.name, spec.numpy_type) for spec in specs)
@@ -70,6 +73,9 @@ class InputChecker:
         return np.ascontiguousarray(array).reshape(array.shape)
 
     def _error(self, spec: TensorSpec, message: str, hint: str | None = None) -> InputError:
+        if spec.name in self._states:
+            hint = "reset() starts again, and state() makes a state for another sequence"
+            return InputError(f"{message}; it is {spec}", where=f"state {spec.name!r}", hint=hint)
         return InputError(f"{message}; the program takes {spec}", where=f"input {spec.name!r}", hint=hint)
 
     def _wrong_names(self, given: Mapping[str, Any]) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The one definition of `manifest.json`, schema 3.
+"""The one definition of `manifest.json`, schema 4.
 
 A manifest says what a bundle computes (inputs, outputs, ranges of dimensions), on what (topology), in which pieces
 (segments, with the artifacts of each), in which order (steps), where values live (devices and buffers), what the
@@ -18,9 +18,9 @@ from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.signature import Signature
 from gimlet.runtime.tensors import TensorSpec
 
-SCHEMA = 3
+SCHEMA = 4
 OLDEST_SCHEMA = 1
-"""Schema 1 has no `signature`; schema 2 has tensors only, and no `default` of inputs."""
+"""Schema 1 has no `signature`; schema 2 has tensors only, and no `default` of inputs; schema 3 has no states."""
 ENGINES_SCHEMA = 1
 
 
@@ -123,13 +123,19 @@ class BufferEntry:
 
 @dataclass(frozen=True)
 class StateEntry:
-    """A tensor that lives from run to run and that launches update in place. Reserved: none is run yet."""
+    """A tensor that the program keeps from run to run, in the memory of one device.
 
-    id: str
-    dtype: str
-    shape: tuple[Expr | None, ...] | None
-    device: str
-    capacity: int
+    A run finds it as the value `read` and leaves the value `written`, which with `in_place` are in the same memory.
+    `name` and `result` are the names of the input and the output that it is of the model. `capacity` is the largest
+    shape that it has room for.
+    """
+
+    name: str
+    result: str
+    read: str
+    written: str
+    capacity: tuple[int, ...]
+    in_place: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,6 @@ class _Checker:
             self.check_segment(f"segments[{index}]", segment)
         self.check_steps()
         self.check_signature()
-        if manifest.states:
-            raise self.fail("states", "states are reserved: this version does not run them")
 
     def check_topology(self) -> None:
         topology = self.manifest.topology
@@ -139,6 +137,7 @@ class _Checker:
     def check_steps(self) -> None:
         manifest = self.manifest
         made: dict[str, str | None] = {}
+        self.check_states_read(made)
         for index, port in enumerate(manifest.inputs):
             place = f"inputs[{index}].value"
             self.known(place, "value", port.value, self.values)
@@ -153,6 +152,40 @@ class _Checker:
             self.known(f"outputs[{index}].value", "value that is made", port.value, made)
             if self.values[port.value].device != manifest.topology.host:
                 raise self.fail(f"outputs[{index}].value", f"{port.value!r} is not on the host")
+
+        self.check_states_written(made)
+
+    def check_states_read(self, made: dict[str, str | None]) -> None:
+        """What a state holds is there before the steps, in memory that its name stands for once."""
+        states = self.manifest.states
+        self.unique("states", (state.name for state in states))
+        self.unique("inputs and states", [*(port.name for port in self.manifest.inputs), *(s.name for s in states)])
+        self.unique("outputs and states", [*(port.name for port in self.manifest.outputs), *(s.result for s in states)])
+        self.unique("states", (state.written for state in states))
+        for index, state in enumerate(states):
+            place = f"states[{index}].read"
+            self.known(place, "value", state.read, self.values)
+            value = self.values[state.read]
+            if state.read in made:
+                raise self.fail(place, f"{state.read!r} is another state's value")
+            if not value.spec.is_tensor or value.dtype == STRING or value.dtype in BITS or value.shape is None:
+                raise self.fail(place, f"a value of type {value.dtype} is no state")
+            if len(value.shape) != len(state.capacity):
+                raise self.fail(f"states[{index}].capacity", f"{value.spec} is not of rank {len(state.capacity)}")
+            made[state.read] = None
+
+    def check_states_written(self, made: dict[str, str | None]) -> None:
+        """What becomes of a state is made by a launch on its device, in its form."""
+        for index, state in enumerate(self.manifest.states):
+            place = f"states[{index}].written"
+            self.known(place, "value that is made", state.written, made)
+            read, written = self.values[state.read], self.values[state.written]
+            if made[state.written] is None or written.device != read.device:
+                raise self.fail(place, f"{state.written!r} is not made on {read.device!r}, where the state is")
+            if not _same_form(written, read.spec) or written.shape is None or None in written.shape:
+                raise self.fail(place, f"{read.spec} cannot become {written.spec}")
+            if state.in_place and written.shape != read.shape:
+                raise self.fail(place, f"{read.spec} cannot become {written.spec} in place")
 
     def check_default(self, place: str, port: Port) -> None:
         """A default is a tensor of the input's type, and lies in a file of the bundle."""
@@ -176,11 +209,11 @@ class _Checker:
         if signature is None:
             return
         names = self.unique("signature.args", signature.inputs())
-        inputs = {port.name for port in self.manifest.inputs}
+        inputs = {port.name for port in self.manifest.inputs} | {state.name for state in self.manifest.states}
         if names != inputs:
             odd = min(names ^ inputs)
             raise self.fail("signature.args", f"{odd!r} is an input of the program or of the module, but not of both")
-        outputs = {port.name for port in self.manifest.outputs}
+        outputs = {port.name for port in self.manifest.outputs} | {state.result for state in self.manifest.states}
         for name in leaves(signature.result):
             self.known("signature.result", "output", name, outputs)
 

@@ -38,6 +38,7 @@ from gimlet.runtime.tensors import TensorSpec
 
 MANIFEST = "manifest.json"
 _NO_DEFAULTS = 2
+_NO_STATES = 3
 
 
 def write_manifest(manifest: Manifest) -> bytes:
@@ -82,7 +83,7 @@ def read_manifest(text: bytes, where: str = MANIFEST) -> Manifest:
         segments=tuple(_segment(item) for item in root.objects("segments")),
         steps=tuple(_step(item) for item in root.objects("steps")),
         buffers=tuple(_buffer(item) for item in root.objects("buffers")),
-        states=tuple(_state(item) for item in root.objects("states")),
+        states=_states(root, schema),
         placement=_placement(root.object("placement")),
         costs=root.plain("costs"),
         signature=_signature(root, schema),
@@ -205,13 +206,21 @@ def _buffer(item: JsonObject) -> BufferEntry:
     return buffer
 
 
+def _states(root: JsonObject, schema: int) -> tuple[StateEntry, ...]:
+    items = root.objects("states")
+    if items and schema <= _NO_STATES:
+        raise root.error("states", f"a bundle of format {schema} has none")
+    return tuple(_state(item) for item in items)
+
+
 def _state(item: JsonObject) -> StateEntry:
     state = StateEntry(
-        id=item.text("id"),
-        dtype=item.text("dtype"),
-        shape=item.shape("shape"),
-        device=item.text("device"),
-        capacity=item.integer("capacity"),
+        name=item.text("name"),
+        result=item.text("result"),
+        read=item.text("read"),
+        written=item.text("written"),
+        capacity=item.integers("capacity"),
+        in_place=item.flag("in_place"),
     )
     item.done()
     return state

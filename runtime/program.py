@@ -5,6 +5,9 @@
     outputs = program(array, mask=other)       # as the PyTorch module was called: what it returned, of arrays
     future = program.submit(x=array)           # several may be in flight
 
+    state = program.state()                    # a sequence of its own, of a program with a state
+    outputs = state(x=array)
+
 A `Program` may be called from several threads. Inputs are read until the call returns (or the future is done);
 outputs are the caller's own.
 """
@@ -13,8 +16,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,7 @@ from gimlet.runtime.lanes import Inline, Lanes
 from gimlet.runtime.loader import LoadedSegment, load_segments
 from gimlet.runtime.manifest import Manifest
 from gimlet.runtime.schedule import CopyStep, Schedule, build_schedule
+from gimlet.runtime.states import Hooks, Run, Shapes, State
 from gimlet.runtime.tensors import TensorSpec
 from gimlet.runtime.trace import PROGRAM_TRACK, Trace
 from gimlet.runtime.transports.base import Transport
@@ -35,6 +39,9 @@ from gimlet.runtime.transports.registry import load_transport
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
+
+
+_KEEP = "compile it with --state INPUT=OUTPUT"
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,16 @@ class Program:
         if memories.get(manifest.topology.host, HOST_MEMORY) != HOST_MEMORY:
             raise InputError("inputs and outputs are not in host memory", where=manifest.topology.host)
         schedule = build_schedule(manifest, memories)
+        values = {value.id: value for value in manifest.values}
+        self.states: tuple[TensorSpec, ...] = tuple(
+            replace(values[state.read].spec, name=state.name) for state in manifest.states
+        )
         self._checker = InputChecker(self.inputs, manifest.dims, read_defaults(bundle))
+        with_states = InputChecker((*self.inputs, *self.states), manifest.dims, states=len(self.states))
         self._signature = manifest.signature
+        if self._signature is not None and manifest.states:
+            inputs, outputs = {state.name for state in manifest.states}, {state.result for state in manifest.states}
+            self._signature = self._signature.without(inputs, outputs)
         self._keywords_only = self._signature is not None and self._signature.has_only_keywords()
         variants: dict[str, tuple[LoadedVariant, ...]] = {name: item.variants for name, item in segments.items()}
         self._machinery = Machinery(
@@ -71,7 +86,7 @@ class Program:
             variants=variants,
             transports=_transports(manifest, schedule),
             output_names=tuple(port.name for port in manifest.outputs),
-            sizes_of=self._checker.sizes,
+            sizes_of=with_states.sizes,
         )
         executors = [variant.executor for loaded in variants.values() for variant in loaded]
         asynchronous = any(executor.asynchronous for executor in executors)
@@ -82,6 +97,8 @@ class Program:
         self._inflight = inflight
         self._requests: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._open_states: set[State] = set()
+        self._own_state: State | None = None
         self._closed = self._freed = False
 
     @property
@@ -111,14 +128,17 @@ class Program:
 
         InputError as for `run`, and for arguments of another structure than those that the module was traced with.
         """
+        return self._call(self.run, args, inputs)
+
+    def _call(self, run: Run, args: Sequence[Any], inputs: Mapping[str, Any]) -> Any:
         if not args and not self._keywords_only:
-            return self.run(inputs)
+            return run(inputs)
         if self._signature is None:
             raise InputError(
                 "positional arguments, and the bundle does not say how its model was called",
                 hint=f"give the inputs by name: {', '.join(spec.name for spec in self.inputs) or 'there are none'}",
             )
-        return self._signature.returned(self.run(self._signature.feeds(args, inputs)))
+        return self._signature.returned(run(self._signature.feeds(args, inputs)))
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs the program once: arrays by the names of its inputs, to arrays by the names of its outputs.
@@ -126,8 +146,11 @@ class Program:
         A sequence is a list of arrays, an optional its value or None, a map a dict.
 
         An input that has a default may be left out. InputError for inputs of the wrong name, type or shape, or values
-        that a segment's framework refuses.
+        that a segment's framework refuses. A program with a state runs on its own one, which no other
+        run may be on.
         """
+        if self.states:
+            return self._own().run(inputs)
         arrays, signature = self._checker.arrays(inputs)
         try:
             frame = self._idle.pop()
@@ -146,13 +169,81 @@ class Program:
             trace.add(PROGRAM_TRACK, "run", start, perf_counter_ns())
         return outputs
 
+    def state(self) -> State:
+        """A state of its own for another sequence, of zeros. InputError where the program keeps no state."""
+        _require_open(closed=self._closed)
+        if not self.states:
+            raise InputError("the program keeps no state", hint=_KEEP)
+        with self._lock:
+            return self._new_state()
+
+    def _new_state(self) -> State:
+        forget = self._open_states.discard
+        hooks = Hooks(self._on_state, self._call, self._on_thread, self._initial_sizes, forget)
+        state = State(self._machinery, hooks)
+        self._open_states.add(state)
+        return state
+
+    def reset(self) -> None:
+        """Makes the program's own state zeros again. InputError where it keeps none, and while a run is under way."""
+        if not self.states:
+            raise InputError("the program keeps no state", hint=_KEEP)
+        self._own().reset()
+
+    def initial_state(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What a first run on a state finds there if it is given `inputs`: zeros. Errors as of `run`."""
+        with self.state() as state:
+            state.begin(self._checker.arrays(inputs)[1])
+            return state.values()
+
+    def _own(self) -> State:
+        with self._lock:
+            if self._own_state is None:
+                self._own_state = self._new_state()
+            return self._own_state
+
+    def _initial_sizes(self, shapes: Shapes) -> dict[str, int]:
+        """The sizes of dimensions in the first run on a state: what the inputs say, else the least."""
+        least = {name: each.minimum for name, each in self.manifest.dims.items()}
+        return least | self._checker.sizes(shapes)
+
+    def _on_state(self, state: State, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """A run on a state that no other run is on."""
+        _require_open(closed=self._freed)
+        arrays, shapes = self._checker.arrays(inputs)
+        signature = (*shapes, *state.shapes(shapes))
+        plan = state.frame.known_plan(signature) or state.frame.plan(signature, state.parts)
+        trace = self.trace
+        start = perf_counter_ns() if trace else 0
+        plan.feed(arrays, state.parts)
+        try:
+            self._run_actions(plan.actions, trace)
+        except BaseException:
+            state.failed()
+            raise
+        outputs = plan.results()
+        plan.leave(state.parts)
+        if trace:
+            trace.add(PROGRAM_TRACK, "run", start, perf_counter_ns())
+        return outputs
+
     def submit(self, /, *args: Any, **inputs: Any) -> Future[Any]:
-        """As a call, on another thread. At most `inflight` requests of `load` run at once; others wait."""
+        """As a call, on another thread. At most `inflight` requests of `load` run at once; others wait.
+
+        Those of a program with a state run one after the other, as they were submitted.
+        """
+        if self.states:
+            return self._own().submit(*args, **inputs)
         return self._submit(self, *args, **inputs)
 
     def submit_run(self, inputs: Mapping[str, Any]) -> Future[dict[str, Any]]:
         """As `run`, on another thread, like `submit`."""
+        if self.states:
+            return self._own().submit_run(inputs)
         return self._submit(self.run, inputs)
+
+    def _on_thread(self, function: Callable[[], None]) -> None:
+        self._submit(function)
 
     def _submit(self, function: Callable[..., Any], /, *args: Any, **inputs: Any) -> Future[Any]:
         with self._lock:
@@ -180,6 +271,8 @@ class Program:
         self._runner.close()
         while self._idle:
             self._idle.pop().close()
+        for state in list(self._open_states):
+            state.close()
         for executor in self._executors:
             executor.synchronize()
             executor.close()

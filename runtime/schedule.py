@@ -2,9 +2,9 @@
 
 Terms. A *place* is memory that holds one value during a run; values that a transfer connects share one place where both
 devices compute in the same memory (host memory, for a CPU and for an emulated device), and that transfer is no step.
-A place belongs to the caller (`INPUT`), is made anew for every run (`OUTPUT`), is kept between runs (`SCRATCH`), or is
-allocated by the executor because only the run knows the size (`OPEN`). Scratch places may share an *arena*, as the
-compiler's liveness analysis found, at different times.
+A place belongs to the caller (`INPUT`), is made anew for every run (`OUTPUT`), is kept between runs (`SCRATCH`), is a
+part of the state that the run is on (`STATE`), or is allocated by the executor because only the run knows the size
+(`OPEN`). Scratch places may share an *arena*, as the compiler's liveness analysis found, at different times.
 
 Order. The manifest's steps and what each waits for are taken over. A step that writes into an arena waits, besides,
 for everything that uses the value that the arena held before: the compiler's plan promises as much, and a plan that
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from gimlet.runtime.executors.base import HOST_MEMORY
-from gimlet.runtime.manifest import Launch, Manifest, Transfer
+from gimlet.runtime.manifest import Launch, Manifest, StateEntry, Transfer
 from gimlet.runtime.packed import BITS
 from gimlet.runtime.tensors import STRING, TensorSpec, symbol_of
 
@@ -33,6 +33,7 @@ class PlaceKind(Enum):
     OUTPUT = "output"
     SCRATCH = "scratch"
     OPEN = "open"
+    STATE = "state"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ ScheduleStep = LaunchStep | CopyStep
 
 
 @dataclass(frozen=True)
+class StatePlaces:
+    """The places that a state is read from and written to: two memories that change roles, or one."""
+
+    entry: StateEntry
+    read: int
+    written: int
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The places and steps of a program. `inputs` and `outputs` are the places of its ports, in their order.
 
@@ -87,6 +97,7 @@ class Schedule:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     concurrent: bool
+    states: tuple[StatePlaces, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -126,6 +137,9 @@ class _Builder:
             inputs=tuple(self.place_of[port.value] for port in manifest.inputs),
             outputs=tuple(self.place_of[port.value] for port in manifest.outputs),
             concurrent=_is_concurrent(self.steps),
+            states=tuple(
+                StatePlaces(state, self.place_of[state.read], self.place_of[state.written]) for state in manifest.states
+            ),
         )
 
     def memory(self, device: str) -> str:
@@ -141,10 +155,12 @@ class _Builder:
             if self.memory(source.device) == self.memory(target.device) == HOST_MEMORY:
                 owner[target.id] = owner[source.id]
         specs = [manifest.spec(port) for port in manifest.inputs]
+        specs += [values[state.read].spec for state in manifest.states]
         shapes = [spec.shape or () for spec in specs if spec.is_tensor]
         known = {name for shape in shapes for dim in shape if (name := symbol_of(dim)) is not None}
         inputs = {owner[port.value] for port in manifest.inputs}
         outputs = {owner[port.value] for port in manifest.outputs}
+        states = {owner[name] for state in manifest.states for name in (state.read, state.written)}
         for name, value in values.items():
             first = owner[name]
             if first != name:
@@ -159,7 +175,9 @@ class _Builder:
                 or not spec.is_tensor
             )
             kind = (
-                PlaceKind.INPUT
+                PlaceKind.STATE
+                if name in states
+                else PlaceKind.INPUT
                 if name in inputs
                 else PlaceKind.OPEN
                 if is_open

@@ -9,7 +9,7 @@ returned as a dict. Nothing in it names a class, so reading it imports and runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -64,6 +64,12 @@ class Signature:
     kwargs: Table
     result: Tree
 
+    def without(self, inputs: Collection[str], outputs: Collection[str]) -> Signature:
+        """The signature where the program keeps some tensors itself: None stands for what has only such in it."""
+        args, kwargs = (tuple(_without(tree, inputs) for tree in trees) for trees in (self.args, self.kwargs.items))
+        table = Table(self.kwargs.kind, self.kwargs.keys, kwargs)
+        return Signature(self.parameters, args, table, _without(self.result, outputs))
+
     def feeds(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The program's inputs by name, from what the module would be called with.
 
@@ -113,6 +119,17 @@ def leaves(tree: Tree) -> Iterator[str]:
     elif isinstance(tree, Series | Table):
         for item in tree.items:
             yield from leaves(item)
+
+
+def _without(tree: Tree, names: Collection[str]) -> Tree:
+    found = list(leaves(tree))
+    if found and all(name in names for name in found):
+        return Constant(None)
+    if isinstance(tree, Series):
+        return Series(tree.kind, tuple(_without(item, names) for item in tree.items))
+    if isinstance(tree, Table):
+        return Table(tree.kind, tree.keys, tuple(_without(item, names) for item in tree.items))
+    return tree
 
 
 def _require_constant(tree: Tree, path: str) -> None:

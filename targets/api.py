@@ -320,6 +320,14 @@ class Target(ABC):
         """`refuses` for many ops at once, where a target can answer them together."""
         return [self.refuses(op, device, fmt) for op in ops]
 
+    def updates_in_place(self, op: Operation) -> bool:
+        """Whether what is made of `op`, marked `placement.in_place`, writes its result over its first operand.
+
+        That is so where both are bound to the same memory. By default it is not: a state then has two memories.
+        """
+        del op
+        return False
+
     def fusable(self, producer: Operation, consumer: Operation) -> bool:
         """Whether the framework runs `consumer` in the same kernel as `producer`, without a pass over memory."""
         del producer, consumer

@@ -23,7 +23,6 @@ from gimlet.dialects.onnx.exporter import WEIGHT_KEY, export_block
 from gimlet.dialects.onnx.proto import to_proto
 from gimlet.dialects.onnx.types import element_by_dtype
 from gimlet.dialects.onnx.weights import Weight
-from gimlet.dialects.placement import StateType
 from gimlet.targets.api import Reason, SegmentContext, WeightReference, WeightsWriter
 from gimlet.targets.widen import widen_missing_formats
 
@@ -73,8 +72,6 @@ def segment_model(segment: SegmentContext) -> SegmentModel | Reason:
     """The segment as it is, in its own number formats. Its inner values have types until it is written."""
     op, ctx = segment.op, segment.ctx
     name = op.sym_name.data
-    if any(isinstance(value.type, StateType) for value in op.body.block.args):
-        return Reason(name, "a state that is updated in place has no form in ONNX yet")
     if not isinstance(ctx, GimletContext):
         raise TypeError("a segment is emitted with the context that holds its weights")
     inputs = _named((item.data for item in op.arg_names), op.body.block.args)

@@ -48,6 +48,7 @@ class Request:
     save_costs: Path | None
     save_problem: Path | None
     cost_provider: tuple[str, ...]
+    state: tuple[str, ...]
     loss_budget: str | None
     loss_input: tuple[str, ...]
     to: str | None
@@ -100,6 +101,12 @@ class Request:
     multiple=True,
     metavar="DEVICE=PROVIDER",
     help="Where a device's costs are from: analytic (default), measured on this machine, or a table.",
+)
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="INPUT=OUTPUT",
+    help="The program keeps what OUTPUT is and gives it to INPUT in the next run; past=present means all past.*.",
 )
 @click.option(
     "--loss-budget",
@@ -229,6 +236,7 @@ def options_of(request: Request) -> CompileOptions:
         costs=request.costs,
         cost_providers=pairs(request.cost_provider, "--cost-provider", "DEVICE=measured"),
         fuse=request.fuse,
+        states=pairs(request.state, "--state", "INPUT=OUTPUT"),
         loss_budget=None if request.loss_budget is None else _budget(request.loss_budget),
         loss_inputs=read_inputs(request.loss_input) if request.loss_input else None,
         allow_tf32=request.allow_tf32,

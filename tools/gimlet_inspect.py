@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gimlet.runtime.bundle import Bundle
-    from gimlet.runtime.manifest import Segment, Variant
+    from gimlet.runtime.manifest import Manifest, Segment, StateEntry, Variant
 
 PATH = click.Path(path_type=Path)
 LOG_WIDTH = 140
@@ -81,6 +81,7 @@ def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
         f"made by: {producer}",
         *(f"input {manifest.spec(port)}" for port in manifest.inputs),
         *(f"output {manifest.spec(port)}" for port in manifest.outputs),
+        *(f"state {_state(manifest, state)}" for state in manifest.states),
         *(f"dimension {name}: {dim.minimum} to {dim.maximum}, best at {dim.optimum}" for name, dim in _dims(bundle)),
         f"placement: {placement.objective} {_figure(placement.objective, placement.value)}, "
         f"bound {_figure(placement.objective, placement.bound)}, gap {placement.gap:.1%} ({placement.status})",
@@ -93,6 +94,12 @@ def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
     _print_files(bundle, console)
     if verified is not None:
         console.print(f"all hashes hold ({_bytes(verified)})")
+
+
+def _state(manifest: Manifest, state: StateEntry) -> str:
+    value = next(value for value in manifest.values if value.id == state.read)
+    how = "in place" if state.in_place else "in two memories"
+    return f"{state.name} on {value.device}: {value.dtype}, room for {list(state.capacity)}, updated {how}"
 
 
 def _dims(bundle: Bundle) -> list[tuple[str, Any]]:

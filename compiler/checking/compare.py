@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
 from gimlet.compiler.checking.reference import Reference
+from gimlet.compiler.checking.reference_steps import STEPS, ReferenceSteps
 from gimlet.compiler.checking.segment_runs import Arrays, SegmentRunner, segment_runner
 from gimlet.runtime.bundle import Bundle
 from gimlet.runtime.manifest import Manifest, Port, Segment, Value
+from gimlet.runtime.program import load
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
     Errors as those of running the bundle. Segments of an absent device run in their portable form.
     """
     manifest = bundle.manifest
+    if manifest.states:
+        return _compare_steps(bundle, reference, inputs)
     with segment_runner(bundle) as runner:
         values = runner.run_all(inputs)
         wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
@@ -76,6 +80,36 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
         known |= dict(zip(_output_names(manifest), wanted, strict=True))
         segments = [_compare_segment(runner, segment, values, known) for segment in runner.launches()]
     return Comparison(reference.name, coarsest({judged_by(each) for each in manifest.segments}), outputs, segments)
+
+
+def _compare_steps(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
+    """As `compare`, over `STEPS` runs with the same inputs, each of which goes on from what the one before has left.
+
+    Segments are compared in the last step, on the reference's states.
+    """
+    manifest = bundle.manifest
+    worst: dict[str, Deviation] = {}
+    fmt = coarsest({judged_by(each) for each in manifest.segments})
+    with load(bundle.root, emulate_missing=True) as program:
+        stepper = ReferenceSteps(reference, manifest, program.initial_state(inputs))
+        before: Arrays = {}
+        wanted: Arrays = {}
+        for _ in range(STEPS):
+            found = program.run(inputs)
+            before, wanted = stepper.states, stepper.step(inputs)
+            for port in manifest.outputs:
+                each = deviation(found[port.name], wanted[port.name])
+                known = worst.get(port.name)
+                worst[port.name] = each if known is None else _worst([known, each], fmt) or each
+    with segment_runner(bundle) as runner:
+        values = runner.run_all(inputs, before)
+        known = {spec.name: ({**runner.defaults, **inputs})[port.name] for port, spec in _input_specs(manifest)}
+        names = {value.id: value.name for value in manifest.values}
+        known |= {names[state.read]: before[state.name] for state in manifest.states}
+        known |= {names[state.written]: wanted[state.result] for state in manifest.states}
+        known |= {name: wanted[port.name] for port, name in zip(manifest.outputs, _output_names(manifest), strict=True)}
+        segments = [_compare_segment(runner, segment, values, known) for segment in runner.launches()]
+    return Comparison(reference.name, fmt, worst, segments)
 
 
 def judged_by(segment: Segment) -> str:

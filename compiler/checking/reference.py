@@ -34,6 +34,11 @@ class Reference(ABC):
     def run(self, inputs: Arrays) -> list[Any]:
         """The model's outputs, in its own order."""
 
+    @property
+    def output_names(self) -> list[str] | None:
+        """The names of the outputs, where the source has any."""
+        return None
+
     def values(self, inputs: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Those of the named values inside the model that this reference can see. None, where it sees none."""
         del inputs, names
@@ -105,6 +110,10 @@ class OnnxReference(Reference):
                 self.name = f"{self._session.name} (the reference evaluator failed: {type(error).__name__}: {error})"
         return self._session.run(inputs)
 
+    @property
+    def output_names(self) -> list[str] | None:
+        return [name for name in self._evaluator.output_names if isinstance(name, str)]
+
     def values(self, inputs: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         if self._session is not None:
             return {}
@@ -132,6 +141,10 @@ class SessionReference(Reference):
         self._path = path
         self._options = options
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    @property
+    def output_names(self) -> list[str] | None:
+        return [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> list[Any]:
         return _arrays(self._session.run(None, dict(inputs)))

@@ -44,14 +44,15 @@ class SegmentRunner:
         variant = next((variant for variant in variants if variant.serves(sizes)), variants[0])
         return run_once(variant.executor, segment, {spec.name: inputs[spec.name] for spec in segment.inputs})
 
-    def run_all(self, inputs: Arrays) -> dict[str, Any]:
-        """Every value of the program, by ONNX name, from the program's inputs by port name."""
+    def run_all(self, inputs: Arrays, states: Arrays | None = None) -> dict[str, Any]:
+        """Every value of the program, by ONNX name, from the program's inputs by port name, and `states` by theirs."""
         names = {value.id: value.name for value in self.manifest.values}
         specs = [self.manifest.spec(port) for port in self.manifest.inputs]
         checker = InputChecker(specs, self.manifest.dims, self.defaults)
         arrays, signature = checker.arrays(inputs)
         checker.sizes(signature)
         values = {names[port.value]: _plain(array) for port, array in zip(self.manifest.inputs, arrays, strict=True)}
+        values |= {names[state.read]: (states or {})[state.name] for state in self.manifest.states}
         for segment in self.launches():
             values.update(self.run(segment, values))
         return values

@@ -26,7 +26,7 @@ A cache of a fixed size, as transformers' `StaticCache`, keeps every shape but t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -53,7 +53,10 @@ class CachedModel(torch.nn.Module):
     The past is a pair for each layer, keys and values [batch, heads, past, size], or None for prefill alone; the new
     one is `length` longer.
     All sequences of a batch have the same length. UsageError for a model whose layers keep another kind of state.
+    `states` are the pairs that `gimlet.compile(…, states=module.states)` lets the program keep itself.
     """
+
+    states: Mapping[str, str] = {"past": "1"}
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -145,6 +148,8 @@ class PaddedCachedModel(CachedModel):
     computed for padding has no meaning.
     """
 
+    states: Mapping[str, str] = {"past": "1", "seen": "2"}
+
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  (a call with more inputs)
         self, input_ids: torch.Tensor, real: torch.Tensor, past: Past, seen: torch.Tensor
     ) -> tuple[torch.Tensor, Past, torch.Tensor]:
@@ -170,6 +175,8 @@ class FixedCachedModel(CachedModel):
     The cache is a pair for each layer, keys and values [batch, heads, capacity, size]. What is behind the last token is
     not looked at. Tokens must stand within the capacity.
     """
+
+    states: Mapping[str, str] = {"cache": "1"}
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  (a call with more inputs)
         self, input_ids: torch.Tensor, start: torch.Tensor, cache: Past

@@ -32,7 +32,6 @@ from gimlet.compiler.placement.problem import (
 from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.work import work_of
-from gimlet.dialects.placement import StateType
 from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Device, Reason, Target, Topology
 from gimlet.targets.forms import refusals
@@ -96,7 +95,7 @@ def structure(graph: ModuleGraph, topology: Topology) -> Problem:
         values=tuple(_values(graph)),
         routes={},
         host=[device.name for device in topology.devices].index(topology.host),
-        rules=Rules(together=tuple(graph.states)),
+        rules=Rules(together=tuple(state.units for state in graph.states if len(state.units) > 1)),
     )
 
 
@@ -205,21 +204,16 @@ def _share_weights(
 
 
 def _states(graph: ModuleGraph, sites: Sequence[Site], problem: Problem) -> list[Weight]:
-    """States as resident bytes: the capacity of each, wherever its first user is; a group's members share it."""
-    members = [len(problem.units[site.place.device]) for site in sites]
+    """States as resident bytes, wherever their users are; a group's members share each."""
     found: list[Weight] = []
-    for number, unit in enumerate(graph.units):
-        size = sum(
-            graph.size_bytes(value) for op in unit.ops for value in op.operands if isinstance(value.type, StateType)
-        )
-        if size and not any(number in chain[1:] for chain in graph.states):
-            found.append(
-                Weight(
-                    f"state of {unit.name}",
-                    (number,),
-                    {place: -(-size // count) for place, count in enumerate(members)},
-                )
-            )
+    for state in graph.states:
+        sizes: dict[int, int] = {}
+        for place, site in enumerate(sites):
+            in_place = state.update is not None and site.target.updates_in_place(state.update)
+            size = state.size_bytes if in_place else 2 * state.size_bytes
+            sizes[place] = -(-size // len(problem.units[site.place.device]))
+        if state.units and state.size_bytes:
+            found.append(Weight(f"state {state.name}", state.units[:1], sizes))
     return found
 
 

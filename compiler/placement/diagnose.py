@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gimlet.compiler.placement.conflict import least_losses, smaller_format
-from gimlet.compiler.placement.problem import Problem, gigabytes
+from gimlet.compiler.placement.problem import Problem, devices_named, gigabytes
 from gimlet.compiler.placement.rules import with_nodes
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
 from gimlet.compiler.placement.share_cover import share_cover
@@ -19,6 +19,7 @@ def check_feasible(problem: Problem) -> None:
     for node, allowed in enumerate(problem.allowed):
         if not allowed:
             raise _nowhere(problem, node)
+    _check_together(problem)
     _check_memory(problem)
     _check_shares(problem)
     _check_loss(problem)
@@ -42,6 +43,22 @@ def _nowhere(problem: Problem, index: int) -> InputError | InfeasibleError:
         where=where,
         hint="pin it elsewhere, or pin less",
     )
+
+
+def _check_together(problem: Problem) -> None:
+    """Nodes that share a device have one that takes them all."""
+    for nodes in problem.rules.together:
+        devices = [{problem.device_of[place] for place in problem.allowed[node]} for node in nodes]
+        if set[int].intersection(*devices):
+            continue
+        each = (
+            f"{problem.nodes[node].op_type} {problem.nodes[node].name!r} on {devices_named(problem, sorted(found))}"
+            for node, found in zip(nodes, devices, strict=True)
+        )
+        raise InfeasibleError(
+            "no device takes all of what must share one: " + ", ".join(each),
+            hint="what uses a state is where the state is; pin less, or leave --together out",
+        )
 
 
 def _least_bytes(problem: Problem, nodes: Iterable[int], places: Iterable[int]) -> int:

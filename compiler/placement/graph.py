@@ -16,8 +16,9 @@ from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, node_name, value_name
 from gimlet.dialects.onnx.types import dims_of, element_of
-from gimlet.dialects.placement import StateInitOp, StateType
+from gimlet.passes.dim_ranges import read_ranges
 from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.passes.state_pairs import StatePair, held_bytes, state_pairs, update_of
 
 ASSUMED_SIZE = 64
 """What a dimension counts that has no bounds because it depends on data (how many boxes were found, …)."""
@@ -46,6 +47,20 @@ class Constant:
     users: frozenset[int]
 
 
+@dataclass(frozen=True)
+class StateUse:
+    """A state of the program: its name, the units that read it and the one that makes what it becomes, and its bytes.
+
+    They share a device, where the state is: it does not move. It has its bytes twice there, unless the target updates
+    it in place by `update`.
+    """
+
+    name: str
+    units: tuple[int, ...]
+    size_bytes: int
+    update: Operation | None = None
+
+
 @dataclass
 class ModuleGraph:
     """Units in topological order; `producer` and `consumers` of values by unit; sizes at the optimum of dimensions.
@@ -59,7 +74,7 @@ class ModuleGraph:
     consumers: dict[SSAValue, list[int]] = field(default_factory=dict[SSAValue, list[int]])
     outputs: set[SSAValue] = field(default_factory=set[SSAValue])
     constants: list[Constant] = field(default_factory=list[Constant])
-    states: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
+    states: list[StateUse] = field(default_factory=list[StateUse])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     assumed: tuple[str, ...] = ()
 
@@ -70,9 +85,6 @@ class ModuleGraph:
 
 def bytes_at(type_: Attribute, sizes: Mapping[str, int]) -> int:
     """Bytes of a value with dimensions at `sizes`; 0 where that is not known."""
-    if isinstance(type_, StateType):
-        element = element_of(type_.tensor)
-        return 0 if element is None else prod(type_.capacity_shape) * element.bits // 8
     dims, element = dims_of(type_), element_of(type_)
     if dims is None or element is None:
         return 0
@@ -84,7 +96,8 @@ def read_graph(module: ModuleOp, sizes: Mapping[str, int]) -> ModuleGraph:
     function = entry_function(module)
     block = function.body.block
     last = return_of(block)
-    ops = [op for op in block.ops if op is not last and not is_constant(op) and not isinstance(op, StateInitOp)]
+    ops = [op for op in block.ops if op is not last and not is_constant(op)]
+    pairs = state_pairs(function)
     graph = ModuleGraph()
     graph.sizes, graph.assumed = _sizes(module, sizes)
     index = {op: number for number, op in enumerate(ops)}
@@ -106,20 +119,23 @@ def read_graph(module: ModuleOp, sizes: Mapping[str, int]) -> ModuleGraph:
     taken: dict[str, int] = {}
     graph.units = [Unit(_unique(op_key(ops[members[0]]), taken), tuple(ops[m] for m in members)) for members in groups]
     for value in (*block.args, *(result for op in ops for result in op.results)):
-        if isinstance(value.type, StateType):
-            continue
         source = unit_of.get(value.owner) if isinstance(value.owner, Operation) else None
         graph.values.append(value)
         graph.producer[value] = source
         graph.consumers[value] = []
-    graph.outputs = {value for value in last.operands if value in graph.producer}
+    left = {pair.result_index for pair in pairs}
+    graph.outputs = {v for index, v in enumerate(last.operands) if index not in left and v in graph.producer}
     for number, unit in enumerate(graph.units):
         seen = dict.fromkeys(value for op in unit.ops for value in outer_uses(op))
         for value in seen:
             if value in graph.consumers and graph.producer[value] != number:
                 graph.consumers[value].append(number)
     graph.constants = list(_constants(graph))
-    graph.states = _states(graph, unit_of)
+    ranges = read_ranges(module)
+    graph.states = [_state(graph, pair, held_bytes(pair, ranges)) for pair in pairs]
+    for pair in pairs:
+        # What a state holds is there when a run begins: nothing brings it.
+        graph.consumers[pair.argument] = []
     return graph
 
 
@@ -134,8 +150,8 @@ def outer_uses(op: Operation) -> Iterator[SSAValue]:
 
 
 def _can_move(type_: Attribute) -> bool:
-    """Whether a value can cross between segments: a tensor, and a state only within its device (a rule of its own)."""
-    return isinstance(type_, StateType) or element_of(type_) is not None
+    """Whether a value can cross between segments: a tensor."""
+    return element_of(type_) is not None
 
 
 def op_key(op: Operation) -> str:
@@ -264,20 +280,10 @@ def _constants(graph: ModuleGraph) -> Iterator[Constant]:
         yield Constant(key, sizes[key], frozenset(nodes))
 
 
-def _states(graph: ModuleGraph, unit_of: Mapping[Operation, int]) -> list[tuple[int, ...]]:
-    """Units that use one state, for each state: they share a device."""
-    chains: dict[SSAValue, set[int]] = {}
-    start: dict[SSAValue, SSAValue] = {}
-    for unit in graph.units:
-        for op in unit.ops:
-            taken = [value for value in op.operands if isinstance(value.type, StateType)]
-            for value in taken:
-                root = start.get(value, value)
-                chains.setdefault(root, set()).add(unit_of[op])
-                for result in op.results:
-                    if isinstance(result.type, StateType):
-                        start[result] = root
-    return [tuple(sorted(nodes)) for nodes in chains.values() if len(nodes) > 1]
+def _state(graph: ModuleGraph, pair: StatePair, size_bytes: int) -> StateUse:
+    maker = graph.producer.get(pair.result)
+    units = {*graph.consumers[pair.argument], *(() if maker is None else (maker,))}
+    return StateUse(pair.name, tuple(sorted(units)), size_bytes, update_of(pair))
 
 
 def is_input(value: SSAValue) -> bool:

@@ -26,7 +26,7 @@ from gimlet.dialects.placement.segments import (
     completion_of,
     find_segment,
 )
-from gimlet.dialects.placement.states import StateInitOp, StateReadOp, StateWriteOp, state_end
+from gimlet.dialects.placement.states import StateOp, StateReadOp, StateWriteOp
 
 __all__ = [
     "BUFFERS",
@@ -46,7 +46,7 @@ __all__ = [
     "LinkOp",
     "Placement",
     "SegmentOp",
-    "StateInitOp",
+    "StateOp",
     "StateReadOp",
     "StateType",
     "StateWriteOp",
@@ -56,7 +56,6 @@ __all__ = [
     "YieldOp",
     "completion_of",
     "find_segment",
-    "state_end",
     "topology_of",
 ]
 
@@ -71,7 +70,7 @@ Placement = Dialect(
         YieldOp,
         LaunchOp,
         TransferOp,
-        StateInitOp,
+        StateOp,
         StateReadOp,
         StateWriteOp,
     ],

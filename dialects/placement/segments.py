@@ -38,7 +38,6 @@ from xdsl.utils.exceptions import VerifyException
 
 from gimlet.dialects.placement.attributes import StateType, TokenType
 from gimlet.dialects.placement.hardware import require_device, topology_of
-from gimlet.dialects.placement.states import state_end, verify_used_once
 
 
 @irdl_op_definition
@@ -53,8 +52,7 @@ class SegmentOp(IRDLOperation):
 
     `format` is the number format that the device computes in; `by "…"` after it names the target that compiles the
     segment, where the device has several. `arg_names` and `res_names` are the ONNX names of the
-    values at its edge, the names that artifacts bind by. A state among the inputs is updated in place: the segment
-    yields as many states as it takes, and the n-th goes on as the n-th.
+    values at its edge, the names that artifacts bind by.
     """
 
     name = "placement.segment"
@@ -141,14 +139,9 @@ class SegmentOp(IRDLOperation):
             raise VerifyException(f"{what} of segment @{self.sym_name.data} has a name twice")
 
     def _verify_states(self) -> None:
-        taken = [value for value in self.body.block.args if isinstance(value.type, StateType)]
-        given = [value for value in self.results_yielded if isinstance(value.type, StateType)]
-        if [value.type for value in taken] != [value.type for value in given]:
-            raise VerifyException(f"segment @{self.sym_name.data} must yield the states that it takes, in their order")
-        for index, (value, end) in enumerate(zip(taken, given, strict=True)):
-            verify_used_once(value)
-            if state_end(value) is not end:
-                raise VerifyException(f"state {index} of segment @{self.sym_name.data} is not yielded as state {index}")
+        types = (*self.function_type.inputs, *self.function_type.outputs)
+        if any(isinstance(type_, StateType) for type_ in types):
+            raise VerifyException(f"segment @{self.sym_name.data} takes and yields what a state holds, not the state")
 
     @classmethod
     def parse(cls, parser: Parser) -> SegmentOp:
@@ -256,8 +249,6 @@ class LaunchOp(IRDLOperation):
 
     def verify_(self) -> None:
         _verify_waits(self.arguments, self.tokens)
-        for value in (*self.arguments, *self.outputs):
-            verify_used_once(value)
         module = self.parent_op()
         while module is not None and not isinstance(module, ModuleOp):
             module = module.parent_op()

@@ -1,21 +1,18 @@
-"""Tensors that stay on their device and are updated in place, such as a cache of keys and values.
+"""Tensors that stay on their device from run to run, such as a cache of keys and values.
 
-A state is used linearly: every op that takes one gives it on as a result, and the old one is gone.
+States are in @main alone: what a segment takes and gives are tensors, of which some are a state's memory.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from xdsl.dialects.builtin import FlatSymbolRefAttrConstr, SymbolRefAttr, TensorType
-from xdsl.ir import Attribute, Block, SSAValue
+from xdsl.dialects.builtin import FlatSymbolRefAttrConstr, StringAttr, SymbolRefAttr, TensorType, UnitAttr
+from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
     AnyAttr,
-    BaseAttr,
     IRDLOperation,
-    VarConstraint,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     result_def,
 )
@@ -26,77 +23,101 @@ from gimlet.dialects.placement.hardware import require_device
 
 
 @irdl_op_definition
-class StateInitOp(IRDLOperation):
-    """A new state on a device, which holds zeros.
+class StateOp(IRDLOperation):
+    """A state of the program on a device: zeros after a reset, else what the run before has written.
 
-    %s = placement.state_init on @gpu0 : !placement.state<tensor<?x64xf32>, [4096, 64]>
+    %s = placement.state "past" to "present" on @gpu0 : !placement.state<tensor<?x64xf32>, [4096, 64]>
+
+    The texts are the names of the input and the output that it is of the model.
     """
 
-    name = "placement.state_init"
+    name = "placement.state"
 
+    state_name = prop_def(StringAttr)
+    result_name = prop_def(StringAttr)
     device = prop_def(FlatSymbolRefAttrConstr)
     state = result_def(StateType)
 
-    assembly_format = "`on` $device attr-dict `:` type($state)"
+    assembly_format = "$state_name `to` $result_name `on` $device attr-dict `:` type($state)"
 
-    def __init__(self, device: str, state_type: StateType) -> None:
-        super().__init__(properties={"device": SymbolRefAttr(device)}, result_types=[state_type])
+    def __init__(self, name: str, result_name: str, device: str, state_type: StateType) -> None:
+        super().__init__(
+            properties={
+                "state_name": StringAttr(name),
+                "result_name": StringAttr(result_name),
+                "device": SymbolRefAttr(device),
+            },
+            result_types=[state_type],
+        )
+
+    @property
+    def device_name(self) -> str:
+        return self.device.string_value()
 
     def verify_(self) -> None:
-        require_device(self, self.device.string_value())
-        verify_used_once(self.state)
+        require_device(self, self.device_name)
+        users = [use.operation for use in self.state.uses]
+        for kind in (StateReadOp, StateWriteOp):
+            if sum(isinstance(user, kind) for user in users) != 1:
+                raise VerifyException(f"state {self.state_name} needs one {kind.name} in a run")
+        for user in users:
+            if not isinstance(user, StateReadOp | StateWriteOp):
+                raise VerifyException(f"state {self.state_name} is read and written, and given to no {user.name}")
 
 
 @irdl_op_definition
 class StateReadOp(IRDLOperation):
-    """What a state holds now, and the state, which goes on.
+    """What a state holds when a run begins.
 
-    %past, %t = placement.state_read %s : !placement.state<tensor<?x64xf32>, [4096, 64]> -> tensor<?x64xf32>
+    %past = placement.state_read %s : !placement.state<tensor<?x64xf32>, [4096, 64]> -> tensor<?x64xf32>
     """
 
     name = "placement.state_read"
 
-    T: ClassVar = VarConstraint("T", BaseAttr(StateType))
-
-    state = operand_def(T)
+    state = operand_def(StateType)
     value = result_def(AnyAttr())
-    next_state = result_def(T)
 
     assembly_format = "$state attr-dict `:` type($state) `->` type($value)"
 
     def __init__(self, state: SSAValue, value_type: Attribute) -> None:
-        super().__init__(operands=[state], result_types=[value_type, state.type])
+        super().__init__(operands=[state], result_types=[value_type])
 
     def verify_(self) -> None:
-        verify_used_once(self.state)
-        verify_used_once(self.next_state)
         _verify_content(self.state.type, self.value.type)
 
 
 @irdl_op_definition
 class StateWriteOp(IRDLOperation):
-    """Puts a tensor into a state.
+    """What a state holds when the next run begins.
 
-    %t = placement.state_write %s, %present : !placement.state<tensor<?x64xf32>, [4096, 64]>, tensor<?x64xf32>
+    placement.state_write %s, %present : !placement.state<tensor<?x64xf32>, [4096, 64]>, tensor<?x64xf32>
+
+    With `in_place` the launch that makes the tensor writes it where the old one is. Then no other op may see the old.
     """
 
     name = "placement.state_write"
 
-    T: ClassVar = VarConstraint("T", BaseAttr(StateType))
-
-    state = operand_def(T)
+    in_place = opt_prop_def(UnitAttr)
+    state = operand_def(StateType)
     value = operand_def(AnyAttr())
-    next_state = result_def(T)
 
-    assembly_format = "$state `,` $value attr-dict `:` type($state) `,` type($value)"
+    assembly_format = "$state `,` $value (`in_place` $in_place^)? attr-dict `:` type($state) `,` type($value)"
 
-    def __init__(self, state: SSAValue, value: SSAValue) -> None:
-        super().__init__(operands=[state, value], result_types=[state.type])
+    def __init__(self, state: SSAValue, value: SSAValue, *, in_place: bool = False) -> None:
+        super().__init__(
+            operands=[state, value], properties={"in_place": UnitAttr()} if in_place else {}, result_types=[]
+        )
 
     def verify_(self) -> None:
-        verify_used_once(self.state)
-        verify_used_once(self.next_state)
         _verify_content(self.state.type, self.value.type)
+        if self.in_place is None:
+            return
+        reads = [use.operation for use in self.state.uses if isinstance(use.operation, StateReadOp)]
+        for read in reads:
+            if read.value.type != self.value.type:
+                raise VerifyException("a state that is updated in place keeps its shape")
+            if any(use.operation is not self.value.owner for use in read.value.uses):
+                raise VerifyException("a state that is updated in place is read by the op that updates it alone")
 
 
 def _verify_content(state: Attribute, content: Attribute) -> None:
@@ -107,27 +128,3 @@ def _verify_content(state: Attribute, content: Attribute) -> None:
     shape, capacity = content.get_shape(), state.capacity_shape
     if len(shape) != len(capacity) or any(size > limit for size, limit in zip(shape, capacity, strict=True)):
         raise VerifyException(f"{content} does not fit a state of capacity {list(capacity)}")
-
-
-def verify_used_once(value: SSAValue) -> None:
-    """VerifyException if `value` is a state that more than one op takes."""
-    if isinstance(value.type, StateType) and value.has_more_than_one_use():
-        raise VerifyException("a state is updated in place, so only one op may take it")
-
-
-def state_end(value: SSAValue) -> SSAValue:
-    """The state that `value` has become at the end of its block.
-
-    An op's n-th state among its operands goes on as the n-th state among its results.
-    """
-    block = value.owner if isinstance(value.owner, Block) else value.owner.parent
-    while True:
-        use = value.get_unique_use()
-        if use is None or use.operation.parent is not block:
-            return value
-        operands = [index for index, type_ in enumerate(use.operation.operand_types) if isinstance(type_, StateType)]
-        results = [result for result in use.operation.results if isinstance(result.type, StateType)]
-        position = operands.index(use.index)
-        if position >= len(results):
-            return value
-        value = results[position]

@@ -71,8 +71,12 @@ class DeviceBuffer(ABC):
         """Copies this buffer into a C-contiguous host array of the same type and shape."""
 
     @abstractmethod
+    def view(self, shape: tuple[int, ...]) -> DeviceBuffer:
+        """A tensor of another shape, and no more bytes, at the beginning of this memory, which stays this buffer's."""
+
+    @abstractmethod
     def free(self) -> None:
-        """Gives the memory back. A second call does nothing."""
+        """Gives the memory back. A second call does nothing, and nor does that of a view."""
 
 
 Buffer = np.ndarray | DeviceBuffer | Structure

@@ -269,13 +269,17 @@ def copy_stream(device: Gpu) -> Stream:
 class CudaBuffer(DeviceBuffer):
     """A dense tensor in a GPU's memory."""
 
-    def __init__(self, device: Gpu, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    def __init__(self, device: Gpu, dtype: np.dtype, shape: tuple[int, ...], within: CudaBuffer | None = None) -> None:
         self._gpu = device
+        self._within = within
         self.memory = device.memory
         self.dtype = dtype
         self.shape = shape
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        self._handle = c_void_p()
+        self._handle = c_void_p() if within is None else c_void_p(within.pointer)
+        if within is not None:
+            self.pointer = within.pointer
+            return
         device.enter()
         device.cuda.call("cuMemAlloc_v2", byref(self._handle), c_size_t(max(1, self.nbytes)))
         self.pointer = self._handle.value or 0
@@ -302,8 +306,11 @@ class CudaBuffer(DeviceBuffer):
         self._gpu.cuda.call("cuMemcpyDtoHAsync_v2", pinned.pointer, self._handle, size, c_void_p(stream.handle))
         return DownloadEvent(pool, stream.record(), pinned, target)
 
+    def view(self, shape: tuple[int, ...]) -> CudaBuffer:
+        return CudaBuffer(self._gpu, self.dtype, shape, within=self)
+
     def free(self) -> None:
-        if self._handle.value:
+        if self._handle.value and self._within is None:
             self._gpu.enter()
             self._gpu.cuda.call("cuMemFree_v2", self._handle)
             self._handle = c_void_p()

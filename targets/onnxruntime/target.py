@@ -97,6 +97,10 @@ class OnnxRuntimeTarget(Target):
         refusal = self._known[signature]
         return None if refusal is None else Reason(_label(op), refusal)
 
+    def updates_in_place(self, op: Operation) -> bool:
+        """Its kernels copy what they change first, unless the result is bound to the same memory."""
+        return isinstance(op, OnnxOp) and op.op_type in ("ScatterND", "ScatterElements", "TensorScatter")
+
     def fusable(self, producer: Operation, consumer: Operation) -> bool:
         """What ONNX Runtime's optimiser computes in the kernel of a convolution, a product or a Sigmoid."""
         if not isinstance(producer, OnnxOp) or not isinstance(consumer, OnnxOp):

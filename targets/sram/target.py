@@ -18,7 +18,6 @@ from xdsl.ir import Operation, OpResult, SSAValue
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.work import work_of
-from gimlet.dialects.placement import StateType
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
@@ -216,8 +215,6 @@ class SramTarget(Target):
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
         op = segment.op
         name = op.sym_name.data
-        if any(isinstance(value.type, StateType) for value in op.body.block.args):
-            return Reason(name, "a state that is updated in place is not generated yet")
         if fmt not in self.formats(device):
             return Reason(name, f"{device.kind.name} does not compute in {fmt}")
         ctx = segment.ctx if isinstance(segment.ctx, GimletContext) else None

@@ -129,7 +129,8 @@ func.func @main(%x: tensor<?xf32, #onnx.dims<"width">>) -> tensor<4xi1> {
 
 // -----
 
-// Each device has its own memory; a transfer reads its value until it is done. A state keeps one buffer of its capacity.
+// Each device has its own memory; a transfer reads its value until it is done. A state has
+// a buffer of its capacity, and what is written to it another, or the same one in place.
 
 placement.topology @rack {
   placement.device @cpu {kind = "host"}
@@ -147,10 +148,10 @@ placement.segment @s1 on @cpu as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> att
   %y = "test.op"(%x) : (tensor<4xf32>) -> (tensor<4xf32>)
   placement.yield %y : tensor<4xf32>
 }
-placement.segment @kv on @gpu0 as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> attributes {arg_names = ["s"], res_names = ["s"]} {
-  placement.yield %s : !placement.state<tensor<?xf32>, [8]>
+placement.segment @kv on @gpu0 as "fp32" (%s: tensor<?xf32>) -> tensor<?xf32> attributes {arg_names = ["s"], res_names = ["s"]} {
+  placement.yield %s : tensor<?xf32>
 }
-func.func @main(%x: tensor<4xf32>, %given: !placement.state<tensor<?xf32>, [8]>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) {
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
   %xg, %0 = placement.transfer async %x from @cpu to @gpu0 route [@slow] : tensor<4xf32>
   %a, %1 = placement.launch async @s0(%xg) [%0] : (tensor<4xf32>) -> tensor<4xf32>
   %ac, %2 = placement.transfer async %a [%1] from @gpu0 to @cpu route [@slow] : tensor<4xf32>
@@ -158,14 +159,18 @@ func.func @main(%x: tensor<4xf32>, %given: !placement.state<tensor<?xf32>, [8]>)
   %bg, %4 = placement.transfer async %b [%3] from @cpu to @gpu0 route [@slow] : tensor<4xf32>
   %c, %5 = placement.launch async @s0(%bg) [%4] : (tensor<4xf32>) -> tensor<4xf32>
   %cc, %6 = placement.transfer async %c [%5] from @gpu0 to @cpu route [@slow] : tensor<4xf32>
-  %n = placement.state_init on @gpu0 : !placement.state<tensor<?xf32>, [8]>
-  %n1, %7 = placement.launch async @kv(%n) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  %n2, %8 = placement.launch async @kv(%n1) [%7] : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  %g1, %9 = placement.launch async @kv(%given) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  func.return %cc, %g1 : tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>
+  %n = placement.state "n" to "n1" on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+  %r = placement.state_read %n : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+  %n1, %7 = placement.launch async @kv(%r) : (tensor<?xf32>) -> tensor<?xf32>
+  placement.state_write %n, %n1 : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
+  %m = placement.state "m" to "m1" on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+  %q = placement.state_read %m : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+  %m1, %8 = placement.launch async @kv(%q) : (tensor<?xf32>) -> tensor<?xf32>
+  placement.state_write %m, %m1 in_place : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
+  func.return %cc : tensor<4xf32>
 }
 // CHECK:       func.func @main
-// CHECK-SAME:    placement.peak_bytes = {gpu0 = #placement.expr<"64">, cpu = #placement.expr<"48">}
+// CHECK-SAME:    placement.peak_bytes = {gpu0 = #placement.expr<"128">, cpu = #placement.expr<"48">}
 // CHECK-NEXT:    %xg, {{.*}} {placement.buffers = array<i64: 0>}
 // CHECK-NEXT:    %a, {{.*}} {placement.buffers = array<i64: 1>}
 // CHECK-NEXT:    %ac, {{.*}} {placement.buffers = array<i64: 2>}
@@ -174,6 +179,6 @@ func.func @main(%x: tensor<4xf32>, %given: !placement.state<tensor<?xf32>, [8]>)
 // CHECK-NEXT:    %c, {{.*}} {placement.buffers = array<i64: 1>}
 // CHECK-NEXT:    %cc, {{.*}} {placement.buffers = array<i64: 4>}
 // CHECK-NEXT:    %n = {{.*}} {placement.buffers = array<i64: 5>}
-// CHECK-NEXT:    %n1, {{.*}} {placement.buffers = array<i64: 5>}
-// CHECK-NEXT:    %n2, {{.*}} {placement.buffers = array<i64: 5>}
-// CHECK-NEXT:    %g1, {{.*}} {placement.buffers = array<i64: -1>}
+// CHECK:         %n1, {{.*}} {placement.buffers = array<i64: 6>}
+// CHECK:         %m = {{.*}} {placement.buffers = array<i64: 7>}
+// CHECK:         %m1, {{.*}} {placement.buffers = array<i64: 7>}

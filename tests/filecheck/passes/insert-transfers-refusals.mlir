@@ -36,26 +36,3 @@ func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
   %y, %0 = placement.launch async @s0(%x) : (tensor<4xf32>) -> tensor<4xf32>
   func.return %y : tensor<4xf32>
 }
-
-// -----
-
-// CHECK: placement.launch needs a state on @gpu1 that is on @gpu0: a state cannot be transferred, place all that uses it on one device
-placement.topology @rack {
-  placement.device @cpu {kind = "host"}
-  placement.device @gpu0 {kind = "example/gpu"}
-  placement.device @gpu1 {kind = "example/gpu"}
-  placement.link @slow between @gpu0, @cpu {kind = "pcie4x16"}
-  placement.link @fast between @cpu, @gpu0 {kind = "pcie5x16"}
-  placement.link @other between @cpu, @gpu1 {kind = "pcie5x16"}
-}
-placement.segment @s0 on @gpu0 as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> attributes {arg_names = ["s"], res_names = ["s"]} {
-  placement.yield %s : !placement.state<tensor<?xf32>, [8]>
-}
-placement.segment @s1 on @gpu1 as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> attributes {arg_names = ["s"], res_names = ["s"]} {
-  placement.yield %s : !placement.state<tensor<?xf32>, [8]>
-}
-func.func @main(%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> {
-  %s1, %0 = placement.launch async @s0(%s) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  %s2, %1 = placement.launch async @s1(%s1) [%0] : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  func.return %s2 : !placement.state<tensor<?xf32>, [8]>
-}

@@ -88,7 +88,7 @@ func.func @main(%x: tensor<4xf32>, %z: tensor<4xf32>) -> tensor<4xf32> {
 
 // -----
 
-// A state is not transferred: it enters where it is used first, stays there, and is returned as it is.
+// What a state holds is where the state is, and what is made elsewhere goes there to be written; the state does not move.
 
 placement.topology @rack {
   placement.device @cpu {kind = "host"}
@@ -98,16 +98,17 @@ placement.topology @rack {
   placement.link @fast between @cpu, @gpu0 {kind = "pcie5x16"}
   placement.link @other between @cpu, @gpu1 {kind = "pcie5x16"}
 }
-placement.segment @s0 on @gpu0 as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> attributes {arg_names = ["s"], res_names = ["s"]} {
-  placement.yield %s : !placement.state<tensor<?xf32>, [8]>
+placement.segment @s0 on @gpu0 as "fp32" (%x: tensor<?xf32>) -> tensor<?xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
+  placement.yield %x : tensor<?xf32>
 }
-func.func @main(%s: !placement.state<tensor<?xf32>, [8]>) -> (!placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>) {
-  %s1, %0 = placement.launch async @s0(%s) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  %s2, %1 = placement.launch async @s0(%s1) [%0] : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  %n = placement.state_init on @gpu0 : !placement.state<tensor<?xf32>, [8]>
-  %n1, %2 = placement.launch async @s0(%n) : (!placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]>
-  func.return %s2, %n1 : !placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>
+func.func @main(%x: tensor<?xf32>) -> tensor<?xf32> {
+  %s = placement.state "a" to "b" on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+  %past = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+  %y, %0 = placement.launch async @s0(%past) : (tensor<?xf32>) -> tensor<?xf32>
+  placement.state_write %s, %x : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
+  func.return %y : tensor<?xf32>
 }
-// CHECK:       func.func @main
-// CHECK-NOT:     placement.transfer
-// CHECK:         func.return %s2, %n1
+// CHECK:         %x.gpu0, %{{[0-9]+}} = placement.transfer async %x from @cpu to @gpu0
+// CHECK:         placement.launch async @s0(%past) : (tensor<?xf32>)
+// CHECK:         placement.state_write %s, %x.gpu0
+// CHECK:         func.return %y.cpu

@@ -133,21 +133,6 @@ func.func @main(%x: tensor<4xf32>) -> (tensor<4xf32>, tensor<2xf32>, tensor<2xf3
 
 // -----
 
-// A state goes through the segments that update it, in and out.
-
-func.func @main(%x: tensor<4xf32>, %kv: !placement.state<tensor<?xf32>, [8]>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) {
-  %h = onnx.Relu(%x) {placement.device = @cpu} : (tensor<4xf32>) -> tensor<4xf32>
-  %past, %kv1 = placement.state_read %kv {placement.device = @gpu0} : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
-  %y = "test.op"(%h, %past) {placement.device = @gpu0} : (tensor<4xf32>, tensor<?xf32>) -> tensor<4xf32>
-  %kv2 = placement.state_write %kv1, %y {placement.device = @gpu0} : !placement.state<tensor<?xf32>, [8]>, tensor<4xf32>
-  func.return %y, %kv2 : tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>
-}
-// CHECK:       placement.segment @s1 on @gpu0 as "fp32" (%kv: !placement.state<tensor<?xf32>, [8]>, %h: tensor<4xf32>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) attributes {arg_names = ["kv", "h"], res_names = ["y", "kv2"]} {
-// CHECK:         placement.yield %y, %kv2 : tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>
-// CHECK:       func.return %y, %kv2
-
-// -----
-
 // A function without ops is split into nothing.
 
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {

@@ -132,7 +132,7 @@ def test_a_compile_dumps_and_times_every_pass_and_the_placement(tmp_path: Path):
     compilation.run_to("split")
     names = [row.name for row in timing.rows]
     assert names[: len(NORMALIZE)] == [*NORMALIZE]
-    assert names[-4:] == ["place", "outline-segments", "insert-transfers", "assign-buffers"]
+    assert names[-5:] == ["place", "outline-segments", "keep-states", "insert-transfers", "assign-buffers"]
     files = sorted(path.name for path in (tmp_path / "dump").iterdir())
     assert files == [f"{number:02}-{name}.mlir" for number, name in enumerate(["input", *names])]
     assert "placement.device = @" in (tmp_path / "dump" / files[-4]).read_text()

@@ -15,16 +15,12 @@ from gimlet.dialects.placement import (
     LaunchOp,
     LinkOp,
     SegmentOp,
-    StateInitOp,
-    StateReadOp,
     StateType,
-    StateWriteOp,
     TopologyOp,
     TransferOp,
     YieldOp,
     completion_of,
     find_segment,
-    state_end,
     topology_of,
 )
 from gimlet.runtime.errors import InputError
@@ -103,14 +99,3 @@ def test_a_segment_and_its_launch():
     assert completion_of(launch.outputs[0]) is launch.token
     assert completion_of(transfer.copy) is transfer.token
     assert completion_of(source.results[0]) is None
-
-
-def test_a_state_is_followed_to_the_end_of_its_block():
-    start = StateInitOp("a", STATE)
-    read = StateReadOp(start.state, STATE.tensor)
-    write = StateWriteOp(read.next_state, read.value)
-    Block([start, read, write])
-    assert state_end(start.state) is write.next_state
-    other = test.TestOp(operands=[write.next_state], result_types=[TENSOR])
-    write.parent_block().add_op(other)
-    assert state_end(start.state) is write.next_state, "an op that gives no state back is its end"

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class ChipBuffer(DeviceBuffer):
         self.dtype = dtype
         self.shape = shape
         self.data = np.zeros(shape, dtype)
+        self.is_view = False
         self.pointer = id(self)
 
     def upload(self, source: np.ndarray, wait: Sequence[Event]) -> Event:
@@ -51,8 +53,15 @@ class ChipBuffer(DeviceBuffer):
         target[...] = self.data
         return DONE
 
+    def view(self, shape: tuple[int, ...]) -> "ChipBuffer":
+        found = ChipBuffer(self.chip, self.dtype, shape)
+        found.data = self.data.reshape(-1)[: prod(shape)].reshape(shape)
+        found.is_view = True
+        return found
+
     def free(self) -> None:
-        self.chip.copies.append("free")
+        if not self.is_view:
+            self.chip.copies.append("free")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import CheckError, GimletError, InputError
 from gimlet.runtime.manifest import Manifest, Variant
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-3.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-4.gimlet"
 FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
 
@@ -37,6 +37,11 @@ def test_a_bundle_of_each_format_runs(golden: Path):
     x = np.array([[-1, 0, 1, 2]], np.float32)
     with gimlet.load(golden, verify_hashes=True) as program:
         np.testing.assert_array_equal(program(x=x)["z"], np.maximum(x, 0) + np.array([1, 2, 3, 4], np.float32))
+        if program.states:
+            program(x=x)
+            np.testing.assert_array_equal(
+                program(x, None)["z"][0], np.maximum(x, 0) + np.array([1, 2, 3, 4], np.float32)
+            )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -135,11 +140,11 @@ def test_a_forged_path_is_refused_when_the_manifest_is_read(bundle: Path):
 
 def test_a_newer_format_says_which_version_reads_it(bundle: Path):
     def newer(text: str) -> str:
-        data = json.loads(text) | {"schema": 4, "producer": {"gimlet": "9.1.0"}}
+        data = json.loads(text) | {"schema": 5, "producer": {"gimlet": "9.1.0"}}
         return json.dumps(data)
 
     rewrite(bundle, newer)
-    with pytest.raises(InputError, match=r"format 4, and this version reads formats 1 to 3; use gimlet 9\.1\.0"):
+    with pytest.raises(InputError, match=r"format 5, and this version reads formats 1 to 4; use gimlet 9\.1\.0"):
         open_bundle(bundle)
 
 

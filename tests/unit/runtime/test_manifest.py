@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest_json import read_engines, read_manifest, write_manifest
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-3.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-4.gimlet"
 TEXT = (GOLDEN / "manifest.json").read_bytes()
 
 
@@ -37,7 +37,7 @@ def test_what_was_read_is_written_again_byte_for_byte():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 4, r"schema: this bundle has format 4, .* use gimlet 0\.1\.0 or newer"),
+        ("schema", 5, r"schema: this bundle has format 5, .* use gimlet 0\.1\.0 or newer"),
         ("schema", "1", r"schema: expected an integer of at least 1, found \"1\""),
         ("schema", ..., r"schema: is missing"),
         ("steps", ..., r"steps: is missing"),
@@ -74,7 +74,7 @@ def test_what_was_read_is_written_again_byte_for_byte():
         ("outputs.0.value", "y@gpu0", r"outputs\[0\]\.value: 'y@gpu0' is not on the host"),
         ("inputs.0.value", "nothing", r"inputs\[0\]\.value: there is no value 'nothing'"),
         ("buffers.0.device", "tpu0", r"buffers\[0\]\.device: there is no device 'tpu0'"),
-        ("signature.args", [], r"signature\.parameters: 1 names for 0 arguments"),
+        ("signature.args", [], r"signature\.parameters: 2 names for 0 arguments"),
         ("signature.args.0.tensor", "y", r"signature\.args: 'x' is an input .* but not of both"),
         ("signature.kwargs", {"tensor": "x"}, r"signature\.kwargs: expected a dict"),
         ("signature.kwargs.dict.0.key", None, r"dict\[0\]\.key: expected a string or an integer"),
@@ -83,11 +83,17 @@ def test_what_was_read_is_written_again_byte_for_byte():
         ("signature.result.record.0.value.tuple.0.tensor", "q", r"signature\.result: there is no output 'q'"),
         ("signature.result", {"set": []}, r"signature\.result\.set: is no kind of tree"),
         ("signature.result", {"tuple": [], "list": []}, r"signature\.result\.?: a tree has one of .*, not 2 keys"),
-        (
-            "states",
-            [{"id": "kv", "dtype": "float32", "shape": None, "device": "cpu", "capacity": 8}],
-            r"states are reserved",
-        ),
+        ("schema", 3, r"states: a bundle of format 3 has none"),
+        ("states.0.read", "nothing", r"states\[0\]\.read: there is no value 'nothing'"),
+        ("states.0.read", "x", r"states\[0\]\.read: 'x' is another|inputs\[0\]\.value: 'x' is another"),
+        ("states.0.capacity", [8], r"states\[0\]\.capacity: .* is not of rank 1"),
+        ("states.0.capacity", [8, "4"], r"states\[0\]\.capacity: expected a list of integers"),
+        ("states.0.written", "q", r"states\[0\]\.written: there is no value that is made 'q'"),
+        ("states.0.written", "total", r"states\[0\]\.written: 'total' is not made on 'gpu0', where the state is"),
+        ("states.0.written", "y", r"states\[0\]\.written: 'y' is not made on 'gpu0', where the state is"),
+        ("states.0.name", "x", r"inputs and states\[1\]: the name 'x' is empty or taken"),
+        ("states.0.result", "z", r"outputs and states\[1\]: the name 'z' is empty or taken"),
+        ("states.0.in_place", 1, r"states\[0\]\.in_place: expected true or false"),
     ],
 )
 def test_a_wrong_entry_is_named(path: str, value: Any, message: str):
@@ -95,11 +101,30 @@ def test_a_wrong_entry_is_named(path: str, value: Any, message: str):
         read_manifest(changed(path, value))
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_manifest_of_a_format_before(schema: int):
     old = read_manifest((GOLDEN.parent / f"schema-{schema}.gimlet" / "manifest.json").read_bytes())
     assert schema > 1 or old.signature is None
     assert read_manifest(write_manifest(old)) == old
+
+
+def test_what_becomes_of_a_state_has_its_form():
+    data: Any = json.loads(TEXT)
+    values = {value["id"]: value for value in data["values"]}
+    values["total"]["dtype"] = "int32"
+    data["segments"][2]["inputs"][0]["dtype"] = "int32"
+    with pytest.raises(InputError, match=r"cannot become"):
+        read_manifest(json.dumps(data).encode())
+    data = json.loads(TEXT)
+    data["states"][0]["in_place"] = True
+    assert read_manifest(json.dumps(data).encode()).states[0].in_place
+    next(value for value in data["values"] if value["id"] == "kept")["shape"] = ["n + 1", "4"]
+    with pytest.raises(InputError, match=r"states\[0\]\.written: .* cannot become .* in place"):
+        read_manifest(json.dumps(data).encode())
+    next(value for value in data["values"] if value["id"] == "total")["dtype"] = "string"
+    data["segments"][2]["inputs"][0]["dtype"] = "string"
+    with pytest.raises(InputError, match=r"states\[0\]\.read: a value of type string is no state"):
+        read_manifest(json.dumps(data).encode())
 
 
 def test_a_signature_that_nests_too_deeply():

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from gimlet.targets.api import Reason, WeightReference
+from gimlet.targets.api import WeightReference
 from gimlet.targets.portable import FolderWeights, identity_of, segment_model, write_model, write_portable
 from gimlet.targets.widen import widen_missing_formats
 
@@ -201,18 +201,3 @@ def test_a_folders_weights_are_stored_as_onnx_stores_them(make_segment, tmp_path
     data = (tmp_path / place.location).read_bytes()[place.offset : place.offset + place.length]
     assert data == ir.Tensor(array).tobytes()
     assert len(data) == segment.ctx.weights[key].nbytes
-
-
-def test_a_state_has_no_portable_form_yet(make_segment, tmp_path):
-    from xdsl.dialects.builtin import TensorType, f32
-    from xdsl.ir import Block, Region
-
-    from gimlet.dialects.placement import SegmentOp, StateType, YieldOp
-
-    segment = make_segment(model_of([helper.make_node("Relu", ["x"], ["y"])], FLOAT, [("y", FLOAT)]))
-    block = Block(arg_types=[StateType.of(TensorType(f32, [4]), [4])])
-    block.add_op(YieldOp([block.args[0]]))
-    op = SegmentOp("s1", "dev", "fp32", Region(block), ["cache"], ["cache_out"])
-    reason = write_portable(type(segment)(op, segment.ctx, {}, {}, tmp_path), tmp_path)
-    assert isinstance(reason, Reason)
-    assert "updated in place" in reason.message

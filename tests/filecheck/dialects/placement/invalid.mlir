@@ -279,16 +279,9 @@ func.func @main() {
 
 // -----
 
-// CHECK: segment @s0 must yield the states that it takes, in their order
+// CHECK: segment @s0 takes and yields what a state holds, not the state
 placement.segment @s0 on @cpu as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>) attributes {arg_names = ["s"], res_names = []} {
   placement.yield
-}
-
-// -----
-
-// CHECK: state 0 of segment @s0 is not yielded as state 0
-placement.segment @s0 on @cpu as "fp32" (%s: !placement.state<tensor<?xf32>, [8]>, %t: !placement.state<tensor<?xf32>, [8]>) -> (!placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>) attributes {arg_names = ["s", "t"], res_names = ["s", "t"]} {
-  placement.yield %t, %s : !placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>
 }
 
 // -----
@@ -434,37 +427,66 @@ placement.topology @rack {
   placement.link @pcie0 between @cpu, @gpu0 {kind = "pcie5x16"}
   placement.link @pcie1 between @cpu, @gpu1 {kind = "pcie5x16"}
 }
-%s = placement.state_init on @tpu : !placement.state<tensor<?xf32>, [8]>
+%s = placement.state "a" to "b" on @tpu : !placement.state<tensor<?xf32>, [8]>
 
 // -----
 
-// CHECK: a state is updated in place, so only one op may take it
-%s = placement.state_init on @cpu : !placement.state<tensor<?xf32>, [8]>
-"test.op"(%s, %s) : (!placement.state<tensor<?xf32>, [8]>, !placement.state<tensor<?xf32>, [8]>) -> ()
+// CHECK: state "a" needs one placement.state_read in a run
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+%w = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+placement.state_write %s, %v : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
 
 // -----
 
-// CHECK: a state is updated in place, so only one op may take it
-func.func @main(%s: !placement.state<tensor<?xf32>, [8]>) -> !placement.state<tensor<?xf32>, [8]> {
-  %v, %t = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
-  func.return %s : !placement.state<tensor<?xf32>, [8]>
-}
+// CHECK: state "a" needs one placement.state_write in a run
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+
+// -----
+
+// CHECK: state "a" is read and written, and given to no test.op
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+"test.op"(%s) : (!placement.state<tensor<?xf32>, [8]>) -> ()
+placement.state_write %s, %v : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
+
+// -----
+
+// CHECK: a state that is updated in place keeps its shape
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+%w = "test.op"(%v) : (tensor<?xf32>) -> tensor<4xf32>
+placement.state_write %s, %w in_place : !placement.state<tensor<?xf32>, [8]>, tensor<4xf32>
+
+// -----
+
+// CHECK: a state that is updated in place is read by the op that updates it alone
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+%w = "test.op"(%v) : (tensor<?xf32>) -> tensor<?xf32>
+"test.op"(%v) : (tensor<?xf32>) -> ()
+placement.state_write %s, %w in_place : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
 
 // -----
 
 // CHECK: a state of tensor<?xf32> does not hold tensor<?xf16>
-%s = placement.state_init on @cpu : !placement.state<tensor<?xf32>, [8]>
-%v, %t = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf16>
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf16>
+placement.state_write %s, %v : !placement.state<tensor<?xf32>, [8]>, tensor<?xf16>
 
 // -----
 
 // CHECK: tensor<9xf32> does not fit a state of capacity {{\[}}8{{\]}}
-%s = placement.state_init on @cpu : !placement.state<tensor<?xf32>, [8]>
-%v = "test.op"() : () -> tensor<9xf32>
-%t = placement.state_write %s, %v : !placement.state<tensor<?xf32>, [8]>, tensor<9xf32>
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
+%w = "test.op"() : () -> tensor<9xf32>
+placement.state_write %s, %w : !placement.state<tensor<?xf32>, [8]>, tensor<9xf32>
 
 // -----
 
 // CHECK: tensor<1x1xf32> does not fit a state of capacity {{\[}}8{{\]}}
-%s = placement.state_init on @cpu : !placement.state<tensor<?xf32>, [8]>
-%v, %t = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<1x1xf32>
+%s = placement.state "a" to "b" on @cpu : !placement.state<tensor<?xf32>, [8]>
+%v = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<1x1xf32>
+%w = "test.op"() : () -> tensor<?xf32>
+placement.state_write %s, %w : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>

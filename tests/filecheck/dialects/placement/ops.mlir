@@ -25,21 +25,16 @@ placement.topology @rack host @cpu attributes {site = "lab"} {
 // GENERIC:         "placement.group"() <{sym_name = "pair", members = [@gpu0, @sram0], mesh = array<i64: 1, 2>, shard = {axis = 0 : i64}}> : () -> ()
 // GENERIC-NEXT:  }) {site = "lab"} : () -> ()
 
-placement.segment @attend on @gpu0 as "bf16" (%x: tensor<4xf32>, %s: !placement.state<tensor<?xf32>, [8]>)
-    -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>)
+placement.segment @attend on @gpu0 as "bf16" (%x: tensor<4xf32>, %past: tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>)
     attributes {arg_names = ["x", "past"], res_names = ["y", "present"], note = 1 : i64} {
-  %past, %s1 = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
-  %y = "test.op"(%x, %past) {placement.cost = #placement.cost<weight_bytes = "0", flops = "width*2 + 1", bytes_read = "16", bytes_written = "16">} : (tensor<4xf32>, tensor<?xf32>) -> tensor<4xf32>
-  %s2 = placement.state_write %s1, %y : !placement.state<tensor<?xf32>, [8]>, tensor<4xf32>
-  placement.yield %y, %s2 : tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>
+  %y, %present = "test.op"(%x, %past) {placement.cost = #placement.cost<weight_bytes = "0", flops = "width*2 + 1", bytes_read = "16", bytes_written = "16">} : (tensor<4xf32>, tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>)
+  placement.yield %y, %present : tensor<4xf32>, tensor<?xf32>
 }
-// CHECK-NEXT:  placement.segment @attend on @gpu0 as "bf16" (%x: tensor<4xf32>, %s: !placement.state<tensor<?xf32>, [8]>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) attributes {arg_names = ["x", "past"], res_names = ["y", "present"], note = 1 : i64} {
-// CHECK-NEXT:    %past, %s1 = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
-// CHECK-NEXT:    %y = "test.op"(%x, %past) {placement.cost = #placement.cost<flops = "2*width + 1", bytes_read = "16", bytes_written = "16", weight_bytes = "0">} : (tensor<4xf32>, tensor<?xf32>) -> tensor<4xf32>
-// CHECK-NEXT:    %s2 = placement.state_write %s1, %y : !placement.state<tensor<?xf32>, [8]>, tensor<4xf32>
-// CHECK-NEXT:    placement.yield %y, %s2 : tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>
+// CHECK-NEXT:  placement.segment @attend on @gpu0 as "bf16" (%x: tensor<4xf32>, %past: tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>) attributes {arg_names = ["x", "past"], res_names = ["y", "present"], note = 1 : i64} {
+// CHECK-NEXT:    %y, %present = "test.op"(%x, %past) {placement.cost = #placement.cost<flops = "2*width + 1", bytes_read = "16", bytes_written = "16", weight_bytes = "0">} : (tensor<4xf32>, tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>)
+// CHECK-NEXT:    placement.yield %y, %present : tensor<4xf32>, tensor<?xf32>
 // CHECK-NEXT:  }
-// GENERIC:       "placement.segment"() <{sym_name = "attend", device = @gpu0, format = "bf16", function_type = (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>), arg_names = ["x", "past"], res_names = ["y", "present"]}> ({
+// GENERIC:       "placement.segment"() <{sym_name = "attend", device = @gpu0, format = "bf16", function_type = (tensor<4xf32>, tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>), arg_names = ["x", "past"], res_names = ["y", "present"]}> ({
 
 placement.segment @nothing on @cpu as "fp32" () attributes {arg_names = [], res_names = []} {
   placement.yield
@@ -63,23 +58,28 @@ placement.segment @one on @sram0 as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> 
 
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> attributes {
     placement.buffers = [#placement.buffer<@gpu0, "max(4*width, 16)">], placement.peak_bytes = {gpu0 = #placement.expr<"4*width">}} {
-  %s = placement.state_init on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+  %s = placement.state "past" to "present" on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+  %past = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
   %there, %sent = placement.transfer async %x from @cpu to @gpu0 route [@pcie0] : tensor<4xf32>
-  %y, %t, %done = placement.launch async @attend(%there, %s) [%sent] {placement.buffers = array<i64: 0, -1>} : (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>)
+  %y, %present, %done = placement.launch async @attend(%there, %past) [%sent] {placement.buffers = array<i64: 0, -1>} : (tensor<4xf32>, tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>)
+  placement.state_write %s, %present in_place : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
   %far, %arrived = placement.transfer async %y [%done] from @gpu0 to @sram0 route [@pcie0, @pcie1] : tensor<4xf32>
   %end = placement.launch async @nothing() : () -> ()
   %z, %last = placement.launch async @one(%far) [%arrived, %end] : (tensor<4xf32>) -> tensor<4xf32>
   func.return %z : tensor<4xf32>
 }
 // CHECK:       func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> attributes {placement.buffers = [#placement.buffer<@gpu0, "max(16, 4*width)">], placement.peak_bytes = {gpu0 = #placement.expr<"4*width">}} {
-// CHECK-NEXT:    %s = placement.state_init on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+// CHECK-NEXT:    %s = placement.state "past" to "present" on @gpu0 : !placement.state<tensor<?xf32>, [8]>
+// CHECK-NEXT:    %past = placement.state_read %s : !placement.state<tensor<?xf32>, [8]> -> tensor<?xf32>
 // CHECK-NEXT:    %there, %sent = placement.transfer async %x from @cpu to @gpu0 route [@pcie0] : tensor<4xf32>
-// CHECK-NEXT:    %y, %t, %done = placement.launch async @attend(%there, %s) [%sent] {placement.buffers = array<i64: 0, -1>} : (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>) -> (tensor<4xf32>, !placement.state<tensor<?xf32>, [8]>)
+// CHECK-NEXT:    %y, %present, %done = placement.launch async @attend(%there, %past) [%sent] {placement.buffers = array<i64: 0, -1>} : (tensor<4xf32>, tensor<?xf32>) -> (tensor<4xf32>, tensor<?xf32>)
+// CHECK-NEXT:    placement.state_write %s, %present in_place : !placement.state<tensor<?xf32>, [8]>, tensor<?xf32>
 // CHECK-NEXT:    %far, %arrived = placement.transfer async %y [%done] from @gpu0 to @sram0 route [@pcie0, @pcie1] : tensor<4xf32>
 // CHECK-NEXT:    %end = placement.launch async @nothing() : () -> ()
 // CHECK-NEXT:    %z, %last = placement.launch async @one(%far) [%arrived, %end] : (tensor<4xf32>) -> tensor<4xf32>
 // CHECK-NEXT:    func.return %z : tensor<4xf32>
-// GENERIC:       "placement.state_init"() <{device = @gpu0}> : () -> !placement.state<tensor<?xf32>, [8]>
+// GENERIC:       "placement.state"() <{state_name = "past", result_name = "present", device = @gpu0}> : () -> !placement.state<tensor<?xf32>, [8]>
+// GENERIC:       "placement.state_read"(%s) : (!placement.state<tensor<?xf32>, [8]>) -> tensor<?xf32>
 // GENERIC:       "placement.transfer"(%x) <{source = @cpu, destination = @gpu0, route = [@pcie0]}> : (tensor<4xf32>) -> (tensor<4xf32>, !placement.token)
 // GENERIC:       "placement.launch"(%far, %arrived, %end) <{segment = @one, operandSegmentSizes = array<i32: 1, 2>}> : (tensor<4xf32>, !placement.token, !placement.token) -> (tensor<4xf32>, !placement.token)
 
