@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.problem import Placement, Problem
 from gimlet.compiler.placement.schedule import violations
 from gimlet.compiler.placement.segments import Found, judge, renumber
 from gimlet.runtime.errors import InputError
 
-_EVALUATIONS = 600_000
+_EVALUATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,22 @@ def moves_of(problem: Problem, placement: Placement) -> Moves:
     found = Moves()
     today = judge(problem, placement).schedule.figure(problem.rules.objective)
     places = range(len(problem.places))
+    like = _alike(problem, placement)
     for segment in sorted(set(placement.segment)):
         nodes = [node for node, number in enumerate(placement.segment) if number == segment]
         for place in places:
             if place != placement.place[nodes[0]] and all(place in problem.nodes[node].options for node in nodes):
-                found.whole[segment, place] = _best(problem, today, _whole(placement, nodes, place))
+                known = found.whole.get((segment, like[place]))
+                found.whole[segment, place] = known or _best(problem, today, _whole(placement, nodes, place))
     budget = _EVALUATIONS // max(len(problem.nodes), 1)
     order = sorted(range(len(placement.place)), key=lambda n: -problem.nodes[n].options[placement.place[n]].seconds)
     for node in order:
         for place in sorted(problem.nodes[node].options):
             if place == placement.place[node]:
+                continue
+            known = found.alone.get((node, like[place]))
+            if known is not None:
+                found.alone[node, place] = known
                 continue
             if budget <= 0:
                 found.left_out += 1
@@ -57,6 +64,24 @@ def moves_of(problem: Problem, placement: Placement) -> Moves:
             candidates = list(_alone(problem, placement, node, place))
             budget -= len(candidates)
             found.alone[node, place] = _best(problem, today, candidates)
+    return found
+
+
+def _alike(problem: Problem, placement: Placement) -> list[int]:
+    """For each place one that is as good in this placement: of devices that are alike and unused, the first's."""
+    found = list(range(len(problem.places)))
+    if any(device.members for device in problem.devices):
+        return found
+    used = {problem.host, *(problem.device_of[place] for place in placement.place)}
+    for members in device_classes(problem):
+        spare = [
+            [place for place, on in enumerate(problem.device_of) if on == device]
+            for device in members
+            if device not in used
+        ]
+        for places in spare[1:]:
+            for place, first in zip(places, spare[0], strict=True):
+                found[place] = first
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.moves import moves_of
@@ -76,3 +76,35 @@ def test_no_move_is_better_than_the_optimum(random_problem: Make, seed: int, obj
     moves = moves_of(problem, found.placement)
     for move in (*moves.alone.values(), *moves.whole.values()):
         assert move.breaks or move.delta >= found.bound - found.objective - 1e-9
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), objective=st.sampled_from(OBJECTIVES))
+def test_a_pin_costs_at_most_what_the_move_does(random_problem: Make, seed: int, objective: Objective):
+    """Everything else may move as well where an op is pinned, so the answer with the pin is no worse than the move."""
+    problem = random_problem(seed, nodes=4, devices=2, objective=objective)
+    found = solve(problem)
+    moves = moves_of(problem, found.placement)
+    for (node, place), move in moves.alone.items():
+        whole = moves.whole.get((found.placement.segment[node], place))
+        least = min(each.delta for each in (move, whole) if each is not None)
+        pinned = solve(problem.with_rules(replace(problem.rules, pins={node: frozenset({place})})))
+        assert pinned.placement.place[node] == place
+        assert found.bound <= pinned.objective * (1 + 1e-6) + 1e-9
+        assert pinned.objective <= (found.objective + least) * (1 + 1e-4) + 1e-9
+
+
+def test_of_unused_devices_that_are_alike_one_is_tried_for_all():
+    four = replace(
+        CHAIN,
+        devices=(*CHAIN.devices, *(replace(CHAIN.devices[1], name=f"gpu{n}") for n in (1, 2))),
+        places=tuple(map(Place, range(4))),
+        nodes=tuple(replace(n, options={**n.options, 2: Option(1.0), 3: Option(1.0)}) for n in CHAIN.nodes),
+        routes={(a, b): Route(1.0, 0.5) for a in range(4) for b in range(4) if a != b},
+    )
+    moves = moves_of(four, ON_GPU)
+    assert moves.alone[1, 2] is moves.alone[1, 3]
+    assert moves.whole[0, 2] is moves.whole[0, 3]
+    one = moves_of(replace(four, devices=(*four.devices[:3], replace(four.devices[3], idle_w=1.0))), ON_GPU)
+    assert one.alone == moves.alone
+    assert one.alone[1, 2] is not one.alone[1, 3]
