@@ -21,13 +21,14 @@ from transformers import GptOssConfig, GptOssForCausalLM
 
 from gimlet.compiler.compile import Compilation
 from gimlet.compiler.frontends.cache import with_cache
-from gimlet.compiler.frontends.pytorch import export_program, import_program
+from gimlet.compiler.frontends.pytorch import import_model
 from gimlet.compiler.hardware import default_topology
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.sources import open_source
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp
 from gimlet.dialects.onnx.work import work_of
+from gimlet.passes.entry import entry_function
 
 PREFILL = {"batch": 1, "length": 1024, "past": 0}
 DECODE = {"batch": 16, "length": 1, "past": 1024}
@@ -91,30 +92,36 @@ def main() -> None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with timed("torch: cache and wrapper"):
         module, args, kwargs, shapes = with_cache(model)
-    with timed("torch: export"):
-        program = export_program(module, args, kwargs, shapes)
     ctx = GimletContext()
-    conversion = torch.onnx.export
+    trace, conversion = torch.export.export, torch.onnx.export
+
+    def traced(*given: Any, **options: Any) -> Any:
+        with timed("torch: export"):
+            return trace(*given, **options)
 
     def converted(*given: Any, **options: Any) -> Any:
         with timed("torch: conversion to ONNX"):
             return conversion(*given, **options)
 
-    torch.onnx.export = converted
+    torch.export.export, torch.onnx.export = traced, converted
+    said: list[str] = []
     with timed("import"):
-        imported = import_program(program, ctx, source=module, dynamic_shapes=shapes)
+        imported = import_model(module, ctx, args, kwargs, shapes, say=said.append)
     for seconds in (wall, cpu):
-        seconds["import"] -= seconds["torch: conversion to ONNX"]
+        seconds["import"] -= seconds["torch: export"] + seconds["torch: conversion to ONNX"]
     source = open_source(module, args, kwargs, shapes)
     compilation = Compilation(imported, ctx, CompileOptions(default_topology()), source.info(imported))
     for phase in ("normalize", "quantize", "annotate"):
         with timed(phase):
             compilation.run_to(phase)
 
-    ops = [op for op in compilation.module.walk() if isinstance(op, OnnxOp) and not isinstance(op, InitializerOp)]
+    # What large operators stand for is in functions beside @main.
+    main = entry_function(compilation.module)
+    ops = [op for op in main.walk() if isinstance(op, OnnxOp) and not isinstance(op, InitializerOp)]
     works = [work_of(op) for op in ops]
     report: dict[str, Any] = {
         "layers": layers,
+        "said": said,
         "parameters": parameters,
         **_summary("wall", wall),
         **_summary("cpu", cpu),

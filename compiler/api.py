@@ -129,7 +129,7 @@ def start(source: Source, options: CompileOptions, progress: Progress) -> Compil
     """Imports a source: the compilation in the phase `import`, or in that of the IR it was given."""
     ctx = GimletContext()
     with progress.phase("import", source.origin):
-        module = source.import_module(ctx)
+        module = source.import_module(ctx, progress.say)
     say_defaults(module, progress)
     add_states(module, options.states)
     return Compilation(module, ctx, options, source.info(module), progress)

@@ -48,8 +48,8 @@ class Source:
         """Whether the source is IR that an earlier compile printed."""
         return isinstance(self.model, Path) and self.model.suffix == IR_SUFFIX
 
-    def import_module(self, ctx: GimletContext) -> ModuleOp:
-        """The source as a module. Errors as those of the frontends."""
+    def import_module(self, ctx: GimletContext, say: Callable[[str], None] = lambda line: None) -> ModuleOp:
+        """The source as a module. `say` is told what was done on the way. Errors as those of the frontends."""
         if isinstance(self.model, Path) and self.is_ir:
             return _parse(self.model, ctx)
         return load(
@@ -59,6 +59,7 @@ class Source:
             dynamic_shapes=self.dynamic_shapes,
             translations=self.translations,
             overridable=self.overridable,
+            say=say,
             ctx=ctx,
         )
 

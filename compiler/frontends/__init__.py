@@ -39,6 +39,7 @@ def load(
     dynamic_shapes: Any = None,
     translations: Mapping[Any, Callable[..., Any]] | None = None,
     overridable: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
     ctx: GimletContext,
 ) -> ModuleOp:
     """The module of a model: a path, `package.module:callable`, `nn.Module`, `ExportedProgram` or ONNX model.
@@ -47,7 +48,7 @@ def load(
     `nn.Module`; its attribute `dim_bounds`, if it has one, gives dimensions by name their minimum, optimum and
     maximum. `translations` are functions of ONNX operators by PyTorch operator, as the `custom_translation_table` of
     torch.onnx.export takes them. `overridable` says which inputs of an ONNX model that have initializers stay inputs,
-    as for `import_model`.
+    as for `import_model`. `say` is told in one line what was done that a user would want to know.
 
     UsageError for a source that does not exist, InputError for one that cannot be compiled.
     """
@@ -66,10 +67,9 @@ def load(
         return to_module(from_proto(source, "the model"), ctx, overridable=overridable)
     if "torch" not in sys.modules:
         raise UsageError(f"a {type(source).__name__} is not a model", hint=f"give {_SOURCES}, or an nn.Module")
-    from gimlet.compiler.frontends.pytorch import export_program, import_program
+    from gimlet.compiler.frontends import pytorch
 
-    program = export_program(source, args, kwargs, dynamic_shapes)
-    return import_program(program, ctx, source=source, dynamic_shapes=dynamic_shapes, translations=translations)
+    return pytorch.import_model(source, ctx, args, kwargs, dynamic_shapes, translations, say)
 
 
 def _open(source: str | Path) -> Any:

@@ -21,8 +21,8 @@ def refuse_mutation(program: ExportedProgram) -> None:
     """
     owners = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     for node in program.graph.nodes:
-        for changed in _written(node):
-            spec = owners.get(_origin(changed).name)
+        for changed in written(node):
+            spec = owners.get(origin_of(changed).name)
             if spec is None or spec.kind not in _WHAT:
                 continue
             what = _WHAT[spec.kind]
@@ -33,7 +33,7 @@ def refuse_mutation(program: ExportedProgram) -> None:
             )
 
 
-def _written(node: torch.fx.Node) -> list[torch.fx.Node]:
+def written(node: torch.fx.Node) -> list[torch.fx.Node]:
     """The arguments that an operation writes to."""
     return [value for value, info in _aliases(node) if info.is_write]
 
@@ -50,7 +50,7 @@ def _aliases(node: torch.fx.Node) -> list[tuple[torch.fx.Node, Any]]:
     return [(value, info) for value, info in pairs if info is not None and isinstance(value, torch.fx.Node)]
 
 
-def _origin(node: torch.fx.Node) -> torch.fx.Node:
+def origin_of(node: torch.fx.Node) -> torch.fx.Node:
     """What a node is a view of."""
     while aliases := _aliases(node):
         node = aliases[0][0]

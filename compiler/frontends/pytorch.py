@@ -21,6 +21,14 @@ from gimlet.compiler.frontends.experts import experts_as_one_op
 from gimlet.compiler.frontends.experts_onnx import lower_experts
 from gimlet.compiler.frontends.grouped_products import grouped_translations
 from gimlet.compiler.frontends.inputs import input_sizes
+from gimlet.compiler.frontends.layers.copies import write_layers
+from gimlet.compiler.frontends.layers.marks import (
+    NotRepeatedError,
+    Repeat,
+    check_in_place,
+    repeats_of,
+    two_of_each,
+)
 from gimlet.compiler.frontends.mutation import refuse_mutation
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.origin import failed_node
@@ -41,6 +49,43 @@ Translations = Mapping[Any, Callable[..., Any]]
 _MOST_DETAILS = 4
 _BFLOAT16_OPSET = 24
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
+
+
+def import_model(
+    model: Any,
+    ctx: GimletContext,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    translations: Translations | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> ModuleOp:
+    """The module of an `nn.Module` or an exported program, traced with example inputs.
+
+    Of layers that are alike two are traced, and the others are copies (`layers`). Where they may differ after all, the
+    model is traced whole. `say` is told which. Errors as those of `export_program` and `import_program`.
+    """
+    repeats = repeats_of(model) if isinstance(model, torch.nn.Module) else []
+    if repeats:
+        try:
+            with two_of_each(repeats):
+                program = export_program(model, args, kwargs, dynamic_shapes)
+            module = import_program(
+                program,
+                ctx,
+                source=model,
+                dynamic_shapes=dynamic_shapes,
+                translations=translations,
+                repeats=repeats,
+            )
+        except (NotRepeatedError, InputError) as reason:
+            say(f"every layer is traced: {reason}")
+        else:
+            copied = sum(len(repeat.others) for repeat in repeats)
+            say(f"{copied} layers are copies of others that are alike")
+            return module
+    program = export_program(model, args, kwargs, dynamic_shapes)
+    return import_program(program, ctx, source=model, dynamic_shapes=dynamic_shapes, translations=translations)
 
 
 def export_program(
@@ -82,6 +127,7 @@ def import_program(
     source: Any = None,
     dynamic_shapes: Any = None,
     translations: Translations | None = None,
+    repeats: Sequence[Repeat] = (),
 ) -> ModuleOp:
     """The module of an exported program. Dimensions are named as in `dynamic_shapes`, with which `source` was traced.
 
@@ -91,7 +137,11 @@ def import_program(
     buffer that is changed in place.
     """
     refuse_mutation(program)
+    if repeats:
+        check_in_place(program)
     model = _converted(program, translations or {})
+    if repeats:
+        write_layers(model, program, source, repeats)
     split_without_sequences(model)
     lower_experts(model)
     name_dimensions(program, model, source, dynamic_shapes)
