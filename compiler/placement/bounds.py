@@ -19,6 +19,7 @@ from gimlet.compiler.placement.period_bound import period_bound
 from gimlet.compiler.placement.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound
+from gimlet.compiler.placement.share_program import share_program
 from gimlet.compiler.placement.spread_bound import spread_bound
 from gimlet.compiler.placement.streaming import all_streamed, kept_s
 
@@ -103,6 +104,8 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
         free = relaxation.bound(enough=best_known)
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
         least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
+        if least < best_known * (1 - 1e-4):
+            least = max(least, share_program(relaxation))
         return Bound(min(least, best_known), (free.place, *seen))
     latency = LatencyRelaxation(problem, until).bound()
     match problem.rules.objective:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.latency_bound import LatencyRelaxation
-from gimlet.compiler.placement.problem import Problem, Rules
+from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
 from gimlet.compiler.placement.schedule import flops_of
 from gimlet.compiler.placement.share_cover import share_cover
 from gimlet.compiler.placement.share_path import share_path
+from gimlet.compiler.placement.share_program import share_program
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError
 
@@ -72,3 +73,27 @@ def test_a_way_keeps_the_shares(random_problem: Make, seed: int):
     if place is not None:
         for device in range(3):
             assert flops_of(problem, place, device) >= 0.2 * problem.total_flops * (1 - 1e-9)
+
+
+@given(seed=SEEDS, share=st.sampled_from([0.1, 0.2, 0.3]), fraction=st.sampled_from([0.0, 0.5, 1.0]))
+def test_no_placement_that_keeps_shares_is_below_the_program(
+    random_problem: Make, best_by_trying: Callable[[Problem], float | None], seed: int, share: float, fraction: float
+):
+    problem = random_problem(seed, nodes=4, devices=2)
+    problem = problem.with_rules(Rules(min_share={0: share, 1: share * fraction}))
+    best = best_by_trying(problem)
+    least = share_program(LatencyRelaxation(problem))
+    if best is not None:
+        assert least <= best * (1 + 1e-6)
+
+
+def test_whole_ops_are_counted_where_multipliers_would_split_them():
+    # Two ops of equal work, of which the second device must have a tenth: it needs one of them as a whole.
+    devices = (DeviceSpec("cpu"), DeviceSpec("slow"))
+    nodes = tuple(Node(f"n{n}", "Op", {0: Option(1.0), 1: Option(10.0)}, flops=50.0) for n in range(2))
+    values = (Value("x", 0, None, (0,)), Value("v", 0, 0, (1,)), Value("y", 0, 1, (), True))
+    routes = {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)}
+    problem = Problem(devices, (Place(0), Place(1)), nodes, values, routes, rules=Rules(min_share={1: 0.1}))
+    assert share_program(LatencyRelaxation(problem)) == pytest.approx(11.0, rel=1e-5)
+    assert share_program(LatencyRelaxation(problem, until=0.0)) == 0.0
+    assert share_program(LatencyRelaxation(problem.with_rules(Rules()))) == 0.0
