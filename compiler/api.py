@@ -14,11 +14,13 @@ from gimlet.compiler.bounds import parse_bindings
 from gimlet.compiler.bundle import check_target
 from gimlet.compiler.compile import Compilation
 from gimlet.compiler.hardware import default_topology, load_topology
-from gimlet.compiler.options import CompileOptions, Objective, default_cache
+from gimlet.compiler.options import PHASES, CompileOptions, Objective, default_cache
+from gimlet.compiler.pipeline import phase_of
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import Source, open_source
 from gimlet.compiler.states import add_states
+from gimlet.compiler.topology_ir import check_topology
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.defaults import DEFAULT
@@ -132,6 +134,8 @@ def start(source: Source, options: CompileOptions, progress: Progress) -> Compil
         module = source.import_module(ctx, progress.say)
     say_defaults(module, progress)
     add_states(module, options.states)
+    if PHASES.index(phase_of(module)) >= PHASES.index("place"):
+        check_topology(module, options.topology)
     return Compilation(module, ctx, options, source.info(module), progress)
 
 

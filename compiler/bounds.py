@@ -119,23 +119,26 @@ def write_bounds(module: ModuleOp, bounds: Mapping[str, DimBound]) -> None:
 def merge_bounds(
     symbols: Iterable[str], model: Mapping[str, DimBound], bindings: Mapping[str, DimBound]
 ) -> dict[str, DimBound]:
-    """The range of every dimension in `symbols`: the binding, else the model's own.
+    """The range of every dimension in `symbols` that has one: the binding, else the model's own.
 
-    UsageError for a binding of a dimension that the model lacks, and for a dimension that nobody bounds.
+    UsageError for a binding of a dimension that the model lacks.
     """
     known = sorted(symbols)
     for name in bindings:
         if name not in known:
             raise _no_dimension(name, known)
-    bounds = {name: bindings.get(name) or model.get(name) for name in known}
-    unbound = [name for name, bound in bounds.items() if bound is None]
+    return {name: bound for name in known if (bound := bindings.get(name) or model.get(name)) is not None}
+
+
+def check_bounded(symbols: Iterable[str], bounds: Mapping[str, DimBound]) -> None:
+    """UsageError if there is a dimension that nobody bounds."""
+    unbound = sorted(set(symbols) - bounds.keys())
     if unbound:
         example = ",".join(f"{name}=1:1:8" for name in unbound)
         raise UsageError(
             f"nothing bounds the dynamic dimension{'s' if len(unbound) > 1 else ''} {', '.join(unbound)}",
             hint=f"bind with minimum:optimum:maximum, for example --bind '{example}'",
         )
-    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 def _no_dimension(name: str, known: Sequence[str]) -> UsageError:

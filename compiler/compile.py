@@ -17,7 +17,15 @@ from typing import Final
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from gimlet.compiler.bounds import may_depend_on_data, merge_bounds, narrow, read_bounds, resolve_axes, write_bounds
+from gimlet.compiler.bounds import (
+    check_bounded,
+    may_depend_on_data,
+    merge_bounds,
+    narrow,
+    read_bounds,
+    resolve_axes,
+    write_bounds,
+)
 from gimlet.compiler.bundle import BundleWriter, check_target
 from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.costs.provider import MEASURED
@@ -43,6 +51,7 @@ from gimlet.passes.bind_dims import BindDimsPass
 from gimlet.passes.entry import entry_function
 from gimlet.passes.mark_in_place import MarkInPlacePass
 from gimlet.runtime.errors import InputError
+from gimlet.runtime.expr import Expr
 from gimlet.runtime.manifest import (
     Default,
     DeviceEntry,
@@ -72,6 +81,8 @@ class Compilation:
     placement: PlacementResult | None = None
     refusals: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     instruments: Sequence[Instrument] = ()
+    # Whether --bind was applied. A module that comes from a file after normalize has it from then, or gets it now.
+    _is_bound: bool = False
 
     @property
     def bounds(self) -> dict[str, DimBound]:
@@ -100,6 +111,9 @@ class Compilation:
         self._run([MarkInPlacePass(), AnnotateCostsPass()])
 
     def _place(self) -> None:
+        if not self._is_bound:
+            narrow(self.module, self.bind())
+        check_bounded(self._input_symbols(), self.bounds)
         set_topology(self.module, self.options.topology)
         observe("place", self.module, self._solve, self.module.verify, self.instruments)
 
@@ -138,11 +152,10 @@ class Compilation:
         """Applies `--bind`: fixed dimensions become constants, the others get their ranges.
 
         Returns the bindings of what no input has: dimensions that depend on data get their names when shapes are
-        inferred.
+        inferred. What nobody bounds stays open until placement, which needs a size.
         """
-        function = entry_function(self.module)
-        shapes = {value_name(value): shape_of(value) or () for value in function.body.block.args}
-        symbols = {name for shape in shapes.values() for dim in shape if dim is not None for name in dim.symbols}
+        self._is_bound = True
+        shapes, symbols = self._input_shapes(), self._input_symbols()
         bindings = resolve_axes(self.options.bindings, shapes)
         waiting = {name: bound for name, bound in bindings.items() if may_depend_on_data(name) and name not in symbols}
         bounds = merge_bounds(symbols, self.bounds, {n: bound for n, bound in bindings.items() if n not in waiting})
@@ -151,6 +164,14 @@ class Compilation:
         if fixed:
             self._run([BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
         return waiting
+
+    def _input_shapes(self) -> dict[str, Sequence[Expr | None]]:
+        function = entry_function(self.module)
+        return {value_name(value): shape_of(value) or () for value in function.body.block.args}
+
+    def _input_symbols(self) -> set[str]:
+        shapes = self._input_shapes().values()
+        return {name for shape in shapes for dim in shape if dim is not None for name in dim.symbols}
 
     @rare_collection()
     def emit(self, output: Path, *, force: bool) -> tuple[str, Manifest]:

@@ -16,6 +16,8 @@ from xdsl.utils.exceptions import DiagnosticException
 from gimlet.compiler.weight_references import write_references
 from gimlet.dialects.context import GimletContext
 
+# Of weights that no file has, a reproducer has this much.
+_MOST_WEIGHT_BYTES = 64 << 20
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a pass raises only where it is wrong itself."""
 
@@ -70,7 +72,7 @@ def _reproducer(
         with tempfile.NamedTemporaryFile("w", prefix="gimlet-bug-", suffix=".mlir", delete=False) as file:
             path = Path(file.name)
             references = path.with_suffix(".json")
-            if isinstance(ctx, GimletContext) and write_references(module, ctx.weights, references):
+            if isinstance(ctx, GimletContext) and write_references(module, ctx.weights, references, _MOST_WEIGHT_BYTES):
                 flags = [*flags, "--weights", str(references)]
             file.write(f"// {command_text(path, pipeline, flags)}\n")
             Printer(stream=file).print_op(module)

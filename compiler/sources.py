@@ -16,6 +16,7 @@ from xdsl.utils.exceptions import ParseError, VerifyException
 from gimlet.compiler.frontends import load
 from gimlet.compiler.frontends.python_callable import call_factory, looks_like_callable
 from gimlet.compiler.weight_index import add_bundle_weights
+from gimlet.compiler.weight_references import add_references, references_of
 from gimlet.dialects import registry
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.reading import read_module
@@ -106,6 +107,8 @@ def _parse(path: Path, ctx: GimletContext) -> ModuleOp:
     except (ParseError, VerifyException, UnicodeDecodeError) as error:
         raise InputError(str(error), where=str(path), hint="gimlet-opt checks IR by itself") from error
     add_bundle_weights(path.parent, ctx)
+    if references_of(path).is_file():
+        add_references(references_of(path), ctx)
     return module
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, StringAttr
 
 from gimlet.dialects.placement import DeviceOp, GroupOp, LinkOp, TopologyOp, topology_of
+from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Group, Topology
 
 
@@ -18,6 +19,18 @@ def topology_op(topology: Topology) -> TopologyOp:
 
 def _shard(group: Group) -> DictionaryAttr | None:
     return None if group.algorithm is None else DictionaryAttr({"algorithm": StringAttr(group.algorithm)})
+
+
+def check_topology(module: ModuleOp, topology: Topology) -> None:
+    """UsageError where the module is placed on a device that `topology` lacks, or has of another kind."""
+    placed = topology_of(module)
+    kinds = {device.name: device.kind.name for device in topology.devices}
+    for name, device in placed.devices.items() if placed is not None else ():
+        if kinds.get(name) != device.kind.data:
+            raise UsageError(
+                f"the IR is placed on {name} ({device.kind.data}), which the topology lacks",
+                hint="--topology with the hardware that it was placed on",
+            )
 
 
 def set_topology(module: ModuleOp, topology: Topology) -> None:

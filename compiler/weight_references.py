@@ -1,15 +1,16 @@
-"""Where the weights of some IR are, in a file beside it: what a reproducer needs besides its text.
+"""Where the weights of some IR are, in a file beside it: what a reproducer, or a later phase, needs besides its text.
 
     {"schema": 1,
      "weights": {"conv1": {"dtype": "float32", "shape": [64, 3, 7, 7], "file": "/models/m.onnx", "offset": 4096}}}
 
-A weight of a file stays there. Others are copied into a file of their own, up to `MOST_BYTES` of them; of the rest,
-and of those without values, only type and shape are known.
+A weight of a file stays there. Others are copied into a file of their own, up to a number of bytes; of the rest, and
+of those without values, only type and shape are known.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ from gimlet.dialects.onnx.weights import WeightStore
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.tensors import numpy_type, type_name
 
-MOST_BYTES = 64 << 20
 _SCHEMA = 1
 
 
-def write_references(module: ModuleOp, store: WeightStore, path: Path) -> bool:
+def references_of(ir_file: Path) -> Path:
+    """The file that `gimlet-compile --to PHASE -o FILE.mlir` writes beside the IR, and reads with it."""
+    return ir_file.with_suffix(".weights.json")
+
+
+def write_references(module: ModuleOp, store: WeightStore, path: Path, most_bytes: float = math.inf) -> bool:
     """Writes where the weights are that `module` uses. False, and nothing written, where it uses none of the store.
 
     Copies go to the file of the same name that ends in `.bin`.
@@ -39,7 +44,7 @@ def write_references(module: ModuleOp, store: WeightStore, path: Path) -> bool:
         return False
     copies = path.with_suffix(".bin")
     entries: dict[str, dict[str, Any]] = {}
-    left = MOST_BYTES
+    left = most_bytes
     with copies.open("wb") as file:
         for key in keys:
             weight = store[key]

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
+from gimlet.passes.contrib_shapes import extend_with_contrib
 from gimlet.passes.data_dims import DATA_RULES
 from gimlet.passes.shape_fallback import extend_with_fallback
 
@@ -36,7 +37,7 @@ def extend_library() -> None:
     for op_type, rule in DATA_RULES.items():
         for version in registry.version_boundaries("", op_type):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
-    registry.register("com.microsoft", "DynamicQuantizeLSTM", 1)(_quantized_lstm)
+    extend_with_contrib()
     extend_with_fallback()
 
 
@@ -120,18 +121,6 @@ def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     for index, axis in enumerate(places):
         dims[axis] = dims[axis] + amounts[index] + amounts[index + len(places)]
     output.shape = ir.Shape([ctx.simplify_dim(dim) for dim in dims])
-
-
-def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """ONNX Runtime's LSTM on quantized weights has the results of LSTM."""
-    data, weights = node.inputs[0], node.inputs[1]
-    hidden = node.attributes.get("hidden_size")
-    if data is None or data.shape is None or weights is None or weights.shape is None or hidden is None:
-        return
-    steps, batch, directions, size = data.shape[0], data.shape[1], weights.shape[0], hidden.as_int()
-    shapes = [[steps, directions, batch, size], [directions, batch, size], [directions, batch, size]]
-    for output, dims in zip(node.outputs, shapes, strict=False):
-        ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype)
 
 
 def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:

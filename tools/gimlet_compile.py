@@ -274,8 +274,9 @@ def _share(text: str) -> float:
 
 
 def print_phase(compilation: Compilation, request: Request) -> None:
-    """The IR after a phase, on standard output or into the file that -o names."""
+    """The IR after a phase, on standard output, or in the file that -o names with where its weights are beside it."""
     from gimlet.compiler.ir_text import module_text
+    from gimlet.compiler.weight_references import references_of, write_references
 
     # `lower` and `emit` leave the IR as it is after `split`.
     compilation.run_to("split" if request.to == "lower" else request.to or "split")
@@ -284,6 +285,7 @@ def print_phase(compilation: Compilation, request: Request) -> None:
         click.echo(text, nl=False)
     else:
         request.output.write_text(text)
+        write_references(compilation.module, compilation.ctx.weights, references_of(request.output))
     save(compilation, request)
 
 

@@ -22,6 +22,8 @@ from gimlet.runtime.errors import InputError, UsageError
 Arrays = Mapping[str, Any]
 """Arrays by name; a sequence, an optional or a map is a list, its value or None, or a dict."""
 # What Python and numpy raise in the evaluator's operators, which check nothing themselves.
+# Of onnxruntime's log: its warnings are about how the source was exported.
+_ERRORS_ONLY = 3
 _EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -138,6 +140,7 @@ class SessionReference(Reference):
 
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = _ERRORS_ONLY
         self._path = path
         self._options = options
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -15,6 +15,7 @@ from tests.e2e.models import CHAIN_BIND, CHAIN_PINS, chain
 import gimlet
 from gimlet.compiler.placement.saved_problem import loaded_problem
 from gimlet.compiler.placement.solve import solve
+from gimlet.runtime.errors import UsageError
 from gimlet.tools import gimlet_compile
 
 RACK = Path(__file__).resolve().parents[2] / "examples" / "topologies" / "rack.toml"
@@ -78,6 +79,24 @@ def test_ir_goes_on_from_its_phase_to_the_same_numbers(tmp_path: Path, capsys: p
     with gimlet.load(whole.path) as first, gimlet.load(tmp_path / "again.gimlet") as second:
         for name, value in first(x=X).items():
             np.testing.assert_array_equal(second(x=X)[name], value)
+
+
+def test_ir_with_open_dimensions_goes_on_with_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(chain(tmp_path / "chain.onnx"))
+    run(capsys, model, "--to", "annotate", "-o", tmp_path / "open.mlir")
+    whole = gimlet.compile(model, bind=CHAIN_BIND, output=tmp_path / "whole.gimlet")
+    bind = f"n={CHAIN_BIND['n']}"
+    run(capsys, tmp_path / "open.mlir", "--bind", bind, "-o", tmp_path / "again.gimlet")
+    with gimlet.load(whole.path) as first, gimlet.load(tmp_path / "again.gimlet") as second:
+        for name, value in first(x=X).items():
+            np.testing.assert_array_equal(second(x=X)[name], value)
+
+
+def test_ir_that_is_placed_needs_its_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = chain(tmp_path / "chain.onnx")
+    run(capsys, model, "--bind", "n=1:4:16", "--topology", RACK, "--to", "split", "-o", tmp_path / "split.mlir")
+    with pytest.raises(UsageError, match=r"the IR is placed on gpu0 .*, which the topology lacks"):
+        gimlet.compile(str(tmp_path / "split.mlir"), output=tmp_path / "m.gimlet")
 
 
 SRAM_ALONE = """

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.api import resolve_topology, start
-from gimlet.compiler.bounds import merge_bounds, parse_bindings, read_bounds, resolve_axes, write_bounds
+from gimlet.compiler.bounds import check_bounded, merge_bounds, parse_bindings, read_bounds, resolve_axes, write_bounds
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import open_source
@@ -103,7 +103,7 @@ def test_an_unknown_dimension_is_refused_with_the_closest_name() -> None:
 
 def test_a_dimension_without_a_range_is_named_with_what_to_write() -> None:
     with pytest.raises(UsageError, match="dynamic dimension width") as caught:
-        merge_bounds({"batch", "width"}, {}, {"batch": DimBound(1, 1, 1)})
+        check_bounded({"batch", "width"}, {"batch": DimBound(1, 1, 1)})
     assert "--bind 'width=1:1:8'" in (caught.value.hint or "")
 
 

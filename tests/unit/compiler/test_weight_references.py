@@ -11,7 +11,6 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from gimlet.compiler import weight_references
 from gimlet.compiler.diagnostics import CompilerBug
 from gimlet.compiler.pipeline import run_passes
 from gimlet.compiler.weight_references import add_references, write_references
@@ -65,10 +64,9 @@ def test_weights_come_back(tmp_path: Path):
     assert (tmp_path / "r.bin").stat().st_size == VALUES.nbytes
 
 
-def test_large_weights_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(weight_references, "MOST_BYTES", VALUES.nbytes - 1)
+def test_large_weights_are_not_copied(tmp_path: Path):
     module, ctx = weighted(tmp_path)
-    assert write_references(module, ctx.weights, tmp_path / "r.json")
+    assert write_references(module, ctx.weights, tmp_path / "r.json", VALUES.nbytes - 1)
     assert not (tmp_path / "r.bin").exists()
     assert "file" not in json.loads((tmp_path / "r.json").read_text())["weights"]["in memory"]
 

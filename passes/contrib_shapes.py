@@ -1,0 +1,109 @@
+"""Shapes of ONNX Runtime's own operators (`com.microsoft`), where `onnx-shape-inference` has no rule or a wrong one.
+
+Most are an operator of the standard on some of their inputs, so that operator's rule is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_shape_inference import ShapeInferenceContext, registry
+
+DOMAIN = "com.microsoft"
+# The standard's version whose rules are asked.
+_VERSION = 21
+
+
+@dataclass(frozen=True)
+class _Twin:
+    """An operator of the standard with the same result.
+
+    `inputs` says which of the node's it takes, None for one left out; all in their order, where it is empty. The
+    results' type is that of the input `typed_by`, where the node has it, else `dtype`, else the twin's. `channels` is
+    the attribute that says whether channels are last, or `last` where they always are.
+    """
+
+    op_type: str
+    inputs: tuple[int | None, ...] = ()
+    typed_by: int | None = None
+    dtype: ir.DataType | None = None
+    channels: str | None = None
+
+    def infer(self, ctx: ShapeInferenceContext, node: ir.Node) -> None:
+        """Sets what the twin's rule finds, in the node's own order of dimensions and with its own type."""
+        given = [_input(node, index) for index in self.inputs] if self.inputs else list(node.inputs)
+        last = self.channels == "last" or (self.channels is not None and _flag(node, self.channels))
+        copies = [value and _copy(value) for value in given]
+        if last and (data := copies[0]) is not None and data.shape is not None:
+            data.shape = ir.Shape([*data.shape[:1], *data.shape[-1:], *data.shape[1:-1]])
+        twin = ir.Node("", self.op_type, copies, list(node.attributes.values()), num_outputs=len(node.outputs))
+        rule = registry.get("", self.op_type, _VERSION)
+        if rule is None or any(value is None or value.shape is None for value in copies[:1]):
+            return
+        rule(ctx, twin)
+        for output, found in zip(node.outputs, twin.outputs, strict=True):
+            typed_by = _input(node, self.typed_by)
+            shape = found.shape
+            if last and shape is not None:
+                shape = ir.Shape([*shape[:1], *shape[2:], shape[1]])
+            dtype = typed_by.dtype if typed_by is not None else self.dtype or found.dtype
+            ctx.set_shape_and_dtype(output, shape, dtype)
+
+
+def _input(node: ir.Node, index: int | None) -> ir.Value | None:
+    return node.inputs[index] if index is not None and index < len(node.inputs) else None
+
+
+def _flag(node: ir.Node, name: str) -> bool:
+    return name in node.attributes and bool(node.attributes[name].as_int())
+
+
+def _copy(value: ir.Value) -> ir.Value:
+    """A value of the twin's own, for a node becomes a user of what it is given."""
+    copied = ir.Value(name=value.name, shape=value.shape, type=value.type)
+    copied.const_value = ir.convenience.get_const_tensor(value)
+    copied.metadata_props.update(value.metadata_props)
+    return copied
+
+
+_FLOAT, _INT32 = ir.DataType.FLOAT, ir.DataType.INT32
+_TWINS = {
+    "DequantizeLinear": _Twin("DequantizeLinear", typed_by=1),
+    "DynamicQuantizeMatMul": _Twin("MatMul", (0, 1), dtype=_FLOAT),
+    "FusedConv": _Twin("Conv", (0, 1)),
+    "FusedGemm": _Twin("Gemm", (0, 1)),
+    "GatherND": _Twin("GatherND"),
+    "MatMulInteger16": _Twin("MatMul", (0, 1), dtype=_INT32),
+    "MatMulIntegerToFloat": _Twin("MatMul", (0, 1), typed_by=2),
+    "MaxpoolWithMask": _Twin("MaxPool", (0,)),
+    "NhwcMaxPool": _Twin("MaxPool", (0,), channels="last"),
+    "Pad": _Twin("Pad"),
+    "QGemm": _Twin("Gemm", (0, 3), typed_by=8, dtype=_FLOAT),
+    "QLinearAveragePool": _Twin("AveragePool", (0,), channels="channels_last"),
+    "QLinearGlobalAveragePool": _Twin("GlobalAveragePool", (0,), channels="channels_last"),
+    "QLinearReduceMean": _Twin("ReduceMean", (0,)),
+    "QuantizeLinear": _Twin("QuantizeLinear", typed_by=2),
+    "Range": _Twin("Range"),
+    "Trilu": _Twin("Trilu"),
+    "Unique": _Twin("Unique"),
+}
+
+
+def extend_with_contrib() -> None:
+    """Registers the rules, in place of the library's for the same operators."""
+    registry.register(DOMAIN, "DynamicQuantizeLSTM", 1)(_quantized_lstm)
+    for op_type, twin in _TWINS.items():
+        registry.register(DOMAIN, op_type, 1)(twin.infer)
+
+
+def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """ONNX Runtime's LSTM on quantized weights has the results of LSTM."""
+    data, weights = node.inputs[0], node.inputs[1]
+    hidden = node.attributes.get("hidden_size")
+    if data is None or data.shape is None or weights is None or weights.shape is None or hidden is None:
+        return
+    steps, batch, directions, size = data.shape[0], data.shape[1], weights.shape[0], hidden.as_int()
+    shapes = [[steps, directions, batch, size], [directions, batch, size], [directions, batch, size]]
+    for output, dims in zip(node.outputs, shapes, strict=False):
+        ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype)

@@ -1,0 +1,77 @@
+"""infer-shapes on ONNX Runtime's own operators: what it finds is what comes out of them."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+from tests.unit.dialects.onnx_cases import imported
+
+from gimlet.dialects.onnx import OnnxOp, shape_of
+from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.infer_shapes import InferShapesPass
+
+RANDOM = np.random.default_rng(0)
+SCALE, ZERO = np.array(0.1, np.float32), np.array(3, np.uint8)
+BYTES = [SCALE, ZERO, SCALE, ZERO]
+
+
+def f32(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def ui8(*shape: int) -> np.ndarray:
+    return RANDOM.integers(0, 255, shape).astype(np.uint8)
+
+
+def i16(*shape: int) -> np.ndarray:
+    return RANDOM.integers(0, 9, shape).astype(np.int16)
+
+
+POOL = {"kernel_shape": [3, 2], "strides": [3, 2]}
+CASES: list[tuple[str, list[np.ndarray | None], dict[str, Any]]] = [
+    ("QLinearAveragePool", [ui8(2, 4, 9, 8), *BYTES], POOL),
+    ("QLinearAveragePool", [ui8(2, 4, 9, 8), *BYTES], {**POOL, "pads": [1, 1, 1, 1], "ceil_mode": 1}),
+    ("QLinearAveragePool", [ui8(2, 9, 8, 4), *BYTES], {**POOL, "channels_last": 1}),
+    ("QLinearGlobalAveragePool", [ui8(2, 4, 9, 8), *BYTES], {"channels_last": 0}),
+    ("QLinearGlobalAveragePool", [ui8(2, 9, 8, 4), *BYTES], {"channels_last": 1}),
+    ("QGemm", [ui8(3, 5), SCALE, ZERO, ui8(5, 7), SCALE, ZERO, None, SCALE, ZERO], {}),
+    ("QGemm", [ui8(5, 3), SCALE, ZERO, ui8(7, 5), SCALE, ZERO], {"transA": 1, "transB": 1}),
+    ("DynamicQuantizeMatMul", [f32(2, 3, 5), ui8(5, 7), SCALE, ZERO], {}),
+    ("MatMulIntegerToFloat", [ui8(2, 3, 5), ui8(5, 7), SCALE, SCALE, ZERO, ZERO], {}),
+    ("MatMulInteger16", [i16(3, 5), i16(5, 7)], {}),
+    ("QuantizeLinear", [f32(3, 5), SCALE, ZERO], {}),
+    ("DequantizeLinear", [ui8(3, 5), SCALE, ZERO], {}),
+    ("FusedConv", [f32(1, 3, 8, 8), f32(4, 3, 3, 3)], {"activation": "Relu", "pads": [1, 1, 1, 1]}),
+    ("FusedGemm", [f32(5, 3), f32(5, 7), f32(7)], {"activation": "Relu", "transA": 1}),
+    ("NhwcMaxPool", [ui8(1, 9, 8, 3)], POOL),
+    ("MaxpoolWithMask", [f32(1, 1, 9, 8), np.ones((1, 1, 9, 8), np.int32)], POOL),
+    ("GatherND", [f32(3, 4), np.array([[0], [1]])], {}),
+    ("Trilu", [f32(4, 4)], {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("op_type", "arrays", "attributes"), CASES, ids=lambda value: value if str(value) == value else ""
+)
+def test_shapes_are_those_that_come_out(op_type: str, arrays: list[np.ndarray | None], attributes: dict[str, Any]):
+    feeds = {f"x{index}": array for index, array in enumerate(arrays) if array is not None}
+    names = ["" if array is None else f"x{index}" for index, array in enumerate(arrays)]
+    node = helper.make_node(op_type, names, ["y"], domain="com.microsoft", **attributes)
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feeds.items()
+    ]
+    graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name="y")])
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    (made,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
+    module, ctx = imported(model)
+    InferShapesPass().apply(ctx, module)
+    (result,) = next(op for op in module.walk() if isinstance(op, OnnxOp)).results
+    assert [dim and dim.as_int() for dim in shape_of(result) or ()] == list(made.shape)
+    element = element_of(result.type)
+    assert element is not None
+    assert element.dtype == made.dtype
