@@ -66,6 +66,7 @@ class Memory:
         self.filled: dict[str, int] = {}
         self.written: dict[str, int] = {}
         self.summed: list[str] = []
+        self.added: set[str] = set()
         self.overwritten: dict[str, str] = {}
         self.padded: dict[tuple[object, ...], Array] = {}
 
@@ -89,20 +90,25 @@ class Memory:
     def begin_kernel(self, stored: Mapping[str, bool], place: Place) -> None:
         """Brings the tensors that a kernel stores to life, and ends those whose place they take.
 
-        Those that it adds to (`stored` says which) begin at zero.
+        Those that it adds to (`stored` says which) begin at zero, but for what kernels before have added.
         """
         self.padded.clear()
         self.written = {name: 0 for name, adds in stored.items() if not adds}
         self.summed = [name for name, adds in stored.items() if adds]
         for tensor, adds in stored.items():
-            if adds and tensor in self.values:
+            size = prod(self.bound.shapes[tensor])
+            if tensor in self.values and adds and tensor not in self.added:
                 raise MachineError(f"adds to tensor {tensor}, which another kernel has written", place)
-            if tensor in self.values and tensor not in self.valid:
+            if tensor in self.values and tensor in self.added and not adds:
+                raise MachineError(f"writes tensor {tensor}, to which another kernel has added", place)
+            if tensor in self.values and tensor not in self.valid and not adds:
                 raise MachineError(f"writes tensor {tensor}, which is complete, a second time", place)
             if tensor in self.values:
+                self.valid.setdefault(tensor, np.ones(size, np.bool_))
                 continue
             self._bury(tensor)
-            size = prod(self.bound.shapes[tensor])
+            if adds:
+                self.added.add(tensor)
             begin = np.zeros if adds else np.empty
             self.values[tensor] = begin(size, CARRIERS[self.tensors[tensor].dtype])
             self.valid[tensor] = np.zeros(size, np.bool_)
@@ -143,6 +149,7 @@ class Memory:
     def _bury(self, name: str) -> None:
         for other in self.shared[name]:
             if other in self.values or self.tensors[other].role in ("weight", "input"):
+                self.added.discard(other)
                 self.values.pop(other, None)
                 self.valid.pop(other, None)
                 self.overwritten[other] = name

@@ -1,17 +1,76 @@
 """Which kernels a transfer has to come after: a kernel is done when all its items and the kernels before it are.
 
-A load comes after the kernels that write its tensor. A store comes after those that use a tensor whose memory it takes.
+A load comes after the kernels that write what it reads. A store comes after those that use a tensor whose memory it
+takes, and one that adds after those that write or read what it adds to. Where that is known for all sizes, what a
+transfer reads or writes is a box of its tensor; else it is taken to be all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.memory import overlaps
-from gimlet.runtime.sram.program import Gather, Kernel, Load, Loop, Program, Statement, Store
+from gimlet.runtime.sram.program import REGISTER_PREFIX, Gather, Kernel, Load, Loop, Program, Range, Statement, Store
 
 Transfer = Load | Gather | Store
+
+
+@dataclass(frozen=True)
+class Box:
+    """The first and last position that a transfer may visit along each dimension of a tensor seen with `shape`."""
+
+    shape: tuple[Expr, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+
+    def meets(self, other: Box | None) -> bool:
+        """Whether there may be an element in both: where shapes are not alike, that is not known."""
+        if other is None or self.shape != other.shape:
+            return True
+        sides = zip(self.low, self.high, other.low, other.high, strict=True)
+        return all(low <= end and begin <= high for low, high, begin, end in sides)
+
+
+def box(transfer: Transfer, kernel: Kernel) -> Box | None:
+    """What a transfer of a kernel may visit, in all items and iterations; None where that depends on sizes or data."""
+    access = transfer.access
+    if isinstance(transfer, Gather):
+        return None
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for each in ranges(kernel):
+        if not each.extent.symbols <= last.keys():
+            continue
+        most = each.extent.evaluate(last)
+        count = -(-most // each.step)
+        register = f"{REGISTER_PREFIX}{each.name}"
+        first |= {register: 0, f"{register}.index": 0, f"{register}.size": min(each.step, most)}
+        last |= {register: (count - 1) * each.step, f"{register}.index": count - 1}
+        last[f"{register}.size"] = min(each.step, most)
+    axes = [axis for group in access.axes for axis in group if axis.dim >= 0]
+    known = {symbol for value in (*access.start, *(axis.size for axis in axes)) for symbol in value.symbols}
+    if not known <= first.keys() or any(axis.step < 0 for axis in axes):
+        return None
+    if any(factor < 0 for value in access.start for monomial, factor in value.terms if monomial):
+        return None
+    low = [start.evaluate(first) for start in access.start]
+    high = [start.evaluate(last) for start in access.start]
+    for axis in axes:
+        high[axis.dim] += axis.step * (axis.size.evaluate(last) - 1)
+    return Box(access.shape, tuple(low), tuple(high))
+
+
+def ranges(kernel: Kernel) -> Iterator[Range]:
+    """The ranges of a kernel's grid, then of its loops, the outer ones first."""
+    yield from kernel.grid
+    pending = list(kernel.body)
+    while pending:
+        statement = pending.pop()
+        if isinstance(statement, Loop):
+            yield statement.range
+            pending += statement.body
 
 
 def transfers(kernel: Kernel) -> Iterator[Transfer]:
@@ -25,21 +84,24 @@ def transfers(kernel: Kernel) -> Iterator[Transfer]:
 class Order:
     """What has to be done before a transfer of the next kernel, as kernels are added in the program's order.
 
-    Sets of kernels are integers, a bit for each.
+    Sets of kernels are integers, a bit for each. Of the `writers` and `readers` of a tensor the boxes are known too.
     """
 
     shared: Mapping[str, Sequence[str]]
     numbers: dict[str, int] = field(default_factory=dict[str, int])
     covered: list[int] = field(default_factory=list[int])
-    writers: dict[str, int] = field(default_factory=dict[str, int])
     users: dict[str, int] = field(default_factory=dict[str, int])
+    writers: dict[str, list[tuple[int, Box | None]]] = field(default_factory=dict[str, list[tuple[int, Box | None]]])
+    readers: dict[str, list[tuple[int, Box | None]]] = field(default_factory=dict[str, list[tuple[int, Box | None]]])
 
-    def needed(self, transfer: Transfer) -> int:
-        """The kernels that have to be done before the transfer."""
-        tensor = transfer.access.tensor
+    def needed(self, transfer: Transfer, kernel: Kernel) -> int:
+        """The kernels that have to be done before the transfer of `kernel`."""
+        tensor, visited = transfer.access.tensor, box(transfer, kernel)
         if not isinstance(transfer, Store):
-            return self.writers.get(tensor, 0)
-        found = self.writers.get(tensor, 0) if transfer.adds else 0
+            return _meeting(self.writers.get(tensor, ()), visited)
+        found = 0
+        if transfer.adds:
+            found = _meeting([*self.writers.get(tensor, ()), *self.readers.get(tensor, ())], visited)
         for other in self.shared.get(tensor, ()):
             found |= self.users.get(other, 0)
         return found
@@ -69,17 +131,26 @@ class Order:
             covered |= self.reach(transfer.after)
             tensor = transfer.access.tensor
             self.users[tensor] = self.users.get(tensor, 0) | bit
-            if isinstance(transfer, Store):
-                self.writers[tensor] = self.writers.get(tensor, 0) | bit
+            used = self.writers if isinstance(transfer, Store) else self.readers
+            used.setdefault(tensor, []).append((bit, box(transfer, kernel)))
         self.numbers[kernel.name] = len(self.covered)
         self.covered.append(covered)
+
+
+def _meeting(users: Iterable[tuple[int, Box | None]], visited: Box | None) -> int:
+    """The kernels whose boxes meet another one."""
+    found = 0
+    for bit, used in users:
+        if not found & bit and (visited is None or visited.meets(used)):
+            found |= bit
+    return found
 
 
 def synchronised(program: Program) -> Program:
     """The program with every transfer after the kernels that it has to come after, and no others."""
     order, kernels = Order(overlaps(program)), list[Kernel]()
     for kernel in program.kernels:
-        body = with_waits(kernel.body, lambda transfer: order.fewest(order.needed(transfer)))
+        body = with_waits(kernel.body, lambda transfer, kernel=kernel: order.fewest(order.needed(transfer, kernel)))
         kernels.append(replace(kernel, body=body))
         order.add(kernels[-1])
     return replace(program, kernels=tuple(kernels))

@@ -87,7 +87,7 @@ def _verify_order(program: Program) -> None:
             for name in transfer.after:
                 if name not in names:
                     raise MachineError(f"kernel {kernel.name} comes after {name}, which does not exist")
-            missing = order.needed(transfer) & ~order.reach(transfer.after)
+            missing = order.needed(transfer, kernel) & ~order.reach(transfer.after)
             if missing:
                 other, tensor = names[missing.bit_length() - 1], transfer.access.tensor
                 raise MachineError(f"kernel {kernel.name} does not wait for {other} before it moves tensor {tensor}")

@@ -61,13 +61,15 @@ class Work:
 class Generated:
     """A program, how to read the values of each of its weights, and its time with dimensions at their optimum.
 
-    `flops` are the operations of matrix products by element type of their operands.
+    `flops` are the operations of matrix products by element type of their operands. `in_parts` says that there are
+    products in parts (stages.py).
     """
 
     program: Program
     readers: Mapping[str, Callable[[], Array]]
     timing: Timing
     flops: Mapping[str, float]
+    in_parts: bool = False
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
@@ -94,7 +96,7 @@ def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated
     # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
     for share in RESIDENT_SHARES:
         try:
-            candidate = generate_for(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
+            candidate = _best_of_parts(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
         except RefusedError as error:
             refusal = error
             continue
@@ -107,6 +109,15 @@ def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated
     return found
 
 
+def _best_of_parts(work: Work, machine: Machine, fmt: str, cores: int, room: int) -> Generated:
+    """The program with products in parts where that is quicker."""
+    found = generate_for(work, machine, fmt, cores, room)
+    if not found.in_parts:
+        return found
+    whole = generate_for(work, machine, fmt, cores, room, parts=False)
+    return min(whole, found, key=lambda each: each.timing.cycles)
+
+
 def _spills(program: Program, meant: frozenset[str]) -> bool:
     """Whether SRAM has no room for all activations, but for the inputs that are `meant` to be in LPDDR."""
     there = {each.tensor for each in program.inputs if each.name in meant}
@@ -115,8 +126,11 @@ def _spills(program: Program, meant: frozenset[str]) -> bool:
     )
 
 
-def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int = 0) -> Generated:
-    """The program for the first `cores` cores of the machine, with at most `room` bytes of weights resident in each."""
+def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int = 0, parts: bool = True) -> Generated:
+    """The program for the first `cores` cores of the machine, with at most `room` bytes of weights resident in each.
+
+    Products are computed in parts (stages.py) only if `parts`.
+    """
     bounds = Bounds(
         {name: bound.optimum for name, bound in work.bounds.items()},
         {name: bound.maximum for name, bound in work.bounds.items()},
@@ -124,7 +138,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
     )
     dealing = Dealing(cores, cores // machine.cores_per_chiplet)
     builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room))
-    lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget)
+    lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts)
     inputs: list[Binding] = []
     for name, value in work.inputs:
         try:
@@ -152,7 +166,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
     program = _program(work, builder, fmt, inputs, outputs)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
-    return Generated(program, lowering.weights.readers, timing, lowering.product_flops)
+    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, bool(lowering.halves))
 
 
 def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:

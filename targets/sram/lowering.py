@@ -77,6 +77,7 @@ class Lowering:
     ctx: GimletContext | None
     rules: Mapping[str, Rule]
     mx_budget: float = MX_ERROR_BUDGET
+    parts: bool = True
 
     def __post_init__(self) -> None:
         self.weights = Weights(self.builder)
@@ -84,6 +85,8 @@ class Lowering:
         self.readers: dict[SSAValue, list[Operation]] = {}
         self.packed: dict[tuple[View, str], View] = {}
         self.results: set[SSAValue] = set()
+        self.halves: set[SSAValue] = set()
+        """Results of products whose columns are made in two halves, one after the other (stages.py)."""
         self.product_types: Mapping[OnnxOp, str] = {}
         self.product_flops: Mapping[str, float] = {}
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from gimlet.runtime.expr import ZERO, Expr
+from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
 from gimlet.targets.sram.expression import Argument, Place, evaluate
@@ -38,7 +38,8 @@ class _Part:
 class ProductKernel:
     """`output = lhs · rhs`, batch dimensions alike, in the element type of `rhs`.
 
-    `packed` weights are [column tiles, depth tiles, columns, depth]; `begins` says that the depth is never empty.
+    `packed` weights are [column tiles, depth tiles, columns, depth]; `begins` says that the depth is never empty,
+    `adds` that others add to the same elements. With `tiled`, `lhs` and `output` are one row each, [1, tiles, step].
     """
 
     builder: ProgramBuilder
@@ -49,11 +50,16 @@ class ProductKernel:
     mapping: Mapping
     steps: Steps
     begins: bool
+    adds: bool = False
+    tiled: bool = False
 
     def emit(self, product: Argument, root: Argument, views: dict[View, View]) -> None:
         """Appends the kernel, with the tree `root` behind the product, of which that is a leaf."""
         builder, mapping = self.builder, self.mapping
         batch, (rows, depth, columns) = self.lhs.shape[:-2], (*self.lhs.shape[-2:], self.output.shape[-1])
+        if self.tiled:
+            batch, rows = (), ONE
+            depth, columns = self.lhs.shape[1] * self.lhs.shape[2], self.output.shape[1] * self.output.shape[2]
         width = min(self.steps.columns, builder.bounds.most(columns))
         deep = min(self.steps.depth, builder.bounds.most(depth))
         at_once = mapping.rows * mapping.accumulators
@@ -79,7 +85,7 @@ class ProductKernel:
                     item.multiply(k, parts, item.tiles(k))
             for each in parts:
                 result = evaluate(kernel, root, each.place, {id(product): each.tile}, views)
-                kernel.store(self.output, each.place.begin, each.place.tile, result, adds=mapping.splits > 1)
+                kernel.store(self.output, each.place.begin, each.place.tile, result, adds=self.adds)
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,11 @@ class _Item:
             begin = first + index * mapping.rows
             rows = m.size if mapping.accumulators == 1 else Expr.const(mapping.rows)
             for column, limit, size in self.columns:
+                along = (self.n.index, Expr.const(column)) if self.of.tiled else (self.n.start + column,)
                 place = Place(
                     shape=self.of.output.shape,
-                    begin=(*self.outer, begin, self.n.start + column),
-                    tile=((Counter(axis, rows),), (Counter(axis + 1, size),)),
+                    begin=(*self.outer, begin, *along),
+                    tile=((Counter(axis, rows),), (Counter(axis + len(along), size),)),
                     limits=(mapping.rows, limit),
                 )
                 if self.of.begins:
@@ -131,7 +138,7 @@ class _Item:
         of, mapping, axis = self.of, self.of.mapping, len(self.outer)
         if of.packed and mapping.resident:
             self.kernel.first = of.builder.tensors[of.rhs.tensor].first
-        index = k.index if self.group is None else self.group.index * mapping.tiles + k.index
+        index = self.depth_tile(k)
         depth = 0 if mapping.resident else mapping.copies
         found: dict[int, str] = {}
         for column, limit, size in self.columns:
@@ -144,6 +151,10 @@ class _Item:
             found[column] = self.kernel.load(of.rhs, at, tile, (self.deep, limit), repeated=True, depth=depth)
         return found
 
+    def depth_tile(self, k: Range) -> Expr:
+        """The number of the tile of a step along the depth."""
+        return k.index if self.group is None else self.group.index * self.of.mapping.tiles + k.index
+
     def begin(self, k: Range) -> Expr:
         """The first position of a step along the depth."""
         return k.start if self.group is None else self.group.start + k.start
@@ -154,8 +165,9 @@ class _Item:
         streams: dict[Expr, str] = {}
         for part in parts:
             if part.first not in streams:
-                rows = ((Counter(axis, part.rows),), (Counter(axis + 1, k.size),))
-                at, shape = (*self.outer, part.first, self.begin(k)), (mapping.rows, self.deep)
+                along = (self.depth_tile(k), ZERO) if of.tiled else (self.begin(k),)
+                rows = ((Counter(axis, part.rows),), (Counter(axis + len(along), k.size),))
+                at, shape = (*self.outer, part.first, *along), (mapping.rows, self.deep)
                 a = self.kernel.load(of.lhs, at, rows, shape, repeated=True, depth=mapping.copies)
                 if of.lhs.dtype != of.rhs.dtype:
                     a = self.kernel.map("copy", [a], of.rhs.dtype, depth=2)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
 from gimlet.runtime.expr import ONE, Expr
-from gimlet.targets.sram.builder import ProgramBuilder
+from gimlet.targets.sram.builder import ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import (
     Argument,
@@ -22,6 +22,7 @@ from gimlet.targets.sram.expression import (
 from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, choose, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
+from gimlet.targets.sram.stages import Part
 from gimlet.targets.sram.views import Shape, View
 
 
@@ -46,6 +47,26 @@ class WeightMatrix:
     @property
     def columns(self) -> int:
         return self.constant.shape[0 if self.transposed else -1]
+
+    def part(self, part: Part, steps: Steps) -> WeightMatrix:
+        """The tiles of a part of the product."""
+        kept = [(part.columns, steps.columns), (part.depth, steps.depth)]
+        kept = kept if self.transposed else kept[::-1]
+        shape = tuple(size if half is None else size // 2 for size, (half, _) in zip(self._shape, kept, strict=True))
+
+        def cut(matrix: Array) -> Array:
+            for axis, (half, step) in enumerate(kept):
+                if half is not None:
+                    tiles = np.moveaxis(matrix, axis, 0).reshape(-1, 2, step, matrix.shape[1 - axis])
+                    matrix = np.moveaxis(tiles[:, half].reshape(-1, matrix.shape[1 - axis]), 0, axis)
+            return matrix
+
+        constant = self.constant.derived(f"part/{part.depth}/{part.columns}", shape, cut)
+        return replace(self, constant=constant)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.constant.shape[0], self.constant.shape[1]
 
     def packed(self, steps: Steps, mapping: Mapping) -> View:
         """The matrix in tiles: [column tiles, depth tiles, columns, depth], with as many depth tiles as groups hold.
@@ -74,36 +95,49 @@ class WeightMatrix:
 class MatrixProduct:
     """`lhs[..., M, K] · rhs[..., K, N]`, batch dimensions of both already broadcast to those of the result.
 
-    Operands are multiplied in the element type of `rhs`; tiles of `lhs` are converted where it has another one.
+    Operands are multiplied in the element type of `rhs`; tiles of `lhs` are converted where it has another one. With
+    several `parts` each is a kernel that adds to the result.
     """
 
     builder: ProgramBuilder
     lhs: View
     rhs: View | WeightMatrix
     shape: Shape
+    parts: tuple[Part, ...] = ()
 
     def emit(self, root: Argument, target: View) -> None:
         lhs, output, views = self._flattened(root, target)
-        steps = largest_steps(self.builder.machine)
         mapping = self._mapping(lhs, output, root is not self)
-        if mapping.splits == 1:
-            self._kernel(lhs, output, steps, mapping, root, views)
+        if mapping.splits == 1 and len(self.parts) < 2:
+            self._kernel(lhs, self.rhs, output, mapping, root, views)
             return
         if root is self and target.dtype == "f32" and target.is_whole:
-            self._kernel(lhs, output, steps, mapping, self, {})
+            self._sum(lhs, output, mapping)
             return
         total = self.builder.temporary("f32", self.shape)
-        whole = total if output.shape == self.shape else View.whole(total.tensor, "f32", output.shape)
-        self._kernel(lhs, whole, steps, mapping, self, {})
+        self._sum(lhs, total if output.shape == self.shape else View.whole(total.tensor, "f32", output.shape), mapping)
         emit_elementwise(self.builder, replaced(root, {id(self): total}), target)
 
-    def _mapping(self, lhs: View, output: View, fused: bool) -> Mapping:
+    def _sum(self, lhs: View, output: View, mapping: Mapping) -> None:
+        """Adds all parts of the product to `output`."""
+        if len(self.parts) < 2 or not isinstance(self.rhs, WeightMatrix):
+            self._kernel(lhs, self.rhs, output, mapping, self, {}, adds=True)
+            return
+        steps = largest_steps(self.builder.machine)
+        for part in self.parts:
+            rhs = self.rhs.part(part, steps)
+            own = self._mapping(lhs, output, fused=False, rhs=rhs)
+            rows, columns = _tiles(lhs, steps.depth, part.depth), _tiles(output, steps.columns, part.columns)
+            self._kernel(rows, rhs, columns, own, self, {}, adds=True, tiled=True)
+
+    def _mapping(self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None = None) -> Mapping:
+        """The mapping of the product, or of the part of it that has the weights `rhs`."""
         builder, bounds, held = self.builder, self.builder.bounds, self.rhs.dtype
         sizes = Sizes(
             batch=bounds.best(product_of(lhs.shape[:-2])),
             rows=bounds.best(lhs.shape[-2]),
-            depth=bounds.best(lhs.shape[-1]),
-            columns=bounds.best(output.shape[-1]),
+            depth=rhs.depth if rhs else bounds.best(lhs.shape[-1]),
+            columns=rhs.columns if rhs else bounds.best(output.shape[-1]),
             lhs=lhs.dtype,
             held=held,
             weights=isinstance(self.rhs, WeightMatrix),
@@ -115,12 +149,22 @@ class MatrixProduct:
         return choose(builder.machine, builder.dealing, sizes, room, homes.spare(weight_bytes(sizes) / builder.cores))
 
     def _kernel(
-        self, lhs: View, output: View, steps: Steps, mapping: Mapping, root: Argument, views: dict[View, View]
+        self,
+        lhs: View,
+        rhs: View | WeightMatrix,
+        output: View,
+        mapping: Mapping,
+        root: Argument,
+        views: dict[View, View],
+        adds: bool = False,
+        tiled: bool = False,
     ) -> None:
-        weights = isinstance(self.rhs, WeightMatrix)
-        rhs = self.rhs.packed(steps, mapping) if isinstance(self.rhs, WeightMatrix) else self.rhs
+        steps = largest_steps(self.builder.machine)
+        weights = isinstance(rhs, WeightMatrix)
+        held = rhs.packed(steps, mapping) if isinstance(rhs, WeightMatrix) else rhs
         begins = self.builder.bounds.never_empty(lhs.shape[-1])
-        ProductKernel(self.builder, lhs, rhs, output, weights, mapping, steps, begins).emit(self, root, views)
+        kernel = ProductKernel(self.builder, lhs, held, output, weights, mapping, steps, begins, adds, tiled)
+        kernel.emit(self, root, views)
 
     def _flattened(self, root: Argument, target: View) -> tuple[View, View, dict[View, View]]:
         """The operands with all batch dimensions as rows, where one right-hand side serves them all."""
@@ -139,10 +183,22 @@ class MatrixProduct:
         return lhs, output, found
 
 
-def multiply(lowering: Lowering, lhs: View, rhs: View | WeightMatrix, batch: Shape) -> MatrixProduct:
+def _tiles(view: View, step: int, half: int | None) -> View:
+    """A row as [1, tiles, step], or every other one of the tiles."""
+    tiles, size = view.shape[-1].as_int() // step, Expr.const(step)
+    pieces = (Expr.const(tiles),) if half is None else (Expr.const(tiles // 2), Expr.const(2))
+    wide = view.reshape((ONE, *pieces, size), {})
+    if wide is None:
+        raise RefusedError("a row that is multiplied in parts does not lie in tiles")
+    return wide if half is None else wide.slice(2, half, ONE).squeeze(2)
+
+
+def multiply(
+    lowering: Lowering, lhs: View, rhs: View | WeightMatrix, batch: Shape, parts: tuple[Part, ...] = ()
+) -> MatrixProduct:
     """The product of operands, batch dimensions broadcast to `batch`."""
     lhs = lhs.expand((*batch, *lhs.shape[-2:]))
     columns = Expr.const(rhs.columns) if isinstance(rhs, WeightMatrix) else rhs.shape[-1]
     if isinstance(rhs, View):
         rhs = rhs.expand((*batch, *rhs.shape[-2:]))
-    return MatrixProduct(lowering.builder, lhs, rhs, (*batch, lhs.shape[-2], columns))
+    return MatrixProduct(lowering.builder, lhs, rhs, (*batch, lhs.shape[-2], columns), parts)

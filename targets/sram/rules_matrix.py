@@ -20,6 +20,7 @@ from gimlet.targets.sram.precision import weight_of
 from gimlet.targets.sram.products import WeightMatrix, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
+from gimlet.targets.sram.stages import parts_of
 from gimlet.targets.sram.views import Shape, View
 
 _MOST_OUTPUTS_PER_GROUP = 4
@@ -49,7 +50,8 @@ def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) ->
     if found is not None and isinstance(constant, Constant) and len(constant.shape) == 2:
         weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=found[1])
         lhs = _as_matrix(_streamed(lowering, left, weights), row=True)
-        return multiply(lowering, lhs, weights, lhs.shape[:-2])
+        parts = parts_of(lowering, op, left, lhs, weights.depth, weights.columns)
+        return multiply(lowering, lhs, weights, lhs.shape[:-2], parts)
     dtype = lowering.activation_type
     lhs = _as_matrix(lowering.operand(left, dtype), row=True)
     rhs = _as_matrix(lowering.operand(right, dtype), row=False)

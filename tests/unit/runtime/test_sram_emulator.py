@@ -17,6 +17,7 @@ from gimlet.runtime.sram.emulator import Emulator
 from gimlet.runtime.sram.faults import MachineError
 from gimlet.runtime.sram.formats import encode, round_bf16, round_mxint8
 from gimlet.runtime.sram.functions import FUNCTIONS
+from gimlet.runtime.sram.ordering import synchronised
 from gimlet.runtime.sram.program import (
     Access,
     Axis,
@@ -283,10 +284,22 @@ def test_fault_on_a_block_of_another_core(wrong, core, message):
 
 
 def test_fault_on_adding_to_what_was_written():
-    each = resident_program(adds=True)
-    twice = replace(each, kernels=(each.kernels[0], replace(each.kernels[0], name="again")))
+    adding = resident_program(adds=True)
+    (adds,) = adding.kernels
+    writes = replace(adds, name="writes", grid=(replace(adds.grid[0], extent=Expr.const(64)),))
+    writes = replace(writes, body=(*writes.body[:-1], replace(writes.body[-1], adds=False)))
     with pytest.raises(MachineError, match="adds to tensor y, which another kernel has written"):
-        run(twice, normal(256, 64), x=normal(1, 256))
+        run(replace(adding, kernels=(writes, adds)), normal(256, 64), x=normal(1, 256))
+    with pytest.raises(MachineError, match="writes tensor y, to which another kernel has added"):
+        run(replace(adding, kernels=(adds, writes)), normal(256, 64), x=normal(1, 256))
+
+
+def test_several_kernels_add_to_a_tensor():
+    each = resident_program(adds=True)
+    twice = synchronised(replace(each, kernels=(each.kernels[0], replace(each.kernels[0], name="again"))))
+    w, x = normal(256, 64), normal(1, 256)
+    (once,), (found,) = run(each, w, x=x).values(), run(twice, w, x=x).values()
+    np.testing.assert_allclose(found, 2 * once, rtol=1e-5)
 
 
 def test_an_accumulator_begins_in_the_first_step():
