@@ -13,20 +13,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.fit import is_searched_infeasible, room_needed, room_text, with_memory
 from gimlet.compiler.placement.period_bound import period_bound
-from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem, gigabytes
+from gimlet.compiler.placement.problem import UNITS, Problem, gigabytes
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
 from gimlet.compiler.placement.share_cover import share_cover
 from gimlet.runtime.errors import InfeasibleError
-from gimlet.targets.roofline import FORMAT_BITS
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
-
-_SMALL = 40
-_STEPS = 10
-_WEIGHT_FORMATS = (("bf16", 16.0), ("int8", 8.0), ("int4", 4.0))
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,17 @@ def conflict_of(problem: Problem) -> InfeasibleError | None:
     """Why nothing keeps the problem's limits, as the smallest conflict; None where that is not proven."""
     if not is_infeasible(problem):
         return None
+    kept = smallest_conflict(problem)
+    devices = [limit.device for limit in kept if limit.device is not None]
+    hints = [room_text(problem, room) for device in devices if (room := room_needed(problem, device, is_infeasible))]
+    return InfeasibleError(
+        "these cannot be kept together: " + "; ".join(limit.text for limit in kept),
+        hint="; or ".join(hints) or "loosen one of them",
+    )
+
+
+def smallest_conflict(problem: Problem) -> list[Limit]:
+    """Limits that cannot be kept together, none of which can be left out of the proof."""
     left, kept = problem, list[Limit]()
     for limit in limits_of(problem):
         less = limit.without(left)
@@ -49,11 +55,7 @@ def conflict_of(problem: Problem) -> InfeasibleError | None:
             left = less
         else:
             kept.append(limit)
-    hints = [hint for limit in kept if (hint := _fit(left, limit)) is not None]
-    return InfeasibleError(
-        "these cannot be kept together: " + "; ".join(limit.text for limit in kept),
-        hint="; ".join(hints) or "loosen one of them",
-    )
+    return kept
 
 
 def limits_of(problem: Problem) -> list[Limit]:
@@ -103,7 +105,7 @@ def is_infeasible(problem: Problem) -> bool:
         period_bound(problem)
     except InfeasibleError:
         return True
-    return len(problem.nodes) <= _SMALL and _searched(problem)
+    return is_searched_infeasible(problem)
 
 
 def least_losses(problem: Problem) -> list[float]:
@@ -126,43 +128,6 @@ def _split_by_rules(problem: Problem) -> bool:
         devices[root] = devices.get(root, here) & here
     apart = ({owner[n] for n in left} & {owner[n] for n in right} for left, right in problem.rules.apart)
     return not all(devices.values()) or any(apart)
-
-
-def _searched(problem: Problem) -> bool:
-    total = float(problem.seconds[problem.seconds < float("inf")].sum()) or 1.0
-    bounds = problem.rules.bounds
-    scales: dict[Objective, float] = {
-        o: total if o in ("latency", "throughput") else bounds.get(o, 1.0) or 1.0 for o in OBJECTIVES
-    }
-    return solve_slots(problem, None, scales, 0.0, 3, Limits(work=1.0, gap=1.0)).status == "infeasible"
-
-
-def with_memory(problem: Problem, device: int, memory_bytes: int | None) -> Problem:
-    """The problem with another capacity of one device."""
-    devices = list(problem.devices)
-    devices[device] = replace(devices[device], memory_bytes=memory_bytes)
-    return replace(problem, devices=tuple(devices))
-
-
-def smaller_format(problem: Problem, device: int, need: float, have: float) -> str | None:
-    """The widest format for weights in which `need` bytes, in the format of the device's places, fit into `have`."""
-    formats = [place.format for place in problem.places if place.device == device]
-    bits = min((FORMAT_BITS[fmt] for fmt in formats if fmt in FORMAT_BITS), default=0.0)
-    return next((name for name, width in _WEIGHT_FORMATS if width < bits and need * width / bits <= have), None)
-
-
-def _fit(problem: Problem, limit: Limit) -> str | None:
-    """What would end a conflict over a device's memory: how much more, or a smaller format of the weights."""
-    if limit.device is None:
-        return None
-    spec = problem.devices[limit.device]
-    have = spec.memory_bytes or 0
-    low, high = have, have + sum(max(weight.size_bytes.values(), default=0) for weight in problem.weights)
-    for _ in range(_STEPS):
-        middle = (low + high) // 2
-        low, high = (middle, high) if is_infeasible(with_memory(problem, limit.device, middle)) else (low, middle)
-    fmt = smaller_format(problem, limit.device, high, have)
-    return f"{spec.name} needs {gigabytes(high - have)} more" + (f", or weights in {fmt}" if fmt else "")
 
 
 def _with(problem: Problem, **changes: object) -> Problem:

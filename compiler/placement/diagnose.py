@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from gimlet.compiler.placement.conflict import least_losses, smaller_format
+from gimlet.compiler.placement.conflict import is_infeasible, least_losses
+from gimlet.compiler.placement.fit import room_needed, room_text
 from gimlet.compiler.placement.problem import Problem, devices_named, gigabytes
 from gimlet.compiler.placement.rules import with_nodes
 from gimlet.compiler.placement.schedule import LOSS_TOLERANCE
@@ -84,7 +85,7 @@ def _check_memory(problem: Problem) -> None:
         raise InfeasibleError(
             f"the model is larger than {'every device' if len(used) > 1 else 'the device'}"
             f"{' together' if len(used) > 1 else ''}: its weights need {gigabytes(need)}; {listed}",
-            hint=f"{gigabytes(need - have)} more would do" + _or_format(problem, used[0], need, have),
+            hint=_room(problem, used[0], need - have + (capacities[used[0]] or 0)) or "ask for less as well",
         )
     _check_pinned_memory(problem, capacities)
 
@@ -108,14 +109,14 @@ def _check_pinned_memory(problem: Problem, capacities: dict[int, int | None]) ->
             raise InfeasibleError(
                 f"{what}: the weights need {gigabytes(need)} and {name} has {gigabytes(capacity)}",
                 where=f"device {name}",
-                hint=f"{name} needs {gigabytes(need - capacity)} more{_or_format(problem, device, need, capacity)}"
-                "; or pin less there",
+                hint="; or ".join(filter(None, [_room(problem, device, need), "pin less there"])),
             )
 
 
-def _or_format(problem: Problem, device: int, need: float, have: float) -> str:
-    fmt = smaller_format(problem, device, need, have)
-    return f", or weights in {fmt}" if fmt else ""
+def _room(problem: Problem, device: int, least: int) -> str:
+    """What more memory of a device would do, as a hint; empty where none would."""
+    room = room_needed(problem, device, is_infeasible, least)
+    return "" if room is None else room_text(problem, room)
 
 
 def _check_shares(problem: Problem) -> None:

@@ -33,6 +33,7 @@ TICKS = 10_000_000
 HORIZON = 40 * TICKS
 RATIO = 100_000
 LOSS_STEPS = 1_000_000_000
+SHARE_STEPS = 100_000_000_000
 FACTOR: dict[Objective, int] = {"latency": 1, "throughput": 1, "energy": RATIO, "cost": RATIO}
 
 
@@ -236,13 +237,14 @@ class SlotModel:
         model, problem = self.model, self.problem
         rules = problem.rules
         for device, share in rules.min_share.items():
-            scale = RATIO * 10 / max(problem.total_flops, 1.0)
+            scale = SHARE_STEPS / max(problem.total_flops, 1.0)
             given = [
-                int(data.flops * scale) * literal
+                round(data.flops * scale) * literal
                 for node, data in enumerate(problem.nodes)
                 for literal in self.on_device(node, device)
             ]
-            model.add(sum(given) >= int(share * RATIO * 10))
+            # Less than `violations` allows, and more than rounding can be off by.
+            model.add(sum(given) >= int(share * (1 - 5e-10) * SHARE_STEPS))
         for group in rules.together:
             for device in range(len(problem.devices)):
                 first = sum(self.on_device(group[0], device))

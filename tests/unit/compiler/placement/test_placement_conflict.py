@@ -1,0 +1,109 @@
+"""What is said of a problem that nothing solves: a conflict that is one, that is minimal, and what would end it."""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement.conflict import is_infeasible, limits_of, smallest_conflict
+from gimlet.compiler.placement.fit import room_needed, with_memory
+from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
+from gimlet.compiler.placement.solve import solve
+from gimlet.runtime.errors import InfeasibleError
+
+Make = Callable[..., Problem]
+Best = Callable[[Problem], float | None]
+
+
+def limited(random_problem: Make, seed: int) -> Problem:
+    """A problem of three nodes with so many limits that often nothing keeps them."""
+    draw = random.Random(seed)
+    problem = random_problem(seed, 3, 2, memory=True)
+    rules = Rules(
+        bounds={"latency": draw.choice([5.0, 10.0, 20.0])} if draw.random() < 0.5 else {},
+        min_share={1: 0.5} if draw.random() < 0.4 else {},
+        max_segments=draw.choice([None, 1, 2]),
+        pins={0: frozenset({draw.choice(problem.allowed[0])})} if draw.random() < 0.4 else {},
+        together=((0, 2),) if draw.random() < 0.3 else (),
+    )
+    return problem.with_rules(rules)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_conflict_is_one_and_minimal(random_problem: Make, best_by_trying: Best, seed: int):
+    problem = limited(random_problem, seed)
+    infeasible = best_by_trying(problem) is None
+    assert infeasible or not is_infeasible(problem)
+    assume(infeasible and is_infeasible(problem))
+    kept = {limit.text for limit in smallest_conflict(problem)}
+    for limit in limits_of(problem):
+        if limit.text not in kept:
+            problem = limit.without(problem)
+    assert best_by_trying(problem) is None
+    for limit in limits_of(problem):
+        if limit.text in kept:
+            assert best_by_trying(limit.without(problem)) is not None
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_what_would_make_it_fit_does(random_problem: Make, best_by_trying: Best, seed: int):
+    problem = limited(random_problem, seed)
+    assume(best_by_trying(problem) is None)
+    with pytest.raises(InfeasibleError) as caught:
+        solve(problem)
+    for name, more in re.findall(r"d(\d) needs (\d+) bytes more", caught.value.hint or ""):
+        device = int(name)
+        have = problem.devices[device].memory_bytes or 0
+        assert best_by_trying(with_memory(problem, device, have + int(more))) is not None
+        assert best_by_trying(with_memory(problem, device, have + int(more) - 1)) is None
+
+
+def test_activations_are_part_of_what_is_needed():
+    """A device with 10 bytes, a weight of 12 and activations of 5: 7 more, not 2."""
+    problem = Problem(
+        (DeviceSpec("d", memory_bytes=10),),
+        (Place(0),),
+        (Node("n", options={0: Option(1.0, activation_bytes=5)}),),
+        (Value("y", 1, 0, (), True),),
+        {},
+        (Weight("w", (0,), {0: 12}),),
+    )
+    with pytest.raises(InfeasibleError) as caught:
+        solve(problem)
+    assert "d needs 7 bytes more" in (caught.value.hint or "")
+
+
+def pinned_in_turns(count: int) -> Problem:
+    """A chain on two devices in turns, so every node is a segment."""
+    last = count - 1
+    return Problem(
+        (DeviceSpec("a", memory_bytes=100), DeviceSpec("b")),
+        (Place(0), Place(1)),
+        tuple(Node(f"n{n}", options={n % 2: Option(1.0)}) for n in range(count)),
+        tuple(Value(f"v{n}", 1, n, (n + 1,) if n < last else (), n == last) for n in range(count)),
+        {(0, 1): Route(1.0, 0.0), (1, 0): Route(1.0, 0.0)},
+        rules=Rules(bounds={"throughput": 50.0}),
+    )
+
+
+@pytest.mark.parametrize("count", [10, 40])
+def test_many_segments_are_no_conflict(count: int):
+    assert not is_infeasible(pinned_in_turns(count))
+
+
+def test_where_nothing_proves_that_it_is_enough_it_is_at_least_so_much():
+    problem = replace(pinned_in_turns(4), weights=(Weight("w", (0,), {0: 150}),))
+    room = room_needed(problem, 0, lambda p: (p.devices[0].memory_bytes or 0) < 150)
+    assert room is not None
+    assert (room.size_bytes, room.certain) == (150, True)
+    late = problem.with_rules(Rules(bounds={"latency": 1.0}))
+    room = room_needed(late, 0, lambda p: (p.devices[0].memory_bytes or 0) < 150)
+    assert room is not None
+    assert not room.certain
+    assert room_needed(late, 0, is_infeasible) is None
