@@ -212,7 +212,9 @@ class Lowering:
         ops = real_ops(op)
         form = target_form(context, target, device)
         self.weights.used.clear()
-        portable = write_portable(portable_form(context), folder, PARTS_FILE if form.has_whole else MODEL_FILE)
+        portable = write_portable(
+            portable_form(context, target, device), folder, PARTS_FILE if form.has_whole else MODEL_FILE
+        )
         if isinstance(portable, Reason):
             return portable
         portable_files = self.paths(folder, portable)
@@ -221,7 +223,7 @@ class Lowering:
         artifact = self.artifact(form.context, target, device, folder)
         if isinstance(artifact, Reason) and form.has_whole:
             self.progress.say(f"cannot build {artifact}; building its large operators in parts")
-            artifact = self.artifact(portable_form(context), target, device, folder)
+            artifact = self.artifact(portable_form(context, target, device), target, device, folder)
         if isinstance(artifact, Reason):
             return artifact
         artifact = replace(artifact, options={**artifact.options, **settings_of(op), **options})

@@ -26,6 +26,7 @@ from gimlet.passes.fuse_attention import FuseAttentionPass
 from gimlet.passes.fuse_normalization import FuseNormalizationPass
 from gimlet.passes.fuse_rotary import FuseRotaryPass
 from gimlet.passes.write_out_experts import WriteOutExpertsPass
+from gimlet.passes.write_out_operators import WriteOutOperatorsPass
 from gimlet.runtime.errors import GimletError, InputError
 
 _PHASE_ATTR: Final = "gimlet.phase"
@@ -45,6 +46,7 @@ FUSE: Final[tuple[str | ModulePass, ...]] = (
     FuseRotaryPass(keep_parts=True),
     FuseAttentionPass(keep_parts=True),
     WriteOutExpertsPass(keep_parts=True),
+    WriteOutOperatorsPass(keep_parts=True),
     "dce",
 )
 """Large operators in the place of what they are written out as: behind NORMALIZE, unless the options say no."""

@@ -85,7 +85,7 @@ class DecomposeFunctionsPass(ModulePass):
         for index, nested in enumerate(found):
             body = body_of(nested, opset)
             if body is not None:
-                _call(op, nested, body, str(index), opset)
+                call_body(op, nested, body, str(index), opset)
         InlineFunctionsPass().apply(ctx, op)
 
 
@@ -126,8 +126,11 @@ def _type_proto(value: SSAValue | None) -> onnx.TypeProto:
     return helper.make_tensor_type_proto(element.code, shape)
 
 
-def _call(module: ModuleOp, op: OnnxOp, body: onnx.FunctionProto, overload: str, opset: int) -> None:
-    """Replaces an operation by a call of a new function of the module, which is inlined afterwards."""
+def call_body(module: ModuleOp, op: OnnxOp, body: onnx.FunctionProto, overload: str, opset: int) -> None:
+    """Replaces an operation by a call of a new function of the module, which InlineFunctionsPass then inlines.
+
+    PassFailedException where an operator of the body means something else at `opset`.
+    """
     function = _imported(body, op.op_type, overload)
     for nested in function.walk():
         if isinstance(nested, OnnxOp):

@@ -20,6 +20,7 @@ PASSES: dict[str, str] = {
     "fuse-rotary": "gimlet.passes.fuse_rotary:FuseRotaryPass",
     "fuse-attention": "gimlet.passes.fuse_attention:FuseAttentionPass",
     "write-out-experts": "gimlet.passes.write_out_experts:WriteOutExpertsPass",
+    "write-out-operators": "gimlet.passes.write_out_operators:WriteOutOperatorsPass",
     "restore-parts": "gimlet.passes.restore_parts:RestorePartsPass",
     "bind-dims": "gimlet.passes.bind_dims:BindDimsPass",
     "mark-in-place": "gimlet.passes.mark_in_place:MarkInPlacePass",

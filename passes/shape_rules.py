@@ -225,6 +225,21 @@ def _broadcast(
     return list(zip(left * (count // len(left)), right * (count // len(right)), strict=True))
 
 
+def _split(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Lengths that are computed are what is known of them, and not equal ones, as the library has it."""
+    lengths = node.inputs[1] if len(node.inputs) > 1 else None
+    data = node.inputs[0]
+    if lengths is None or ir.convenience.get_const_tensor(lengths) is not None or data is None or data.shape is None:
+        return
+    given = node.attributes.get("axis")
+    axis = given.as_int() if given is not None else 0
+    known = ctx.get_symbolic_value(lengths) or []
+    for index, output in enumerate(node.outputs):
+        dims = list(data.shape)
+        dims[axis] = known[index] if index < len(known) else ir.SymbolicDim(None)
+        output.shape = ir.Shape(dims)
+
+
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(("AveragePool", "Conv", "LpPool", "MaxPool"), _same_padding),
     "CastLike": _cast_like,
@@ -235,5 +250,6 @@ _RULES: dict[str, Rule] = {
     "If": _if,
     "Pad": _pad,
     "Slice": _slice,
+    "Split": _split,
     "Where": _where,
 }

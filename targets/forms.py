@@ -1,8 +1,9 @@
 """In which form a target runs a large operator that stands for several operations (`gimlet.dialects.onnx.parts`).
 
-A target takes *whole* the operators that it names (`Target.large_operators`) and does not refuse. Every other one is
-what its parts are, to that target: refused if one of them is, priced as their segment, and emitted as them. So is the
-portable form always, which every target's results are compared with.
+A target takes *whole* the operators that it names (`Target.large_operators`) and does not refuse, and those of the
+model's own that it does not refuse. Every other one is what its parts are, to that target: refused if one of them is,
+priced as their segment, and emitted as them. So is the portable form, which every target's results are compared with,
+but for the model's own operators.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 from xdsl.ir import Operation
 from xdsl.transforms.common_subexpression_elimination import cse
 
-from gimlet.dialects.onnx import OPSETS, OnnxOp, assign_names, functions_of, has_parts, large_ops, parts_of
+from gimlet.dialects.onnx import OPSETS, OnnxOp, assign_names, functions_of, has_parts, is_own, large_ops, parts_of
 from gimlet.dialects.onnx.attributes import int_attr
 from gimlet.dialects.onnx.parts import module_of
 from gimlet.dialects.placement import SegmentOp
@@ -28,21 +29,29 @@ def is_whole(target: Target, op: Operation, device: Device, fmt: str) -> bool:
     """Whether a target runs an operation as itself, and not as the parts that it stands for."""
     if not has_parts(op):
         return True
-    named = isinstance(op, OnnxOp) and op.op_type in target.large_operators(device)
-    return named and target.refuses(op, device, fmt) is None
+    return _is_asked(op, target.large_operators(device)) and target.refuses(op, device, fmt) is None
+
+
+def _is_asked(op: Operation, named: frozenset[str]) -> bool:
+    """Whether a target is asked about an operation as it is."""
+    return not has_parts(op) or is_own(op) or (isinstance(op, OnnxOp) and op.op_type in named)
 
 
 def refusals(target: Target, ops: Sequence[Operation], device: Device, fmt: str) -> list[Reason | None]:
     """For each op why the target does not run it, in whichever form; None where it does."""
     named = target.large_operators(device)
-    asked = [op for op in ops if not has_parts(op) or (isinstance(op, OnnxOp) and op.op_type in named)]
+    asked = [op for op in ops if _is_asked(op, named)]
     answers = dict(zip(asked, target.refuses_all(asked, device, fmt), strict=True))
     in_parts = {op: _parts(op) for op in ops if has_parts(op) and (op not in answers or answers[op] is not None)}
     parts = list(dict.fromkeys(part for body in in_parts.values() for part in body))
     of_parts = dict(zip(parts, target.refuses_all(parts, device, fmt), strict=True))
     for op, body in in_parts.items():
         reason = next((of_parts[part] for part in body if of_parts[part] is not None), None)
-        answers[op] = None if reason is None else replace(reason, message=f"{reason.message} (a part of it)")
+        own = answers.get(op)
+        if reason is not None and is_own(op) and own is not None:
+            answers[op] = replace(own, message=f"{own.message}; in parts: {reason.message}")
+        else:
+            answers[op] = None if reason is None else replace(reason, message=f"{reason.message} (a part of it)")
     return [answers[op] for op in ops]
 
 
@@ -54,9 +63,16 @@ def op_cost(target: Target, op: Operation, device: Device, fmt: str, sizes: Mapp
     return replace(cost, seconds=max(cost.seconds - target.segment_overhead_s(device), 0.0))
 
 
-def portable_form(segment: SegmentContext) -> SegmentContext:
-    """The segment with the parts of every large operator in its place."""
-    return _formed(segment, lambda op: False)
+def portable_form(
+    segment: SegmentContext, target: Target | None = None, device: Device | None = None
+) -> SegmentContext:
+    """The segment with the parts of every large operator in its place that the model does not have itself.
+
+    With a target, also of the model's own that it takes in parts, so that those are what the portable form checks.
+    """
+    if target is None or device is None:
+        return _formed(segment, is_own)
+    return _formed(segment, lambda op: is_own(op) and is_whole(target, op, device, segment.op.format))
 
 
 @dataclass(frozen=True)

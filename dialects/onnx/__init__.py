@@ -13,7 +13,7 @@ from gimlet.dialects.onnx.extra_ops import EXTRA_OPS, CustomOp, InitializerOp, Y
 from gimlet.dialects.onnx.names import assign_names, declared_name, node_name, set_value_name, value_name
 from gimlet.dialects.onnx.op import OnnxOp
 from gimlet.dialects.onnx.ops import OPERATORS
-from gimlet.dialects.onnx.parts import PARTS, functions_of, has_parts, large_ops, parts_of
+from gimlet.dialects.onnx.parts import OWN, PARTS, functions_of, has_parts, is_own, large_ops, parts_of
 from gimlet.dialects.onnx.schema import AttributeSchema, OpSchema, Parameter, schema_table
 from gimlet.dialects.onnx.types import (
     TYPES,
@@ -39,6 +39,7 @@ Onnx = Dialect("onnx", [*EXTRA_OPS, *OPERATORS.values()], [*TYPES, *ATTRIBUTES])
 __all__ = [
     "OPERATORS",
     "OPSETS",
+    "OWN",
     "PARTS",
     "AnyType",
     "AttributeSchema",
@@ -67,6 +68,7 @@ __all__ = [
     "element_bits",
     "functions_of",
     "has_parts",
+    "is_own",
     "large_ops",
     "node_name",
     "onnx_type",

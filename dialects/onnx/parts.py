@@ -5,6 +5,9 @@
 
 Such an operation may be newer than the module's opset. The function takes what the operation takes, constants of the
 pattern are in it, and operations of equal patterns share one.
+
+An operation that the model has itself may name a function too, with what it computes in simpler operators, for targets
+that lack it. It says so by `onnx.own`, and stays as it is wherever it can.
 """
 
 from __future__ import annotations
@@ -16,11 +19,17 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
 
 PARTS = "onnx.parts"
+OWN = "onnx.own"
 
 
 def has_parts(op: Operation) -> bool:
     """Whether an operation stands for others."""
     return PARTS in op.attributes
+
+
+def is_own(op: Operation) -> bool:
+    """Whether an operation with parts is the model's own, and not found by a pass."""
+    return OWN in op.attributes
 
 
 def parts_of(op: Operation) -> FuncOp | None:

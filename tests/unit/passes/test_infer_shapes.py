@@ -168,6 +168,14 @@ def test_windows_that_are_padded_to_fit(kind: str, stride: int, expected: str, p
         assert found.shape[3] == Expr.parse(expected).evaluate({"m": size})
 
 
+def test_a_split_into_computed_lengths_is_not_into_equal_ones():
+    nodes = [ints("one", [1]), *nodes_of(("Shape", "x", "s"), ("Gather", "s one", "m"), ("Sub", "m one", "rest"))]
+    nodes += [*nodes_of(("Concat", "one rest", "lengths"), Concat={"axis": 0})]
+    nodes.append(helper.make_node("Split", ["x", "lengths"], ["y", "z"], axis=1))
+    found = shapes(infer(model_of(nodes, {"x": ["n", 6]}, {"y": None, "z": None})))
+    assert (found["y"], found["z"]) == (["n", "1"], ["n", "5"])
+
+
 def test_an_if_is_only_as_known_as_both_branches():
     def branch(name: str, op: str) -> onnx.GraphProto:
         node = helper.make_node(op, ["x"], [name])
