@@ -6,6 +6,7 @@ import statistics
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -61,6 +62,7 @@ class Timing:
 @click.option("--output", type=PATH, metavar="DIR", help="Write each output to DIR/NAME.npy, with '/' as '_'.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Run N times and print latencies.")
 @click.option("--inflight", type=click.IntRange(min=1), default=1, metavar="N", help="Keep N requests in flight.")
+@click.option("--feed", multiple=True, metavar="OUTPUT=INPUT", help="What a run returns is the next one's input.")
 @click.option("--profile", type=PATH, metavar="T.json", help="Write a trace that Perfetto (ui.perfetto.dev) opens.")
 @click.option("--emulate-missing", is_flag=True, help="Run segments of absent devices in their portable form here.")
 @click.option("--verify-hashes", is_flag=True, help="Compare every file with its hash before running.")
@@ -72,6 +74,7 @@ def gimlet_run(
     output: Path | None,
     repeat: int,
     inflight: int,
+    feed: tuple[str, ...],
     profile: Path | None,
     *,
     is_random: bool,
@@ -81,7 +84,9 @@ def gimlet_run(
 ) -> None:
     """Run BUNDLE, a folder that gimlet-compile wrote.
 
-    Random floats are normal with variance 1, random integers are 1 or 2, and dimensions are at their optimum.
+    Random floats are normal with variance 1, random integers are 1 or 2, and dimensions are at their optimum. Where the
+    program keeps a state, --repeat runs on from step to step, each request in flight on a state of its own, and
+    --output writes DIR/NAME.STEP.npy.
     """
     from gimlet.runtime.program import load
     from gimlet.runtime.trace import Trace
@@ -90,17 +95,23 @@ def gimlet_run(
     given = read_inputs(inputs)
     with load(bundle, emulate_missing=emulate_missing, verify_hashes=verify_hashes, inflight=inflight) as program:
         arrays = _complete(program, given, seed, is_random=is_random)
-        if repeat > 1:
+        feeds = _feeds(program, feed, inflight)
+        if repeat > 1 and not feeds:
             program.run(arrays)
+            if program.states:
+                program.reset()
         if profile is not None:
             program.trace = Trace()
-        outputs, timing = _timed(program, arrays, repeat, inflight)
+        outputs, timing, steps = _timed(program, arrays, repeat, inflight, feeds)
         if profile is not None and program.trace is not None:
             _write_trace(program.trace, profile)
         files = write_outputs(output, outputs) if output is not None else {}
+        if output is not None and program.states:
+            _write_steps(output, steps)
         data: dict[str, Any] = {
             "bundle": str(bundle),
             "id": program.id,
+            "states": [str(spec) for spec in program.states],
             "segments": [_segment(item) for item in program.running],
             "outputs": [
                 {"name": spec.name, **_described(outputs[spec.name], spec.dtype), "file": files.get(spec.name)}
@@ -147,21 +158,54 @@ def _complete(program: Program, given: Mapping[str, Any], seed: int, *, is_rando
     return random_inputs(program.manifest, seed, sizes) | dict(given)
 
 
-def _timed(program: Program, arrays: Mapping[str, Any], repeat: int, inflight: int) -> tuple[dict[str, Any], Timing]:
-    """Runs `repeat` times with `inflight` requests at once. The outputs of the last run, and the times."""
+def _feeds(program: Program, texts: Sequence[str], inflight: int) -> dict[str, str]:
+    """Outputs by the names of the inputs that they are in the next run."""
+    from gimlet.runtime.errors import UsageError
+
+    outputs, inputs = [spec.name for spec in program.outputs], [spec.name for spec in program.inputs]
+    found: dict[str, str] = {}
+    for text in texts:
+        output, _, name = text.partition("=")
+        if output not in outputs or name not in inputs:
+            hint = f"the outputs are: {', '.join(outputs)}; the inputs are: {', '.join(inputs)}"
+            raise UsageError("this is no output and input of the program", where=f"--feed {text}", hint=hint)
+        found[name] = output
+    if found and inflight > 1:
+        raise UsageError("a run that waits for another is not in flight with it", where="--feed", hint="no --inflight")
+    return found
+
+
+def _write_steps(folder: Path, steps: Sequence[Mapping[str, Any]]) -> None:
+    from gimlet.tools.arrays import write_outputs
+
+    for number, outputs in enumerate(steps):
+        write_outputs(folder, {f"{name}.{number}": value for name, value in outputs.items()})
+
+
+def _timed(
+    program: Program, arrays: Mapping[str, Any], repeat: int, inflight: int, feeds: Mapping[str, str]
+) -> tuple[dict[str, Any], Timing, list[dict[str, Any]]]:
+    """Runs `repeat` times with `inflight` requests at once. The outputs of the last run, the times, and all outputs.
+
+    All outputs only where the program keeps a state, and one request is in flight.
+    """
     ended: list[tuple[float, float]] = []
+    steps: list[dict[str, Any]] = []
     start = perf_counter()
     if inflight > 1:
         outputs = _pipelined(program, arrays, repeat, inflight, ended)
     else:
         outputs = {}
+        given = dict(arrays)
         for _ in range(repeat):
             begin = perf_counter()
-            outputs = program.run(arrays)
+            outputs = program.run(given)
             ended.append((perf_counter(), begin))
+            given |= {name: outputs[output] for name, output in feeds.items()}
+            steps += [outputs] if program.states else []
     ended.sort()
     latencies, ends = tuple(end - begin for end, begin in ended), tuple(end - start for end, _ in ended)
-    return outputs, Timing(latencies, ends, inflight)
+    return outputs, Timing(latencies, ends, inflight), steps
 
 
 def _pipelined(
@@ -175,6 +219,12 @@ def _pipelined(
     slots = threading.Semaphore(inflight)
     errors: list[BaseException] = []
 
+    states = [program.state() for _ in range(inflight)] if program.states else []
+    turn = count()
+
+    def submit() -> Future[dict[str, Any]]:
+        return states[next(turn) % inflight].submit_run(arrays) if states else program.submit_run(arrays)
+
     def request() -> Future[dict[str, Any]]:
         begin = perf_counter()
 
@@ -185,7 +235,7 @@ def _pipelined(
                 errors.append(error)
             slots.release()
 
-        future = program.submit_run(arrays)
+        future = submit()
         future.add_done_callback(finish)
         return future
 
@@ -245,6 +295,8 @@ def _print(data: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
     for item in data["segments"]:
         how = f"{item['executor']}, emulated here" if item["emulated"] else item["executor"]
         click.echo(f"segment {item['id']} on {item['device']}: {item['format']} ({how})")
+    for item in data["states"]:
+        click.echo(f"state {item}")
     for item in data["outputs"]:
         array = outputs[item["name"]]
         line = f"output {item['name']}: {_form(item)}"

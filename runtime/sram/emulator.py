@@ -101,7 +101,8 @@ class Emulator:
                 if error.place is None:
                     raise
                 cycle = cycle_of(bound, error.place.kernel, error.place.instruction)
-                raise MachineError(error.message, replace(error.place, cycle=cycle)) from None
+                place = replace(error.place, cycle=cycle)
+                raise MachineError(error.message, place, from_data=error.from_data) from None
             done.add(kernel.kernel.name)
 
 
@@ -300,7 +301,7 @@ class _KernelRun:
             first = np.argwhere(wrong)[0]
             value = int(np.broadcast_to(indices, wrong.shape)[tuple(first)])
             message = f"index {value} is outside dimension {dim} of size {seen.shape[dim]} of {gather.access.tensor}"
-            self.fault(step, message, first[:lead])
+            raise MachineError(message, self.place(step, first[:lead]), from_data=True)
         positions[dim] = chosen
         address = seen.addresses(positions)
         if valid is not None and not valid[address].all():

@@ -27,13 +27,18 @@ class Place:
         return text if self.address is None else f"{text}, address {self.address:#x}"
 
 
-class MachineError(InputError):
-    """A program did something that the machine does not do. Never the user's fault: the compiler wrote the program."""
+_PROGRAM = "the program is wrong, not the input: report it with the bundle"
+_DATA = "a position that an input gives is outside: an index that is too large, or a cache of a fixed size that is full"
 
-    def __init__(self, message: str, place: Place | None = None) -> None:
-        super().__init__(
-            message,
-            where=None if place is None else str(place),
-            hint="the program is wrong, not the input: report it with the bundle",
-        )
+
+class MachineError(InputError):
+    """A program did something that the machine does not do.
+
+    It is the compiler's fault, which wrote the program; but for a position that the program computes from data
+    (`from_data`), which may be the user's.
+    """
+
+    def __init__(self, message: str, place: Place | None = None, *, from_data: bool = False) -> None:
+        super().__init__(message, where=None if place is None else str(place), hint=_DATA if from_data else _PROGRAM)
+        self.from_data = from_data
         self.place = place

@@ -12,6 +12,7 @@ from gimlet.targets.sram import (
     rules_matrix,
     rules_order,
     rules_reduce,
+    rules_scatter,
     rules_shape,
 )
 from gimlet.targets.sram.lowering import Rule
@@ -25,6 +26,7 @@ RULES: Mapping[str, Rule] = {
     **rules_attention.RULES,
     **rules_experts.RULES,
     **rules_order.RULES,
+    **rules_scatter.RULES,
 }
 
 LARGE = frozenset({"Attention", "Gelu", "MoE", "RotaryEmbedding", "Swish"})

@@ -63,14 +63,14 @@ def _wrapped(
     """Indices with negative ones counted from the end."""
     if isinstance(argument, int):
         return argument if argument >= 0 else size + argument
-    shape, dtype = shape or shape_of(indices), vector_type(indices)
+    shape, dtype = shape_of(indices) if shape is None else shape, vector_type(indices)
     negative = lowering.node("less", (argument, 0), shape, "i1")
     end = lowering.node("add", (argument, size), shape, dtype)
     return lowering.node("select", (negative, end, argument), shape, dtype)
 
 
 def _in_memory(lowering: Lowering, argument: Argument, indices: SSAValue, shape: Shape | None = None) -> View:
-    target = lowering.builder.temporary(vector_type(indices), shape or shape_of(indices))
+    target = lowering.builder.temporary(vector_type(indices), shape_of(indices) if shape is None else shape)
     emit_elementwise(lowering.builder, argument, target, "indices")
     return target
 
@@ -140,6 +140,14 @@ def _gather_nd(lowering: Lowering, op: OnnxOp) -> None:
     if not where[-1].is_constant:
         raise RefusedError("how many coordinates GatherND takes is not known")
     count = where[-1].as_int()
+    positions = coordinates_joined(lowering, indices, sizes, count)
+    joined = reshaped(lowering, lowering.view(data), (product_of(sizes[:count]), *sizes[count:]))
+    lowering.define(value, reshaped(lowering, _gathered(lowering, joined, 0, positions), shape_of(value)))
+
+
+def coordinates_joined(lowering: Lowering, indices: SSAValue, sizes: Shape, count: int) -> View:
+    """Positions in the first `count` dimensions as one, for each row of `count` indices, in one dimension."""
+    where = shape_of(indices)
     coordinates = lowering.view(indices)
     outer = where[:-1]
     total: Argument = 0
@@ -149,9 +157,7 @@ def _gather_nd(lowering: Lowering, op: OnnxOp) -> None:
         stride = product_of(sizes[axis + 1 : count])
         scaled = position if stride == ONE else lowering.node("mul", (position, stride), outer, vector_type(indices))
         total = scaled if axis == 0 else lowering.node("add", (total, scaled), outer, vector_type(indices))
-    positions = _flat(lowering, _in_memory(lowering, total, indices, outer))
-    joined = reshaped(lowering, lowering.view(data), (product_of(sizes[:count]), *sizes[count:]))
-    lowering.define(value, reshaped(lowering, _gathered(lowering, joined, 0, positions), shape_of(value)))
+    return _flat(lowering, _in_memory(lowering, total, indices, outer))
 
 
 RULES: dict[str, Rule] = {

@@ -346,6 +346,7 @@ def test_gather_at_computed_positions():
     check("Gather", [normal(4, 1, 5), np.zeros((2, 3), np.int64)], axis=1)
     check("GatherElements", [normal(6, 5), RNG.integers(-6, 6, (4, 5))], axis=0)
     check("GatherND", [normal(6, 5, 4), RNG.integers(0, 5, (3, 2, 2))])
+    check("GatherND", [normal(6, 5), np.array([2, -1])])
 
 
 @pytest.mark.parametrize("factor", [2, 3])

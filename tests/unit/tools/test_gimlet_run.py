@@ -304,3 +304,51 @@ def test_a_failure_in_flight_ends_the_runs(bundle: Path, monkeypatch, capsys: py
     assert run(bundle, "--random", "--repeat", 100, "--inflight", 2) == 1
     assert "error: no" in capsys.readouterr().err
     assert len(begun) < 10
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Path:
+    """A program that keeps the sum of its inputs and returns it, and what it was given plus one."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["total", "x"], ["sum"]),
+            helper.make_node("Identity", ["sum"], ["y"]),
+            helper.make_node("Add", ["x", "one"], ["next"]),
+        ],
+        "keeper",
+        [info(name, TensorProto.FLOAT, [2]) for name in ("total", "x")],
+        [info(name, TensorProto.FLOAT, [2]) for name in ("sum", "y", "next")],
+        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return gimlet.compile(model, states={"total": "sum"}, output=tmp_path / "keeper.gimlet").path
+
+
+def test_a_program_with_a_state_runs_on_from_step_to_step(keeper: Path, tmp_path: Path, capsys):
+    np.save(tmp_path / "x.npy", np.ones(2, np.float32))
+    given = [str(keeper), "--input", f"x={tmp_path / 'x.npy'}", "--output", str(tmp_path / "out")]
+    assert run(*given, "--repeat", "4") == 0
+    assert "state total: float32[2]" in capsys.readouterr().out
+    assert [np.load(tmp_path / "out" / f"y.{step}.npy").tolist() for step in range(4)] == [[n, n] for n in (1, 2, 3, 4)]
+    assert run(*given, "--repeat", "4", "--feed", "next=x") == 0
+    assert [np.load(tmp_path / "out" / f"y.{step}.npy")[0] for step in range(4)] == [1, 3, 6, 10]
+
+
+def test_each_request_in_flight_has_a_state_of_its_own(keeper: Path, tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.ones(2, np.float32))
+    given = [str(keeper), "--input", f"x={tmp_path / 'x.npy'}", "--output", str(tmp_path / "out")]
+    assert run(*given, "--repeat", "8", "--inflight", "4") == 0
+    assert np.load(tmp_path / "out" / "y.npy").tolist() == [2, 2], "the eighth run is the second of its sequence"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--feed", "next=total"], "this is no output and input of the program"),
+        (["--feed", "next=x", "--inflight", "2"], "a run that waits for another is not in flight with it"),
+    ],
+)
+def test_what_cannot_be_fed(keeper: Path, flags: list[str], message: str, capsys):
+    assert run(str(keeper), "--random", *flags) == 2
+    assert message in capsys.readouterr().err
