@@ -209,13 +209,19 @@ class _Checker:
         if signature is None:
             return
         names = self.unique("signature.args", signature.inputs())
-        inputs = {port.name for port in self.manifest.inputs} | {state.name for state in self.manifest.states}
-        if names != inputs:
-            odd = min(names ^ inputs)
-            raise self.fail("signature.args", f"{odd!r} is an input of the program or of the module, but not of both")
+        states = {state.name for state in self.manifest.states}
+        # A state may be a buffer of the module, which is no argument.
+        odd = ({port.name for port in self.manifest.inputs} ^ names) - states
+        if odd:
+            raise self.fail(
+                "signature.args", f"{min(odd)!r} is an input of the program or of the module, but not of both"
+            )
         outputs = {port.name for port in self.manifest.outputs} | {state.result for state in self.manifest.states}
         for name in leaves(signature.result):
             self.known("signature.result", "output", name, outputs)
+        for name, after in signature.changed:
+            self.known("signature.changed", "input", name, names)
+            self.known("signature.changed", "output", after, outputs)
 
     def check_step(self, place: str, step: Step, made: dict[str, str | None], before: dict[str, set[str]]) -> None:
         """Checks one step against what the steps before it `made`; `before` maps each to all that precede it."""

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gimlet.runtime.bundle import Bundle, open_bundle
 from gimlet.runtime.defaults import read_defaults
 from gimlet.runtime.errors import InputError
@@ -124,7 +126,8 @@ class Program:
 
         The first where there are positional arguments, or the module was traced without any: nested containers of
         arrays (or of anything with `__array__` or `__dlpack__`) go in, and what the module returned comes out, with
-        arrays for tensors and dicts for objects with fields. Otherwise as `run`.
+        arrays for tensors and dicts for objects with fields. Arrays that the module changes in place are changed, too.
+        Otherwise as `run`.
 
         InputError as for `run`, and for arguments of another structure than those that the module was traced with.
         """
@@ -138,7 +141,12 @@ class Program:
                 "positional arguments, and the bundle does not say how its model was called",
                 hint=f"give the inputs by name: {', '.join(spec.name for spec in self.inputs) or 'there are none'}",
             )
-        return self._signature.returned(run(self._signature.feeds(args, inputs)))
+        feeds = self._signature.feeds(args, inputs)
+        to_change = self._signature.to_change(feeds)
+        outputs = run(feeds)
+        for array, after in to_change:
+            np.copyto(array, outputs[after], casting="no")
+        return self._signature.returned(outputs)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs the program once: arrays by the names of its inputs, to arrays by the names of its outputs.

@@ -13,6 +13,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.jsonread import JsonObject
 
@@ -57,18 +60,23 @@ Tree = TensorLeaf | Constant | Series | Table
 
 @dataclass(frozen=True)
 class Signature:
-    """A module's call. `parameters` are the names of its positional parameters, in the order of `args`."""
+    """A module's call. `parameters` are the names of its positional parameters, in the order of `args`.
+
+    `changed` are the inputs that the module changes in place, each with the output that has the new values.
+    """
 
     parameters: tuple[str, ...]
     args: tuple[Tree, ...]
     kwargs: Table
     result: Tree
+    changed: tuple[tuple[str, str], ...] = ()
 
     def without(self, inputs: Collection[str], outputs: Collection[str]) -> Signature:
         """The signature where the program keeps some tensors itself: None stands for what has only such in it."""
         args, kwargs = (tuple(_without(tree, inputs) for tree in trees) for trees in (self.args, self.kwargs.items))
         table = Table(self.kwargs.kind, self.kwargs.keys, kwargs)
-        return Signature(self.parameters, args, table, _without(self.result, outputs))
+        changed = tuple((name, after) for name, after in self.changed if name not in inputs)
+        return Signature(self.parameters, args, table, _without(self.result, outputs), changed)
 
     def feeds(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The program's inputs by name, from what the module would be called with.
@@ -102,6 +110,13 @@ class Signature:
         """The program's outputs in the structure that the module returns them in."""
         return _unflatten(self.result, outputs)
 
+    def to_change(self, feeds: Mapping[str, Any]) -> list[tuple[NDArray[Any], str]]:
+        """The caller's arrays that a run is to change, each with the output that has the new values.
+
+        InputError for one that cannot be written to: no array, or one that is read-only.
+        """
+        return [(_writable(feeds[name], name), after) for name, after in self.changed]
+
     def has_only_keywords(self) -> bool:
         """Whether the module was traced without a positional argument."""
         return not self.args
@@ -111,6 +126,11 @@ class Signature:
         for tree in (*self.args, self.kwargs):
             yield from leaves(tree)
 
+    def outputs(self) -> Iterator[str]:
+        """The names of the tensors that the module returns, and then of those that it changes in place."""
+        yield from leaves(self.result)
+        yield from (after for _, after in self.changed)
+
 
 def leaves(tree: Tree) -> Iterator[str]:
     """The names of a tree's tensors, in order."""
@@ -119,6 +139,16 @@ def leaves(tree: Tree) -> Iterator[str]:
     elif isinstance(tree, Series | Table):
         for item in tree.items:
             yield from leaves(item)
+
+
+def _writable(given: Any, name: str) -> NDArray[Any]:
+    """The memory of an array, or of a tensor of PyTorch on the host."""
+    array = given if isinstance(given, np.ndarray) else np.asarray(given) if hasattr(given, "__array__") else None
+    if array is None or not array.flags.writeable:
+        kind = "a read-only array" if array is not None else f"a {type(given).__name__}"
+        message = f"is {kind}, and the module changes it in place"
+        raise InputError(message, where=f"argument {name!r}", hint="give an array that can be written to")
+    return cast("NDArray[Any]", array)
 
 
 def _without(tree: Tree, names: Collection[str]) -> Tree:
@@ -263,7 +293,18 @@ def signature_to_json(signature: Signature) -> dict[str, Any]:
         "args": [tree_to_json(tree) for tree in signature.args],
         "kwargs": tree_to_json(signature.kwargs),
         "result": tree_to_json(signature.result),
+        **(
+            {"changed": [{"input": name, "output": after} for name, after in signature.changed]}
+            if signature.changed
+            else {}
+        ),
     }
+
+
+def _changed(item: JsonObject) -> tuple[str, str]:
+    pair = item.text("input"), item.text("output")
+    item.done()
+    return pair
 
 
 def signature_from_json(item: JsonObject) -> Signature:
@@ -276,6 +317,7 @@ def signature_from_json(item: JsonObject) -> Signature:
         args=tuple(tree_from_json(each) for each in item.objects("args")),
         kwargs=kwargs,
         result=tree_from_json(item.object("result")),
+        changed=tuple(_changed(each) for each in (item.objects("changed") if "changed" in item.names() else ())),
     )
     if len(signature.parameters) != len(signature.args):
         raise item.error("parameters", f"{len(signature.parameters)} names for {len(signature.args)} arguments")

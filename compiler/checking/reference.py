@@ -41,6 +41,13 @@ class Reference(ABC):
         """The names of the outputs, where the source has any."""
         return None
 
+    def restart(self) -> None:  # noqa: B027 - most keep nothing
+        """Forgets what runs have left in the model."""
+
+    def kept(self, name: str) -> NDArray[Any]:
+        """What runs have left in a buffer of the model. InputError where it has none of the name."""
+        raise InputError("the reference has no such input, and keeps nothing itself", where=f"state {name!r}")
+
     def values(self, inputs: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Those of the named values inside the model that this reference can see. None, where it sees none."""
         del inputs, names
@@ -66,6 +73,7 @@ class TorchReference(Reference):
             args, kwargs = tuple(source.args or ()), dict(source.kwargs or {})
             self._module = model.eval()
         self._leaves, self._spec = self._tree.tree_flatten((args, kwargs))
+        self._buffers = [(buffer, buffer.detach().clone()) for buffer in self._module.buffers()]
 
     def run(self, inputs: Arrays) -> list[Any]:
         torch = self._torch
@@ -76,12 +84,24 @@ class TorchReference(Reference):
         args, kwargs = self._tree.tree_unflatten(leaves, self._spec)
         with torch.no_grad():
             result = self._module(*args, **kwargs)
-        known = (torch.float16, torch.float32, torch.float64)
-        return [
-            leaf.float().numpy() if leaf.is_floating_point() and leaf.dtype not in known else leaf.numpy()
-            for leaf in self._tree.tree_leaves(result)
-            if isinstance(leaf, torch.Tensor)
-        ]
+        # What the module changes in place are outputs too, behind those that it returns.
+        changed = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf._version > 0]
+        returned = [leaf for leaf in self._tree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        return [self._array(leaf) for leaf in (*returned, *changed)]
+
+    def _array(self, tensor: Any) -> NDArray[Any]:
+        """A tensor as an array, in float32 where numpy has no type like its own."""
+        known = (self._torch.float16, self._torch.float32, self._torch.float64)
+        return tensor.float().numpy() if tensor.is_floating_point() and tensor.dtype not in known else tensor.numpy()
+
+    def restart(self) -> None:
+        with self._torch.no_grad():
+            for buffer, before in self._buffers:
+                buffer.copy_(before)
+
+    def kept(self, name: str) -> NDArray[Any]:
+        buffers = dict(self._module.named_buffers(remove_duplicate=False))
+        return self._array(buffers[name]).copy() if name in buffers else super().kept(name)
 
     def _tensor(self, array: NDArray[Any]) -> Any:
         """The array as a tensor. Types of ml_dtypes, which torch does not read from numpy, go by their bits."""

@@ -8,7 +8,6 @@ from typing import Any, Final
 from gimlet.compiler.checking.reference import Arrays, Reference
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import Manifest
-from gimlet.runtime.signature import leaves
 
 STEPS: Final = 3
 """How many runs a program with states is compared over: the first reads zeros, the others what was written."""
@@ -21,6 +20,7 @@ class ReferenceSteps:
         self.states = states
         self._reference = reference
         self._manifest = manifest
+        reference.restart()
 
     def step(self, inputs: Arrays) -> dict[str, Any]:
         """All outputs by name, those among them that are states too. InputError where they cannot be told apart."""
@@ -29,6 +29,9 @@ class ReferenceSteps:
         if len(names) != len(found):
             raise InputError(f"the reference has {len(found)} outputs, and the bundle names {len(names)}")
         outputs = dict(zip(names, found, strict=True))
+        # A state that is no output is a buffer of the reference, which keeps it itself.
+        kept = [state for state in self._manifest.states if state.result not in outputs]
+        outputs |= {state.result: self._reference.kept(state.name) for state in kept}
         self.states = {state.name: outputs[state.result] for state in self._manifest.states}
         return outputs
 
@@ -43,4 +46,4 @@ class ReferenceSteps:
         signature = self._manifest.signature
         if names is not None:
             return names
-        return [] if signature is None else list(leaves(signature.result))
+        return [] if signature is None else list(signature.outputs())

@@ -29,7 +29,7 @@ from gimlet.compiler.frontends.layers.marks import (
     repeats_of,
     two_of_each,
 )
-from gimlet.compiler.frontends.mutation import refuse_mutation
+from gimlet.compiler.frontends.mutation import changes_as_outputs
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.origin import failed_node
 from gimlet.compiler.frontends.quiet import quiet_torch
@@ -39,6 +39,7 @@ from gimlet.dialects.onnx import shape_of
 from gimlet.dialects.onnx.attributes import ints_attr
 from gimlet.dialects.onnx.ir_types import symbol_of
 from gimlet.passes.entry import entry_function
+from gimlet.passes.state_pairs import mark_states
 from gimlet.runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def export_program(
             f"{type(model).__name__} needs example inputs", hint="give args=(…), as for torch.export.export"
         )
     training = [module for module in model.modules() if module.training]
+    # What the trace does to a buffer that an object of the module's holds beside it, it does for good.
+    buffers = [(buffer, buffer.detach().clone(), buffer._version) for buffer in model.buffers()]
     try:
         with quiet_torch(), torch.no_grad(), experts_as_one_op(model):
             return torch.export.export(
@@ -118,6 +121,10 @@ def export_program(
     finally:
         for module in training:
             module.training = True
+        for buffer, before, version in buffers:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
 
 
 def import_program(
@@ -133,21 +140,25 @@ def import_program(
 
     `translations` are functions of ONNX operators by PyTorch operator, as the `custom_translation_table` of
     torch.onnx.export takes them. Dimensions have the bounds that `source.dim_bounds` gives, else those that PyTorch
-    knows. InputError, with the line of PyTorch source, for an operator that cannot be converted, and for an input or a
-    buffer that is changed in place.
+    knows. An input that is changed in place has an output with its new values, and a buffer that is becomes a state.
+    InputError, with the line of PyTorch source, for an operator that cannot be converted, and for what else is changed.
     """
-    refuse_mutation(program)
+    changes = changes_as_outputs(program)
     if repeats:
         check_in_place(program)
-    model = _converted(program, translations or {})
+        if changes.inputs or changes.buffers:
+            raise NotRepeatedError("the model changes its inputs or buffers in place")
+    model = _converted(changes.program, translations or {})
+    changed = changes.take_from(model.graph)
     if repeats:
         write_layers(model, program, source, repeats)
     split_without_sequences(model)
     lower_experts(model)
     name_dimensions(program, model, source, dynamic_shapes)
-    signature = signature_of(program, model)
+    signature = changes.give_back(model.graph, changed, signature_of(program, model))
     module = to_module(model, ctx)
     write_signature(module, signature)
+    mark_states(entry_function(module), changes.states(model.graph, changed))
     if bounds := _bounds(program, module) | getattr(source, "dim_bounds", {}):
         module.attributes[DIM_BOUNDS] = DictionaryAttr({name: ints_attr(bound) for name, bound in bounds.items()})
     return module

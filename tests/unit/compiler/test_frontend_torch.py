@@ -128,36 +128,6 @@ def test_what_is_changed_in_place_inside_is_a_value(tmp_path: Path):
         np.testing.assert_array_equal(program(np.ones((2, 3), np.float32)), [[6, 3, 3]] * 2)
 
 
-class Counter(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("steps", torch.zeros(4))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.steps.view(2, 2).add_(1)
-        return x * self.steps
-
-
-class Overwrites(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x.mul_(2)
-        return x + 1
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (Counter(), "buffer 'steps' is changed in place, and a bundle keeps nothing between runs"),
-        (Overwrites(), "input 'x' is changed in place"),
-    ],
-)
-def test_what_a_bundle_cannot_change_is_refused(model: torch.nn.Module, message: str):
-    with pytest.raises(InputError, match=message) as error:
-        load(model, args=(torch.ones(4),), ctx=context())
-    assert error.value.where is not None
-    assert error.value.where.startswith("tests/unit/compiler/test_frontend_torch.py:")
-
-
 class Airy(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.airy_ai(x)

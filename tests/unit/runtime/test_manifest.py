@@ -81,6 +81,8 @@ def test_what_was_read_is_written_again_byte_for_byte():
         ("signature.kwargs.dict.0.key", "options", r"dict\[1\]\.key: expected .* that is not taken"),
         ("signature.kwargs.dict.1.value.list.0.constant", [], r"expected a string, a number, true, false or null"),
         ("signature.result.record.0.value.tuple.0.tensor", "q", r"signature\.result: there is no output 'q'"),
+        ("signature.changed", [{"input": "q", "output": "y"}], r"signature\.changed: there is no input 'q'"),
+        ("signature.changed", [{"input": "x", "output": "q"}], r"signature\.changed: there is no output 'q'"),
         ("signature.result", {"set": []}, r"signature\.result\.set: is no kind of tree"),
         ("signature.result", {"tuple": [], "list": []}, r"signature\.result\.?: a tree has one of .*, not 2 keys"),
         ("schema", 3, r"states: a bundle of format 3 has none"),
