@@ -87,6 +87,26 @@ class Device:
 
 
 @dataclass(frozen=True)
+class CollectiveProtocol:
+    """A way in which a collective moves data: seconds a step, and bytes per second.
+
+    `own_bandwidth` is that of a member's own part, which it handles once besides; None where that costs nothing.
+    """
+
+    step_s: float
+    bandwidth: float
+    own_bandwidth: float | None = None
+
+
+@dataclass(frozen=True)
+class CollectiveFigures:
+    """What a library's collectives take over a kind of link: a launch, and the quickest of its protocols."""
+
+    launch_s: float
+    protocols: tuple[CollectiveProtocol, ...]
+
+
+@dataclass(frozen=True)
 class Link:
     """A link between two devices, the same in both directions. `bandwidth` is bytes per second one way."""
 
@@ -95,6 +115,7 @@ class Link:
     between: tuple[str, str]
     latency_s: float
     bandwidth: float
+    collectives: CollectiveFigures | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gimlet.runtime.errors import GimletError, InputError, UsageError
+from gimlet.targets.api import CollectiveFigures, CollectiveProtocol
 from gimlet.targets.roofline import FORMAT_BITS
 
 SCHEMA = 1
@@ -166,6 +167,22 @@ class KindFile(Table):
         return found
 
 
+class ProtocolTable(Table):
+    """A protocol of collectives: seconds a step, bytes per second, and those of a member's own part."""
+
+    name: Name
+    step_s: NotNegative
+    bandwidth: Positive
+    own_bandwidth: Positive | None = None
+
+
+class CollectivesTable(Table):
+    """Collectives over a kind of link: seconds of a launch, and the protocols, of which the quickest is used."""
+
+    launch_s: NotNegative
+    protocol: Annotated[list[ProtocolTable], Field(min_length=1)]
+
+
 class LinkFile(Table):
     """A kind of link: seconds before the first byte, and bytes per second one way that a copy reaches."""
 
@@ -173,14 +190,24 @@ class LinkFile(Table):
     title: str
     latency_s: NotNegative
     bandwidth: Positive
+    collectives: CollectivesTable | None = None
     sources: dict[str, str]
+
+    @property
+    def collective_figures(self) -> CollectiveFigures | None:
+        """What collectives take over such links; None where the file does not say."""
+        if self.collectives is None:
+            return None
+        protocols = (CollectiveProtocol(p.step_s, p.bandwidth, p.own_bandwidth) for p in self.collectives.protocol)
+        return CollectiveFigures(self.collectives.launch_s, tuple(protocols))
 
     @model_validator(mode="after")
     def sourced(self) -> LinkFile:
-        for figure in ("latency_s", "bandwidth"):
+        figures = ["latency_s", "bandwidth", *(["collectives"] if self.collectives is not None else [])]
+        for figure in figures:
             if not self.sources.get(figure, "").strip():
                 raise ValueError(f"{figure} has no source: add it to [sources]")
-        unused = sorted(set(self.sources) - {"latency_s", "bandwidth"})
+        unused = sorted(set(self.sources) - set(figures))
         if unused:
             raise ValueError(f"sources: {unused[0]!r} is the source of no figure")
         return self

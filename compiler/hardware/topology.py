@@ -60,7 +60,14 @@ def _link(table: LinkTable, devices: dict[str, Device], links: dict[str, Link], 
         raise UsageError(f"the name {table.name!r} is given twice", where=f"{place}.name")
     described = load_link(table.kind, base=path.parent, where=f"{place}.kind")
     name = table.name or _free_name(f"{first}_{second}", {*links, *devices})
-    return Link(name, table.kind.removesuffix(".toml"), (first, second), described.latency_s, described.bandwidth)
+    return Link(
+        name,
+        table.kind.removesuffix(".toml"),
+        (first, second),
+        described.latency_s,
+        described.bandwidth,
+        described.collective_figures,
+    )
 
 
 def _group(table: GroupTable, devices: dict[str, Device], taken: set[str], where: str) -> Group:

@@ -12,7 +12,7 @@ from gimlet.compiler.placement.graph import ModuleGraph
 from gimlet.compiler.placement.problem import DeviceSpec, Route, Value
 from gimlet.compiler.placement.sharding import Sharding, Share
 from gimlet.dialects.onnx import value_name
-from gimlet.targets.api import Cost, Device, Group, Topology
+from gimlet.targets.api import CollectiveFigures, Cost, Device, Group, Topology
 
 Routes = Mapping[tuple[int, int], Route]
 _REFERENCE_BYTES = 1 << 20
@@ -64,11 +64,23 @@ def group_plans(topology: Topology, graph: ModuleGraph, routes: Routes) -> dict[
         group.name: GroupPlan(
             group,
             topology.device(group.members[0]),
-            collectives_of([names.index(member) for member in group.members], routes, group.algorithm),
+            collectives_of(
+                [names.index(member) for member in group.members], routes, group.algorithm, _figures(topology, group)
+            ),
             Sharding(graph, len(group.members)),
         )
         for group in topology.groups
     }
+
+
+def _figures(topology: Topology, group: Group) -> CollectiveFigures | None:
+    """What the links between members say of collectives, where every two have one and they all say the same."""
+    found = {
+        frozenset(link.between): link.collectives for link in topology.links if set(link.between) <= set(group.members)
+    }
+    every = len(group.members) * (len(group.members) - 1) // 2
+    said = set(found.values())
+    return said.pop() if len(found) == every and len(said) == 1 else None
 
 
 def group_specs(topology: Topology) -> list[DeviceSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 
-from gimlet.compiler.hardware import load_kind, load_link
+from gimlet.compiler.hardware import link_names, load_kind, load_link
 from gimlet.compiler.placement.collectives import ALGORITHMS
 from gimlet.dialects.placement import GroupOp, topology_of
 from gimlet.runtime.errors import InputError
@@ -29,8 +29,10 @@ def read_topology(module: ModuleOp) -> Topology:
         devices.append(Device(name, kind))
     links: list[Link] = []
     for name, link in op.links.items():
-        latency_s, bandwidth = link.speed or _speed(name, link.kind.data)
-        links.append(Link(name, link.kind.data, link.between, latency_s, bandwidth))
+        kind = link.kind.data
+        latency_s, bandwidth = link.speed or _speed(name, kind)
+        collectives = load_link(kind).collective_figures if kind in link_names() else None
+        links.append(Link(name, kind, link.between, latency_s, bandwidth, collectives))
     groups = tuple(_group(name, group) for name, group in op.groups.items())
     return Topology(op.sym_name.data, tuple(devices), tuple(links), op.host_name, groups)
 

@@ -73,7 +73,7 @@ def test_the_shipped_kinds_are_those_promised():
         "tenstorrent/blackhole-p150",
         *(f"nvidia/{part}" for part in ("a100", "l4", "l40s", "rtx-pro-6000", "h100", "h200", "b200")),
     }
-    assert set(link_names()) == {"pcie4x16", "pcie5x16", "nvlink5", "ethernet-400g"}
+    assert set(link_names()) == {"pcie4x16", "pcie5x16", "nvlink4", "nvlink5", "ethernet-400g"}
 
 
 @pytest.mark.parametrize("name", kind_names())
@@ -114,6 +114,23 @@ def test_shipped_links(name: str):
     link = load_link(name)
     assert 1e-6 < link.latency_s < 1e-4
     assert 1e10 < link.bandwidth < 1e12
+
+
+def test_a_link_may_say_what_collectives_take(tmp_path: Path):
+    figures = load_link("nvlink5").collective_figures
+    assert figures is not None
+    assert [protocol.own_bandwidth is None for protocol in figures.protocols] == [True, False]
+    assert load_link("pcie5x16").collective_figures is None
+    text = (
+        'schema = 1\ntitle = "a link"\nlatency_s = 1e-6\nbandwidth = 1e9\n[collectives]\nlaunch_s = 1e-6\n'
+        '[[collectives.protocol]]\nname = "plain"\nstep_s = 1e-6\nbandwidth = 1e9\n'
+        '[sources]\nlatency_s = "x"\nbandwidth = "x"\n'
+    )
+    (tmp_path / "wire.toml").write_text(text)
+    with pytest.raises(GimletError, match="collectives has no source"):
+        load_link("wire.toml", base=tmp_path)
+    (tmp_path / "wire.toml").write_text(text + 'collectives = "x"\n')
+    assert load_link("wire.toml", base=tmp_path).collective_figures is not None
 
 
 def test_the_two_operating_points_of_the_sram_card():

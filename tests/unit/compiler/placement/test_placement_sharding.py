@@ -1,18 +1,22 @@
 """Tensor parallelism: how ops are split over a group, what that costs, and where it comes from; figures by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.parser import Parser
 from xdsl.universe import Universe
 
 from gimlet.compiler.costs.provider import SiteCosts
 from gimlet.compiler.hardware import load_topology
+from gimlet.compiler.placement.build import routes
 from gimlet.compiler.placement.collectives import Collectives, collectives_of
 from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.groups import GroupPlan, with_group_routes
+from gimlet.compiler.placement.groups import GroupPlan, group_plans, with_group_routes
 from gimlet.compiler.placement.ir_topology import read_topology
 from gimlet.compiler.placement.problem import Route
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService
@@ -21,7 +25,7 @@ from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.runtime.errors import InputError, UsageError
-from gimlet.targets.api import Cost, Topology
+from gimlet.targets.api import CollectiveFigures, CollectiveProtocol, Cost, Topology
 from gimlet.tools.gimlet_compile import main
 
 MLP = """
@@ -146,6 +150,42 @@ def test_collectives_by_hand():
     assert ring.all_reduce_s(4000) == pytest.approx(6 * (1e-6 + 1000e-9))
     assert direct.all_gather_s(4000) == pytest.approx(1e-6 + 3000e-9)
     assert direct.all_reduce_s(4000) == pytest.approx(2 * (1e-6 + 3000e-9))
+
+
+FIGURES = CollectiveFigures(10e-6, (CollectiveProtocol(1e-6, 1e9), CollectiveProtocol(5e-6, 10e9, 20e9)))
+
+
+def test_collectives_by_the_quickest_protocol():
+    found = Collectives(4, "direct", 1e-6, 1e-9, FIGURES)
+    assert found.all_gather_s(4000) == pytest.approx(10e-6 + 3 * (1e-6 + 1e-6))
+    assert found.all_reduce_s(4000) == pytest.approx(10e-6 + 6 * (1e-6 + 1e-6))
+    assert found.all_gather_s(4e6) == pytest.approx(10e-6 + 3 * (5e-6 + 100e-6) + 50e-6)
+    assert found.all_reduce_s(4e6) == pytest.approx(10e-6 + 6 * (5e-6 + 100e-6) + 50e-6)
+
+
+@given(size=st.floats(0, 1e9), more=st.floats(0, 1e9), members=st.integers(2, 8))
+def test_more_bytes_never_take_less_and_an_all_reduce_is_no_quicker(size: float, more: float, members: int):
+    found = Collectives(members, "ring", 0.0, 0.0, FIGURES)
+    assert found.all_gather_s(size) <= found.all_gather_s(size + more)
+    assert found.all_gather_s(size) <= found.all_reduce_s(size)
+
+
+def test_an_algorithm_that_is_asked_for_is_the_model_of_its_links():
+    apart = {(a, b): Route(1e-6, 1e-9, ((f"{a}>{b}", 1e-9),)) for a in range(2) for b in range(2) if a != b}
+    assert collectives_of((0, 1), apart, None, FIGURES).figures == FIGURES
+    assert collectives_of((0, 1), apart, "ring", FIGURES) == Collectives(2, "ring", 1e-6, 1e-9)
+
+
+def test_groups_use_what_their_links_say(tmp_path: Path):
+    found, (_, module) = topology(tmp_path), parse(MLP)
+    graph = read_graph(module, {})
+    figures = group_plans(found, graph, routes(found))["tp"].collectives.figures
+    assert figures is not None
+    assert figures == found.links[2].collectives
+    set_topology(module, found)
+    assert read_topology(module).links[2].collectives == figures
+    plain = replace(found, links=tuple(replace(link, collectives=None) for link in found.links))
+    assert group_plans(plain, graph, routes(plain))["tp"].collectives.figures is None
 
 
 def test_a_ring_through_one_link_is_slower_by_its_users():
