@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from heapq import nsmallest
 from math import ceil
 
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.sram.homes import Homes
 
-_ROWS = (256, 128, 64, 32, 16, 8)
+_ROWS = (256, 128, 64, 32, 16, 8, 4)
 _ACCUMULATORS = (1, 2, 4, 8)
 _MOST_COPIES = 8
 _COPIES_SHARE = 8
 """The part of a core's SRAM that the copies of one tile may take beyond the second: one in so many."""
-_QUANTIZE_PASSES = 3
+QUANTIZE_PASSES = 3
 _DOT_PASSES = 2
 
 
@@ -93,29 +93,22 @@ def largest_steps(machine: Machine) -> Steps:
 
 @lru_cache(maxsize=4096)
 def choose(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> Mapping:
-    """The fastest mapping whose tiles fit, of equal ones the simplest. Where none fits, that with the smallest tiles.
+    """The mapping that is the fastest in closed form."""
+    return best(machine, dealing, sizes, room, spare)[0]
+
+
+def best(
+    machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int, count: int = 1
+) -> tuple[Mapping, ...]:
+    """The fastest mappings whose tiles fit, of equal ones the simplest. Where none fits, that with the smallest tiles.
 
     `room` is what a core has left for weights, `spare` how much of it may be more copies of these.
     """
     candidates = list(_candidates(machine, dealing, sizes, room, spare))
     fitting = [each for each in candidates if _tile_bytes(machine, sizes, each) <= machine.sram_bytes_per_core // 2]
     if not fitting:
-        return min(candidates, key=lambda each: _tile_bytes(machine, sizes, each))
-    return min(fitting, key=lambda each: cycles(machine, dealing, sizes, each))
-
-
-def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, homes: Homes, readers: int) -> bool:
-    """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
-    before = replace(sizes, lhs=sizes.held)
-    spare = homes.spare(weight_bytes(sizes) / dealing.cores)
-    chosen = [(each, choose(machine, dealing, each, homes.room, spare)) for each in (sizes, before)]
-    inside, outside = (cycles(machine, dealing, each, mapping) for each, mapping in chosen)
-    elements = ceil(sizes.batch * sizes.rows * sizes.depth / dealing.cores)
-    loaded, stored = stored_bytes(sizes.lhs, (elements,)), stored_bytes(sizes.held, (elements,))
-    port, sram = machine.network_bytes_per_cycle, machine.sram_bytes_per_cycle
-    vector = max((loaded + stored) / sram, _QUANTIZE_PASSES * elements / machine.vector_lanes)
-    alone = loaded / port + vector + stored / port + 2 * machine.network_latency_cycles + machine.semaphore_cycles
-    return inside <= outside + alone / readers
+        return (min(candidates, key=lambda each: _tile_bytes(machine, sizes, each)),)
+    return tuple(nsmallest(count, fitting, key=lambda each: cycles(machine, dealing, sizes, each)))
 
 
 def weight_bytes(sizes: Sizes) -> int:
@@ -261,7 +254,7 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     matrix = rounds * (hold + blocks * stream if mapping.stays_held else blocks * mapping.tiles * product)
     once = rounds * blocks * mapping.accumulators
     converts = sizes.lhs != sizes.held
-    passes = _QUANTIZE_PASSES if sizes.held == "mxint8" else 1
+    passes = QUANTIZE_PASSES if sizes.held == "mxint8" else 1
     elements = mapping.rows * depth
     converting = max((lhs + streamed) / bandwidth, passes * elements / machine.vector_lanes) if converts else 0.0
     dots = mapping.rows * depth * mapping.vector_columns * _DOT_PASSES / machine.vector_lanes

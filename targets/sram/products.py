@@ -20,9 +20,10 @@ from gimlet.targets.sram.expression import (
     views_of,
 )
 from gimlet.targets.sram.lowering import Lowering
-from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, choose, largest_steps, weight_bytes
+from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.stages import Part
+from gimlet.targets.sram.trial import quickest
 from gimlet.targets.sram.views import Shape, View
 
 
@@ -146,7 +147,7 @@ class MatrixProduct:
         )
         homes = builder.homes
         room = homes.room if len(lhs.shape) == 2 else 0
-        return choose(builder.machine, builder.dealing, sizes, room, homes.spare(weight_bytes(sizes) / builder.cores))
+        return quickest(builder.machine, builder.dealing, sizes, room, homes.spare(weight_bytes(sizes) / builder.cores))
 
     def _kernel(
         self,

@@ -15,12 +15,13 @@ from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
-from gimlet.targets.sram.mapping import Sizes, converts_tiles
+from gimlet.targets.sram.mapping import Sizes
 from gimlet.targets.sram.precision import weight_of
 from gimlet.targets.sram.products import WeightMatrix, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.stages import parts_of
+from gimlet.targets.sram.trial import converts_tiles
 from gimlet.targets.sram.views import Shape, View
 
 _MOST_OUTPUTS_PER_GROUP = 4

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tests.unit.targets.sram_models import Runner, device, model_of, reference, relative_error, segment_of
 
@@ -15,6 +17,7 @@ from gimlet.targets.sram import products
 from gimlet.targets.sram.codegen import Work, generate_for
 from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
+from gimlet.targets.sram.trial import quickest, timed
 
 F = TensorProto.FLOAT
 ON = device(chiplets=2, cores=16)
@@ -48,7 +51,7 @@ VARIANTS = [
 @pytest.mark.parametrize("mapping", VARIANTS, ids=str)
 def test_every_mapping_computes_the_product(monkeypatch, mapping, fmt):
     make, x, expected = product(64, 256, 130, fmt)
-    monkeypatch.setattr(products, "choose", lambda *_: mapping)
+    monkeypatch.setattr(products, "quickest", lambda *_: mapping)
     runner = make()
     assert relative_error(runner(x=x)[0], expected) < ERROR[fmt]
     copies = {tensor.copies for tensor in runner.executor.program.tensors if tensor.space == "core"}
@@ -59,7 +62,7 @@ def test_every_mapping_computes_the_product(monkeypatch, mapping, fmt):
 def test_the_vector_unit_takes_columns_of_a_product_of_one_row(monkeypatch, fmt):
     make, x, expected = product(1, 256, 128, fmt)
     mapping = Mapping(rows=1, splits=2, tiles=2, resident=True, vector_columns=12)
-    monkeypatch.setattr(products, "choose", lambda *_: mapping)
+    monkeypatch.setattr(products, "quickest", lambda *_: mapping)
     runner = make()
     assert relative_error(runner(x=x)[0], expected) < ERROR[fmt]
     units = Counter(
@@ -195,3 +198,35 @@ def test_a_convolution_takes_few_steps_along_its_depth(channels, kernel, steps):
         found *= -(-loops[0].range.extent.as_int() // loops[0].range.step)
         body = loops[0].body
     assert found == steps
+
+
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 400), st.integers(1, 400)),
+    st.sampled_from(["f32", "bf16", "mxint8"]),
+    st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_what_is_tried_is_never_slower_than_what_looks_best(shape, held, weights):
+    rows, depth, columns = shape
+    sizes = Sizes(1, rows, depth, columns, held, held, weights, fused=False, fixed=True)
+    room = MACHINE.sram_bytes_per_core // 2
+    mappings = (each(MACHINE, DEALING, sizes, room, room) for each in (quickest, choose))
+    tried, looks_best = (timed(MACHINE, DEALING, sizes, mapping, room) for mapping in mappings)
+    assert tried is not None
+    assert looks_best is None or tried <= looks_best
+
+
+def test_what_does_not_fit_is_not_tried():
+    sizes = Sizes(1, 64, 256, 256, "f32", "f32", weights=True, fused=False, fixed=True)
+    mapping = Mapping(rows=64, splits=4, tiles=1, resident=True)
+    assert timed(MACHINE, DEALING, sizes, mapping, 1 << 19) is not None
+    assert timed(replace(MACHINE, sram_bytes_per_core=1 << 16), DEALING, sizes, mapping, 1 << 19) is None
+
+
+def test_a_trial_takes_as_long_as_the_program():
+    sizes = Sizes(1, 64, 256, 128, "f32", "f32", weights=True, fused=False, fixed=True)
+    runner = product(64, 256, 128, "fp32")[0]()
+    program = runner.executor.program
+    room = MACHINE.sram_bytes_per_core * 15 // 16
+    mapping = quickest(program.machine, DEALING, sizes, room, room)
+    assert timed(program.machine, DEALING, sizes, mapping, room) == runner.artifact.facts["cycles"]

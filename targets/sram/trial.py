@@ -1,0 +1,128 @@
+"""The mapping of a product that the cycle model finds quickest, of those that look best in closed form.
+
+The closed form (mapping.py) knows no queues: it is off by up to a third where a core has little to do. So the kernel of
+each of the best mappings is made, alone, and timed as the program will be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from math import ceil, inf
+
+from gimlet.passes.sram_separate_tiles import private_bytes
+from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.binding import bind
+from gimlet.runtime.sram.cycles import time_program
+from gimlet.runtime.sram.dealing import Dealing
+from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.ordering import synchronised
+from gimlet.runtime.sram.program import Program
+from gimlet.targets.sram.allocate import allocate
+from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
+from gimlet.targets.sram.constants import Array, Constant, Weights
+from gimlet.targets.sram.homes import Homes
+from gimlet.targets.sram.mapping import QUANTIZE_PASSES, Mapping, Sizes, best, cycles, largest_steps, weight_bytes
+from gimlet.targets.sram.product_kernel import ProductKernel
+from gimlet.targets.sram.views import View
+
+_CANDIDATES = 8
+_NEAR = 1.4
+"""How far above the best a mapping may be in closed form and still be tried."""
+_PAGE_BYTES = 256
+
+
+def quickest(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> Mapping:
+    """The quickest mapping of a product. `room` and `spare` are what a core has left for weights (mapping.py)."""
+    return _tried(machine, dealing, sizes, room, spare)[0]
+
+
+def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, homes: Homes, readers: int) -> bool:
+    """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
+    before = replace(sizes, lhs=sizes.held)
+    spare = homes.spare(weight_bytes(sizes) / dealing.cores)
+    inside, outside = (_tried(machine, dealing, each, homes.room, spare)[1] for each in (sizes, before))
+    elements = ceil(sizes.batch * sizes.rows * sizes.depth / dealing.cores)
+    loaded, stored = stored_bytes(sizes.lhs, (elements,)), stored_bytes(sizes.held, (elements,))
+    port, sram = machine.network_bytes_per_cycle, machine.sram_bytes_per_cycle
+    vector = max((loaded + stored) / sram, QUANTIZE_PASSES * elements / machine.vector_lanes)
+    alone = loaded / port + vector + stored / port + 2 * machine.network_latency_cycles + machine.semaphore_cycles
+    return inside <= outside + alone / readers
+
+
+@lru_cache(maxsize=4096)
+def _tried(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> tuple[Mapping, float]:
+    """The quickest mapping and its cycles, with those in closed form of what stands behind the product."""
+    candidates = best(machine, dealing, sizes, room, spare, _CANDIDATES)
+    expected = [cycles(machine, dealing, sizes, each) for each in candidates]
+    alone = replace(sizes, fused=False)
+    found: list[tuple[float, int]] = []
+    for index, mapping in enumerate(candidates):
+        if expected[index] <= _NEAR * expected[0]:
+            time = timed(machine, dealing, sizes, mapping, room)
+            behind = expected[index] - cycles(machine, dealing, alone, mapping)
+            found.append((inf if time is None else time + behind, index))
+    time, index = min(found)
+    return candidates[index], expected[index] if time == inf else time
+
+
+def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, room: int) -> int | None:
+    """The cycles of the kernel of a product alone, nothing behind it. None where its tensors or tiles do not fit."""
+    bounds = Bounds({}, {}, {})
+    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room))
+    batch = (Expr.const(sizes.batch),) if sizes.batch > 1 else ()
+    rows, depth, columns = (Expr.const(size) for size in (sizes.rows, sizes.depth, sizes.columns))
+    lhs, output = (*batch, rows, depth), (*batch, rows, columns)
+    given = View.whole(builder.tensor(sizes.lhs, lhs, "input"), sizes.lhs, lhs)
+    made = View.whole(builder.tensor("f32", output, "output"), "f32", output)
+    steps = largest_steps(machine)
+    if sizes.weights:
+        held = _packed(builder, sizes, mapping)
+    else:
+        other = (*batch, depth, columns)
+        held = View.whole(builder.tensor(sizes.held, other, "input"), sizes.held, other)
+    kernel = ProductKernel(
+        builder, given, held, made, sizes.weights, mapping, steps, begins=True, adds=mapping.splits > 1
+    )
+    try:
+        kernel.emit(made, made, {})
+        kernels = tuple(builder.kernels)
+        tiles = private_bytes(kernels)
+        resident = sum(tensor.capacity_bytes for tensor in builder.tensors.values() if tensor.space == "core")
+        local = tiles + ceil(resident / dealing.cores)
+        if local > machine.sram_bytes_per_core:
+            return None
+        program = Program(
+            name="trial",
+            machine=machine,
+            format="fp32",
+            cores=dealing.cores,
+            page_bytes=_PAGE_BYTES,
+            local_bytes=local,
+            dims=(),
+            inputs=(),
+            outputs=(),
+            tensors=(),
+            kernels=kernels,
+            parts=dealing.parts,
+        )
+        tensors = allocate(builder.tensors, kernels, bounds, tiles, program.shared_bytes, machine.lpddr_bytes)
+    except RefusedError:
+        return None
+    return time_program(bind(synchronised(replace(program, tensors=tensors)), {})).cycles
+
+
+def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping) -> View:
+    """Weights as the product packs them, without values."""
+    steps = largest_steps(builder.machine)
+    width, deep = min(steps.columns, sizes.columns), min(steps.depth, sizes.depth)
+    shape = (ceil(sizes.columns / width), mapping.splits * mapping.tiles, width, deep)
+
+    def read() -> Array:
+        raise RefusedError("a trial has no values")
+
+    weights, constant = Weights(builder), Constant("weights", "f32", shape, read)
+    if mapping.resident:
+        return weights.resident(constant, sizes.held, mapping.tiles * width * deep, mapping.replicas)
+    return weights.view(constant, sizes.held)
