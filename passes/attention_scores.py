@@ -62,7 +62,8 @@ def weights_of(value: SSAValue) -> Weights | None:
 class Scores:
     """scale·query·keysᵀ + mask, as the operations `matched` make it.
 
-    `turned` transposes the keys, behind what repeats their heads; `keys` are before both.
+    `turned` transposes the keys, behind what repeats their heads; `keys` are before both. With a `softcap` c the scaled
+    products s are c·tanh(s/c) before the mask is added.
     """
 
     query: SSAValue
@@ -70,6 +71,7 @@ class Scores:
     turned: OnnxOp
     mask: SSAValue | None
     scale: float
+    softcap: float
     matched: list[OnnxOp]
 
     def has_finite_mask(self) -> bool:
@@ -95,9 +97,14 @@ def scores_of(value: SSAValue) -> Scores | None:
 
 
 def _scaled_product(value: SSAValue, mask: SSAValue | None, matched: list[OnnxOp]) -> Scores | None:
-    scaled = product_of(value)
+    scaled, softcap = product_of(value), 0.0
+    capped = made_by(scaled.only_factor(), "Tanh")
+    if capped is not None and is_read_once(capped.operands[0]):
+        softcap, matched = scaled.constant, [*matched, *scaled.ops, capped]
+        scaled = product_of(capped.operands[0])
+        scaled.constant *= softcap
     product = made_by(scaled.only_factor(), "MatMul")
-    if product is None:
+    if product is None or softcap < 0:
         return None
     query, keys = _scaled(product.operands[0]), _scaled(product.operands[1])
     turned = made_by(keys.only_factor(), "Transpose")
@@ -107,7 +114,7 @@ def _scaled_product(value: SSAValue, mask: SSAValue | None, matched: list[OnnxOp
     single, repeats = repeated_heads(turned.operands[0]) if turned.attr("perm") == [0, 1, 3, 2] else (None, [])
     matched = [*matched, *scaled.ops, product, *query.ops, *keys.ops, turned, *repeats]
     scale = scaled.constant * query.constant * keys.constant
-    return Scores(source, single or turned.operands[0], turned, mask, scale, matched)
+    return Scores(source, single or turned.operands[0], turned, mask, scale, softcap, matched)
 
 
 def _scaled(value: SSAValue) -> Product:

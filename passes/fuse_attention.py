@@ -56,7 +56,7 @@ class FuseAttentionPass(ModulePass):
 
     The scale may be on the scores, the queries or the keys. Keys are transposed as they were, but for the last two
     dimensions. Keys and values may be repeated for groups of query heads (Unsqueeze, Expand, Reshape); Attention takes
-    them as they are before. The softmax may be computed in float32 between casts, and zeros may stand where it is not
+    them as they are before. Scores may be capped, c·tanh(scores/c), before the mask is added. The softmax may be computed in float32 between casts, and zeros may stand where it is not
     a number, which a finite mask excludes.
 
     It does not act below opset 23, where keys are not the result of a Transpose, batch and heads do not fit together,
@@ -99,6 +99,7 @@ def _fuse(root: OnnxOp, large: LargeOps, opset: int) -> None:
     keys = _keys(scores, root, large.opset)
     inputs = [scores.query, keys, values, *([] if scores.mask is None else [scores.mask])]
     attributes = {"scale": scores.scale} | ({"softmax_precision": 1} if weights.in_float32 else {})
+    attributes |= {"softcap": scores.softcap} if scores.softcap else {}
     made = ops.Attention.make(inputs, [root.results[0].type], attributes, opset=opset)
     turned = scores.turned.results[0]
     instead: dict[SSAValue, SSAValue] = {}

@@ -50,15 +50,17 @@ class LargeOps:
         """Puts `made` in the place of `root` and of `matched`, which nothing else reads a result of.
 
         `instead` says which values of the pattern its parts shall make otherwise: of what `made` reads, by operations
-        that are in no block. False, and nothing done, where parts are to be kept and cannot be (`_outlined`).
+        that are in no block. False, and nothing done, where parts are to be kept and cannot be (`_outlined`), or where
+        `made` reads what the pattern makes, which would then be computed twice.
         """
         matched, instead = list(matched), instead or {}
-        function = _outlined(root, made, matched, instead) if self.keep_parts else None
+        overlaps = any(value.owner in matched for value in made.operands)
+        function = _outlined(root, made, matched, instead) if self.keep_parts and not overlaps else None
         for value in instead.values():
             _erase_loose(value)
         if function is not None:
             self.name_parts(made, function)
-        elif self.keep_parts:
+        elif self.keep_parts or overlaps:
             _erase_loose(made.results[0])
             return False
         replace_group(root, made, matched)

@@ -141,6 +141,34 @@ def test_attention_is_found(scaled: str, mask: tuple[int, ...] | None):
     assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
 
 
+@pytest.mark.parametrize("opset", [23, 24])
+@pytest.mark.parametrize("masked", [True, False])
+def test_scores_are_capped_before_they_are_masked(masked: bool, opset: int):
+    write = Writer()
+    scores = write("Mul", write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2])), 0.5)
+    scores = write("Mul", write("Tanh", write("Div", scores, 0.7)), 0.7)
+    scores = write("Add", scores, "m") if masked else scores
+    result = write("MatMul", write("Softmax", scores, axis=-1), "v")
+    shapes: dict[str, Sequence[int]] = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6)}
+    shapes |= {"m": (2, 1, 3, 5)} if masked else {}
+    assert fused(write.model(dict(shapes), result, opset), shapes) == ["Attention"]
+
+
+@pytest.mark.parametrize("wrong", ["mask inside", "negative", "read twice"])
+def test_other_caps_are_left(wrong: str):
+    write = Writer()
+    product = write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2]))
+    scores = write("Add", product, "m") if wrong == "mask inside" else product
+    cap = -2.0 if wrong == "negative" else 2.0
+    scores = write("Mul", write("Tanh", write("Div", scores, 2.0)), cap)
+    scores = write("Add", scores, product if wrong == "read twice" else "m")
+    result = write("MatMul", write("Softmax", scores, axis=-1), "v")
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": (2, 1, 3, 5)}
+    if wrong == "read twice":
+        shapes.pop("m")
+    assert "Attention" not in fused(write.model(dict(shapes), result), shapes)
+
+
 def repeated(write: Writer, value: str, heads: int, times: int, size: int) -> str:
     """Each head several times in a row, as transformers' repeat_kv is exported."""
     spread = write("Expand", write("Unsqueeze", value, [2]), [1, 1, times, 1, 1])
