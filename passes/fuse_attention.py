@@ -56,8 +56,8 @@ class FuseAttentionPass(ModulePass):
 
     The scale may be on the scores, the queries or the keys. Keys are transposed as they were, but for the last two
     dimensions. Keys and values may be repeated for groups of query heads (Unsqueeze, Expand, Reshape); Attention takes
-    them as they are before. Scores may be capped, c·tanh(scores/c), before the mask is added. The softmax may be computed in float32 between casts, and zeros may stand where it is not
-    a number, which a finite mask excludes.
+    them as they are before. Scores may be capped, c·tanh(scores/c), before the mask is added. The softmax may be
+    computed in float32 between casts, and zeros may stand where it is not a number, which a finite mask excludes.
 
     It does not act below opset 23, where keys are not the result of a Transpose, batch and heads do not fit together,
     the mask is not of the scores' type or does not spread over them, or an operation outside reads one in between.
