@@ -98,12 +98,25 @@ def is_searched_infeasible(problem: Problem) -> bool:
 
 
 def _answer(problem: Problem, rounds: int) -> Answer:
-    total = float(problem.seconds[problem.seconds < float("inf")].sum()) or 1.0
+    total = _longest(problem) or 1.0
     bounds = problem.rules.bounds
     scales: dict[Objective, float] = {
         o: total if o in ("latency", "throughput") else bounds.get(o, 1.0) or 1.0 for o in OBJECTIVES
     }
     return solve_slots(problem, None, scales, 0.0, rounds, Limits(work=1.0, gap=1.0))
+
+
+def _longest(problem: Problem) -> float:
+    """Seconds in which any placement is through: every node a segment, everything sent, one after the other.
+
+    A unit of time that launches or transfers do not fit into would make a problem look impossible.
+    """
+    sizes = [value.size_bytes for value in problem.values]
+    sent = max((sum(map(route.seconds, sizes)) for route in problem.routes.values()), default=0.0)
+    edges = sum(problem.edge_s(v, p, leaving=True) for v in problem.values for p in range(len(problem.places)))
+    streamed = sum(seconds for w in problem.weights for users in w.stream_s.values() for seconds in users.values())
+    computed = float(problem.seconds[problem.seconds < float("inf")].sum())
+    return computed + len(problem.nodes) * max(problem.launch_s, default=0.0) + sent + edges + streamed
 
 
 def _has_placement(problem: Problem) -> bool:

@@ -107,3 +107,10 @@ def test_where_nothing_proves_that_it_is_enough_it_is_at_least_so_much():
     assert room is not None
     assert not room.certain
     assert room_needed(late, 0, is_infeasible) is None
+
+
+def test_launches_that_take_far_longer_than_the_ops_are_no_conflict():
+    quick = replace(pinned_in_turns(2), rules=Rules())
+    slow = tuple(replace(device, segment_overhead_s=1e3) for device in quick.devices)
+    assert not is_infeasible(replace(quick, devices=slow))
+    assert not is_infeasible(replace(quick, routes={ends: Route(1e4, 0.0) for ends in quick.routes}))
