@@ -33,6 +33,8 @@ _PHASE_ATTR: Final = "gimlet.phase"
 
 NORMALIZE: Final = (
     "inline-functions",
+    # Before shapes: equal operations would get symbols of their own for what depends on data, and not be equal then.
+    "cse",
     "infer-shapes",
     "fold-constants",
     "canonicalize-onnx",

@@ -233,7 +233,8 @@ def _session_refusal(op: OnnxOp) -> str | None:
     except InputError as error:
         return error.message
     except _REFUSALS as error:
-        return _tidy(str(error))
+        unfit = "; a body that is not for the sizes that are fixed needs them as a range" if op.regions else ""
+        return _tidy(str(error)) + unfit
     return None
 
 

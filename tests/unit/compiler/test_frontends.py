@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 from tests.unit.dialects.onnx_cases import context, exported, model_of, run
 from torch.export import Dim
 from xdsl.dialects.func import FuncOp
@@ -103,6 +103,18 @@ def test_the_models_own_functions_are_kept_until_normalize():
     assert [op.name for op in module.walk() if isinstance(op, OnnxOp)] == ["onnx.custom", "onnx.Relu"]
     run_passes(module, ctx, NORMALIZE)
     assert [op.name for op in module.walk() if isinstance(op, OnnxOp)] == ["onnx.Relu"]
+
+
+def test_equal_operations_share_the_size_that_depends_on_data():
+    nodes = [helper.make_node("NonZero", ["x"], [name]) for name in "ab"]
+    nodes += [helper.make_node("Add", ["a", "b"], ["c"]), helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT)]
+    model = model_of(nodes, {"x": [6]}, {"y": [1, "n"]})
+    ctx = context()
+    module = load(model, ctx=ctx)
+    run_passes(module, ctx, NORMALIZE)
+    found, added, _ = [op for op in module.walk() if isinstance(op, OnnxOp)]
+    assert [found.op_type, added.op_type] == ["NonZero", "Add"]
+    assert list(added.operands) == [found.results[0]] * 2
 
 
 DATA = RELU.SerializeToString()

@@ -178,3 +178,21 @@ def test_a_part_of_a_machine_has_its_threads(make_segment, make_device, conv_net
 def test_threads_that_are_none(make_device, threads):
     with pytest.raises(InputError, match="at least 1"):
         OnnxRuntimeTarget().settings(make_device(threads=threads))
+
+
+def test_a_body_that_is_not_for_the_fixed_sizes(only_op, host):
+    """Of two bodies for two lengths one is wrong for either, as silero's for 8 and 16 kHz."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
+    axis = helper.make_node("Constant", [], ["axis"], value_ints=[1])
+    bodies = [
+        helper.make_graph([axis, helper.make_node("Squeeze", ["x", "axis"], ["y"])], "one", [], [y]),
+        helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "two", [], [y]),
+    ]
+    node = helper.make_node("If", ["flag"], ["y"], then_branch=bodies[0], else_branch=bodies[1])
+    graph = helper.make_graph([node], "g", [flag, x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    refusal = OnnxRuntimeTarget().refuses(only_op(model), host, "fp32")
+    assert refusal is not None
+    assert "a body that is not for the sizes that are fixed needs them as a range" in refusal.message
