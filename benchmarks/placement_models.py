@@ -1,8 +1,10 @@
 """Placement of whole models on a rack of a host, four GPUs and two SRAM accelerators: objective, bound, gap and time.
 
 The rack is `examples/topologies/rack-large.toml`; each GPU is as good as the next, and so is each accelerator. PP-OCRv4
-detection is compiled from its ONNX file at 640 by 640 pixels; the language models' decode steps are made from their
-shapes (`language_models.py`). Nothing is run: the figures are the cost model's, and what is measured is the solver.
+detection is compiled from its ONNX file at 640 by 640 pixels. The language models' decode steps are made from their
+shapes (`language_models.py`), where a cache stays where it is, and are traced (`traced_models.py`), where it comes from
+the host and goes back. Two networks must have 20% of their FLOPs on each device of `rack.toml`. Nothing is run: the
+figures are the cost model's, and what is measured is the solver.
 
     python benchmarks/placement_models.py [--time-limit 60] [--objective latency] [--problems DIR]
 
@@ -18,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from language_models import GPT_OSS, GPT_OSS_BF16, SMOLLM2, decode_problem
+from traced_models import gpt_oss, smollm2, traced_decode
 
 from gimlet.compiler.api import start
 from gimlet.compiler.bounds import parse_bindings
@@ -27,7 +30,7 @@ from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.build import build_problem, sites_of
 from gimlet.compiler.placement.cpsat import Limits
 from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem
+from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem, Rules
 from gimlet.compiler.placement.rules import read_json
 from gimlet.compiler.placement.saved_problem import loaded_problem, save_problem
 from gimlet.compiler.placement.service import PlacementService
@@ -37,32 +40,43 @@ from gimlet.compiler.sources import open_source
 from gimlet.targets.api import Topology
 
 RACK = Path(__file__).parent.parent / "examples" / "topologies" / "rack-large.toml"
-DETECTION = "ch_PP-OCRv4_det_infer.onnx"
+SMALL_RACK = RACK.with_name("rack.toml")
 
 
-def detection(topology: Topology) -> Problem:
-    """PP-OCRv4 detection on one picture. SystemExit where its package is not installed."""
-    spec = find_spec("rapidocr_onnxruntime")
+def compiled(package: str, model: str, bindings: str, topology: Topology) -> Problem:
+    """The problem of a network from a Python package. SystemExit where it is not installed."""
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise SystemExit("rapidocr-onnxruntime is not installed: pip install -r requirements/models.txt")
-    model = Path(spec.origin).parent / "models" / DETECTION
-    options = CompileOptions(topology=topology, bindings=parse_bindings(["x[0]=1,x[2]=640,x[3]=640"]))
-    compilation = start(open_source(str(model)), options, Progress(quiet=True))
+        raise SystemExit(f"{package} is not installed: pip install -r requirements/models.txt")
+    options = CompileOptions(topology=topology, bindings=parse_bindings([bindings]))
+    source = open_source(str(Path(spec.origin).parent / "models" / model))
+    compilation = start(source, options, Progress(quiet=True))
     compilation.run_to("annotate")
     service = PlacementService(compilation.ctx, topology)
     graph = read_graph(compilation.module, {name: bound.optimum for name, bound in compilation.bounds.items()})
     return build_problem(graph, topology, sites_of(topology, service.targets, {}))
 
 
+def shared(package: str, model: str, bindings: str) -> Problem:
+    """The problem on a host, a GPU and an accelerator, each of which must have 20% of the FLOPs."""
+    problem = compiled(package, model, bindings, load_topology(SMALL_RACK))
+    return problem.with_rules(Rules(min_share=dict.fromkeys(range(len(problem.devices)), 0.2)))
+
+
 def made_problems() -> dict[str, Problem]:
     """The problems of today's costs, by name."""
     topology = load_topology(RACK)
+    v4, v6 = "rapidocr_onnxruntime", "rapidocr"
     return {
-        "PP-OCRv4 detection": detection(topology),
+        "PP-OCRv4 detection": compiled(v4, "ch_PP-OCRv4_det_infer.onnx", "x[0]=1,x[2]=640,x[3]=640", topology),
         "SmolLM2-135M decode": decode_problem(SMOLLM2, topology, 1, 512),
         "gpt-oss-120b decode": decode_problem(GPT_OSS, topology, 1, 4096),
         "gpt-oss-120b decode, batch 64": decode_problem(GPT_OSS, topology, 64, 4096),
         "gpt-oss-120b decode, bf16 experts": decode_problem(GPT_OSS_BF16, topology, 1, 4096),
+        "SmolLM2-135M decode, traced": traced_decode(smollm2, topology, 512),
+        "gpt-oss-120b decode, traced": traced_decode(gpt_oss, topology, 4096),
+        "shares: PP-OCRv4 recognition": shared(v4, "ch_PP-OCRv4_rec_infer.onnx", "x[0]=1,x[2]=48,x[3]=320"),
+        "shares: PP-OCRv6 recognition": shared(v6, "PP-OCRv6_rec_small.onnx", "x_d0=1,x_d3=320"),
     }
 
 
@@ -89,7 +103,7 @@ def main() -> None:
         f"{'status':<19}{'segments':>8}{'wall':>8}"
     )
     for name, problem in cases.items():
-        for objective in objectives:
+        for objective in objectives if not problem.rules.min_share else [problem.rules.objective]:
             asked = problem.with_rules(replace(problem.rules, objective=objective))
             found = solve(asked, Limits(work=float("inf"), seconds=flags.time_limit))
             unit = UNITS[objective]

@@ -15,7 +15,7 @@ from time import perf_counter
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
-from gimlet.compiler.placement.period_bound import period_bound
+from gimlet.compiler.placement.period_bound import period_bound, work_bound
 from gimlet.compiler.placement.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.problem import Problem
 from gimlet.compiler.placement.relaxed_bound import relaxed_bound
@@ -104,33 +104,36 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
         free = relaxation.bound(enough=best_known)
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
         least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
+        # No device and no link is busy for longer than one request takes.
+        least = max(least, work_bound(problem, device_classes(problem)))
         if least < best_known * (1 - 1e-4):
             least = max(least, share_program(relaxation))
         return Bound(min(least, best_known), (free.place, *seen))
+    if problem.rules.objective == "throughput":
+        period = min(period_bound(problem, best_known, until), best_known)
+        return Bound(period, (LatencyRelaxation(problem, until).bound().place,))
     latency = LatencyRelaxation(problem, until).bound()
     match problem.rules.objective:
-        case "throughput":
-            return Bound(min(period_bound(problem, best_known, until), best_known), (latency.place,))
         case "energy":
             sets = [
                 (_energy(problem, case.devices, case.latency.seconds), case.latency.place)
-                for case in _cases(problem, latency)
+                for case in _cases(problem, latency, until)
             ]
         case "cost":
-            least = min((_cost(case) for case in _cases(problem, latency)), key=lambda found: found.usd)
+            least = min((_cost(case, until) for case in _cases(problem, latency, until)), key=lambda found: found.usd)
             return Bound(least.usd, least.places)
     value, place = min(sets)
     return Bound(value, (place,))
 
 
-def _cases(problem: Problem, latency: LatencyBound) -> list[_Case]:
+def _cases(problem: Problem, latency: LatencyBound, until: float) -> list[_Case]:
     """Sets of classes in use (the host always is), without those that are too slow for a bound on latency."""
-    cases = list(_sets(problem, latency))
+    cases = list(_sets(problem, latency, until))
     limit = problem.rules.bounds.get("latency", float("inf")) * (1 + 1e-9)
     return [case for case in cases if case.latency.seconds <= limit] or cases
 
 
-def _sets(problem: Problem, latency: LatencyBound) -> Iterable[_Case]:
+def _sets(problem: Problem, latency: LatencyBound, until: float) -> Iterable[_Case]:
     classes = [members for members in device_classes(problem) if problem.host not in members]
     host = frozenset({problem.host})
     if 2 ** len(classes) > _MOST_SETS:
@@ -144,7 +147,7 @@ def _sets(problem: Problem, latency: LatencyBound) -> Iterable[_Case]:
             if all(pins.values()):
                 narrowed = problem.with_rules(replace(problem.rules, pins=pins))
                 in_use = _InUse(host.union(members[0] for members in chosen), devices)
-                found.append(_Case(in_use, narrowed, latency_bound(narrowed)))
+                found.append(_Case(in_use, narrowed, latency_bound(narrowed, until=until)))
     return found
 
 
@@ -175,10 +178,10 @@ def _energy(problem: Problem, devices: _InUse, latency_s: float) -> float:
     return max(total, 0.0)
 
 
-def _cost(case: _Case) -> PriceBound:
+def _cost(case: _Case, until: float) -> PriceBound:
     hourly = sum(case.problem.devices[device].usd_per_hour or 0.0 for device in case.devices.certain)
     if case.problem.has_prices:
-        return price_bound(case.problem, hourly / 3600.0, case.latency.place)
+        return price_bound(case.problem, hourly / 3600.0, case.latency.place, until)
     return PriceBound(hourly / 3600.0 * case.latency.seconds, (case.latency.place,))
 
 

@@ -9,6 +9,7 @@ across the borders of segments, which takes back what coarsening lost there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
 
 from gimlet.compiler.placement.problem import Placement, Problem
 from gimlet.compiler.placement.segments import POLICIES, Found, carve, judge, renumber
@@ -150,8 +151,11 @@ def best_of(problem: Problem, candidates: Iterable[Sequence[int]]) -> Found:
     return min(found, key=lambda candidate: candidate.rank(problem.rules.objective))
 
 
-def climb(problem: Problem, start: Found) -> Found:
-    """Moves one node, or two neighbours, to another place while that helps; first to where a neighbour is."""
+def climb(problem: Problem, start: Found, until: float = float("inf")) -> Found:
+    """Moves one node, or two neighbours, to another place while that helps; first to where a neighbour is.
+
+    It ends after `until` (of `time.perf_counter`).
+    """
     evaluations = min(600, 30_000 // max(len(problem.nodes), 1))
     best = start
     for near in (True, False):
@@ -159,7 +163,8 @@ def climb(problem: Problem, start: Found) -> Found:
         while improved and evaluations > 0:
             improved = False
             for moved, place in list(_moves(problem, best.placement.place, near)):
-                if evaluations <= 0:
+                if evaluations <= 0 or perf_counter() > until:
+                    evaluations = 0
                     break
                 if best.placement.place[moved[0]] == place:
                     continue
@@ -187,8 +192,8 @@ def _moves(problem: Problem, here: Sequence[int], near: bool) -> Iterator[tuple[
                     yield pair, place
 
 
-def refine(problem: Problem, start: Found) -> Found:
-    """Moves nodes at the borders of segments into the segment of a neighbour while that helps."""
+def refine(problem: Problem, start: Found, until: float = float("inf")) -> Found:
+    """Moves nodes at the borders of segments into the segment of a neighbour while that helps, until `until`."""
     objective = problem.rules.objective
     evaluations = min(250, 100_000 // max(len(problem.nodes), 1))
     best = start
@@ -201,7 +206,7 @@ def refine(problem: Problem, start: Found) -> Found:
             after = [segment[n] for n in problem.successors[node]]
             low, high = max(before, default=-1), min(after, default=len(segment))
             for goal in sorted({*before, *after} - {segment[node]}):
-                if not low <= goal <= high or evaluations <= 0:
+                if not low <= goal <= high or evaluations <= 0 or perf_counter() > until:
                     continue
                 place = best.placement.place[segment.index(goal)]
                 if place not in problem.allowed[node]:

@@ -99,9 +99,9 @@ class Joints:
         return [place for place, s in enumerate(self.relaxation.seconds[self.nodes[step]]) if s < float("inf")]
 
 
-def latency_bound(problem: Problem, budget: int = _BUDGET) -> LatencyBound:
+def latency_bound(problem: Problem, budget: int = _BUDGET, until: float = float("inf")) -> LatencyBound:
     """The best bound over all amounts of leaving out. Rules other than pins are not used."""
-    return LatencyRelaxation(problem).bound(budget=budget)
+    return LatencyRelaxation(problem, until).bound(budget=budget)
 
 
 class LatencyRelaxation:

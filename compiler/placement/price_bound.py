@@ -14,6 +14,7 @@ enough, the multiplier that makes them equal, until nothing is better than both.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from gimlet.compiler.placement.latency_bound import LatencyBound, LatencyRelaxation
 from gimlet.compiler.placement.problem import Problem
@@ -30,17 +31,19 @@ class PriceBound:
     places: tuple[tuple[int, ...], ...]
 
 
-def price_bound(problem: Problem, usd_per_s: float, fastest: tuple[int, ...]) -> PriceBound:
+def price_bound(
+    problem: Problem, usd_per_s: float, fastest: tuple[int, ...], until: float = float("inf")
+) -> PriceBound:
     """The bound where every placement pays `usd_per_s` over its latency. `fastest` is a quick placement."""
-    cheapest = charged_bound(problem, usd_per_s)
+    cheapest = charged_bound(problem, usd_per_s, until)
     best, places = cheapest.seconds, [cheapest.place, fastest]
     limit = problem.rules.bounds.get("latency", float("inf")) * (1 + 1e-9)
     slow, quick = _figures(problem, cheapest.place), _figures(problem, fastest)
     for _ in range(_STEPS):
-        if not quick[0] <= limit < slow[0] or quick[1] <= slow[1]:
+        if not quick[0] <= limit < slow[0] or quick[1] <= slow[1] or perf_counter() > until:
             break
         multiplier = (quick[1] - slow[1]) / (slow[0] - quick[0])
-        found = charged_bound(problem, usd_per_s + multiplier)
+        found = charged_bound(problem, usd_per_s + multiplier, until)
         best = max(best, found.seconds - multiplier * limit)
         if found.place in places:
             break
@@ -50,13 +53,13 @@ def price_bound(problem: Problem, usd_per_s: float, fastest: tuple[int, ...]) ->
     return PriceBound(best, tuple(places))
 
 
-def charged_bound(problem: Problem, usd_per_s: float) -> LatencyBound:
+def charged_bound(problem: Problem, usd_per_s: float, until: float = float("inf")) -> LatencyBound:
     """A lower bound on `usd_per_s` times the latency, plus the prices of ops and transfers; `seconds` are dollars."""
     charge = [
         [node.options[place].usd if place in node.options else 0.0 for place in range(len(problem.places))]
         for node in problem.nodes
     ]
-    return LatencyRelaxation(_in_dollars(problem, usd_per_s)).bound(charge)
+    return LatencyRelaxation(_in_dollars(problem, usd_per_s), until).bound(charge)
 
 
 def _in_dollars(problem: Problem, usd_per_s: float) -> Problem:

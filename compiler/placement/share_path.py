@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class _Trail:
 
 
 def share_path(relaxation: LatencyRelaxation, choice: int) -> tuple[int, ...] | None:
-    """The places of all nodes on the best way that was kept; None where no way keeps the shares."""
+    """The places of all nodes on the best way that was kept; None where no way keeps the shares, or time is up."""
     return _SharePath(relaxation, choice).run()
 
 
@@ -55,7 +56,7 @@ class _SharePath:
         self.problem = relaxation.problem
         self.joints = relaxation.joints(choice)
         zero = [[0.0] * len(self.problem.places) for _ in self.problem.nodes]
-        self.table = BlockTable(relaxation.relaxation.seconds, self.problem, zero, _BUDGET)
+        self.table = BlockTable(relaxation.relaxation.seconds, self.problem, zero, _BUDGET, relaxation.until)
         shares = self.problem.rules.min_share
         self.devices = [device for device, share in sorted(shares.items()) if share > 0]
         self.goal = np.array([shares[device] for device in self.devices])
@@ -67,6 +68,8 @@ class _SharePath:
         here = {-1: _Labels(np.zeros(1), np.zeros((1, len(self.devices))), np.full((1, 2), -1))}
         trail = _Trail()
         for step in range(len(self.joints.inner)):
+            if perf_counter() > self.table.until:
+                return None
             trail.inner.append({})
             here = {
                 end: found

@@ -103,7 +103,7 @@ class _Solve:
         starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem), *memory_cuts(problem)]
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
-            cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem)]
+            cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem, self._until(0.2))]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known, self._until(0.5))
@@ -121,7 +121,7 @@ class _Solve:
             # Limits that groups cannot keep may be kept by smaller ones.
             coarse = self._coarsened(3 * self.group_limit)
             best, answer = self._solve_groups(coarse, best, bound.suggestions)
-        best = min(best, refine(problem, best), key=self._rank)
+        best = min(best, refine(problem, best, self._until(1.0)), key=self._rank)
         if self.objective == "throughput":
             best = self._balanced(best)
         self._note("refined", best)
@@ -142,7 +142,7 @@ class _Solve:
         """InfeasibleError for a bound on a figure that no placement can keep, whatever it loses."""
         for objective, limit in self.problem.rules.bounds.items():
             alone = replace(self.problem.rules, objective=objective, bounds={}, loss_budget=None)
-            least = lower_bound(self.problem.with_rules(alone)).value
+            least = lower_bound(self.problem.with_rules(alone), until=self._until(0.1)).value
             if least > limit * (1 + 1e-9):
                 unit = UNITS[objective]
                 raise InfeasibleError(
@@ -174,7 +174,7 @@ class _Solve:
         ]
         if problem.rules.min_share:
             starts += [repair_shares(problem, place) for place in dict.fromkeys(starts)]
-        start = climb(problem, best_of(problem, [*starts, *within_loss(problem, starts)]))
+        start = climb(problem, best_of(problem, [*starts, *within_loss(problem, starts)]), self._until(0.7))
         best = min(best, judge(self.problem, coarse.expand(start.placement)), key=self._rank)
         self._note(f"{len(coarse.groups)} groups", best)
         return best, start
@@ -189,7 +189,7 @@ class _Solve:
             problem,
             None if start.excess else start.placement,
             _scales(start.schedule, best.schedule),
-            latency_bound(problem, budget=10_000).seconds,
+            latency_bound(problem, 10_000, self._until(0.75)).seconds,
             rounds,
             Limits(self.limits.work, self._seconds_to_search(), self.limits.seed, self.limits.gap),
         )

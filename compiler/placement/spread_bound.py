@@ -27,18 +27,18 @@ def spread_bound(problem: Problem, relaxation: LatencyRelaxation, known: float) 
     """The bound in seconds; 0 where one device could have everything at `known` seconds or less."""
     if not problem.memory_can_bind or not problem.nodes or perf_counter() > relaxation.until:
         return 0.0
-    alone = min(_alone(problem), default=float("inf"))
+    alone = min(_alone(problem, relaxation.until), default=float("inf"))
     return 0.0 if alone <= known else min(alone, _several(problem, relaxation))
 
 
-def _alone(problem: Problem) -> Iterator[float]:
+def _alone(problem: Problem, until: float) -> Iterator[float]:
     """For each class of devices, a bound for one of them and the host; infinite where the weights do not fit."""
     for members in device_classes(problem):
         devices = {problem.host, members[0]}
         places = frozenset(place for place, device in enumerate(problem.device_of) if device in devices)
         pins = {node: frozenset(allowed) & places for node, allowed in enumerate(problem.allowed)}
         if all(pins.values()) and _fits(problem, devices, places):
-            yield latency_bound(problem.with_rules(replace(problem.rules, pins=pins)), _BUDGET).seconds
+            yield latency_bound(problem.with_rules(replace(problem.rules, pins=pins)), _BUDGET, until).seconds
 
 
 def _fits(problem: Problem, devices: set[int], places: frozenset[int]) -> bool:
@@ -60,7 +60,7 @@ def _several(problem: Problem, relaxation: LatencyRelaxation) -> float:
     """
     joints = relaxation.joints(0)
     zero = [[0.0] * len(problem.places) for _ in problem.nodes]
-    table = BlockTable(relaxation.relaxation.seconds, problem, zero, _BUDGET)
+    table = BlockTable(relaxation.relaxation.seconds, problem, zero, _BUDGET, relaxation.until)
     reached: dict[tuple[int, int], float] = {(-1, _NONE): 0.0}
     for step in range(len(joints.inner)):
         block = joints.block(step)

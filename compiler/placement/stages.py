@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from time import perf_counter
 
 from gimlet.compiler.placement.alike import device_classes
 from gimlet.compiler.placement.problem import Problem
@@ -30,11 +31,14 @@ class _Stage:
     place: int
 
 
-def stage_cuts(problem: Problem) -> list[tuple[int, ...]]:
-    """Places of the nodes for the best cuts of some topological orders; none where no cut of them is possible."""
+def stage_cuts(problem: Problem, until: float = float("inf")) -> list[tuple[int, ...]]:
+    """Places of the nodes for the best cuts of some topological orders; none where no cut of them is possible.
+
+    The search ends after `until` (of `time.perf_counter`).
+    """
     found: dict[tuple[int, ...], None] = {}
     for order in orders(problem):
-        places = _Cuts(problem, order).run()
+        places = _Cuts(problem, order, until).run()
         if places:
             found[places] = None
     return list(found)
@@ -59,8 +63,8 @@ def orders(problem: Problem) -> list[list[int]]:
 class _Cuts:
     """The search on one order."""
 
-    def __init__(self, problem: Problem, order: Sequence[int]) -> None:
-        self.problem, self.order = problem, order
+    def __init__(self, problem: Problem, order: Sequence[int], until: float = float("inf")) -> None:
+        self.problem, self.order, self.until = problem, order, until
         self.classes = device_classes(problem)
         self.places = [
             [p for p, device in enumerate(problem.device_of) if device == members[0]] for members in self.classes
@@ -120,6 +124,8 @@ class _Cuts:
         waiting = [start]
         while waiting:
             following: dict[tuple[int, ...], None] = {}
+            if perf_counter() > self.until:
+                return ()
             for state in waiting:
                 for last in states[state]:
                     for number, members in enumerate(self.classes):

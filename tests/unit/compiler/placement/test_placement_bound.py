@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.latency_bound import LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.memory_cuts import memory_cuts
 from gimlet.compiler.placement.path_bound import heads, tails
@@ -258,3 +259,14 @@ def test_devices_are_filled_one_after_another():
     problem = Problem(devices, (Place(0), Place(1), Place(2)), nodes, values, routes, weights)
     assert memory_cuts(problem)[0] == (1, 1, 2, 2, 0)
     assert solve(problem).schedule.memory_bytes == {0: 0, 1: 12, 2: 12}
+
+
+def test_branches_that_do_not_meet_wait_for_their_device_and_link():
+    nodes = tuple(Node(f"n{n}", "Op", {0: Option(9.0), 1: Option(1.0)}) for n in range(20))
+    values = tuple(Value(f"x{n}", 30, None, (n,)) for n in range(20))
+    outputs = tuple(Value(f"y{n}", 0, n, (), True) for n in range(20))
+    routes = {(0, 1): Route(0.0, 0.1, (("in", 0.1),)), (1, 0): Route(0.0, 0.1, (("out", 0.1),))}
+    problem = Problem((DeviceSpec("cpu"), DeviceSpec("gpu")), (Place(0), Place(1)), nodes, (*values, *outputs), routes)
+    # Of 20 ops the host does the part for which it takes as long as the link takes for the rest: 20 / (1 / 9 + 1 / 3).
+    assert lower_bound(problem).value >= 45 * (1 - 1e-6)
+    assert lower_bound(problem).value <= carve(problem, (0,) * 5 + (1,) * 15).schedule.latency_s

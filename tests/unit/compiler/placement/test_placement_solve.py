@@ -13,10 +13,14 @@ from gimlet.compiler.placement import cpsat
 from gimlet.compiler.placement.bounds import lower_bound
 from gimlet.compiler.placement.coarsen import identity
 from gimlet.compiler.placement.cpsat import Limits, solve_slots
-from gimlet.compiler.placement.heuristics import best_of, single_places
+from gimlet.compiler.placement.heuristics import best_of, climb, fastest_places, refine, single_places
+from gimlet.compiler.placement.latency_bound import LatencyRelaxation
 from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Place, Placement, Problem, Rules
 from gimlet.compiler.placement.schedule import memory_of, simulate, violations
+from gimlet.compiler.placement.segments import carve
+from gimlet.compiler.placement.share_path import share_path
 from gimlet.compiler.placement.solve import solve
+from gimlet.compiler.placement.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
 
 Make = Callable[..., Problem]
@@ -221,3 +225,23 @@ def test_both_searches_together_keep_the_time_limit(random_problem: Make, monkey
     monkeypatch.setattr(cpsat, "_solve", search)
     cpsat.solve_slots(problem, None, dict.fromkeys(OBJECTIVES, 1.0), 0.0, 1, Limits(seconds=10.0))
     assert given_s == [10.0, 3.0]
+
+
+@given(seed=SEEDS)
+def test_searches_that_have_no_time_end_with_what_they_were_given(random_problem: Make, seed: int):
+    problem = random_problem(seed, nodes=8, devices=3)
+    start = carve(problem, fastest_places(problem))
+    assert stage_cuts(problem, until=0.0) == []
+    assert climb(problem, start, until=0.0).placement.place == start.placement.place
+    assert refine(problem, start, until=0.0) == start
+    relaxation = LatencyRelaxation(problem.with_rules(Rules(min_share={0: 0.1})), until=0.0)
+    assert share_path(relaxation, 0) is None
+
+
+@given(seed=SEEDS, objective=st.sampled_from(OBJECTIVES))
+def test_a_bound_that_has_no_time_is_no_higher(random_problem: Make, seed: int, objective: Objective):
+    problem = random_problem(seed, nodes=8, devices=3, objective=objective, memory=True)
+    if best_of(problem, single_places(problem)).excess:
+        return
+    full = lower_bound(problem).value
+    assert 0 <= lower_bound(problem, until=0.0).value <= full * (1 + 1e-6)
