@@ -14,6 +14,9 @@ needs as many cycles as it takes for the least that has to go through it:
 - An array has one tile. While a tile goes in, nothing is multiplied, and a weight in the array serves at most all rows
   of its product: P multiply-adds of M rows keep the arrays busy for P·(bytes of a weight / (M · SRAM bytes a cycle) +
   row_cycles / (rows · columns)) cycles together. With two tiles the longer of the two counts instead of both.
+- A core that multiplies puts a tile in first, the largest that it uses at the latest before it multiplies with that: a
+  product of P multiply-adds takes the core with most of them max(latency, t · bytes of a weight / SRAM bytes a cycle) +
+  P / cores · row_cycles / t cycles, with the best t of elements in a tile.
 - The vector units can take a part of a product of one row, a multiply-add in two passes of a lane: best that for which
   the arrays take longest.
 - Nothing is multiplied before the first operand has come through the network, and nothing ends before the last result
@@ -27,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import prod, sqrt
 
 from xdsl.ir import Operation, SSAValue
 
@@ -94,7 +97,8 @@ def tight_bound_of(
         plain = bound_of(ops, results, part, fmt, sizes)
         latency = float(min(part.network_latency_cycles, part.lpddr_latency_cycles))
         moved = max(plain.sram, plain.lpddr) + latency
-        found.append(max(plain.cycles, moved, _busy(products, part, fmt, sizes, latency), _path(products, part, sizes)))
+        busy = max(_busy(products, part, fmt, sizes, latency), _largest_tile(products, part, fmt, sizes, latency))
+        found.append(max(plain.cycles, moved, busy, _path(products, part, sizes)))
     return min(found)
 
 
@@ -142,6 +146,26 @@ def _busy(products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping
         enough = _fits(sorted(work, reverse=True), rows_at_once, machine, middle, latency)
         low, high = (low, middle) if enough else (middle, high)
     return low
+
+
+def _largest_tile(
+    products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping[str, int], latency: float
+) -> float:
+    """How long a product of several rows takes the core that multiplies most, with one tile in its array."""
+    if machine.array_tiles > 1:
+        return 0.0
+    found, area = 0.0, float(machine.matrix_rows * machine.matrix_columns)
+    element = _LEAST_BYTES[fmt] / machine.sram_bytes_per_cycle
+    for op in products:
+        flops = work_of(op).flops.evaluate(sizes)
+        if _one_row(op, flops, sizes):
+            continue
+        work = flops / 2 / machine.cores * machine.row_cycles[_TYPES[fmt]]
+        # The time falls up to the tile that is in when the first row comes, and has one minimum from there on.
+        tiles = [min(area, each) for each in (area, latency / element, sqrt(work / element)) if each > 0]
+        best = min(max(latency, tile * element) + work / tile for tile in tiles)
+        found = max(found, best + latency)
+    return found
 
 
 def _fits(

@@ -100,6 +100,16 @@ def test_the_bound_of_one_product_by_hand():
     assert tight == pytest.approx(max(arrays, macs * 8 / 4096 / 16 + 120), abs=0.5)
 
 
+def test_a_core_puts_a_tile_in_before_it_multiplies():
+    """With 512³ every core of the reference part has 16 rows for one tile, which goes in first."""
+    nodes, weights, result = graph(512, 512, [("MatMul", 512)])
+    for fmt, size, cycles in (("fp32", 4, 72), ("bf16", 2, 16)):
+        _, _, tight = timed(nodes, weights, result, 512, 512, MACHINE, fmt)
+        rows = 512**3 / MACHINE.cores / 4096
+        expected = 4096 * size / MACHINE.sram_bytes_per_cycle + rows * cycles + MACHINE.network_latency_cycles
+        assert tight == pytest.approx(expected)
+
+
 def test_the_tight_bound_of_a_chain_of_rows_is_its_latencies():
     """A store and a load for each product, the link between chiplets that a row is on, and semaphores between."""
     nodes, weights, result = graph(1, 256, [("MatMul", 256)] * 3)
