@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from examples import minilm
-from sram_models import TOPOLOGY, _page, to_tensor
+from sram_models import TOPOLOGY, _page, minilm, to_tensor
 
 import gimlet
 
