@@ -202,6 +202,7 @@ class Program:
         """What a first run on a state finds there if it is given `inputs`: zeros. Errors as of `run`."""
         with self.state() as state:
             state.begin(self._checker.arrays(inputs)[1])
+            state.keep()
             return state.values()
 
     def _own(self) -> State:
@@ -231,6 +232,7 @@ class Program:
             raise
         outputs = plan.results()
         plan.leave(state.parts)
+        state.keep()
         if trace:
             trace.add(PROGRAM_TRACK, "run", start, perf_counter_ns())
         return outputs

@@ -89,10 +89,10 @@ class State:
 
         future: Future[Any] = Future()
         with self._queueing:
-            self._waiting.append((future, function))
             if not self._draining:
-                self._draining = True
                 self._hooks.on_thread(self._drain)
+                self._draining = True
+            self._waiting.append((future, function))
         return future
 
     def _drain(self) -> None:
@@ -131,6 +131,9 @@ class State:
         sizes = self._hooks.initial_sizes(given)
         for part in self.parts:
             part.put(np.zeros(part.shape_at(sizes), part.spec.numpy_type))
+
+    def keep(self) -> None:
+        """What is there now is what the next run finds. Until then a run that fails leaves the state at its start."""
         self._begun = True
 
     def failed(self) -> None:

@@ -219,6 +219,18 @@ def test_wrong_shapes_and_values_of_a_state_are_named(adder: Any):
             state(x=ONES)
 
 
+def test_a_first_run_that_fails_does_not_begin_a_sequence(adder: Any, neg_program: Load, chip: Any):
+    def fail(segment: str) -> None:
+        raise InputError("too hot")
+
+    with neg_program(adder()) as program:
+        chip.during = fail
+        with pytest.raises(InputError, match="too hot"):
+            program(x=ONES)
+        chip.during = lambda segment: None
+        np.testing.assert_array_equal(program(x=ONES[:1])["y"], ONES[:1])
+
+
 def test_a_program_without_a_state_says_so(make_bundle: Any, part: Any):
     with gimlet.load(make_bundle([part("s0", "cpu", "Neg", ("x",), "y")])) as program:
         for ask in (program.state, program.reset):

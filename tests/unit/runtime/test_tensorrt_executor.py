@@ -305,6 +305,25 @@ def test_bindings_have_contexts_and_streams_of_their_own(executor, trt, driver):
     assert driver.calls.count("cuStreamCreate") == 3  # and one for copies
 
 
+def test_two_memories_of_a_state_change_roles_and_are_seen_in_other_shapes(executor, driver):
+    first, second = (executor.alloc(np.dtype(np.float32), (24,)) for _ in range(2))
+    x = first.view((2, 3))
+    assert (x.pointer, x.shape, x.nbytes) == (first.pointer, (2, 3), 24)
+    x.upload(np.ones((2, 3), np.float32), []).wait()
+    bindings = executor.bind({"x": x}, {"y": second.view((2, 3))})
+    executor.submit(bindings).wait()
+    bindings.set_input("x", second.view((2, 3)))
+    bindings.set_output("y", first.view((2, 3)))
+    event = executor.submit(bindings)
+    np.testing.assert_array_equal(downloaded(bindings.output("y"), event), np.full((2, 3), 4, np.float32))
+    before = driver.calls.count("cuMemFree_v2")
+    x.free()
+    assert driver.calls.count("cuMemFree_v2") == before
+    first.free()
+    second.free()
+    assert driver.calls.count("cuMemFree_v2") == before + 2
+
+
 def test_close_frees_what_the_executor_allocated(executor, driver):
     x = device_array(executor, np.ones((2, 3), np.float32))
     bindings = executor.bind({"x": x}, {"y": None})
