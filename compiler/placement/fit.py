@@ -38,7 +38,7 @@ def room_needed(problem: Problem, device: int, infeasible: Callable[[Problem], b
     only asked whether it does, with activations or without.
     """
     have = problem.devices[device].memory_bytes or 0
-    peak = max((option.activation_bytes for node in problem.nodes for option in node.options.values()), default=0)
+    peak = _peak(problem, device)
     low = have
     high = have + peak + sum(max(weight.size_bytes.values(), default=0) for weight in problem.weights)
     if least and len(problem.nodes) > _SMALL:
@@ -60,11 +60,23 @@ def room_text(problem: Problem, room: Room) -> str:
     """A hint: `gpu0 needs 3.1 GB more, or weights in int8`."""
     spec = problem.devices[room.device]
     have = spec.memory_bytes or 0
-    fmt = smaller_format(problem, room.device, room.size_bytes, have)
+    peak = _peak(problem, room.device)
+    fmt = smaller_format(problem, room.device, room.size_bytes - peak, have - peak)
     at_least = "" if room.certain else "at least "
     return f"{spec.name} needs {at_least}{_rounded_up(room.size_bytes - have)} more" + (
         f", or weights in {fmt}" if fmt else ""
     )
+
+
+def _peak(problem: Problem, device: int) -> int:
+    """The largest activations that any node may have on a device."""
+    options = (
+        option
+        for node in problem.nodes
+        for place, option in node.options.items()
+        if device in problem.units[problem.device_of[place]]
+    )
+    return max((option.activation_bytes for option in options), default=0)
 
 
 def with_memory(problem: Problem, device: int, memory_bytes: int | None) -> Problem:
@@ -75,7 +87,7 @@ def with_memory(problem: Problem, device: int, memory_bytes: int | None) -> Prob
 
 
 def smaller_format(problem: Problem, device: int, need: float, have: float) -> str | None:
-    """The widest format for weights in which `need` bytes, in the format of the device's places, fit into `have`."""
+    """The widest format in which weights of `need` bytes, in the format of the device's places, fit into `have`."""
     formats = [place.format for place in problem.places if place.device == device]
     bits = min((FORMAT_BITS[fmt] for fmt in formats if fmt in FORMAT_BITS), default=0.0)
     return next((name for name, width in _WEIGHT_FORMATS if width < bits and need * width / bits <= have), None)
