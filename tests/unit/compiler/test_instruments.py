@@ -135,5 +135,5 @@ def test_a_compile_dumps_and_times_every_pass_and_the_placement(tmp_path: Path):
     assert names[-5:] == ["place", "outline-segments", "keep-states", "insert-transfers", "assign-buffers"]
     files = sorted(path.name for path in (tmp_path / "dump").iterdir())
     assert files == [f"{number:02}-{name}.mlir" for number, name in enumerate(["input", *names])]
-    assert "placement.device = @" in (tmp_path / "dump" / files[-4]).read_text()
+    assert "placement.device = @" in (tmp_path / "dump" / files[-5]).read_text()
     assert timing.rows[-1].ops_after > 0
