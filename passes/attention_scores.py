@@ -114,6 +114,9 @@ def _scaled_product(value: SSAValue, mask: SSAValue | None, matched: list[OnnxOp
     single, repeats = repeated_heads(turned.operands[0]) if turned.attr("perm") == [0, 1, 3, 2] else (None, [])
     matched = [*matched, *scaled.ops, product, *query.ops, *keys.ops, turned, *repeats]
     scale = scaled.constant * query.constant * keys.constant
+    # Attention takes the root of it, and its kernels refuse other ones.
+    if scale <= 0:
+        return None
     return Scores(source, single or turned.operands[0], turned, mask, scale, softcap, matched)
 
 

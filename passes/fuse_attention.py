@@ -59,10 +59,10 @@ class FuseAttentionPass(ModulePass):
     them as they are before. Scores may be capped, c·tanh(scores/c), before the mask is added. The softmax may be
     computed in float32 between casts, and zeros may stand where it is not a number, which a finite mask excludes.
 
-    It does not act below opset 23, where keys are not the result of a Transpose, batch and heads do not fit together,
-    the mask is not of the scores' type or does not spread over them, or an operation outside reads one in between.
-    Without `keep-parts`, nor where the mask is one for all queries or keys: frameworks want the last two dimensions in
-    full. Results differ in rounding.
+    It does not act below opset 23, where the scale is not positive, keys are not the result of a Transpose, batch and
+    heads do not fit together, the mask is not of the scores' type or does not spread over them, or an operation outside
+    reads one in between. Without `keep-parts`, nor where the mask is one for all queries or keys: frameworks want the
+    last two dimensions in full. Results differ in rounding.
 
     Requires: the types that infer-shapes gives. Ensures: nothing. Constants that are no longer read stay (dce).
     """

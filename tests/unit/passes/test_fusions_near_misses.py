@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
@@ -184,6 +184,7 @@ def check(seed: int) -> bool:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
+@example(seed=1299)  # a negative scale, which Attention's kernels refuse
 def test_a_near_miss_computes_what_it_did(seed: int):
     check(seed)
 
