@@ -186,9 +186,10 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
 def _weights(graph: ModuleGraph, index: dict[str, int], data: dict[str, Any]) -> tuple[Weight, ...]:
     """Weights by key; users come from the graph, and those that are not constants there belong to a single op."""
     users = {constant.key: tuple(sorted(constant.users)) for constant in graph.constants}
+    users |= {f"state {state.name}": state.units[:1] for state in graph.states}
     found: list[Weight] = []
     for key, sizes in sorted(data["weights"].items()):
-        own = users.get(key) or (index[key.removesuffix(" (inside)").removeprefix("state of ")],)
+        own = users.get(key) or (index[key.removesuffix(" (inside)")],)
         order, entries = data.get("streams", {}).get(key, (0, ()))
         streams: dict[int, dict[int, float]] = {}
         for user, place, seconds in entries:

@@ -364,6 +364,25 @@ def test_a_rebuild_from_saved_costs_decides_the_same(ctx: GimletContext, module:
     assert again.objective == first.objective
 
 
+def test_saved_costs_have_the_states(ctx: GimletContext, tmp_path: Path):
+    text = """
+    func.func @main(%at: tensor<1x1xi64>, %x: tensor<1xf32>, %a: tensor<8xf32> {placement.state = "a"})
+        -> (tensor<8xf32> {placement.state = "a"}, tensor<8xf32>) {
+      %a1 = onnx.ScatterND(%a, %at, %x) : (tensor<8xf32>, tensor<1x1xi64>, tensor<1xf32>) -> tensor<8xf32>
+      %b = onnx.Relu(%a1) : (tensor<8xf32>) -> tensor<8xf32>
+      func.return %a1, %b : tensor<8xf32>, tensor<8xf32>
+    }"""
+    everything = Table({"ScatterND": 1e-3, "Relu": 1e-3})
+    placed = service(ctx, everything, everything)
+    first = placed.place(Parser(ctx, text).parse_module(), PlacementOptions(), {})
+    path = tmp_path / "costs.json"
+    path.write_text(json.dumps(first.costs()))
+    again = placed.place(Parser(ctx, text).parse_module(), PlacementOptions(costs=path), {})
+    assert any(weight.key == "state a" for weight in first.problem.weights)
+    assert again.problem.weights == first.problem.weights
+    assert again.objective == first.objective
+
+
 def test_costs_of_another_model_are_refused(ctx: GimletContext, module: ModuleOp, tmp_path: Path):
     costs = service(ctx).place(module, PlacementOptions(), BATCH).costs()
     renamed = {**costs, "nodes": {f"{name}!": entry for name, entry in costs["nodes"].items()}}
