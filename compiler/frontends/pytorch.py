@@ -29,6 +29,7 @@ from gimlet.compiler.frontends.layers.marks import (
     repeats_of,
     two_of_each,
 )
+from gimlet.compiler.frontends.layers.rehearsal import rehearse
 from gimlet.compiler.frontends.mutation import changes_as_outputs
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.origin import failed_node
@@ -69,6 +70,7 @@ def import_model(
     repeats = repeats_of(model) if isinstance(model, torch.nn.Module) else []
     if repeats:
         try:
+            rehearse(model, repeats, args or (), kwargs or {})
             with two_of_each(repeats):
                 program = export_program(model, args, kwargs, dynamic_shapes)
             module = import_program(

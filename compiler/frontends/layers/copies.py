@@ -51,13 +51,29 @@ def write_layers(model: ir.Model, program: ExportedProgram, source: torch.nn.Mod
         if node.domain == DOMAIN and node.op_type in (ENTER, LEAVE, LAYER)
     }
     order = {node: index for index, node in enumerate(graph)}
-    tensors, places = Tensors(graph, source), Places(graph, program)
+    tensors, places, names = Tensors(graph, source), Places(graph, program), _Names(graph)
     for repeat in repeats:
-        _Writer(graph, order, marks, tensors, places, repeat).write()
+        _Writer(graph, order, marks, tensors, places, names, repeat).write()
     for (kind, _), node in marks.items():
         if kind != LAYER:
             node.outputs[0].replace_all_uses_with(_given(node)[0], replace_graph_outputs=True)
             graph.remove(node, safe=True)
+
+
+class _Names:
+    """The names of a graph's nodes and values, to which those of copies are added."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.taken = {node.name for node in graph}
+        self.taken |= {value.name for node in graph for value in (*node.inputs, *node.outputs) if value is not None}
+
+    def new(self, name: str | None, suffix: str) -> str:
+        """The name with the suffix, and underscores where another has that name."""
+        made = f"{name}_{suffix}"
+        while made in self.taken:
+            made += "_"
+        self.taken.add(made)
+        return made
 
 
 @dataclass
@@ -69,6 +85,7 @@ class _Writer:
     marks: Marks
     tensors: Tensors
     places: Places
+    names: _Names
     repeat: Repeat
 
     def write(self) -> None:
@@ -167,7 +184,7 @@ class _Writer:
         scopes = re.compile(re.escape(self.repeat.name(self.repeat.first)) + r"(?!\w)")
         copies: list[ir.Node] = []
         for node in first.own:
-            copy = _copy(node, exchange, str(place))
+            copy = _copy(node, exchange, self.names, str(place))
             for key in _SCOPES:
                 if key in copy.metadata_props:
                     copy.metadata_props[key] = scopes.sub(self.repeat.name(place), copy.metadata_props[key])
@@ -183,7 +200,7 @@ class _Writer:
         self.graph.remove(mark, safe=True)
 
 
-def _copy(node: ir.Node, exchange: Exchange, suffix: str) -> ir.Node:
+def _copy(node: ir.Node, exchange: Exchange, names: _Names, suffix: str) -> ir.Node:
     """A copy that reads what values are exchanged for, and whose own results become exchanges."""
     copy = ir.Node(
         node.domain,
@@ -192,11 +209,11 @@ def _copy(node: ir.Node, exchange: Exchange, suffix: str) -> ir.Node:
         node.attributes,
         overload=node.overload,
         num_outputs=len(node.outputs),
-        name=f"{node.name}_{suffix}",
+        name=names.new(node.name, suffix),
         metadata_props=dict(node.metadata_props),
     )
     for old, new in zip(node.outputs, copy.outputs, strict=True):
-        new.name, new.type = f"{old.name}_{suffix}", old.type
+        new.name, new.type = names.new(old.name, suffix), old.type
         new.shape = None if old.shape is None else ir.Shape(list(old.shape))
         exchange[old] = new
     return copy

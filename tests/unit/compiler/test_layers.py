@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.same_graph import both_ways
 from torch.export import Dim
 
+import gimlet
 from gimlet.compiler.frontends import pytorch
 from gimlet.compiler.frontends.layers.alike import groups_of
 from gimlet.compiler.frontends.layers.marks import NotRepeatedError, repeats_of, two_of_each
 from gimlet.compiler.frontends.layers.numbers import LayerNumber
+from gimlet.compiler.frontends.layers.rehearsal import rehearse
 from gimlet.dialects.context import GimletContext
 
 DEPTH = 4
@@ -262,7 +266,56 @@ def test_layers_that_only_seem_alike_are_all_traced(model: type[Model], kind: ty
 
 def test_what_is_not_alike_after_all_is_traced_whole():
     model = Twice(layers_of(Layer))
-    assert both_ways(model, inputs_of(model)) == ["every layer is traced: layers: not every layer is called once"]
+    assert both_ways(model, inputs_of(model)) == ["every layer is traced: layers.1: it does not do what layers.0 does"]
+
+
+SCALES = (1.0, 0.5, 0.25, 1.0)
+
+
+class Scaled(Layer):
+    """By a list of the program, whose first and last items are equal."""
+
+    def forward(self, hidden: torch.Tensor, shared: torch.Tensor, cache: Cache) -> Any:
+        return super().forward(hidden, shared, cache) * SCALES[self.layer_idx]
+
+
+class Counting(Layer):
+    calls = 0
+
+    def forward(self, hidden: torch.Tensor, shared: torch.Tensor, cache: Cache) -> Any:
+        Counting.calls += 1
+        return super().forward(hidden, shared, cache) * (2.0 if Counting.calls % DEPTH == 3 else 1.0)
+
+
+@pytest.mark.parametrize(("kind", "layer"), [(Scaled, 1), (Counting, 2)])
+def test_a_layer_in_the_middle_that_is_other(kind: type[Layer], layer: int):
+    model = Model(layers_of(kind))
+    repeats = repeats_of(model)
+    with pytest.raises(NotRepeatedError, match=f"layers.{layer}: it does not do what layers.0 does"):
+        rehearse(model, repeats, inputs_of(model), {})
+    assert not model.training or all(layer.training for layer in model.layers)
+    assert not any("forward" in vars(layer) for layer in model.layers)
+
+
+def test_what_cannot_be_run_without_numbers():
+    class Reading(Layer):
+        def forward(self, hidden: torch.Tensor, shared: torch.Tensor, cache: Cache) -> Any:
+            return super().forward(hidden, shared, cache) * float(shared.sum())
+
+    model = Model(layers_of(Reading))
+    with pytest.raises(NotRepeatedError, match="it does not run without numbers"):
+        rehearse(model, repeats_of(model), inputs_of(model), {})
+    with pytest.raises(NotRepeatedError, match="the model is given a Cache"):
+        rehearse(model, repeats_of(model), (Cache(()),), {})
+
+
+def test_names_of_copies_are_no_other_s(tmp_path: Path):
+    """The last layer's operations are numbered as a copy of the second would be."""
+    model = torch.nn.Sequential(*(torch.nn.Linear(SIZE, SIZE) for _ in range(5)))
+    gimlet.compile(model, (torch.ones(1, SIZE),), output=tmp_path / "m.gimlet")
+    with gimlet.load(tmp_path / "m.gimlet") as program:
+        found = program(np.ones((1, SIZE), np.float32))
+    np.testing.assert_allclose(found, model(torch.ones(1, SIZE)).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_weight_that_is_tied_inside_of_one_layer():
