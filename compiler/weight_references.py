@@ -23,7 +23,7 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp
 from gimlet.dialects.onnx.attributes import WeightAttr
 from gimlet.dialects.onnx.weights import WeightStore
-from gimlet.runtime.errors import InputError
+from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.tensors import numpy_type, type_name
 
 _SCHEMA = 1
@@ -91,7 +91,9 @@ def add_references(path: Path, ctx: GimletContext) -> None:
                 _require(key, ctx.weights.add_file(key, entry["file"], int(entry["offset"]), dtype, shape))
             else:
                 _require(key, ctx.weights.add_meta(key, dtype, shape))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise UsageError(f"the file cannot be read: {error.strerror or error}", where=str(path)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"it holds no references to weights: {error}", where=str(path)) from error
 
 

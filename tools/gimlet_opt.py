@@ -218,6 +218,8 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(_fail(f"error: {error}", error.exit_code))
     except (ArgSpecParseError, ValueError) as error:
         sys.exit(_fail(f"error: {error}\n  hint: gimlet-opt --list-passes prints them", _USAGE_ERROR))
+    if tool.args.input_file == "-":
+        tool.args.input_file = None
     code = _run(tool)
     if code:
         with suppress(OSError):

@@ -101,6 +101,10 @@ def _write(path: Path, text: str) -> None:
         raise UsageError(f"the file cannot be written: {error.strerror or error}", where=str(path)) from error
 
 
+_NOT_RUN = (126, 127)
+"""What a shell exits with for a command that it does not find or may not run."""
+
+
 def _command(command: str, limit_s: float) -> Callable[[str], bool]:
     """Whether the command exits with 0 on a file that holds the text."""
 
@@ -110,7 +114,10 @@ def _command(command: str, limit_s: float) -> Callable[[str], bool]:
             path.write_text(text)
             name = shlex.quote(str(path))
             spelled = command.replace(FILE, name) if FILE in command else f"{command} {name}"
-            return _exit_code(spelled, limit_s) == 0
+            code = _exit_code(spelled, limit_s)
+            if code in _NOT_RUN:
+                raise UsageError(f"there is no such command, or it cannot be run: {command}", where="--test")
+            return code == 0
 
     return interesting
 

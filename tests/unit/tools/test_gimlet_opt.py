@@ -69,6 +69,12 @@ def test_output_goes_to_a_file(device: Path, tmp_path: Path, capsys: pytest.Capt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device.mlir", "out.mlir"]
 
 
+def test_a_dash_is_standard_input(device: Path):
+    command = [sys.executable, "-m", "gimlet.tools.gimlet_opt", "-"]
+    done = subprocess.run(command, input=device.read_text(), capture_output=True, text=True, check=True)
+    assert 'placement.device @cpu {kind = "host"}' in done.stdout
+
+
 def test_a_failure_leaves_the_old_output_alone(device: Path, tmp_path: Path):
     out = tmp_path / "out.mlir"
     out.write_text("old")
@@ -113,6 +119,7 @@ def test_a_long_operation_is_cut_in_a_message(tmp_path: Path, capsys: pytest.Cap
         (["-p", "outline-segments{"], "hint: gimlet-opt --list-passes prints them"),
         (["--no-such-flag"], "--no-such-flag"),
         (["no-such-file.mlir"], "No such file or directory: no-such-file.mlir"),
+        (["--weights", "no-such-file.json"], "no-such-file.json: the file cannot be read"),
     ],
 )
 def test_wrong_usage(args: list[str], message: str, capsys: pytest.CaptureFixture[str]):

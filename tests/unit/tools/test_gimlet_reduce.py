@@ -94,6 +94,7 @@ def test_json_says_how_far_it_came(file: Path, capsys: pytest.CaptureFixture[str
         (["--test", "true", "-p", "cse"], 2, "say what to look for"),
         (["-p", "no-such-pass"], 2, "no-such-pass"),
         (["--test", "false"], 4, "the test does not hold for the input"),
+        (["--test", "no-such-command"], 2, "there is no such command, or it cannot be run: no-such-command"),
         (["-p", "cse"], 4, "the test does not hold for the input"),
         (["--test", "true", "-o", "/no/such/folder/out.mlir"], 2, "out.mlir: the file cannot be written"),
     ],
