@@ -62,7 +62,7 @@ class Steps:
 def atomic_bound(table: BlockTable, block: Block, ends: Ends) -> tuple[float, bool]:
     """Least seconds of the block, the last joint not included, and whether that is the case of one segment."""
     if ends.first < 0 and ends.last < 0:
-        return 0.0, False
+        return sum(_least_charge(table, node) for node in block.inner), False
     one = _one_segment(table, block, ends)
     rest = min(_two_segments(table, block, ends), more_segments(table, block, ends))
     return min(one, rest), one <= rest

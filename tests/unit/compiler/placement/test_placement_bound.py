@@ -270,3 +270,14 @@ def test_branches_that_do_not_meet_wait_for_their_device_and_link():
     # Of 20 ops the host does the part for which it takes as long as the link takes for the rest: 20 / (1 / 9 + 1 / 3).
     assert lower_bound(problem).value >= 45 * (1 - 1e-6)
     assert lower_bound(problem).value <= carve(problem, (0,) * 5 + (1,) * 15).schedule.latency_s
+
+
+def test_what_is_paid_for_a_share_counts_in_a_block_between_host_and_host():
+    # No op is before or after all others, so that all of them are one block.
+    options = ({0: Option(1.0), 1: Option(1.0)}, {0: Option(1.0), 1: Option(100.0)}, {0: Option(0.0), 1: Option(3.0)})
+    nodes = tuple(Node(f"n{n}", "Op", own, flops=f) for n, (own, f) in enumerate(zip(options, (0, 50, 1), strict=True)))
+    values = (Value("x", 0, None, (0, 1, 2)), *(Value(f"y{n}", 0, n, (), True) for n in range(3)))
+    routes = {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)}
+    problem = Problem((DeviceSpec("cpu"), DeviceSpec("gpu")), (Place(0), Place(1)), nodes, values, routes)
+    problem = problem.with_rules(Rules(min_share={1: 0.4}))
+    assert lower_bound(problem).value <= carve(problem, (0, 1, 0)).schedule.latency_s == 100.0
