@@ -74,7 +74,7 @@ class _Call:
 
 
 def repeats_of(model: torch.nn.Module) -> list[Repeat]:
-    """The groups of layers of which it is worth to trace only two."""
+    """The groups of layers of which it is worth to trace only two: a convolution or an activation alone is not."""
     found: list[Repeat] = []
     for path, module in model.named_modules():
         inside = any(path.startswith(f"{repeat.name(place)}.") for repeat in found for place in repeat.group.places)
@@ -82,7 +82,8 @@ def repeats_of(model: torch.nn.Module) -> list[Repeat]:
             continue
         layers = list(module)
         if len(set(map(id, layers))) == len(layers) and not any("forward" in vars(layer) for layer in layers):
-            found += [Repeat(path, group, layers) for group in groups_of(layers) if len(group.places) >= _LEAST_GROUP]
+            groups = [group for group in groups_of(layers) if len(group.places) >= _LEAST_GROUP]
+            found += [Repeat(path, group, layers) for group in groups if any(layers[group.places[0]].children())]
     return found
 
 

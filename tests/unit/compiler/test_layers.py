@@ -326,6 +326,12 @@ def test_a_weight_that_is_tied_inside_of_one_layer():
     assert reason_of(model, inputs_of(model)) == reason
 
 
+def test_an_operator_alone_is_no_layer():
+    assert not repeats_of(
+        torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(8)), *map(torch.nn.ReLU, [False] * 8))
+    )
+
+
 def test_layers_are_as_they_were_afterwards():
     model = Model(layers_of(Layer))
     with two_of_each(repeats_of(model)):
