@@ -225,11 +225,8 @@ class Program:
         trace = self.trace
         start = perf_counter_ns() if trace else 0
         plan.feed(arrays, state.parts)
-        try:
-            self._run_actions(plan.actions, trace)
-        except BaseException:
-            state.failed()
-            raise
+        state.write()
+        self._run_actions(plan.actions, trace)
         outputs = plan.results()
         plan.leave(state.parts)
         state.keep()

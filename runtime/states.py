@@ -134,10 +134,10 @@ class State:
 
     def keep(self) -> None:
         """What is there now is what the next run finds. Until then a run that fails leaves the state at its start."""
-        self._begun = True
+        self._begun, self._torn = True, False
 
-    def failed(self) -> None:
-        """A run has failed after it has started: what it writes in place may be there in part."""
+    def write(self) -> None:
+        """A run starts to write. If it fails, what it writes in place may be there in part."""
         self._torn = any(part.places.entry.in_place for part in self.parts)
 
     def reset(self) -> None:
