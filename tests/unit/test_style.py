@@ -17,8 +17,8 @@ PACKAGES = ("compiler", "dialects", "passes", "runtime", "targets", "tools")
 EVERYWHERE = (*PACKAGES, "benchmarks", "examples", "tests")
 LONGEST_FILE = 600
 
-# Turns what is left over into a bug report, what a user's own file raises into an error about that file, or hands what a
-# run raises to whoever waits for it.
+# Turns what is left over into a bug report, what a user's own file raises into an error about that file, or hands what
+# a run raises to whoever waits for it.
 MAY_CATCH_EVERYTHING = {"tools/cli.py", "compiler/plugins.py", "runtime/states.py"}
 
 VENDORS = re.compile(
