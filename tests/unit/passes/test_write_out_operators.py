@@ -194,7 +194,8 @@ def test_every_target_computes_it(case: Case, device: str, tmp_path: Path):
     for found in verify_bundle(bundle.path, open_source(source)):
         assert found.ok, found.outputs
     portable = bundle.manifest.segments[0].portable
-    if case.domain and device == "sram0":
+    if case.domain and device == "sram0" and case.op_type not in ("FastGelu", "Gelu"):
         assert portable is not None
         nodes = onnx.load(bundle.path / portable.files[0], load_external_data=False).graph.node
+        # The accelerator has those two itself.
         assert not any(node.domain for node in nodes), "the portable form has what the target runs"
