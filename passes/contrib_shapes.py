@@ -11,8 +11,6 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 DOMAIN = "com.microsoft"
-# The standard's version whose rules are asked.
-_VERSION = 21
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,8 @@ class _Twin:
 
     `inputs` says which of the node's it takes, None for one left out; all in their order, where it is empty. The
     results' type is that of the input `typed_by`, where the node has it, else `dtype`, else the twin's. `channels` is
-    the attribute that says whether channels are last, or `last` where they always are.
+    the attribute that says whether channels are last, or `last` where they always are. `version` is the standard's in
+    which the twin takes the same attributes.
     """
 
     op_type: str
@@ -29,18 +28,19 @@ class _Twin:
     typed_by: int | None = None
     dtype: ir.DataType | None = None
     channels: str | None = None
+    version: int = 21
 
     def infer(self, ctx: ShapeInferenceContext, node: ir.Node) -> None:
         """Sets what the twin's rule finds, in the node's own order of dimensions and with its own type."""
         given = [_input(node, index) for index in self.inputs] if self.inputs else list(node.inputs)
-        last = self.channels == "last" or (self.channels is not None and _flag(node, self.channels))
         copies = [value and _copy(value) for value in given]
-        if last and (data := copies[0]) is not None and data.shape is not None:
+        data, rule = copies[0], registry.get("", self.op_type, self.version)
+        if rule is None or data is None or data.shape is None:
+            return
+        last = self.channels == "last" or (self.channels is not None and _flag(node, self.channels))
+        if last:
             data.shape = ir.Shape([*data.shape[:1], *data.shape[-1:], *data.shape[1:-1]])
         twin = ir.Node("", self.op_type, copies, list(node.attributes.values()), num_outputs=len(node.outputs))
-        rule = registry.get("", self.op_type, _VERSION)
-        if rule is None or any(value is None or value.shape is None for value in copies[:1]):
-            return
         rule(ctx, twin)
         for output, found in zip(node.outputs, twin.outputs, strict=True):
             typed_by = _input(node, self.typed_by)
@@ -82,7 +82,7 @@ _TWINS = {
     "QGemm": _Twin("Gemm", (0, 3), typed_by=8, dtype=_FLOAT),
     "QLinearAveragePool": _Twin("AveragePool", (0,), channels="channels_last"),
     "QLinearGlobalAveragePool": _Twin("GlobalAveragePool", (0,), channels="channels_last"),
-    "QLinearReduceMean": _Twin("ReduceMean", (0,)),
+    "QLinearReduceMean": _Twin("ReduceMean", (0,), version=13),
     "QuantizeLinear": _Twin("QuantizeLinear", typed_by=2),
     "Range": _Twin("Range"),
     "Trilu": _Twin("Trilu"),

@@ -161,8 +161,6 @@ class SessionReference(Reference):
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
-        self._path = path
-        self._options = options
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     @property

@@ -22,7 +22,8 @@ from gimlet.compiler.frontends.layers.marks import NotRepeatedError, Repeat
 from gimlet.compiler.frontends.quiet import quiet_torch
 
 _PLAIN = (str, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
-_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
+# What a model may raise that reads numbers where there are none. The whole trace that follows has its own say.
+_ERRORS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 
 
 def rehearse(model: torch.nn.Module, repeats: Sequence[Repeat], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
