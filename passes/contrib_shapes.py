@@ -11,6 +11,8 @@ import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
 DOMAIN = "com.microsoft"
+# The standard's version whose rules are asked.
+_VERSION = 21
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,7 @@ class _Twin:
 
     `inputs` says which of the node's it takes, None for one left out; all in their order, where it is empty. The
     results' type is that of the input `typed_by`, where the node has it, else `dtype`, else the twin's. `channels` is
-    the attribute that says whether channels are last, or `last` where they always are. `version` is the standard's in
-    which the twin takes the same attributes.
+    the attribute that says whether channels are last, or `last` where they always are.
     """
 
     op_type: str
@@ -28,13 +29,12 @@ class _Twin:
     typed_by: int | None = None
     dtype: ir.DataType | None = None
     channels: str | None = None
-    version: int = 21
 
     def infer(self, ctx: ShapeInferenceContext, node: ir.Node) -> None:
         """Sets what the twin's rule finds, in the node's own order of dimensions and with its own type."""
         given = [_input(node, index) for index in self.inputs] if self.inputs else list(node.inputs)
         copies = [value and _copy(value) for value in given]
-        data, rule = copies[0], registry.get("", self.op_type, self.version)
+        data, rule = copies[0], registry.get("", self.op_type, _VERSION)
         if rule is None or data is None or data.shape is None:
             return
         last = self.channels == "last" or (self.channels is not None and _flag(node, self.channels))
@@ -82,7 +82,7 @@ _TWINS = {
     "QGemm": _Twin("Gemm", (0, 3), typed_by=8, dtype=_FLOAT),
     "QLinearAveragePool": _Twin("AveragePool", (0,), channels="channels_last"),
     "QLinearGlobalAveragePool": _Twin("GlobalAveragePool", (0,), channels="channels_last"),
-    "QLinearReduceMean": _Twin("ReduceMean", (0,), version=13),
+    "QLinearReduceMean": _Twin("ReduceMean", (0,)),
     "QuantizeLinear": _Twin("QuantizeLinear", typed_by=2),
     "Range": _Twin("Range"),
     "Trilu": _Twin("Trilu"),
