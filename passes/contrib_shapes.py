@@ -20,8 +20,8 @@ class _Twin:
     """An operator of the standard with the same result.
 
     `inputs` says which of the node's it takes; all in their order, where it is empty. The results' type is that of the
-    input `typed_by`, where the node has it, else `dtype`, else the twin's. `channels` is the attribute that says whether
-    channels are last, or `last` where they always are.
+    input `typed_by`, where the node has it, else `dtype`, else the twin's. `channels` is the attribute that says
+    whether channels are last, or `last` where they always are.
     """
 
     op_type: str
