@@ -18,7 +18,7 @@ import pyarrow.parquet as parquet
 from scipy.optimize import least_squares
 
 from gimlet.compiler.hardware import load_link
-from gimlet.compiler.placement.collectives import Collectives
+from gimlet.compiler.placement.reading.collectives import Collectives
 from gimlet.targets.api import CollectiveFigures, CollectiveProtocol
 
 CASES = (("nvlink5", "b200_sxm", True), ("nvlink4", "h100_sxm", True), ("nvlink4", "h200_sxm", False))

@@ -33,7 +33,7 @@ from gimlet.compiler.costs.measured import cut, stretches
 from gimlet.compiler.costs.provider import unit_cost
 from gimlet.compiler.costs.timer import Effort, SegmentTimer, Timing
 from gimlet.compiler.hardware.host import processor
-from gimlet.compiler.placement.graph import ModuleGraph, read_graph
+from gimlet.compiler.placement.reading.graph import ModuleGraph, read_graph
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.work import is_weight
 from gimlet.passes.entry import is_constant

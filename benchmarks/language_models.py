@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gimlet.compiler.placement.build import device_spec, routes
-from gimlet.compiler.placement.problem import Node, Option, Place, Problem, Value, Weight
+from gimlet.compiler.placement.model.problem import Node, Option, Place, Problem, Value, Weight
+from gimlet.compiler.placement.reading.build import device_spec, routes
 from gimlet.dialects.onnx.work import Volume, Work
 from gimlet.dialects.onnx.work_formulas import OpClass
 from gimlet.runtime.expr import Expr

@@ -20,7 +20,7 @@ from gimlet.compiler.checking.compare import compare
 from gimlet.compiler.checking.reference import reference_of
 from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.hardware import load_topology
-from gimlet.compiler.placement.explain import seconds_text
+from gimlet.compiler.placement.reasons.explain import seconds_text
 from gimlet.compiler.sources import open_source
 from gimlet.runtime.bundle import open_bundle
 

@@ -26,13 +26,13 @@ from gimlet.compiler.api import start
 from gimlet.compiler.bounds import parse_bindings
 from gimlet.compiler.hardware import load_topology
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.alike import device_classes
-from gimlet.compiler.placement.build import build_problem, sites_of
-from gimlet.compiler.placement.cpsat import Limits
-from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.problem import OBJECTIVES, UNITS, Objective, Problem, Rules
-from gimlet.compiler.placement.rules import read_json
-from gimlet.compiler.placement.saved_problem import loaded_problem, save_problem
+from gimlet.compiler.placement.exact.cpsat import Limits
+from gimlet.compiler.placement.model.alike import device_classes
+from gimlet.compiler.placement.model.problem import OBJECTIVES, UNITS, Objective, Problem, Rules
+from gimlet.compiler.placement.model.rules import read_json
+from gimlet.compiler.placement.model.saved_problem import loaded_problem, save_problem
+from gimlet.compiler.placement.reading.build import build_problem, sites_of
+from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.compiler.placement.service import PlacementService
 from gimlet.compiler.placement.solve import solve
 from gimlet.compiler.progress import Progress

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gimlet.compiler.placement.public_format import PublicObjective, load_public
-from gimlet.compiler.placement.public_model import solve_public
+from gimlet.compiler.placement.public.public_format import PublicObjective, load_public
+from gimlet.compiler.placement.public.public_model import solve_public
 
 DATA = Path(__file__).parent / "data" / "placement"
 CASES: tuple[tuple[str, PublicObjective, bool, str, float], ...] = (

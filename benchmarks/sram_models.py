@@ -35,7 +35,7 @@ from gimlet.compiler.api import start
 from gimlet.compiler.compile import Compilation
 from gimlet.compiler.hardware import load_kind, load_topology
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.graph import op_key
+from gimlet.compiler.placement.reading.graph import op_key
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import open_source
 from gimlet.dialects.onnx import OnnxOp

@@ -9,10 +9,10 @@ from __future__ import annotations
 from sram_bounds import chain
 
 from gimlet.compiler.hardware import load_kind
-from gimlet.compiler.placement.build import build_problem, sites_of
-from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.problem import Placement
-from gimlet.compiler.placement.schedule import simulate
+from gimlet.compiler.placement.model.problem import Placement
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.reading.build import build_problem, sites_of
+from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.targets.api import Device, Topology

@@ -15,9 +15,9 @@ from gimlet.compiler.api import start
 from gimlet.compiler.bounds import parse_bindings
 from gimlet.compiler.frontends.cache import with_cache
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.build import build_problem, sites_of
-from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.reading.build import build_problem, sites_of
+from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.compiler.placement.service import PlacementService
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import open_source

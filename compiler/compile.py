@@ -36,7 +36,7 @@ from gimlet.compiler.lowering import BuildFailure, Lowering
 from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
 from gimlet.compiler.options import PHASES, CompileOptions
 from gimlet.compiler.pipeline import FUSE, NORMALIZE, SPLIT, phase_of, run_passes, set_phase
-from gimlet.compiler.placement.graph import op_key
+from gimlet.compiler.placement.reading.graph import op_key
 from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.settle import Place, has_a_choice, settle

@@ -15,8 +15,8 @@ from xdsl.ir import Attribute, Operation
 
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
-from gimlet.compiler.placement.graph import op_key
-from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.reading.graph import op_key
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, SETTINGS, TARGET
 from gimlet.passes.entry import entry_function

@@ -299,7 +299,7 @@ def save(compilation: Compilation, request: Request) -> None:
     if request.save_costs:
         request.save_costs.write_text(json.dumps(placement.costs(), indent=1, sort_keys=True) + "\n")
     if request.save_problem:
-        from gimlet.compiler.placement.saved_problem import save_problem
+        from gimlet.compiler.placement.model.saved_problem import save_problem
 
         save_problem(request.save_problem, placement.problem)
     if request.report:
@@ -345,8 +345,8 @@ def print_plan(compilation: Compilation, request: Request) -> None:
     """What a dry run found: coverage, what is refused, segments, with --explain every op, and a recommendation."""
     from rich.console import Console
 
-    from gimlet.compiler.placement.coverage import print_coverage
-    from gimlet.compiler.placement.explain import print_explanation
+    from gimlet.compiler.placement.reasons.coverage import print_coverage
+    from gimlet.compiler.placement.reasons.explain import print_explanation
 
     if compilation.placement is None:
         raise UsageError("the IR is placed already", hint="give the model itself, or IR up to the phase annotate")
@@ -401,7 +401,7 @@ def print_outcome(
     if request.explain and placement is not None:
         from rich.console import Console
 
-        from gimlet.compiler.placement.explain import print_explanation
+        from gimlet.compiler.placement.reasons.explain import print_explanation
 
         print_explanation(placement.explain(), Console())
     for item in checks or []:

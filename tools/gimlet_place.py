@@ -44,7 +44,7 @@ def gimlet_place(
     the work is limited instead, so that the answer is the same on every machine. Energy, cost and --bound are for our
     own format, --contiguous is for the other.
     """
-    from gimlet.compiler.placement.rules import read_json
+    from gimlet.compiler.placement.model.rules import read_json
 
     data = read_json(problem)
     if "devices" in data or "problem" in data:
@@ -73,8 +73,8 @@ def gimlet_place(
 def _solve_public(
     path: Path, objective: Literal["throughput", "latency"], time_limit: float | None, seed: int, *, contiguous: bool
 ) -> dict[str, Any]:
-    from gimlet.compiler.placement.public_format import load_public
-    from gimlet.compiler.placement.public_model import solve_public
+    from gimlet.compiler.placement.public.public_format import load_public
+    from gimlet.compiler.placement.public.public_model import solve_public
 
     loaded = load_public(path)
     answer = solve_public(loaded, objective, contiguous=contiguous, time_limit_s=time_limit, seed=seed)
@@ -101,10 +101,10 @@ def _solve_own(
     time_limit: float | None,
     seed: int,
 ) -> dict[str, Any]:
-    from gimlet.compiler.placement.cpsat import Limits
-    from gimlet.compiler.placement.limits import parse_bounds
-    from gimlet.compiler.placement.problem_json import problem_of
-    from gimlet.compiler.placement.saved_problem import loaded_problem
+    from gimlet.compiler.placement.exact.cpsat import Limits
+    from gimlet.compiler.placement.model.limits import parse_bounds
+    from gimlet.compiler.placement.model.problem_json import problem_of
+    from gimlet.compiler.placement.model.saved_problem import loaded_problem
     from gimlet.compiler.placement.solve import solve
     from gimlet.tools.gimlet_compile import pairs
 

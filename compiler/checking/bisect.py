@@ -22,7 +22,7 @@ from gimlet.compiler.checking.segment_runs import Array, Arrays, run_once, segme
 from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of, own_format, real_ops, segments_of, target_of
 from gimlet.compiler.manifest_ir import segment_specs
 from gimlet.compiler.options import default_cache
-from gimlet.compiler.placement.ir_topology import read_topology
+from gimlet.compiler.placement.reading.ir_topology import read_topology
 from gimlet.compiler.sources import Source
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, functions_of, value_name

@@ -11,7 +11,7 @@ from gimlet.compiler.costs.measured import MeasuredCosts
 from gimlet.compiler.costs.provider import ANALYTIC, MEASURED, TABLE, AnalyticCosts, CostProvider
 from gimlet.compiler.costs.table import TableCosts
 from gimlet.compiler.costs.timer import SegmentTimer
-from gimlet.compiler.placement.graph import ModuleGraph
+from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.dialects.context import GimletContext
 from gimlet.targets.api import DimBound
 

@@ -9,7 +9,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, OpResult, Region, SSAValue
 
-from gimlet.compiler.placement.graph import outer_uses
+from gimlet.compiler.placement.reading.graph import outer_uses
 from gimlet.dialects.onnx import functions_of
 from gimlet.dialects.onnx.names import assign_names, set_value_name, value_name
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, SegmentOp, YieldOp

@@ -24,7 +24,7 @@ from xdsl.ir import Operation
 
 from gimlet.compiler.costs.provider import MEASURED, CostProvider, SiteCosts, unit_cost
 from gimlet.compiler.costs.timer import SegmentTimer
-from gimlet.compiler.placement.graph import ModuleGraph
+from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.targets.api import Cost, Device, Reason, Target, fusion_savings
 
 PIECE_SECONDS = 3e-4

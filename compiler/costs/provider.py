@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from gimlet.compiler.placement.graph import ModuleGraph, Unit
+from gimlet.compiler.placement.reading.graph import ModuleGraph, Unit
 from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Cost, Device, Target
 from gimlet.targets.forms import op_cost

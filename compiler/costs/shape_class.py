@@ -13,7 +13,7 @@ import numpy as np
 from xdsl.dialects.builtin import AnyFloat
 from xdsl.ir import Attribute, Operation, OpResult, SSAValue
 
-from gimlet.compiler.placement.graph import outer_uses
+from gimlet.compiler.placement.reading.graph import outer_uses
 from gimlet.dialects.onnx import OnnxOp, parts_of
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.onnx.values import constant_value

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gimlet.compiler.costs.provider import TABLE, CostProvider, SiteCosts, added
-from gimlet.compiler.placement.graph import ModuleGraph
+from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Cost, Device, Target

@@ -38,7 +38,7 @@ from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.hardware.host import HOST, cores, processor
 from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of
 from gimlet.compiler.manifest_ir import element_name, segment_specs
-from gimlet.compiler.placement.graph import ASSUMED_SIZE
+from gimlet.compiler.placement.reading.graph import ASSUMED_SIZE
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import dims_of, element_of, shape_of

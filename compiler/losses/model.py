@@ -28,9 +28,9 @@ from xdsl.ir import Operation, SSAValue
 from gimlet.compiler.losses.evaluator import HostRun
 from gimlet.compiler.losses.kept import KeptLosses, content_of, kept_losses, roundings_key
 from gimlet.compiler.manifest_ir import element_name
-from gimlet.compiler.placement.graph import ModuleGraph
-from gimlet.compiler.placement.problem import Node, Problem
-from gimlet.compiler.placement.rules import with_nodes
+from gimlet.compiler.placement.model.problem import Node, Problem
+from gimlet.compiler.placement.model.rules import with_nodes
+from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, parts_of, value_name
 from gimlet.dialects.onnx.types import shape_of

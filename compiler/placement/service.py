@@ -28,17 +28,11 @@ from gimlet.compiler.costs.choose import make_providers
 from gimlet.compiler.costs.provider import MEASURED, parse_providers
 from gimlet.compiler.losses.model import LossModel, LossSite
 from gimlet.compiler.options import default_cache
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.build import Targets, build_problem, sites_of, structure
-from gimlet.compiler.placement.costs_json import costs_to_json, load_costs, with_costs
-from gimlet.compiler.placement.coverage import coverage
-from gimlet.compiler.placement.cpsat import Limits
-from gimlet.compiler.placement.explain import explanation
-from gimlet.compiler.placement.graph import ASSUMED_SIZE, ModuleGraph, op_key, read_graph
-from gimlet.compiler.placement.ir_topology import read_topology
-from gimlet.compiler.placement.limits import joined, parse_bounds, separated
-from gimlet.compiler.placement.problem import Objective, Placement, Problem, Rules
-from gimlet.compiler.placement.rules import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.exact.cpsat import Limits
+from gimlet.compiler.placement.model.limits import joined, parse_bounds, separated
+from gimlet.compiler.placement.model.problem import Objective, Placement, Problem, Rules
+from gimlet.compiler.placement.model.rules import (
     complete_placement,
     file_pins,
     load_placement,
@@ -48,8 +42,14 @@ from gimlet.compiler.placement.rules import (
     save_placement,
     shares,
 )
-from gimlet.compiler.placement.schedule import Schedule, violations
-from gimlet.compiler.placement.segments import judge
+from gimlet.compiler.placement.model.schedule import Schedule, violations
+from gimlet.compiler.placement.model.segments import judge
+from gimlet.compiler.placement.reading.build import Targets, build_problem, sites_of, structure
+from gimlet.compiler.placement.reading.costs_json import costs_to_json, load_costs, with_costs
+from gimlet.compiler.placement.reading.graph import ASSUMED_SIZE, ModuleGraph, op_key, read_graph
+from gimlet.compiler.placement.reading.ir_topology import read_topology
+from gimlet.compiler.placement.reasons.coverage import coverage
+from gimlet.compiler.placement.reasons.explain import explanation
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.compiler.placement.within_budget import Loss, check_budget, checked, solve_within
 from gimlet.dialects.context import GimletContext

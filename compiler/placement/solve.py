@@ -13,13 +13,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gimlet.compiler.placement.balance import balanced
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.coarsen import Coarse, coarsen, identity
-from gimlet.compiler.placement.conflict import conflict_of
-from gimlet.compiler.placement.cpsat import Answer, Limits, solve_slots
-from gimlet.compiler.placement.diagnose import affordable, check_feasible
-from gimlet.compiler.placement.heuristics import (
+from gimlet.compiler.placement.bounds.latency_bound import latency_bound
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.exact.cpsat import Answer, Limits, solve_slots
+from gimlet.compiler.placement.model.problem import (
+    OBJECTIVES,
+    UNITS,
+    Objective,
+    Placement,
+    Problem,
+    require_figures,
+)
+from gimlet.compiler.placement.model.schedule import Schedule, simulate, violations
+from gimlet.compiler.placement.model.segments import Found, carve, judge
+from gimlet.compiler.placement.reasons.conflict import conflict_of
+from gimlet.compiler.placement.reasons.diagnose import affordable, check_feasible
+from gimlet.compiler.placement.search.balance import balanced
+from gimlet.compiler.placement.search.coarsen import Coarse, coarsen, identity
+from gimlet.compiler.placement.search.heuristics import (
     best_cuts,
     best_of,
     climb,
@@ -29,20 +40,9 @@ from gimlet.compiler.placement.heuristics import (
     single_places,
     within_loss,
 )
-from gimlet.compiler.placement.latency_bound import latency_bound
-from gimlet.compiler.placement.memory_cuts import memory_cuts
-from gimlet.compiler.placement.problem import (
-    OBJECTIVES,
-    UNITS,
-    Objective,
-    Placement,
-    Problem,
-    require_figures,
-)
-from gimlet.compiler.placement.repair import repair_shares
-from gimlet.compiler.placement.schedule import Schedule, simulate, violations
-from gimlet.compiler.placement.segments import Found, carve, judge
-from gimlet.compiler.placement.stages import stage_cuts
+from gimlet.compiler.placement.search.memory_cuts import memory_cuts
+from gimlet.compiler.placement.search.repair import repair_shares
+from gimlet.compiler.placement.search.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
 
 GAP = 1e-4

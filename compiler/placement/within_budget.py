@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gimlet.compiler.losses.model import LossModel
-from gimlet.compiler.placement.cpsat import Limits
-from gimlet.compiler.placement.problem import Problem
-from gimlet.compiler.placement.schedule import LOSS_TOLERANCE, loss_of
+from gimlet.compiler.placement.exact.cpsat import Limits
+from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE, loss_of
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.runtime.errors import InfeasibleError, UsageError
 

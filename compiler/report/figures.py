@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gimlet.compiler.placement.explain import bytes_text, seconds_text
-from gimlet.compiler.placement.problem import Problem
-from gimlet.compiler.placement.schedule import Launch, Schedule
+from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.schedule import Launch, Schedule
+from gimlet.compiler.placement.reasons.explain import bytes_text, seconds_text
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.targets.api import Link
 

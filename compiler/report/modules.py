@@ -13,8 +13,8 @@ from typing import Any
 
 from xdsl.dialects.builtin import ModuleOp, NameLoc
 
-from gimlet.compiler.placement.graph import op_key
-from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.reading.graph import op_key
 from gimlet.dialects.onnx import OnnxOp
 
 Path = tuple[str, ...]

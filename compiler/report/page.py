@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.explain import bytes_text, seconds_text
+from gimlet.compiler.placement.reasons.explain import bytes_text, seconds_text
 from gimlet.compiler.report.figures import graph, timeline
 from gimlet.compiler.report.modules import outline
 from gimlet.compiler.report.roofline import op_bytes, rate_text, roofline

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gimlet.compiler.placement.explain import seconds_text
-from gimlet.compiler.placement.problem import Problem
+from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.reasons.explain import seconds_text
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.report.figures import listed
 from gimlet.targets.api import Device

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from gimlet.compiler.bounds import read_bounds
-from gimlet.compiler.placement.explain import bytes_text
+from gimlet.compiler.placement.reasons.explain import bytes_text
 from gimlet.compiler.workbench.index import IrIndex
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import shape_of

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.models import CHAIN_BIND, CHAIN_PINS, chain
 
 import gimlet
-from gimlet.compiler.placement.saved_problem import loaded_problem
+from gimlet.compiler.placement.model.saved_problem import loaded_problem
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import UsageError
 from gimlet.tools import gimlet_compile

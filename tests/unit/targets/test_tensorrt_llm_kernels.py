@@ -11,7 +11,7 @@ from xdsl.ir import Operation
 
 from gimlet.compiler.costs.table import TableCosts
 from gimlet.compiler.hardware import load_kind
-from gimlet.compiler.placement.graph import read_graph
+from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.errors import MissingError, UsageError
 from gimlet.targets.api import Device, HardwareKind, MemoryLevel

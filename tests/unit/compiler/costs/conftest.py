@@ -10,7 +10,7 @@ from xdsl.parser import Parser
 from xdsl.universe import Universe
 
 from gimlet.compiler.costs.timer import Effort, SegmentTimer
-from gimlet.compiler.placement.graph import ModuleGraph, read_graph
+from gimlet.compiler.placement.reading.graph import ModuleGraph, read_graph
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.targets.api import Artifact, Cost, Device, DimBound, HardwareKind, MemoryLevel, Reason, SegmentContext

@@ -15,7 +15,7 @@ from gimlet.compiler.costs import measured
 from gimlet.compiler.costs.measured import MeasuredCosts, cut, stretches
 from gimlet.compiler.costs.provider import AnalyticCosts, parse_providers, unit_cost
 from gimlet.compiler.costs.timer import SegmentTimer, Timing
-from gimlet.compiler.placement.graph import ModuleGraph
+from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService
 from gimlet.dialects.context import GimletContext
 from gimlet.runtime.errors import UsageError
@@ -90,7 +90,7 @@ def test_pieces_are_the_stretch_in_order(seconds: list[float]):
     from tests.unit.compiler.costs.conftest import MODEL, parse
     from xdsl.universe import Universe
 
-    from gimlet.compiler.placement.graph import read_graph
+    from gimlet.compiler.placement.reading.graph import read_graph
     from gimlet.dialects.universe import GIMLET_UNIVERSE
     from gimlet.targets.api import Cost
 

@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from gimlet.compiler.costs.timer import Effort, SegmentTimer, Timing
-from gimlet.compiler.placement.graph import read_graph
+from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.dialects.context import GimletContext
 from gimlet.runtime.errors import MissingError, UsageError
 from gimlet.targets.api import DimBound, Reason

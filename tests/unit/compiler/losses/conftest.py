@@ -11,7 +11,7 @@ from xdsl.parser import Parser
 from xdsl.universe import Universe
 
 from gimlet.compiler.losses.model import LossModel, LossSite
-from gimlet.compiler.placement.graph import read_graph
+from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.universe import GIMLET_UNIVERSE

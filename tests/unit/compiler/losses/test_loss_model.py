@@ -12,8 +12,8 @@ from xdsl.ir import Operation
 
 from gimlet.compiler.losses.evaluator import relative_error
 from gimlet.compiler.losses.model import MOST_ALIKE, SETS, LossModel
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem
-from gimlet.compiler.placement.schedule import loss_of
+from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem
+from gimlet.compiler.placement.model.schedule import loss_of
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.targets.api import Rounding
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
     Fusion,
     Node,
@@ -21,7 +21,7 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.segments import judge
+from gimlet.compiler.placement.model.segments import judge
 
 
 def _random_problem(

@@ -9,15 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.latency_bound import LatencyRelaxation, latency_bound
-from gimlet.compiler.placement.memory_cuts import memory_cuts
-from gimlet.compiler.placement.path_bound import heads, tails
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
-from gimlet.compiler.placement.relaxed_bound import relaxed_bound, resources
-from gimlet.compiler.placement.segments import carve
+from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation, latency_bound
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.bounds.path_bound import heads, tails
+from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound, resources
+from gimlet.compiler.placement.bounds.spread_bound import spread_bound
+from gimlet.compiler.placement.model.problem import (
+    DeviceSpec,
+    Node,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+    Weight,
+)
+from gimlet.compiler.placement.model.segments import carve
+from gimlet.compiler.placement.search.memory_cuts import memory_cuts
 from gimlet.compiler.placement.solve import solve
-from gimlet.compiler.placement.spread_bound import spread_bound
 
 Make = Callable[..., Problem]
 SEEDS = st.integers(0, 10**6)

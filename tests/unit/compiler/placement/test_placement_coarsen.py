@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.coarsen import coarsen, identity
-from gimlet.compiler.placement.heuristics import single_places
-from gimlet.compiler.placement.problem import Option, Problem
-from gimlet.compiler.placement.schedule import simulate
-from gimlet.compiler.placement.segments import carve
+from gimlet.compiler.placement.model.problem import Option, Problem
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.model.segments import carve
+from gimlet.compiler.placement.search.coarsen import coarsen, identity
+from gimlet.compiler.placement.search.heuristics import single_places
 
 Make = Callable[..., Problem]
 

@@ -9,9 +9,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.conflict import is_infeasible, limits_of, smallest_conflict
-from gimlet.compiler.placement.fit import room_needed, with_memory
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
+from gimlet.compiler.placement.model.problem import (
+    DeviceSpec,
+    Node,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+    Weight,
+)
+from gimlet.compiler.placement.reasons.conflict import is_infeasible, limits_of, smallest_conflict
+from gimlet.compiler.placement.reasons.fit import room_needed, with_memory
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError
 

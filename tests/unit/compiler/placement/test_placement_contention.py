@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ortools.sat.python import cp_model
 
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.cpsat import Limits, solve_slots
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.exact.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.exact.slot_hint import complete_hint
+from gimlet.compiler.placement.exact.slot_model import SlotModel
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -22,10 +24,8 @@ from gimlet.compiler.placement.problem import (
     Route,
     Value,
 )
-from gimlet.compiler.placement.schedule import simulate
-from gimlet.compiler.placement.segments import carve
-from gimlet.compiler.placement.slot_hint import complete_hint
-from gimlet.compiler.placement.slot_model import SlotModel
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.model.segments import carve
 from gimlet.compiler.placement.solve import solve
 
 Make = Callable[..., Problem]

@@ -11,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gimlet.compiler.placement.advice import alone, computing_s, fastest_device, recommendation
-from gimlet.compiler.placement.coverage import coverage, print_coverage
-from gimlet.compiler.placement.explain import NOT_ASKED
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
     Node,
     Objective,
@@ -26,7 +23,10 @@ from gimlet.compiler.placement.problem import (
     Rules,
     Value,
 )
-from gimlet.compiler.placement.schedule import simulate
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.reasons.advice import alone, computing_s, fastest_device, recommendation
+from gimlet.compiler.placement.reasons.coverage import coverage, print_coverage
+from gimlet.compiler.placement.reasons.explain import NOT_ASKED
 from gimlet.compiler.placement.solve import Solution, solve
 
 Make = Callable[..., Problem]

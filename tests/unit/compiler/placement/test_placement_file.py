@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gimlet.compiler.placement.problem import Option
-from gimlet.compiler.placement.problem_json import problem_of
+from gimlet.compiler.placement.model.problem import Option
+from gimlet.compiler.placement.model.problem_json import problem_of
 from gimlet.runtime.errors import GimletError
 from gimlet.tools.gimlet_place import main
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.cpsat import Limits, solve_slots
-from gimlet.compiler.placement.heuristics import best_of, single_places
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.exact.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -24,7 +23,8 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.schedule import simulate, violations
+from gimlet.compiler.placement.model.schedule import simulate, violations
+from gimlet.compiler.placement.search.heuristics import best_of, single_places
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError, InputError
 

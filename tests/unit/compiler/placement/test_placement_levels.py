@@ -9,10 +9,10 @@ import pytest
 from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.hardware import load_kind
-from gimlet.compiler.placement.build import build_problem, sites_of
-from gimlet.compiler.placement.graph import ModuleGraph, read_graph
-from gimlet.compiler.placement.problem import Placement, Problem
-from gimlet.compiler.placement.schedule import simulate
+from gimlet.compiler.placement.model.problem import Placement, Problem
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.reading.build import build_problem, sites_of
+from gimlet.compiler.placement.reading.graph import ModuleGraph, read_graph
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.importer import import_model

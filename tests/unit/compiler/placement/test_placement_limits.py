@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gimlet.compiler.placement.conflict import conflict_of
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
     Node,
     Option,
@@ -17,6 +16,7 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
+from gimlet.compiler.placement.reasons.conflict import conflict_of
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError, InputError
 

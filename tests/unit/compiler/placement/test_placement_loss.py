@@ -10,10 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.coarsen import coarsen
-from gimlet.compiler.placement.heuristics import frugal_places
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -25,7 +23,9 @@ from gimlet.compiler.placement.problem import (
     Rules,
     Value,
 )
-from gimlet.compiler.placement.schedule import LOSS_TOLERANCE, loss_of, simulate, violations
+from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE, loss_of, simulate, violations
+from gimlet.compiler.placement.search.coarsen import coarsen
+from gimlet.compiler.placement.search.heuristics import frugal_places
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError, InputError
 

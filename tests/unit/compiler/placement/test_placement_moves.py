@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.moves import moves_of
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -21,6 +20,7 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
+from gimlet.compiler.placement.reasons.moves import moves_of
 from gimlet.compiler.placement.solve import solve
 
 Make = Callable[..., Problem]

@@ -9,14 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.alike import device_classes
-from gimlet.compiler.placement.balance import Balance, balanced
-from gimlet.compiler.placement.period_bound import covering_paths, period_bound, work_bound
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value, Weight
-from gimlet.compiler.placement.schedule import simulate
-from gimlet.compiler.placement.segments import carve
+from gimlet.compiler.placement.bounds.period_bound import covering_paths, period_bound, work_bound
+from gimlet.compiler.placement.model.alike import device_classes
+from gimlet.compiler.placement.model.problem import (
+    DeviceSpec,
+    Node,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+    Weight,
+)
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.model.segments import carve
+from gimlet.compiler.placement.search.balance import Balance, balanced
+from gimlet.compiler.placement.search.stages import orders, stage_cuts
 from gimlet.compiler.placement.solve import solve
-from gimlet.compiler.placement.stages import orders, stage_cuts
 
 Make = Callable[..., Problem]
 Try = Callable[[Problem], float | None]

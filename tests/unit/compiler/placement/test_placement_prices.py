@@ -8,11 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.coarsen import coarsen
-from gimlet.compiler.placement.cpsat import Limits, solve_slots
-from gimlet.compiler.placement.heuristics import best_of, fastest_places, single_places
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.exact.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -25,8 +23,10 @@ from gimlet.compiler.placement.problem import (
     Rules,
     Value,
 )
-from gimlet.compiler.placement.schedule import simulate
-from gimlet.compiler.placement.segments import carve, judge
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.model.segments import carve, judge
+from gimlet.compiler.placement.search.coarsen import coarsen
+from gimlet.compiler.placement.search.heuristics import best_of, fastest_places, single_places
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError, InputError
 

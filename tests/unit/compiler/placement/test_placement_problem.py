@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
     Fusion,
     Node,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gimlet.compiler.placement.public_format import (
+from gimlet.compiler.placement.public.public_format import (
     PublicProblem,
     PublicSplit,
     latency,
@@ -14,8 +14,8 @@ from gimlet.compiler.placement.public_format import (
     max_load,
     memory,
 )
-from gimlet.compiler.placement.public_model import solve_public
-from gimlet.compiler.placement.public_start import contiguous_start, units_of
+from gimlet.compiler.placement.public.public_model import solve_public
+from gimlet.compiler.placement.public.public_start import contiguous_start, units_of
 from gimlet.runtime.errors import InfeasibleError, InputError
 from gimlet.tools.gimlet_place import main
 

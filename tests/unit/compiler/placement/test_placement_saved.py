@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Place, Problem, Rules, Value
-from gimlet.compiler.placement.saved_problem import loaded_problem, save_problem
+from gimlet.compiler.placement.model.problem import OBJECTIVES, Objective, Place, Problem, Rules, Value
+from gimlet.compiler.placement.model.saved_problem import loaded_problem, save_problem
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InputError
 from gimlet.tools.gimlet_place import main

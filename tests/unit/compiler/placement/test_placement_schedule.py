@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
     Fusion,
     Node,
@@ -17,8 +17,8 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.schedule import simulate, violations
-from gimlet.compiler.placement.segments import judge, sweep
+from gimlet.compiler.placement.model.schedule import simulate, violations
+from gimlet.compiler.placement.model.segments import judge, sweep
 from gimlet.runtime.errors import InputError
 
 CPU, GPU = 0, 1

@@ -12,9 +12,9 @@ from xdsl.ir import Operation
 from xdsl.parser import Parser
 from xdsl.universe import Universe
 
-from gimlet.compiler.placement.explain import print_explanation
-from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.limits import parse_bounds
+from gimlet.compiler.placement.model.limits import parse_bounds
+from gimlet.compiler.placement.reading.graph import read_graph
+from gimlet.compiler.placement.reasons.explain import print_explanation
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService, op_key
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp

@@ -6,10 +6,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.heuristics import fastest_places, single_places
-from gimlet.compiler.placement.memory_cuts import memory_cuts
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -22,8 +20,10 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.segments import carve
-from gimlet.compiler.placement.stages import stage_cuts
+from gimlet.compiler.placement.model.segments import carve
+from gimlet.compiler.placement.search.heuristics import fastest_places, single_places
+from gimlet.compiler.placement.search.memory_cuts import memory_cuts
+from gimlet.compiler.placement.search.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
 
 SHAPES = ("chain", "wide", "tree", "dense", "chains", "apart")

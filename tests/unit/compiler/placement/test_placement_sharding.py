@@ -13,14 +13,14 @@ from xdsl.universe import Universe
 
 from gimlet.compiler.costs.provider import SiteCosts
 from gimlet.compiler.hardware import load_topology
-from gimlet.compiler.placement.build import routes
-from gimlet.compiler.placement.collectives import Collectives, collectives_of
-from gimlet.compiler.placement.graph import read_graph
-from gimlet.compiler.placement.groups import GroupPlan, group_plans, with_group_routes
-from gimlet.compiler.placement.ir_topology import read_topology
-from gimlet.compiler.placement.problem import Route
+from gimlet.compiler.placement.model.problem import Route
+from gimlet.compiler.placement.reading.build import routes
+from gimlet.compiler.placement.reading.collectives import Collectives, collectives_of
+from gimlet.compiler.placement.reading.graph import read_graph
+from gimlet.compiler.placement.reading.groups import GroupPlan, group_plans, with_group_routes
+from gimlet.compiler.placement.reading.ir_topology import read_topology
+from gimlet.compiler.placement.reading.sharding import Sharding, Share
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService
-from gimlet.compiler.placement.sharding import Sharding, Share
 from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.universe import GIMLET_UNIVERSE

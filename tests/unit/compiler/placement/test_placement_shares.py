@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.latency_bound import LatencyRelaxation
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
-from gimlet.compiler.placement.schedule import flops_of
-from gimlet.compiler.placement.share_cover import share_cover
-from gimlet.compiler.placement.share_path import share_path
-from gimlet.compiler.placement.share_program import share_program
+from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
+from gimlet.compiler.placement.bounds.share_cover import share_cover
+from gimlet.compiler.placement.bounds.share_path import share_path
+from gimlet.compiler.placement.bounds.share_program import share_program
+from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
+from gimlet.compiler.placement.model.schedule import flops_of
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError
 

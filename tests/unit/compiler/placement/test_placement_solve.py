@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement import cpsat
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.coarsen import identity
-from gimlet.compiler.placement.cpsat import Limits, solve_slots
-from gimlet.compiler.placement.heuristics import best_of, climb, fastest_places, refine, single_places
-from gimlet.compiler.placement.latency_bound import LatencyRelaxation
-from gimlet.compiler.placement.problem import OBJECTIVES, Objective, Place, Placement, Problem, Rules
-from gimlet.compiler.placement.schedule import memory_of, simulate, violations
-from gimlet.compiler.placement.segments import carve
-from gimlet.compiler.placement.share_path import share_path
+from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.bounds.share_path import share_path
+from gimlet.compiler.placement.exact import cpsat
+from gimlet.compiler.placement.exact.cpsat import Limits, solve_slots
+from gimlet.compiler.placement.model.problem import OBJECTIVES, Objective, Place, Placement, Problem, Rules
+from gimlet.compiler.placement.model.schedule import memory_of, simulate, violations
+from gimlet.compiler.placement.model.segments import carve
+from gimlet.compiler.placement.search.coarsen import identity
+from gimlet.compiler.placement.search.heuristics import best_of, climb, fastest_places, refine, single_places
+from gimlet.compiler.placement.search.stages import stage_cuts
 from gimlet.compiler.placement.solve import solve
-from gimlet.compiler.placement.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
 
 Make = Callable[..., Problem]

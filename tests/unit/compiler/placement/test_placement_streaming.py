@@ -10,11 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gimlet.compiler.placement.advice import recommendation
-from gimlet.compiler.placement.bounds import lower_bound
-from gimlet.compiler.placement.coarsen import coarsen
-from gimlet.compiler.placement.explain import explanation, print_explanation
-from gimlet.compiler.placement.problem import (
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
+from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     DeviceSpec,
     Node,
@@ -26,11 +23,14 @@ from gimlet.compiler.placement.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.problem_json import problem_of
-from gimlet.compiler.placement.schedule import simulate
-from gimlet.compiler.placement.segments import carve, judge
+from gimlet.compiler.placement.model.problem_json import problem_of
+from gimlet.compiler.placement.model.schedule import simulate
+from gimlet.compiler.placement.model.segments import carve, judge
+from gimlet.compiler.placement.model.streaming import all_streamed, kept_s
+from gimlet.compiler.placement.reasons.advice import recommendation
+from gimlet.compiler.placement.reasons.explain import explanation, print_explanation
+from gimlet.compiler.placement.search.coarsen import coarsen
 from gimlet.compiler.placement.solve import solve
-from gimlet.compiler.placement.streaming import all_streamed, kept_s
 from gimlet.runtime.errors import InputError
 
 Make = Callable[..., Problem]

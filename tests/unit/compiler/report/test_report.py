@@ -14,8 +14,8 @@ from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.compile import Compilation
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Placement, Problem, Route, Value
-from gimlet.compiler.placement.schedule import simulate
+from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Placement, Problem, Route, Value
+from gimlet.compiler.placement.model.schedule import simulate
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.placement.solve import Solution
 from gimlet.compiler.report.figures import graph, timeline

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from tests.unit.compiler.report.test_report import EVIL, compilation
 
-from gimlet.compiler.placement.problem import DeviceSpec, Node, Option, Place, Problem, Route, Value
-from gimlet.compiler.placement.schedule import Placement, simulate
+from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem, Route, Value
+from gimlet.compiler.placement.model.schedule import Placement, simulate
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.placement.solve import Solution
 from gimlet.compiler.report.page import write_report

@@ -1,0 +1,322 @@
+"""CP-SAT on the public benchmark problems.
+
+Terms: a *unit* is a colour class, with all that lies on cycles through it; a *slot* is a subgraph on an accelerator or
+a stretch of CPU work. Slots are in an order in which data flows forward, CPU slots and accelerator slots in turn, so
+that a unit's slot must not come before those of its inputs. That is what contiguous means, and what breaks the
+symmetry of equal accelerators as well.
+
+Without contiguity (throughput only) devices are not ordered; equal ones are told apart by their first unit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from gimlet.compiler.placement.public.public_format import (
+    PublicObjective,
+    PublicProblem,
+    PublicSplit,
+    latency,
+    max_load,
+)
+from gimlet.compiler.placement.public.public_start import Units, contiguous_start, units_of
+from gimlet.runtime.errors import InfeasibleError
+
+_TICKS = 10_000_000
+
+
+@dataclass(frozen=True)
+class PublicAnswer:
+    """The split, its objective recomputed from it, a proven lower bound, and how that was found."""
+
+    split: PublicSplit
+    objective: float
+    bound: float
+    status: str
+    wall_s: float
+
+    @property
+    def gap(self) -> float:
+        return max(self.objective - self.bound, 0.0) / self.objective if self.objective else 0.0
+
+
+def solve_public(
+    problem: PublicProblem,
+    objective: PublicObjective,
+    *,
+    contiguous: bool,
+    time_limit_s: float | None = None,
+    seed: int = 0,
+    subgraphs: int = 1,
+) -> PublicAnswer:
+    """The best split that is found. InfeasibleError where none fits.
+
+    `subgraphs` is how many an accelerator may run one after another for latency without contiguity.
+    """
+    began = time.perf_counter()
+    units = units_of(problem, contiguous=contiguous or objective == "latency")
+    start = contiguous_start(problem, units, objective)
+    model = _Model(problem, units, objective, contiguous, 1 if contiguous else subgraphs, start)
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = seed
+    if time_limit_s is None:
+        solver.parameters.max_deterministic_time = 60.0
+    else:
+        solver.parameters.max_time_in_seconds = max(time_limit_s - (time.perf_counter() - began), 0.01)
+    status = solver.solve(model.model)
+    if status == cp_model.INFEASIBLE:
+        raise InfeasibleError("no split fits the accelerators and CPUs of the problem")
+    found = [start] if start is not None else []
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        found.append(model.read(solver))
+    if not found:
+        raise InfeasibleError("no split was found in the time allowed", hint="allow more with --time-limit")
+    figure = max_load if objective == "throughput" else latency
+    best = min(found, key=lambda split: figure(problem, split))
+    value = figure(problem, best)
+    bound = max(min(solver.best_objective_bound * model.tick - model.error, value), 0.0)
+    proven = status == cp_model.OPTIMAL
+    return PublicAnswer(best, value, bound, "optimal" if proven else "feasible", time.perf_counter() - began)
+
+
+class _Model:
+    """The variables: `at[u][s]` says that unit u is in slot s."""
+
+    def __init__(
+        self,
+        problem: PublicProblem,
+        units: Units,
+        objective: PublicObjective,
+        contiguous: bool,
+        subgraphs: int,
+        start: PublicSplit | None,
+    ) -> None:
+        self.problem, self.units, self.objective = problem, units, objective
+        self.ordered = contiguous or objective == "latency"
+        self.model = cp_model.CpModel()
+        figure = max_load if objective == "throughput" else latency
+        scale = sum(node.cpu for node in problem.nodes) if start is None else figure(problem, start)
+        self.tick = (scale or 1.0) / _TICKS
+        count = problem.accelerators * (subgraphs if objective == "latency" else 1)
+        self.subgraphs = subgraphs
+        # Data only flows forward through the slots; a CPU slot (True) stands before, between and after accelerators.
+        self.is_cpu = [index % 2 == 0 for index in range(2 * count + 1)]
+        if not self.ordered:
+            self.is_cpu = [False] * problem.accelerators + [True] * problem.cpus
+        elif not problem.cpus:
+            self.is_cpu = [False] * count
+        # What rounding to ticks can be off by in any sum: each node is counted once, each value once a slot at most.
+        summed = len(problem.nodes) * (2 if objective == "throughput" else 2 + count)
+        self.error = 0.5 * self.tick * summed
+        self.at = [self._unit(index) for index in range(len(units.members))]
+        if self.ordered:
+            self._flow_forward()
+        else:
+            self._tell_apart()
+        self._capacity()
+        self.goal = self._max_load() if objective == "throughput" else self._latency()
+        self.model.minimize(self.goal)
+        if start is not None:
+            self._hint(start)
+
+    def _unit(self, index: int) -> dict[int, Any]:
+        allowed = all(self.problem.nodes[node].on_accelerator for node in self.units.members[index])
+        literals = {
+            slot: self.model.new_bool_var(f"u{index}@{slot}")
+            for slot, is_cpu in enumerate(self.is_cpu)
+            if is_cpu or allowed
+        }
+        self.model.add_exactly_one(literals.values())
+        return literals
+
+    def _flow_forward(self) -> None:
+        until: list[list[Any]] = []
+        for index, literals in enumerate(self.at):
+            before: Any = 0
+            row: list[Any] = []
+            for slot in range(len(self.is_cpu)):
+                if slot in literals:
+                    here = self.model.new_bool_var(f"u{index}<={slot}")
+                    self.model.add(here == before + literals[slot])
+                    before = here
+                row.append(before)
+            until.append(row)
+        for source, destination in self.units.edges:
+            for slot in range(len(self.is_cpu)):
+                left, right = until[source][slot], until[destination][slot]
+                if isinstance(right, int):
+                    continue
+                if isinstance(left, int):
+                    self.model.add(right == 0)
+                else:
+                    self.model.add_implication(right, left)
+        self.used: list[Any] = []
+        for slot in range(len(self.is_cpu)):
+            used = self.model.new_bool_var(f"used{slot}")
+            here = [literals[slot] for literals in self.at if slot in literals]
+            for literal in here:
+                self.model.add_implication(literal, used)
+            self.model.add_bool_or([*here, used.negated()])
+            self.used.append(used)
+        if self.objective == "throughput":
+            self.model.add(sum(u for u, cpu in zip(self.used, self.is_cpu, strict=True) if cpu) <= self.problem.cpus)
+        accelerators = [slot for slot, cpu in enumerate(self.is_cpu) if not cpu]
+        if self.subgraphs == 1 or self.objective == "throughput":
+            for left, right in pairwise(accelerators):
+                # Equal accelerators: the unused ones come last.
+                self.model.add_implication(self.used[right], self.used[left])
+
+    def _tell_apart(self) -> None:
+        """Equal devices: a unit may open device d only where an earlier unit has opened device d - 1."""
+        for kind in (False, True):
+            slots = [slot for slot, cpu in enumerate(self.is_cpu) if cpu == kind]
+            for left, right in pairwise(slots):
+                for index, literals in enumerate(self.at):
+                    if right in literals:
+                        earlier = [self.at[u][left] for u in range(index) if left in self.at[u]]
+                        self.model.add_bool_or([literals[right].negated(), *earlier])
+
+    def _capacity(self) -> None:
+        problem = self.problem
+        sizes = [sum(problem.nodes[node].size for node in members) for members in self.units.members]
+        if sum(sizes) <= problem.capacity:
+            return
+        unit = max(problem.capacity / 1e6, 1.0)
+        for device in range(problem.accelerators):
+            slots = [slot for slot, is_cpu in enumerate(self.is_cpu) if not is_cpu and self._device(slot) == device]
+            terms = [
+                -int(-size // unit) * self.at[u][slot]
+                for u, size in enumerate(sizes)
+                for slot in slots
+                if slot in self.at[u]
+            ]
+            self.model.add(sum(terms) <= int(problem.capacity // unit))
+
+    def _device(self, slot: int) -> int:
+        """The accelerator of a slot: the accelerators in turn."""
+        return self.is_cpu[:slot].count(False) % self.problem.accelerators
+
+    def ticks(self, amount: float) -> int:
+        return round(amount / self.tick)
+
+    def _transfers(self, slot: int) -> Any:
+        """What an accelerator slot pays: every value that enters or leaves it, once."""
+        terms: list[Any] = []
+        for source, cost in enumerate(self.problem.cost):
+            unit = self.units.unit_of[source]
+            others = {self.units.unit_of[node] for node in self.problem.successors[source]} - {unit}
+            if not others or not self.ticks(cost):
+                continue
+            moved = self.model.new_bool_var(f"moved{source}@{slot}")
+            here = self.at[unit].get(slot, 0)
+            for other in sorted(others):
+                there = self.at[other].get(slot, 0)
+                self.model.add(moved >= there - here)
+                self.model.add(moved >= here - there)
+            terms.append(self.ticks(cost) * moved)
+        return sum(terms)
+
+    def _work(self, slot: int) -> Any:
+        terms: list[Any] = []
+        for index, members in enumerate(self.units.members):
+            if slot in self.at[index]:
+                nodes = [self.problem.nodes[node] for node in members]
+                amount = sum(node.cpu if self.is_cpu[slot] else node.accelerator for node in nodes)
+                terms.append(self.ticks(amount) * self.at[index][slot])
+        return sum(terms)
+
+    def _max_load(self) -> Any:
+        goal = self.model.new_int_var(0, 40 * _TICKS, "load")
+        for slot, is_cpu in enumerate(self.is_cpu):
+            self.model.add(goal >= self._work(slot) + (0 if is_cpu else self._transfers(slot)))
+        fastest = sum(min(node.cpu, node.accelerator) for node in self.problem.nodes)
+        devices = self.problem.accelerators + self.problem.cpus
+        self.model.add(goal >= int(fastest / devices / self.tick * (1 - 1e-6)))
+        return goal
+
+    def _latency(self) -> Any:
+        model, problem = self.model, self.problem
+        horizon = 40 * _TICKS
+        goal = model.new_int_var(0, horizon, "latency")
+        done = [model.new_int_var(0, horizon, f"done{node}") for node in range(len(problem.nodes))]
+        for node, sources in enumerate(problem.predecessors):
+            model.add(goal >= done[node])
+            literals = self.at[self.units.unit_of[node]]
+            on_cpu = sum(literal for slot, literal in literals.items() if self.is_cpu[slot])
+            seconds = self.ticks(problem.nodes[node].cpu)
+            model.add(done[node] >= seconds * on_cpu)
+            for source in sources:
+                model.add(done[node] >= done[source] + seconds * on_cpu)
+        free: dict[int, Any] = {}
+        for slot, is_cpu in enumerate(self.is_cpu):
+            if is_cpu:
+                continue
+            start = model.new_int_var(0, horizon, f"start{slot}")
+            end = model.new_int_var(0, horizon, f"end{slot}")
+            model.add(end == start + self._work(slot) + self._transfers(slot))
+            for node, sources in enumerate(problem.predecessors):
+                here = self.at[self.units.unit_of[node]].get(slot)
+                if here is None:
+                    continue
+                model.add(done[node] >= end).only_enforce_if(here)
+                for source in sources:
+                    inside = self.at[self.units.unit_of[source]].get(slot)
+                    if self.units.unit_of[source] == self.units.unit_of[node]:
+                        continue
+                    outside = [] if inside is None else [inside.negated()]
+                    model.add(start >= done[source]).only_enforce_if([here, *outside])
+            device = self._device(slot)
+            if device in free:
+                model.add(start >= free[device])
+            free[device] = end
+        return goal
+
+    def _hint(self, split: PublicSplit) -> None:
+        slot_of = self._slots_of(split)
+        for index, literals in enumerate(self.at):
+            node = self.units.members[index][0]
+            for slot, literal in literals.items():
+                self.model.add_hint(literal, int(slot == slot_of[node]))
+
+    def _slots_of(self, split: PublicSplit) -> Sequence[int]:
+        """Slots that hold a contiguous split: its subgraphs in their order, CPU nodes after what they need."""
+        if not self.ordered:
+            return split.device
+        position: dict[int, int] = {}
+        for node, device in enumerate(split.device):
+            if device < self.problem.accelerators:
+                position.setdefault(split.subgraph[node], 0)
+        step = 2 if True in self.is_cpu else 1
+        for number, subgraph in enumerate(sorted(position)):
+            position[subgraph] = number * step + (step - 1)
+        slots: list[int] = []
+        for node, device in enumerate(split.device):
+            if device < self.problem.accelerators:
+                slots.append(position[split.subgraph[node]])
+            else:
+                after = max((slots[source] for source in self.problem.predecessors[node]), default=0)
+                slots.append(after if self.is_cpu[after] else after + 1)
+        return slots
+
+    def read(self, solver: cp_model.CpSolver) -> PublicSplit:
+        """The split that the solver found."""
+        chosen: dict[int, int] = {}
+        for index, literals in enumerate(self.at):
+            slot = next(slot for slot, literal in literals.items() if solver.boolean_value(literal))
+            chosen.update(dict.fromkeys(self.units.members[index], slot))
+        if not self.ordered:
+            devices = tuple(chosen[node] for node in range(len(chosen)))
+            return PublicSplit(devices, devices)
+        accelerators = [slot for slot, is_cpu in enumerate(self.is_cpu) if not is_cpu]
+        device: list[int] = []
+        for node in range(len(chosen)):
+            slot = chosen[node]
+            device.append(self._device(slot) if slot in accelerators else self.problem.accelerators)
+        return PublicSplit(tuple(device), tuple(chosen[node] for node in range(len(chosen))))

@@ -1,0 +1,1 @@
+"""From the IR and its topology to a placement problem."""

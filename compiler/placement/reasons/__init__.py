@@ -1,0 +1,1 @@
+"""Why a placement is as it is, or why there is none."""

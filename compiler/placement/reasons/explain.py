@@ -1,0 +1,297 @@
+"""Why a placement is as it is: for every op its device and what each other one would cost, or why it refused.
+
+`explanation` gives one JSON object, `print_explanation` shows it as tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gimlet.compiler.placement.model.problem import UNITS, Problem
+from gimlet.compiler.placement.model.schedule import load_w
+from gimlet.compiler.placement.reasons.moves import Move, Moves, moves_of
+from gimlet.compiler.placement.solve import Solution
+
+Json = dict[str, Any]
+NOT_ASKED = "no target of this device was asked"
+
+
+def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ()) -> Json:
+    """What was decided, in numbers: `summary`, `devices`, `segments`, `transfers` and `ops`.
+
+    An op's seconds are those in this placement, streaming of its weights included. Each place that it could be on as
+    well has `alone` and `with_segment`: how much more of the objective the move costs, and what it `breaks`.
+    """
+    schedule = solution.schedule
+    moves = moves_of(problem, solution.placement)
+    if moves.left_out:
+        notes = [*notes, f"moves of single ops are known for the longest ops; {moves.left_out} were not tried"]
+    rules = problem.rules
+    names = [device.name for device in problem.devices]
+    return {
+        "schema": 1,
+        "summary": {
+            "objective": rules.objective,
+            "unit": UNITS[rules.objective],
+            "value": solution.objective,
+            "bound": solution.bound,
+            "gap": solution.gap,
+            "status": solution.status,
+            "wall_s": solution.wall_s,
+            "ops": len(problem.nodes),
+            "groups": solution.groups,
+            "group_bound": solution.group_bound,
+            "latency_s": schedule.latency_s,
+            "period_s": schedule.period_s,
+            "energy_j": schedule.energy_j,
+            "cost_usd": schedule.cost_usd,
+            "notes": list(notes),
+        },
+        "devices": [
+            {
+                "name": device.name,
+                "kind": device.kind,
+                "members": [names[member] for member in device.members],
+                "costs": sorted({place.provider for place in problem.places if place.device == index}),
+                "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
+                "flops_share": _share(problem, solution, index),
+                "busy_s": schedule.device_busy_s.get(index, 0.0),
+                "memory_bytes": schedule.memory_bytes.get(index, 0),
+                "capacity_bytes": device.memory_bytes,
+                "fast_bytes": device.fast_bytes,
+                "streamed_bytes": schedule.streamed.size_bytes.get(index, 0),
+                "streamed_s": _streamed_s(problem, solution, index),
+                "takes": sum(1 for node in problem.nodes if any(problem.device_of[p] == index for p in node.options)),
+            }
+            for index, device in enumerate(problem.devices)
+        ],
+        "segments": [
+            {
+                "segment": launch.segment,
+                "device": names[problem.device_of[launch.place]],
+                "format": problem.places[launch.place].format,
+                "ops": len(launch.nodes),
+                "start_s": launch.start_s,
+                "seconds": launch.seconds,
+            }
+            for launch in schedule.launches
+        ],
+        "transfers": [
+            {
+                "value": problem.values[transfer.value].name,
+                "from": names[transfer.source],
+                "to": names[transfer.destination],
+                "bytes": transfer.size_bytes,
+                "seconds": transfer.seconds,
+                "start_s": transfer.start_s,
+            }
+            for transfer in schedule.transfers
+        ],
+        "ops": [_op(problem, solution, moves, index) for index in range(len(problem.nodes))],
+    }
+
+
+def _share(problem: Problem, solution: Solution, device: int) -> float:
+    places = solution.placement.place
+    flops = sum(n.flops for n, p in zip(problem.nodes, places, strict=True) if problem.device_of[p] == device)
+    return flops / problem.total_flops if problem.total_flops else 0.0
+
+
+def _streamed_s(problem: Problem, solution: Solution, device: int) -> float:
+    """What the ops on a device take longer because their weights are streamed."""
+    places = solution.placement.place
+    return sum(s for node, s in solution.schedule.streamed.seconds.items() if problem.device_of[places[node]] == device)
+
+
+def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
+    node, place = problem.nodes[index], solution.placement.place[index]
+    own = node.options[place]
+    streamed = solution.schedule.streamed.seconds.get(index, 0.0)
+    watts = load_w(problem, problem.device_of[place])
+    others: list[Json] = []
+    for other, data in enumerate(problem.places):
+        if other == place:
+            continue
+        entry: Json = {"device": problem.devices[data.device].name, "format": data.format}
+        option = node.options.get(other)
+        if option is None:
+            entry["refused"] = node.refusals.get(other, NOT_ASKED)
+        else:
+            entry |= {"seconds": option.seconds, "joules": option.joules, "loss": option.loss}
+            entry["alone"] = _move(moves.alone.get((index, other)))
+            entry["with_segment"] = _move(moves.whole.get((solution.placement.segment[index], other)))
+            if other not in problem.allowed[index]:
+                entry["pinned_away"] = True
+        others.append(entry)
+    return {
+        "name": node.name,
+        "type": node.op_type,
+        "device": problem.devices[problem.device_of[place]].name,
+        "format": problem.places[place].format,
+        "segment": solution.placement.segment[index],
+        "seconds": own.seconds + streamed,
+        "streamed_s": streamed,
+        "joules": None if own.joules is None else own.joules + streamed * watts,
+        "loss": own.loss,
+        "flops": node.flops,
+        "pinned": index in problem.rules.pins,
+        "others": others,
+    }
+
+
+def _move(move: Move | None) -> Json | None:
+    return None if move is None else {"delta": move.delta, "breaks": list(move.breaks)}
+
+
+def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = True) -> None:
+    """The explanation as tables. `ops` adds the table of all ops."""
+    summary = data["summary"]
+    console.print(summary_line(data), highlight=False)
+    if "loss" in data:
+        console.print(loss_line(data["loss"]), highlight=False)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of", "streamed")
+    console.print(figure_table("devices", columns, _device_rows(data)))
+    console.print(
+        figure_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data))
+    )
+    if data["transfers"]:
+        console.print(figure_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
+    if ops:
+        columns = ("op", "type", "device", "time", "energy", "elsewhere: time there, and what moving there costs")
+        console.print(figure_table("ops", columns, _op_rows(data)))
+
+
+def summary_line(data: Mapping[str, Any]) -> str:
+    """One line: the objective, its bound, and how sure that is."""
+    summary = data["summary"]
+    value, bound = (amount_text(summary[key], summary["unit"]) for key in ("value", "bound"))
+    return (
+        f"{summary['objective']} {value}, at least {bound} for any placement "
+        f"(gap {summary['gap']:.2%}, {summary['status']}; {summary['ops']} ops as {summary['groups']} groups, "
+        f"{summary['wall_s']:.2f} s)"
+    )
+
+
+def loss_line(loss: Mapping[str, Any]) -> str:
+    """One line: what the formats lose, and the budget for it."""
+    return (
+        f"loss {loss['measured']:.3g} (relative L2 of the worst output, on {loss['inputs']}), "
+        f"{loss['expected']:.3g} expected from the ops, {loss['budget']:g} allowed"
+    )
+
+
+def amount_text(value: float, unit: str) -> str:
+    """An amount of an objective for people: `1.25 ms`, `0.5 J`."""
+    return seconds_text(value) if unit == "s" else f"{value:.4g} {unit}"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time for people: `1.25 ms`."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds / 1e-9:.4g} ns"
+
+
+def bytes_text(size: float | None) -> str:
+    """A size for people, in powers of ten: `1.5 MB`."""
+    if size is None:
+        return "∞"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def figure_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for a terminal. Long texts are folded."""
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _device_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for device in data["devices"]:
+        yield (
+            device["name"],
+            device["kind"],
+            ", ".join(device["costs"]),
+            f"{device['ops']} of {device['takes']}",
+            f"{device['flops_share']:.1%}",
+            seconds_text(device["busy_s"]),
+            bytes_text(device["memory_bytes"]),
+            bytes_text(device["capacity_bytes"]),
+            _streamed_text(device),
+        )
+
+
+def _streamed_text(device: Mapping[str, Any]) -> str:
+    if device["fast_bytes"] is None:
+        return ""
+    if not device["streamed_bytes"]:
+        return "none"
+    return f"{bytes_text(device['streamed_bytes'])}, {seconds_text(device['streamed_s'])} a run"
+
+
+def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for segment in data["segments"]:
+        yield (
+            f"s{segment['segment']}",
+            segment["device"],
+            segment["format"],
+            str(segment["ops"]),
+            seconds_text(segment["start_s"]),
+            seconds_text(segment["seconds"]),
+        )
+
+
+def _transfer_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for transfer in data["transfers"]:
+        yield (
+            transfer["value"],
+            transfer["from"],
+            transfer["to"],
+            bytes_text(transfer["bytes"]),
+            seconds_text(transfer["seconds"]),
+        )
+
+
+def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    unit = data["summary"]["unit"]
+    for op in data["ops"]:
+        elsewhere = "\n".join(
+            f"{other['device']} ({other['format']}): {_elsewhere(other, unit)}" for other in op["others"]
+        )
+        pinned = " (pinned)" if op["pinned"] else ""
+        energy = "" if op["joules"] is None else f"{op['joules']:.3g} J"
+        loss = f", loses {op['loss']:.2g}" if op["loss"] else ""
+        device = f"{op['device']} ({op['format']}{loss}){pinned}"
+        streamed = f" ({seconds_text(op['streamed_s'])} streaming)" if op["streamed_s"] else ""
+        yield op["name"], op["type"], device, seconds_text(op["seconds"]) + streamed, energy, elsewhere
+
+
+def _elsewhere(other: Mapping[str, Any], unit: str) -> str:
+    if "refused" in other:
+        return f"not there: {other['refused']}"
+    moves = [
+        f"{what} {_delta_text(other[key]['delta'], unit)}" + "".join(f" ({text})" for text in other[key]["breaks"])
+        for key, what in (("alone", "alone"), ("with_segment", "with its segment"))
+        if other[key] is not None
+    ]
+    loss = [f"loses {other['loss']:.2g}"] if other["loss"] else []
+    return "; ".join([seconds_text(other["seconds"]), *loss, *moves])
+
+
+def _delta_text(delta: float, unit: str) -> str:
+    """A difference for people: `+1.5 ms`."""
+    sign = "-" if delta < 0 else "+"
+    return sign + (seconds_text(abs(delta)) if unit == "s" else f"{abs(delta):.3g} {unit}")

@@ -1,0 +1,1 @@
+"""Good placements found quickly, and how they are made better."""

@@ -1,0 +1,91 @@
+"""Starts for problems whose weights do not fit on one device: devices are filled one after another along the graph.
+
+Searches that move one group at a time do not get there: each move would have to make room on a device that is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gimlet.compiler.placement.model.alike import device_classes
+from gimlet.compiler.placement.model.problem import Problem
+
+
+def memory_cuts(problem: Problem) -> list[tuple[int, ...]]:
+    """Runs of the topological order that fill devices one after another, for each class to begin with.
+
+    An op leaves its run where another device saves more than two launches and its inputs and outputs on the way.
+    """
+    if not problem.memory_can_bind:
+        return []
+    classes = device_classes(problem)
+    seconds = problem.seconds
+    finite = np.where(np.isfinite(seconds), seconds, 0.0).sum(axis=0) + 1e9 * np.isinf(seconds).sum(axis=0)
+    slowness = [min(float(finite[p]) for p, d in enumerate(problem.device_of) if d == c[0]) for c in classes]
+    order = sorted(range(len(classes)), key=lambda number: slowness[number])
+    found: dict[tuple[int, ...], None] = {}
+    for number in range(len(order)):
+        turn = [order[number], *order[:number], *order[number + 1 :]]
+        found[_filled(problem, [device for c in turn for device in classes[c]])] = None
+    return list(found)
+
+
+def _filled(problem: Problem, devices: Sequence[int]) -> tuple[int, ...]:
+    """Each node on the first of `devices` that still has room, or where it is much faster."""
+    room = _Room(problem)
+    ranked = sorted(range(len(problem.places)), key=lambda p: devices.index(problem.device_of[p]))
+    chosen: list[int] = []
+    full: set[int] = set()
+    for node, allowed in enumerate(problem.allowed):
+        fitting = [place for place in ranked if place in allowed and room.fits(node, place)]
+        full.update(place for place in allowed if place not in fitting)
+        usable = [place for place in fitting if place not in full] or fitting or list(allowed)
+        place, fastest = usable[0], min(usable, key=lambda p: problem.seconds[node, p])
+        here, there = problem.device_of[place], problem.device_of[fastest]
+        detour = 2 * problem.launch_s[fastest]
+        for values, ends in ((problem.inputs_of[node], (here, there)), (problem.outputs_of[node], (there, here))):
+            detour += problem.transfer_s(*ends, sum(problem.values[value].size_bytes for value in values))
+        if problem.seconds[node, place] - problem.seconds[node, fastest] > detour:
+            place = fastest
+        room.take(node, place)
+        chosen.append(place)
+    return tuple(chosen)
+
+
+class _Room:
+    """What is left of each device's memory while nodes are given places."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.held: list[set[int]] = [set() for _ in problem.places]
+        self.used = [0] * len(problem.devices)
+        self.peak = [0] * len(problem.devices)
+        self.weights_of: list[list[int]] = [[] for _ in problem.nodes]
+        for number, weight in enumerate(problem.weights):
+            for user in weight.users:
+                self.weights_of[user].append(number)
+
+    def fits(self, node: int, place: int) -> bool:
+        """Whether every device that the place keeps busy holds the node beside what it has."""
+        problem = self.problem
+        more = self._bytes(node, place)
+        peak = problem.nodes[node].options[place].activation_bytes
+        for device in problem.units[problem.device_of[place]]:
+            capacity = problem.devices[device].memory_bytes
+            if capacity is not None and self.used[device] + more + max(self.peak[device], peak) > capacity:
+                return False
+        return True
+
+    def take(self, node: int, place: int) -> None:
+        more = self._bytes(node, place)
+        peak = self.problem.nodes[node].options[place].activation_bytes
+        self.held[place].update(self.weights_of[node])
+        for device in self.problem.units[self.problem.device_of[place]]:
+            self.used[device] += more
+            self.peak[device] = max(self.peak[device], peak)
+
+    def _bytes(self, node: int, place: int) -> int:
+        weights = self.problem.weights
+        return sum(weights[w].size_bytes.get(place, 0) for w in self.weights_of[node] if w not in self.held[place])
