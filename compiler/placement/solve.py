@@ -47,6 +47,8 @@ from gimlet.runtime.errors import InfeasibleError
 
 GAP = 1e-4
 _KICKS = 12
+_FEW = 6
+"""So many groups get a round each, which no order of segments is too long for."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class _Solve:
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
-        return self._solution(best, bound.value, len(coarse.groups), answer)
+        whole = answer.complete and len(coarse.groups) == len(problem.nodes)
+        proven = max(bound.value, answer.bound) if whole else bound.value
+        return self._solution(best, proven, len(coarse.groups), answer)
 
     def _balanced(self, found: Found) -> Found:
         """Evened out, for at most an eighth of a time limit."""
@@ -184,7 +188,8 @@ class _Solve:
         best, start = self._move_groups(coarse, best, suggested)
         problem = coarse.problem
         places = len({place for allowed in problem.allowed for place in allowed})
-        rounds = self.rounds or max(2, min(len(problem.nodes), 12 // max(places, 1)))
+        count = len(problem.nodes)
+        rounds = self.rounds or (count if count <= _FEW else max(2, min(count, 12 // max(places, 1))))
         answer = solve_slots(
             problem,
             None if start.excess else start.placement,

@@ -29,13 +29,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Answer:
-    """What CP-SAT found: `placement` is None where nothing was. `bound` is for at most `slots` segments."""
+    """What CP-SAT found: `placement` is None where nothing was.
+
+    `bound` is for at most `slots` segments, or, where it is `complete`, for every placement of the problem's nodes.
+    """
 
     placement: Placement | None
     objective: float
     bound: float
     status: str
     slots: int
+    complete: bool = False
 
 
 def solve_slots(
@@ -110,4 +114,6 @@ def _solve(
         return Answer(None, float("inf"), 0.0, name, len(slots.slots))
     error = 0.5 * slots.roundings * unit * FACTOR[objective]
     bound = max(solver.best_objective_bound * unit - error, 0.0)
-    return Answer(slots.read(solver), solver.objective_value * unit, bound, name, len(slots.slots))
+    # A placement of k segments fits into k rounds, whatever their order.
+    complete = slots.rounds >= min(count, problem.rules.max_segments or count)
+    return Answer(slots.read(solver), solver.objective_value * unit, bound, name, len(slots.slots), complete)

@@ -68,8 +68,8 @@ class SlotModel:
         self.problem, self.loose = problem, loose
         self.model = cp_model.CpModel()
         places = sorted({place for allowed in problem.allowed for place in allowed})
-        needed = _rounds_needed(reference, places)
-        self.slots = places * max(rounds, needed)
+        self.rounds = max(rounds, _rounds_needed(reference, places))
+        self.slots = places * self.rounds
         self.device = [problem.device_of[place] for place in self.slots]
         self.tick = scales["latency"] / TICKS
         self.period_tick = scales["throughput"] / TICKS
@@ -180,8 +180,11 @@ class SlotModel:
             for slot, place in enumerate(self.slots):
                 if place in fusion.seconds and slot in self.at[fusion.producer] and slot in self.at[fusion.consumer]:
                     literal = self.model.new_bool_var(f"fused{index}@{slot}")
-                    self.model.add_implication(literal, self.at[fusion.producer][slot])
-                    self.model.add_implication(literal, self.at[fusion.consumer][slot])
+                    producer, consumer = self.at[fusion.producer][slot], self.at[fusion.consumer][slot]
+                    self.model.add_implication(literal, producer)
+                    self.model.add_implication(literal, consumer)
+                    # Not to fuse is no choice: a device that is busy for longer would idle for less.
+                    self.model.add_bool_or([producer.negated(), consumer.negated(), literal])
                     self.fused.append((index, slot, literal))
 
     def _edges(self) -> None:

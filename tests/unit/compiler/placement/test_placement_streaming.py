@@ -112,7 +112,7 @@ def test_ops_leave_a_device_whose_fast_memory_is_full():
     )
     assert sorted(found.placement.place) == [0, 0, 1]
     assert found.objective == pytest.approx(7.5, rel=1e-4)
-    assert found.status == "optimal-for-groups"
+    assert found.status == "optimal"
 
 
 @settings(max_examples=25, deadline=None)
