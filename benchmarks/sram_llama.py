@@ -18,6 +18,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -30,6 +31,7 @@ from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.pipeline import NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, dims_of
+from gimlet.dialects.onnx.types import element_of
 from gimlet.runtime.sram.cycles import Timing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.one_op import is_constant
@@ -112,6 +114,7 @@ def traced(model: Model) -> list[OnnxOp]:
 
 def stages(ops: Sequence[OnnxOp], count: int) -> list[list[OnnxOp]]:
     """The ops in order, cut into parts of as many layers each, where least is under way."""
+    ops = _behind_makers(ops)
     last = {value: index for index, op in enumerate(ops) for value in op.operands}
     made = {value: index for index, op in enumerate(ops) for value in op.results}
     products = [index for index, op in enumerate(ops) if op.op_type == "MatMul"]
@@ -122,6 +125,38 @@ def stages(ops: Sequence[OnnxOp], count: int) -> list[list[OnnxOp]]:
         crossing = {at: sum(made[value] < at <= last.get(value, 0) for value in made) for at in near}
         cuts.append(min(near, key=lambda at: (crossing[at], middle - at)))
     return [list(ops[begin:end]) for begin, end in zip(cuts, [*cuts[1:], len(ops)], strict=True)]
+
+
+def _behind_makers(ops: Sequence[OnnxOp]) -> list[OnnxOp]:
+    """The ops in an order in which those that no other reads come right behind the last one that they read.
+
+    What is new of a cache is cut off it behind all layers: in the order of the graph the last machine would have the
+    caches of all of them.
+    """
+    read = {value for op in ops for value in op.operands}
+    position = {value: index for index, op in enumerate(ops) for value in op.results}
+
+    def place(index: int) -> tuple[int, int]:
+        if any(value in read for value in ops[index].results):
+            return index, 0
+        return max((position[value] for value in ops[index].operands if value in position), default=index), 1
+
+    return [ops[index] for index in sorted(range(len(ops)), key=place)]
+
+
+def handed_bytes(parts: Sequence[Sequence[OnnxOp]], batch: int) -> list[int]:
+    """The bytes that each part but the last hands on: what was made in it or before and is read behind it."""
+    made = {value: number for number, ops in enumerate(parts) for op in ops for value in op.results}
+    last = {value: number for number, ops in enumerate(parts) for op in ops for value in op.operands}
+    found = [0] * (len(parts) - 1)
+    for value, number in made.items():
+        dims, element = dims_of(value), element_of(value.type)
+        if dims is None or element is None:
+            continue
+        size = prod(dim.evaluate({"batch": batch}) for dim in dims) * element.bits // 8
+        for cut in range(number, last.get(value, number)):
+            found[cut] += size
+    return found
 
 
 def work_for(ops: Sequence[OnnxOp], batch: int, in_lpddr: bool) -> Work:
@@ -158,10 +193,8 @@ class Result:
         return sum(k.cycles for k in kernels if k.name.rpartition("_")[0] in kinds) / sum(k.cycles for k in kernels)
 
 
-def compiled(
-    parts: Sequence[Sequence[OnnxOp]], hidden: int, machine: Machine, batch: int, in_lpddr: bool = False
-) -> Result:
-    """All parts of a step for one machine each, which hand on `hidden` numbers in bfloat16 a sequence."""
+def compiled(parts: Sequence[Sequence[OnnxOp]], machine: Machine, batch: int, in_lpddr: bool = False) -> Result:
+    """All parts of a step for one machine each."""
     known: dict[tuple[str, ...], Generated] = {}
     found: list[Generated] = []
     for ops in parts:
@@ -170,13 +203,13 @@ def compiled(
         if key not in known:
             known[key] = generate_on(work_for(ops, batch, in_lpddr), machine, "mxint8", machine.cores)
         found.append(known[key])
-    handed = 2 * batch * hidden / machine.card_bytes_per_s + machine.card_latency_s
+    handed = sum(size / machine.card_bytes_per_s + machine.card_latency_s for size in handed_bytes(parts, batch))
     spills = any(
         tensor.space == "lpddr" and tensor.name not in _meant(each, in_lpddr)
         for each in found
         for tensor in each.program.tensors
     )
-    return Result(tuple(each.timing for each in found), handed * (len(parts) - 1), spills)
+    return Result(tuple(each.timing for each in found), handed, spills)
 
 
 def _meant(generated: Generated, in_lpddr: bool) -> set[str]:
@@ -207,10 +240,9 @@ def main() -> None:
         projected = f"{model.projected_s * 1e3:.0f} ms a token, {model.projected_tokens_per_s:,.0f} tokens/s"
         print(f"{model.name}, {machine.cards * model.machines} cards, {PAST} positions before; the vendor: {projected}")
         print(f"{'batch':>6}  {'':28}{'token ms':>9}{'tokens/s':>11}{'copies':>8}{'products':>10}", flush=True)
-        hidden = model.config.hidden_size
         for batch in given.batch or BATCHES:
-            print(line("caches in SRAM", batch, compiled(parts, hidden, machine, batch)), flush=True)
-            print(line("caches in LPDDR", batch, compiled(parts, hidden, machine, batch, in_lpddr=True)), flush=True)
+            print(line("caches in SRAM", batch, compiled(parts, machine, batch)), flush=True)
+            print(line("caches in LPDDR", batch, compiled(parts, machine, batch, in_lpddr=True)), flush=True)
         near = replace(machine, die_latency_s=0.0, card_latency_s=0.0, network_latency_cycles=0, semaphore_cycles=0)
         others = {
             "no latency between cores": near,
@@ -218,7 +250,7 @@ def main() -> None:
         }
         for batch in given.batch or BATCHES:
             for label, other in others.items():
-                print(line(label, batch, compiled(parts, hidden, other, batch)), flush=True)
+                print(line(label, batch, compiled(parts, other, batch)), flush=True)
 
 
 if __name__ == "__main__":
