@@ -91,6 +91,8 @@ class DecomposeFunctionsPass(ModulePass):
 
 def body_of(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
     """The function that ONNX defines an operation by, for the newest opset up to `opset` that has one; else None."""
+    if not defs.has(op.op_type, op.since_version, op.domain):
+        return None
     # onnx's stubs leave out what makes function bodies.
     schema: Any = defs.get_schema(op.op_type, op.since_version, op.domain)
     plain = [version for version in schema.function_opset_versions if version <= opset]

@@ -34,6 +34,7 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 
 UNKNOWN_DIM = "?"
+LARGEST_DIM = (1 << 63) - 1
 Dim: TypeAlias = int | str | Expr | None
 AnyTensor: TypeAlias = TensorType[Attribute] | UnrankedTensorType[Attribute]
 
@@ -228,7 +229,7 @@ def _tensor_type(element: Attribute, dims: tuple[int | str, ...]) -> TensorType[
 def tensor_type(element: Attribute | Any, dims: Sequence[Dim] | None) -> AnyTensor:
     """A tensor type from its element (an IR type or a numpy one) and dimensions; None for an unknown dimension or rank.
 
-    A text is parsed as an expression.
+    A text is parsed as an expression. InputError for a dimension that ONNX has no number for.
     """
     if not isinstance(element, Attribute):
         element = element_by_dtype(element).type
@@ -238,12 +239,16 @@ def tensor_type(element: Attribute | Any, dims: Sequence[Dim] | None) -> AnyTens
 
 
 def _canonical(dim: Dim) -> int | str:
-    if isinstance(dim, int):
-        return dim
     if dim is None or dim == UNKNOWN_DIM:
         return UNKNOWN_DIM
-    dim = Expr.of(dim)
-    return dim.as_int() if dim.is_constant else str(dim)
+    if not isinstance(dim, int):
+        expression = Expr.of(dim)
+        if not expression.is_constant:
+            return str(expression)
+        dim = expression.as_int()
+    if dim > LARGEST_DIM:
+        raise InputError(f"a dimension of {dim} elements is more than ONNX has numbers for")
+    return dim
 
 
 @lru_cache(maxsize=65536)
@@ -276,7 +281,9 @@ def dims_of(value: SSAValue | Attribute) -> tuple[Expr, ...] | None:
 
 
 def verify_dims(type_: Attribute) -> None:
-    """Checks that a tensor's `#onnx.dims` fits its shape. VerifyException if not."""
+    """Checks that a tensor's `#onnx.dims` fits its shape, and that ONNX can say that. VerifyException if not."""
+    if isinstance(type_, TensorType) and max(type_.get_shape(), default=0) > LARGEST_DIM:
+        raise VerifyException(f"{type_} has a dimension that is more than ONNX has numbers for")
     if not isinstance(type_, TensorType) or not isinstance(type_.encoding, DimsAttr):
         return
     texts = type_.encoding.data

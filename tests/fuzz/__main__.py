@@ -19,13 +19,8 @@ from tempfile import TemporaryDirectory
 
 import click
 from tests.fuzz.mutate import protobuf_mutant, text_mutant
-from tests.fuzz.subjects import subjects
+from tests.fuzz.subjects import subjects, texts
 from tests.fuzz.trial import FINE, REFUSED, try_model, try_text
-from tests.onnx_suite.stages import text_of
-
-from gimlet.compiler.frontends import load
-from gimlet.compiler.sources import load_dialects
-from gimlet.dialects.context import GimletContext
 
 KEPT = Path(__file__).resolve().parents[2] / "build" / "fuzz"
 MEMORY_BYTES = 6 << 30
@@ -39,32 +34,24 @@ class Round:
         self.folder = folder
         self.seed = seed
         self.kind = kind
-        models = subjects(folder)
-        self.names = list(models)
-        self.subjects: list[bytes] | list[str] = (
-            list(models.values()) if kind == "model" else [_ir(model, folder) for model in models.values()]
-        )
+        self.models = list(subjects(folder).items())
+        self.texts = texts(folder) if kind == "text" else []
 
     def name(self, number: int) -> str:
-        return f"{self.kind}-{self.seed}-{number}-{self.names[number % len(self.names)].replace(' ', '-')}"
+        of = self.texts or self.models
+        return f"{self.kind}-{self.seed}-{number}-{of[number % len(of)][0].replace(' ', '-')}"
 
     def mutant(self, number: int) -> bytes:
         rng = Random(f"{self.seed}/{self.kind}/{number}")
-        subject = self.subjects[number % len(self.subjects)]
-        return protobuf_mutant(subject, rng) if isinstance(subject, bytes) else text_mutant(subject, rng).encode()
+        if self.kind == "model":
+            return protobuf_mutant(self.models[number % len(self.models)][1], rng)
+        text, passes = self.texts[number % len(self.texts)][1]
+        return f"// {passes}\n{text_mutant(text, rng)}".encode()
 
     def outcome(self, number: int) -> str:
         path = self.folder / ("mutant.onnx" if self.kind == "model" else "mutant.mlir")
         path.write_bytes(self.mutant(number))
         return try_model(path) if self.kind == "model" else try_text(path)
-
-
-def _ir(model: bytes, folder: Path) -> str:
-    path = folder / "subject.onnx"
-    path.write_bytes(model)
-    ctx = GimletContext()
-    load_dialects(ctx)
-    return text_of(load(path, ctx=ctx))
 
 
 def outcomes(this: Round, count: int) -> Iterator[tuple[int, str]]:

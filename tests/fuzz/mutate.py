@@ -30,6 +30,10 @@ _FLOATS = (0.0, -0.0, 1e38, -1e38, float("inf"), float("nan"), 1e-45)
 _MOST_CHANGES = 3
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[%@#!]?[\w.$-]+|\s+|.', re.DOTALL)
 
+_KINDS = tuple(
+    re.compile(kind) for kind in (r"%[\w.$-]+", r"%[\w.$-]+", r"-?[0-9.]+", r"[\w.$-]*[a-z][\w.$-]*", r'".*"')
+)
+
 
 def protobuf_mutant(model: bytes, rng: Random) -> bytes:
     """A model changed in one to three places: half of them as bytes, half of them as a message."""
@@ -44,11 +48,14 @@ def protobuf_mutant(model: bytes, rng: Random) -> bytes:
 
 
 def text_mutant(text: str, rng: Random) -> str:
-    """IR with one to three tokens that are gone, doubled, swapped, or others of the same text."""
+    """IR with one to three tokens that are gone, doubled, swapped, or others of the same text.
+
+    Half of the changes are a value, number or word in the place of another, which more often still parses.
+    """
     tokens = _TOKEN.findall(text)
     for _ in range(rng.randint(1, _MOST_CHANGES)):
         here, there = rng.randrange(len(tokens)), rng.randrange(len(tokens))
-        match rng.randrange(6):
+        match rng.randrange(12):
             case 0:
                 del tokens[here]
             case 1:
@@ -59,10 +66,22 @@ def text_mutant(text: str, rng: Random) -> str:
                 tokens[here] = tokens[there]
             case 4:
                 tokens[here] = rng.choice((str(rng.choice(_INTEGERS)), '"', "{", ")", "tensor<", "%", "!onnx.any", "🜁"))
-            case _:
+            case 5:
                 del tokens[here : here + rng.randint(1, 40)]
+            case _:
+                _exchange(tokens, rng)
         tokens = tokens or [""]
     return "".join(tokens)
+
+
+def _exchange(tokens: list[str], rng: Random) -> None:
+    """Puts another token of its kind in a token's place."""
+    kind = rng.choice(_KINDS)
+    places = [index for index, token in enumerate(tokens) if kind.fullmatch(token)]
+    if places:
+        here = rng.choice(places)
+        absurd = tokens[here].isdigit() and rng.random() < 0.5
+        tokens[here] = str(rng.choice(_INTEGERS)) if absurd else tokens[rng.choice(places)]
 
 
 def _flip(data: bytes, rng: Random) -> bytes:

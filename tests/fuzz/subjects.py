@@ -1,18 +1,30 @@
-"""What is mutated: models from the tests and real ones, small enough that thousands of them take minutes."""
+"""What is mutated: models from the tests and real ones, small enough that thousands of them take minutes, and IR text.
+
+The text is the models' IR, with the passes of the phases up to `annotate`, and as often a case of `tests/filecheck/`,
+with the passes that it is for.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import BinaryIO
 
 import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
+from tests.fuzz import models
+from tests.onnx_suite.stages import text_of
 from tests.unit.dialects import test_onnx_structures as structures
 
+from gimlet.compiler.frontends import load
+from gimlet.compiler.pipeline import FUSE, NORMALIZE
+from gimlet.compiler.sources import load_dialects
+from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES
 
 DATA_FILE = "weights.bin"
@@ -28,6 +40,20 @@ _MADE: tuple[Callable[[], onnx.ModelProto], ...] = (
     structures.opaque_domains,
     structures.texts,
     structures.strings,
+    structures.sparse_initializer,
+    structures.a_map_of_maps,
+    structures.inputs_with_defaults,
+    models.contrib_operators,
+    models.packed_weights,
+    models.large_operators,
+    models.what_fusions_look_for,
+    models.carried_sequences,
+    models.small_types,
+)
+_FILECHECK = Path(__file__).resolve().parents[1] / "filecheck"
+_RUN = re.compile(r"// RUN: gimlet-opt %s.*? -p (?:'([^']+)'|(\S+))")
+_PHASES = ",".join(
+    item if isinstance(item, str) else str(item.spec()) for item in (*NORMALIZE, *FUSE, "annotate-costs")
 )
 
 
@@ -36,6 +62,32 @@ def subjects(folder: Path) -> dict[str, bytes]:
     """The models by name. Weights of the real ones are external data in `folder`, so that mutants are of structure."""
     made = {build.__name__: build().SerializeToString() for build in _MADE}
     return made | dict(_real_models(folder))
+
+
+@cache
+def texts(folder: Path) -> list[tuple[str, tuple[str, str]]]:
+    """IR to mutate and the passes to run on it by name, a model's and a case of filecheck's in turn."""
+    made = [(name, (_ir(model, folder), _PHASES)) for name, model in subjects(folder).items()]
+    return [pair for both in zip(_cases(), cycle(made), strict=False) for pair in both]
+
+
+def _cases() -> Iterator[tuple[str, tuple[str, str]]]:
+    """The cases of filecheck that are no refusals, without comments, and the passes of the first RUN line."""
+    for path in sorted(_FILECHECK.rglob("*.mlir")):
+        text = path.read_text()
+        passes = _RUN.search(text)
+        for index, case in enumerate(text.split("// -----")):
+            bare = "\n".join(line for line in case.splitlines() if not line.strip().startswith("//"))
+            if "expected-error" not in case and "invalid" not in path.stem and "refusals" not in path.stem:
+                yield f"{path.stem}.{index}", (bare.strip(), "" if passes is None else passes[1] or passes[2])
+
+
+def _ir(model: bytes, folder: Path) -> str:
+    path = folder / "subject.onnx"
+    path.write_bytes(model)
+    ctx = GimletContext()
+    load_dialects(ctx)
+    return text_of(load(path, ctx=ctx))
 
 
 def _real_models(folder: Path) -> Iterator[tuple[str, bytes]]:

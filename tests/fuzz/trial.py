@@ -14,7 +14,7 @@ from types import FrameType
 from tests.onnx_suite.stages import exported, parse, text_of
 
 from gimlet.compiler.frontends import load
-from gimlet.compiler.pipeline import NORMALIZE, run_passes
+from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
 from gimlet.compiler.sources import load_dialects
 from gimlet.dialects.context import GimletContext
 from gimlet.runtime.errors import GimletError
@@ -24,6 +24,7 @@ FINE = "fine"
 REFUSED = "refused"
 LIMIT_S = 20
 _LINES_OF_A_TRACE = 12
+_PASSES = b"// "
 
 
 class TooLongError(Exception):
@@ -31,12 +32,12 @@ class TooLongError(Exception):
 
 
 def try_model(path: Path) -> str:
-    """The outcome of a model: import, text, normalize, export. All but `FINE` and `REFUSED` is a mistake of ours."""
+    """The outcome of a model up to its costs, and exported. All but `FINE` and `REFUSED` is a mistake of ours."""
     return _outcome(lambda: _model(path))
 
 
 def try_text(path: Path) -> str:
-    """The outcome of IR that gimlet-opt reads, verifies and prints."""
+    """The outcome of IR that gimlet-opt reads, verifies, runs the passes on that its first line names, and prints."""
     return _outcome(lambda: _text(path))
 
 
@@ -46,14 +47,16 @@ def _model(path: Path) -> str:
     module = load(path, ctx=ctx)
     parse(text_of(module), ctx)
     exported(module, ctx)
-    run_passes(module, ctx, NORMALIZE)
+    run_passes(module, ctx, [*NORMALIZE, *FUSE, "annotate-costs", "restore-parts"])
     exported(module, ctx)
     return FINE
 
 
 def _text(path: Path) -> str:
+    first = path.read_bytes().split(b"\n", 1)[0]
+    passes = first.removeprefix(_PASSES).strip().decode() if first.startswith(_PASSES) else ""
     try:
-        gimlet_opt.main([str(path)])
+        gimlet_opt.main([str(path), "-p", passes])
     except SystemExit as stop:
         return {0: FINE, None: FINE, 1: REFUSED}.get(stop.code, f"exit code {stop.code}")
     return FINE

@@ -147,11 +147,18 @@ def test_equal_dimensions_make_equal_types():
         ('tensor<?x?xf32, #onnx.dims<"n">>', "has 2 dimensions, but #onnx.dims names 1"),
         ('tensor<4x?xf32, #onnx.dims<"n", "m">>', "because the dimension is static at position 0, not 'n'"),
         ('tensor<?x4xf32, #onnx.dims<"", "">>', "say what the dynamic dimension is at position 0"),
+        ("tensor<9223372036854775808xf32>", "more than ONNX has numbers for"),
     ],
 )
 def test_dimensions_that_do_not_fit(text: str, message: str):
     with pytest.raises(VerifyException, match=message):
         verify_dims(Parser(context(), text).parse_type())
+
+
+@pytest.mark.parametrize("dim", [2**63, "9223372036854775808", "4*4611686018427387904"])
+def test_a_dimension_beyond_all_numbers(dim: int | str):
+    with pytest.raises(InputError, match=r"a dimension of \d+ elements is more than ONNX has numbers for"):
+        tensor_type(np.float32, [dim])
 
 
 def test_a_dimension_that_is_no_expression():
