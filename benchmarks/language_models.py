@@ -3,20 +3,23 @@
 One step for `batch` sequences with `context` tokens in the cache. Each layer is what the models' exports have: norms,
 projections, rotary embeddings, attention over the cache, and a gated network or a mixture of experts as one op. Costs
 are the roofline's on the kinds of the topology, in `FORMATS`; weights that are quantized keep their bytes. What a
-device holds of weights is taken from the memory level that holds the whole model, since layers do not fit one by one.
+device holds of weights is taken from the memory level that holds the whole model, since layers do not fit one by one;
+an accelerator with two levels keeps in the fast one what placement finds room for, and streams the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gimlet.compiler.placement.model.problem import Node, Option, Place, Problem, Value, Weight
 from gimlet.compiler.placement.reading.build import device_spec, routes
+from gimlet.compiler.placement.reading.levels import Reading, with_fast_memory, with_streams
 from gimlet.dialects.onnx.work import Volume, Work
 from gimlet.dialects.onnx.work_formulas import OpClass
 from gimlet.runtime.expr import Expr
-from gimlet.targets.api import Device, Topology
+from gimlet.targets import registry
+from gimlet.targets.api import Cost, Device, Topology, WeightStore
 from gimlet.targets.roofline import roofline
 
 DEFAULT_FORMAT = "bf16"
@@ -62,12 +65,18 @@ class _Graph:
     formats: list[str] = field(default_factory=list[str])
     nodes: list[Node] = field(default_factory=list[Node])
     weights: list[Weight] = field(default_factory=list[Weight])
+    readings: list[Reading] = field(default_factory=list[Reading])
+    stores: dict[int, WeightStore] = field(default_factory=dict[int, WeightStore])
     uses: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     sizes: dict[int, int] = field(default_factory=dict[int, int])
 
     def __post_init__(self) -> None:
         self.devices = list(self.topology.devices)
         self.formats = [DEFAULT_FORMAT if DEFAULT_FORMAT in d.kind.peak else HOST_FORMAT for d in self.devices]
+        for place, device in enumerate(self.devices):
+            store = registry.load(device.kind.targets[0]).weight_store(device)
+            if store is not None:
+                self.stores[place] = store
 
     def add(
         self,
@@ -88,7 +97,8 @@ class _Graph:
         options: dict[int, Option] = {}
         resident: dict[int, int] = {}
         read = weights if weights_read is None else weights_read
-        for place, (device, fmt) in enumerate(zip(self.devices, self.formats, strict=True)):
+        reading = Reading(read / weights if weights else 1.0, flops)
+        for place, fmt in enumerate(self.formats):
             bits = 32 if fmt == HOST_FORMAT else 16
             held, fetched = (count * min(bits, weight_bits) / 8 for count in (weights, read))
             values = (values_in + values_out + state_values) * bits / 8
@@ -99,16 +109,28 @@ class _Graph:
                 values=Volume(),
                 fixed=Volume(*(Expr.const(round(amount)) for amount in (values + fetched, 0, held, fetched))),
             )
-            cost = roofline(work, device, fmt, {}, resident_bytes=self.model_bytes)
-            options[place] = Option(cost.seconds, cost.joules, round((values_in + values_out) * bits / 8))
             resident[place] = round(held + state_values * bits / 8)
+            cost = self._cost(work, place, reading.part * resident[place], resident[place])
+            options[place] = Option(cost.seconds, cost.joules, round((values_in + values_out) * bits / 8))
         self.nodes.append(Node(name, op, options, flops=flops))
+        self.readings.append(reading)
         if any(resident.values()):
             self.weights.append(Weight(name, (number,), resident))
         for value in inputs:
             self.uses.setdefault(value, []).append(number)
         self.sizes[number] = round(values_out * 2)
         return number
+
+    def _cost(self, work: Work, place: int, read_bytes: float, held_bytes: int) -> Cost:
+        """The roofline, with weights in fast memory as far as those of the op alone fit there."""
+        device, store = self.devices[place], self.stores.get(place)
+        if store is None:
+            return roofline(work, device, self.formats[place], {}, resident_bytes=self.model_bytes)
+        cost = roofline(work, device, self.formats[place], {}, resident_bytes=0.0)
+        beyond = max(held_bytes - store.room_bytes, 0) / max(held_bytes, 1)
+        longer = beyond * max(read_bytes * store.seconds_per_byte - cost.seconds, 0.0)
+        joules = None if cost.joules is None else cost.joules + longer * (device.kind.load_w or 0.0)
+        return replace(cost, seconds=cost.seconds + longer, joules=joules)
 
     def problem(self, last: int, input_bytes: int) -> Problem:
         """The problem, with the result of `last` as the output."""
@@ -117,13 +139,16 @@ class _Graph:
         for number, node in enumerate(self.nodes):
             consumers = tuple(self.uses.get(number, ()))
             values.append(Value(node.name, self.sizes[number], number, consumers, number == last))
+        options = [dict(node.options) for node in self.nodes]
+        weights = with_streams(self.weights, options, self.readings, self.stores)
+        devices = [device_spec(device) for device in self.devices]
         return Problem(
-            devices=tuple(device_spec(device) for device in self.devices),
+            devices=with_fast_memory(devices, range(len(devices)), self.stores),
             places=tuple(Place(index, device.kind.targets[0], fmt) for index, (device, fmt) in self._places()),
-            nodes=tuple(self.nodes),
+            nodes=tuple(replace(node, options=own) for node, own in zip(self.nodes, options, strict=True)),
             values=tuple(values),
             routes=routes(self.topology),
-            weights=tuple(self.weights),
+            weights=tuple(weights),
             host=names.index(self.topology.host),
         )
 

@@ -28,7 +28,7 @@ from gimlet.compiler.placement.model.problem import (
 )
 from gimlet.compiler.placement.reading.graph import Constant, ModuleGraph, Unit
 from gimlet.compiler.placement.reading.groups import group_plans, group_specs, with_gathers, with_group_routes
-from gimlet.compiler.placement.reading.levels import with_fast_memory, with_streams
+from gimlet.compiler.placement.reading.levels import reading_of, with_fast_memory, with_streams
 from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.work import work_of
@@ -143,7 +143,8 @@ def build_problem(
         *_states(graph, sites, base),
     ]
     stores = {index: store for index, site in enumerate(sites) if (store := site.target.weight_store(site.device))}
-    weights = with_streams(weights, options, graph, stores)
+    if stores:
+        weights = with_streams(weights, options, [reading_of(unit, graph.sizes) for unit in graph.units], stores)
     by_place = {index: plans[site.group] for index, site in enumerate(sites) if site.group}
     return replace(
         base,

@@ -8,10 +8,10 @@ tokens reach. So streaming all of them costs `max(read - seconds, 0)` more, spli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gimlet.compiler.placement.model.problem import DeviceSpec, Option, Weight
-from gimlet.compiler.placement.reading.graph import ModuleGraph, Unit
+from gimlet.compiler.placement.reading.graph import Unit
 from gimlet.dialects.onnx.work import work_of
 from gimlet.targets.api import WeightStore
 
@@ -27,8 +27,16 @@ def with_fast_memory(devices: Sequence[DeviceSpec], device_of: Sequence[int], st
     )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """The part of its weights that an op reads in a run, and its FLOPs."""
+
+    part: float
+    flops: float
+
+
 def with_streams(
-    weights: Sequence[Weight], options: list[dict[int, Option]], graph: ModuleGraph, stores: Stores
+    weights: Sequence[Weight], options: list[dict[int, Option]], readings: Sequence[Reading], stores: Stores
 ) -> list[Weight]:
     """The weights with what streaming them takes and the order in which they are streamed.
 
@@ -38,8 +46,6 @@ def with_streams(
     """
     if not stores:
         return list(weights)
-    parts = [_read_part(unit, graph.sizes) for unit in graph.units]
-    flops = [float(sum(work_of(op).flops.evaluate(graph.sizes) for op in unit.ops)) for unit in graph.units]
     used: dict[tuple[int, int], int] = {}
     for weight in weights:
         for place in stores.keys() & weight.size_bytes.keys():
@@ -50,14 +56,15 @@ def with_streams(
         option = options[user].get(place)
         if option is not None and size:
             store = stores[place]
-            longer = max(parts[user] * size * store.seconds_per_byte - option.seconds, 0.0)
+            longer = max(readings[user].part * size * store.seconds_per_byte - option.seconds, 0.0)
             alone = max(size - store.room_bytes, 0) / size
             more[user, place] = longer / (1 - alone)
             options[user][place] = _without(option, alone * more[user, place])
 
     def urgency(weight: Weight) -> tuple[float, float]:
         size = max(weight.size_bytes.values(), default=0) or 1
-        return sum(parts[user] for user in weight.users), -sum(flops[user] for user in weight.users) / size
+        users = [readings[user] for user in weight.users]
+        return sum(user.part for user in users), -sum(user.flops for user in users) / size
 
     order = sorted(range(len(weights)), key=lambda number: (*urgency(weights[number]), weights[number].key))
     rank = {number: position for position, number in enumerate(order)}
@@ -78,11 +85,12 @@ def with_streams(
     ]
 
 
-def _read_part(unit: Unit, sizes: Mapping[str, int]) -> float:
-    """The part of its weights that a unit reads in a run; ones that it reads several times count once."""
+def reading_of(unit: Unit, sizes: Mapping[str, int]) -> Reading:
+    """What a unit reads of its weights and computes; weights that it reads several times count once."""
     amounts = [work_of(op).at(sizes) for op in unit.ops]
     held = sum(amount.weight_bytes for amount in amounts)
-    return min(sum(amount.weight_read for amount in amounts) / held, 1.0) if held else 1.0
+    part = min(sum(amount.weight_read for amount in amounts) / held, 1.0) if held else 1.0
+    return Reading(part, float(sum(work_of(op).flops.evaluate(sizes) for op in unit.ops)))
 
 
 def _without(option: Option, seconds: float) -> Option:
