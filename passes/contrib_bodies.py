@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 from onnx import parser
@@ -201,9 +201,9 @@ def _multi_head_attention(op: OnnxOp, opset: int) -> list[str] | None:
     heads = int(op.attr("num_heads", 0))
     known = [each for each in dims if each is not None and len(each) == 3 and each[2].is_constant]
     beyond = any(_has(op, index) for index in (4, *range(6, len(op.inputs)))) or len(op.outputs) > 1
-    if len(known) != 3 or not heads or beyond or op.attr("unidirectional", 0):
-        return None
     widths = [each[2].as_int() for each in known]
+    if len(known) != 3 or not _splits(widths, heads) or beyond or op.attr("unidirectional", 0):
+        return None
     lines: list[str] = []
     if _has(op, 3):
         parts = ", ".join(f"bias{index}" for index in range(3))
@@ -225,6 +225,10 @@ def _multi_head_attention(op: OnnxOp, opset: int) -> list[str] | None:
     lines += ["weights = Softmax <axis: int = -1> (masked)", "mixed = MatMul (weights, h2)"]
     lines += ["back = Transpose <perm: ints = [0, 2, 1, 3]> (mixed)", _integers("joined", 0, 0, widths[2])]
     return [*lines, "y0 = Reshape (back, joined)"]
+
+
+def _splits(widths: Sequence[int], heads: int) -> bool:
+    return heads > 0 and all(width >= heads and width % heads == 0 for width in widths)
 
 
 BODIES: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {

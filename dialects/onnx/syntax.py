@@ -11,7 +11,6 @@ the operation's (discardable) attributes, the others ONNX attributes; `[2, 2]` i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from io import StringIO
@@ -46,6 +45,7 @@ from gimlet.dialects.onnx.attributes import (
     strings_attr,
 )
 from gimlet.dialects.onnx.extra_ops import CustomOp
+from gimlet.dialects.onnx.known_text import DICTIONARY, TENSOR, TYPES, read_inputs, read_known, read_tensor_value
 from gimlet.dialects.onnx.op import (
     ABSENT_INPUTS,
     ABSENT_OUTPUTS,
@@ -60,9 +60,6 @@ from gimlet.dialects.onnx.op import (
 )
 
 ABSENT = "_"
-_TENSOR = re.compile(r'tensor<[^<>"]*(?:#onnx\.dims<(?:"[^"]*"(?:, )?)+>)?>')
-_MOST_PARSED_TYPES = 65536
-_parsed_types: dict[str, Attribute] = {}
 _OpT = TypeVar("_OpT", bound=OnnxOp)
 
 
@@ -166,18 +163,12 @@ def parse_op(cls: type[_OpT], parser: Parser) -> _OpT:
     version, graph = _parse_version(parser)
     if version is not None:
         properties[SINCE_VERSION] = int_attr(version)
-    inputs = parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_input(parser))
+    inputs = _parse_inputs(parser)
     graphs = _parse_regions(parser, graph)
     attributes = _parse_dictionary(parser, properties)
     parser.parse_punctuation(":")
     position = parser.pos
-    operand_types: list[Attribute] = []
-    if inputs is not None:
-        operand_types = parser.parse_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_type(parser))
-        parser.parse_punctuation("->")
-    outputs = parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_output(parser))
-    if outputs is None:
-        outputs = [_parse_type(parser)]
+    operand_types, outputs = read_known(parser, TYPES, lambda: _parse_types(parser, with_inputs=inputs is not None))
     present = without_absent(inputs or (), ABSENT_INPUTS, properties)
     operands = parser.resolve_operands(present, operand_types, position)
     result_types = without_absent(outputs, ABSENT_OUTPUTS, properties)
@@ -212,6 +203,23 @@ def _parse_version(parser: Parser) -> tuple[int | None, str]:
     return None, text
 
 
+def _parse_inputs(parser: Parser) -> list[UnresolvedOperand | None] | None:
+    inputs = read_inputs(parser)
+    if inputs is not None:
+        return inputs
+    return parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_input(parser))
+
+
+def _parse_types(parser: Parser, *, with_inputs: bool) -> tuple[list[Attribute], list[Attribute | None]]:
+    """The types of the operands and of all outputs."""
+    operands: list[Attribute] = []
+    if with_inputs:
+        operands = parser.parse_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_type(parser))
+        parser.parse_punctuation("->")
+    outputs = parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, lambda: _parse_output(parser))
+    return operands, [_parse_type(parser)] if outputs is None else outputs
+
+
 def _parse_input(parser: Parser) -> UnresolvedOperand | None:
     return None if parser.parse_optional_keyword(ABSENT) else parser.parse_unresolved_operand()
 
@@ -221,17 +229,7 @@ def _parse_output(parser: Parser) -> Attribute | None:
 
 
 def _parse_type(parser: Parser) -> Attribute:
-    """Parses a type, the same text only once: models repeat their types, and xDSL takes 0.1 ms for one."""
-    match = _TENSOR.match(parser.lexer.input.content, parser.pos)
-    text = match.group() if match else ""
-    known = _parsed_types.get(text)
-    if match is not None and known is not None:
-        parser._resume_from(match.end())  # pyright: ignore[reportPrivateUsage]
-        return known
-    type_ = parser.parse_type()
-    if match is not None and len(_parsed_types) < _MOST_PARSED_TYPES:
-        _parsed_types[text] = type_
-    return type_
+    return read_known(parser, TENSOR, parser.parse_type)
 
 
 def _parse_regions(parser: Parser, first: str) -> dict[str, Region]:
@@ -249,13 +247,14 @@ def _add_graph_names(cls: type[OnnxOp], names: tuple[str, ...], properties: dict
 
 
 def _parse_dictionary(parser: Parser, properties: dict[str, Attribute]) -> dict[str, Attribute]:
-    attributes: dict[str, Attribute] = {}
-    for name, value in parser.parse_optional_attr_dict().items():
-        if "." in name:
-            attributes[name] = value
-        else:
-            properties[name] = _from_short_form(value)
-    return attributes
+    """Adds the ONNX attributes to the properties, and returns the others."""
+    value = read_tensor_value(parser)
+    if value is not None:
+        properties["value"] = value
+        return {}
+    known = read_known(parser, DICTIONARY, parser.parse_optional_attr_dict)
+    properties |= {name: _from_short_form(value) for name, value in known.items() if "." not in name}
+    return {name: value for name, value in known.items() if "." in name}
 
 
 def _from_short_form(value: Attribute) -> Attribute:

@@ -214,14 +214,14 @@ def _trip_count(op: OnnxOp) -> Expr | None:
     if op.op_type == "Loop":
         limit = op.input_at(0)
         value = None if limit is None else constant_value(limit, None, 1)
-        count = ENDLESS if value is None else int(value.reshape(-1)[0])
+        count = ENDLESS if value is None or not value.size else int(value.reshape(-1)[0])
         return None if count >= ENDLESS else Expr.const(max(count, 0))
     if op.op_type == "Scan":
         count = int(op.attr("num_scan_inputs", 1))
         first = op.input_at(len(op.inputs) - count)
         dims = None if first is None else dims_of(first)
-        axes = op.attr("scan_input_axes") or [0]
-        return None if dims is None else dims[int(axes[0])]
+        axis = int((op.attr("scan_input_axes") or [0])[0])
+        return dims[axis] if dims is not None and -len(dims) <= axis < len(dims) else None
     return None
 
 
