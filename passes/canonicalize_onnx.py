@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from xdsl.context import Context
@@ -268,18 +269,23 @@ def _range(op: OnnxOp) -> None:
 def _transpose(op: OnnxOp) -> None:
     dims = dims_of(op.operands[0])
     perm = op.attr("perm", list(range(len(dims)))[::-1] if dims is not None else None)
-    if perm is None:
+    if not _permutes(perm):
         return
     source = op.operands[0]
     before = _producer(source, ops.Transpose)
     first = before.attr("perm") if before is not None else None
-    if before is not None and first is not None:
+    if before is not None and _permutes(first) and len(first) == len(perm):
         perm = [first[axis] for axis in perm]
         source = before.operands[0]
         op.operands[0] = source
         op.properties["perm"] = ints_attr(perm)
     if perm == sorted(perm):
         _replace(op, source)
+
+
+def _permutes(perm: list[int] | None) -> TypeGuard[list[int]]:
+    """Whether it is known, and has each axis once: a model of unknown ranks may say otherwise."""
+    return perm is not None and sorted(perm) == list(range(len(perm)))
 
 
 _RULES: dict[str, Callable[[OnnxOp], None]] = {

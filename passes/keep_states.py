@@ -55,8 +55,8 @@ class KeepStatesPass(ModulePass):
     one segment that reads the state; elsewhere the op's mark goes. The capacity is that of the dimensions at their
     largest.
 
-    It must not act on a state that no op reads, that no op makes anew, whose users are on several devices, or that may
-    grow without bounds: it fails and names the state.
+    It must not act on a state that no op reads, that no op makes anew, whose users are on several devices, that may
+    grow without bounds, or that has no element: it fails and names the state.
 
     Requires outline-segments. Where @main has no states it changes nothing.
     """
@@ -83,6 +83,8 @@ def _keep(function: FuncOp, pair: StatePair, segments: Mapping[str, SegmentOp], 
         raise PassFailedException(
             f"state {pair.name!r} may grow without bounds: {pair.argument.type}; bind its dimensions with --bind"
         )
+    if 0 in capacity:
+        raise PassFailedException(f"state {pair.name!r} has room for nothing: {pair.argument.type}")
     block = function.body.block
     result_name = _result_name(function, pair)
     state = StateOp(pair.name, result_name, device, StateType.of(pair.argument.type, capacity))

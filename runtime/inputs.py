@@ -10,15 +10,9 @@ import numpy as np
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import DimRange
 from gimlet.runtime.structures import Structure, checked, parse_type
-from gimlet.runtime.tensors import STRING, TensorSpec, symbol_of
+from gimlet.runtime.tensors import STRING, TensorSpec, as_array, symbol_of
 
 Signature = tuple[tuple[int, ...], ...]
-
-
-def _as_array(value: Any) -> np.ndarray:
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    return np.asarray(value)
 
 
 class InputChecker:
@@ -62,7 +56,7 @@ class InputChecker:
         if not spec.is_tensor:
             return Structure(checked(given[name], parse_type(spec.dtype), name))
         try:
-            array = _as_array(given[name])
+            array = as_array(given[name])
         except (ValueError, TypeError, RuntimeError, BufferError) as error:
             raise self._error(spec, f"is no tensor: {error}") from None
         if spec.dtype == STRING and array.dtype.kind in "OUT":

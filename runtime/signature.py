@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.jsonread import JsonObject
+from gimlet.runtime.tensors import as_array
 
 Scalar = bool | int | float | str | None
 DEEPEST = 64
@@ -143,12 +143,12 @@ def leaves(tree: Tree) -> Iterator[str]:
 
 def _writable(given: Any, name: str) -> NDArray[Any]:
     """The memory of an array, or of a tensor of PyTorch on the host."""
-    array = given if isinstance(given, np.ndarray) else np.asarray(given) if hasattr(given, "__array__") else None
+    array = as_array(given) if hasattr(given, "__array__") else None
     if array is None or not array.flags.writeable:
         kind = "a read-only array" if array is not None else f"a {type(given).__name__}"
         message = f"is {kind}, and the module changes it in place"
         raise InputError(message, where=f"argument {name!r}", hint="give an array that can be written to")
-    return cast("NDArray[Any]", array)
+    return array
 
 
 def _without(tree: Tree, names: Collection[str]) -> Tree:

@@ -6,10 +6,12 @@ the 8-bit floats, `int4`) come from `ml_dtypes`, which is imported only when one
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -99,6 +101,25 @@ def numpy_type(name: str) -> np.dtype:
     except ImportError:
         raise MissingError(f"numpy has no {name} by itself", hint="pip install ml-dtypes") from None
     return np.dtype(getattr(ml_dtypes, name))
+
+
+def as_array(value: Any) -> np.ndarray:
+    """What a caller gives as an array, in its own memory where it has one. Errors as those of what is given."""
+    if isinstance(value, np.ndarray):
+        return value
+    name = str(getattr(value, "dtype", ""))
+    if name.startswith("torch.") and name.removeprefix("torch.") in EXTENDED_TYPES:
+        return _of_extended(value, numpy_type(name.removeprefix("torch.")))
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    return np.asarray(value)
+
+
+def _of_extended(tensor: Any, dtype: np.dtype) -> np.ndarray:
+    """A tensor of PyTorch, which hands numpy the bits of these types only."""
+    torch: Any = sys.modules["torch"]
+    bits = torch.uint8 if dtype.itemsize == 1 else torch.int16
+    return tensor.detach().view(bits).numpy().view(dtype)
 
 
 def type_name(dtype: np.dtype) -> str:

@@ -66,7 +66,8 @@ def _part(name: str, tensor: ir.TensorProtocol, store: WeightStore, roots: Seque
 def dense_array(attribute: SparseAttr, store: WeightStore | None) -> Array:
     """The dense tensor, zero where it has no value.
 
-    InputError if a part of it is in a store that is not given, and where it takes more than `LARGEST_DENSE` bytes.
+    InputError if a part of it is in a store that is not given, where it takes more than `LARGEST_DENSE` bytes, and for
+    an index that is outside.
     """
     shape, dtype = attribute.type.get_shape(), dtype_of(attribute.type)
     size = math.prod(shape) * dtype.itemsize
@@ -76,6 +77,8 @@ def dense_array(attribute: SparseAttr, store: WeightStore | None) -> Array:
             hint="weights are given to frameworks dense, and more than 2 GB of one tensor fit no model file",
         )
     values, indices = (_array(part, store) for part in (attribute.values, attribute.indices))
+    # Those of a model were checked when it was imported, but a text may hold any.
+    _check(str(attribute.type), values.shape, indices, tuple(shape))
     dense = np.zeros(shape, dtype)
     if indices.ndim == 1:
         dense.reshape(-1)[indices] = values

@@ -58,7 +58,7 @@ def _text(path: Path) -> str:
     try:
         gimlet_opt.main([str(path), "-p", passes])
     except SystemExit as stop:
-        return {0: FINE, None: FINE, 1: REFUSED}.get(stop.code, f"exit code {stop.code}")
+        return {0: FINE, None: FINE, 1: REFUSED, 2: REFUSED}.get(stop.code, f"exit code {stop.code}")
     return FINE
 
 

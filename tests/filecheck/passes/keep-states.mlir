@@ -95,3 +95,14 @@ func.func @main(%a: tensor<?xf32> {placement.state = "a"}) -> (tensor<?xf32> {pl
 func.func @main(%a: tensor<4xf32> {placement.state = "a"}) {
   func.return
 }
+
+// -----
+
+// CHECK: state 'a' has room for nothing: tensor<0xf32>
+placement.segment @s0 on @cpu as "fp32" (%x: tensor<0xf32>) -> tensor<0xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
+  placement.yield %x : tensor<0xf32>
+}
+func.func @main(%a: tensor<0xf32> {placement.state = "a"}) -> (tensor<0xf32> {placement.state = "a"}) {
+  %y, %0 = placement.launch async @s0(%a) : (tensor<0xf32>) -> tensor<0xf32>
+  func.return %y : tensor<0xf32>
+}

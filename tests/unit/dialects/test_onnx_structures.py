@@ -328,6 +328,14 @@ def test_a_sparse_weight_is_dense_to_who_reads_it():
     assert np.array_equal(value, dense)
 
 
+def test_a_text_with_an_index_outside_is_refused_where_it_is_read():
+    module, ctx = imported(sparse_constants())
+    text = text_of(module).replace("dense<[1, 5, 11]>", "dense<[1, 5, 12]>")
+    (op,) = [op for op in parse(text, ctx).walk() if op.name == "onnx.Constant"]
+    with pytest.raises(InputError, match=r"an index is outside of the dimensions \[3, 4\]"):
+        constant_value(op.results[0], ctx)
+
+
 def test_a_sparse_tensor_that_is_huge_when_dense_is_refused(monkeypatch: pytest.MonkeyPatch):
     module, ctx = imported(sparse_initializer())
     (op,) = [op for op in module.walk() if isinstance(op, InitializerOp)]

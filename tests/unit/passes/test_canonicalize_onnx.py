@@ -93,6 +93,13 @@ def test_a_slice_that_reverses_is_kept():
     assert [o.op_type for o in left] == ["Slice"]
 
 
+def test_a_transpose_of_what_is_no_permutation_is_kept():
+    body = "%a = " + op("Transpose", "x", "{perm = [0, 1]}", "v13") + "%y = " + op("Transpose", "a", version="v13")
+    for odd in ("[0, 0, 1]", "[0, 1, 4]"):
+        _, left = canonical(body.replace("[0, 1]", odd), "y")
+        assert next(o.attr("perm") for o in left) == [int(axis) for axis in odd if axis.isdigit()]
+
+
 def test_a_flatten_that_flattens_is_kept():
     _, left = canonical("%y = " + op("Flatten", "x", version="v13"), "y")
     assert [o.op_type for o in left] == ["Flatten"]

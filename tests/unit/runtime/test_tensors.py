@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.expr import Expr
@@ -13,6 +14,7 @@ from gimlet.runtime.tensors import (
     NUMPY_TYPES,
     STRING,
     TensorSpec,
+    as_array,
     nbytes,
     numpy_type,
     onnx_type,
@@ -68,3 +70,13 @@ def test_a_dimension_is_a_symbol_only_by_itself():
 def test_bytes_are_those_of_numpy_s_layout():
     assert nbytes(np.dtype("float32"), (2, 3)) == 24
     assert nbytes(np.dtype("int8"), ()) == 1
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float16", "int64"])
+def test_a_tensor_of_pytorch_is_an_array_in_its_own_memory(name: str):
+    tensor = torch.arange(6).reshape(2, 3).to(getattr(torch, name)).T
+    array = as_array(tensor)
+    assert (array.dtype, array.shape) == (numpy_type(name), (3, 2))
+    assert array.astype(np.float32).tolist() == [[0, 3], [1, 4], [2, 5]]
+    array[0, 0] = 1
+    assert tensor[0, 0].item() == 1
