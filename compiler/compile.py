@@ -50,6 +50,7 @@ from gimlet.passes.annotate_costs import AnnotateCostsPass
 from gimlet.passes.bind_dims import BindDimsPass
 from gimlet.passes.entry import entry_function
 from gimlet.passes.mark_in_place import MarkInPlacePass
+from gimlet.passes.scatter_states import ScatterStatesPass
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.manifest import (
@@ -108,7 +109,7 @@ class Compilation:
         """Number formats stay as they were imported."""
 
     def _annotate(self) -> None:
-        self._run([MarkInPlacePass(), AnnotateCostsPass()])
+        self._run([ScatterStatesPass(), MarkInPlacePass(), AnnotateCostsPass()])
 
     def _place(self) -> None:
         if not self._is_bound:

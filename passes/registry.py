@@ -23,6 +23,7 @@ PASSES: dict[str, str] = {
     "write-out-operators": "gimlet.passes.write_out_operators:WriteOutOperatorsPass",
     "restore-parts": "gimlet.passes.restore_parts:RestorePartsPass",
     "bind-dims": "gimlet.passes.bind_dims:BindDimsPass",
+    "scatter-states": "gimlet.passes.scatter_states:ScatterStatesPass",
     "mark-in-place": "gimlet.passes.mark_in_place:MarkInPlacePass",
     "annotate-costs": "gimlet.passes.annotate_costs:AnnotateCostsPass",
     "place-by-cost": "gimlet.passes.place_by_cost:PlaceByCostPass",

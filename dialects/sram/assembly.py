@@ -36,6 +36,7 @@ from gimlet.dialects.sram.ops import (
     MatmulOp,
     ProgramOp,
     ReduceOp,
+    ScatterOp,
     StoreOp,
     TensorOp,
     TileOp,
@@ -44,6 +45,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
     HELD,
+    ROLES,
     Binding,
     Dim,
     Fill,
@@ -57,14 +59,15 @@ from gimlet.runtime.sram.program import (
     Operand,
     Program,
     Reduce,
+    Scatter,
     Statement,
     Store,
     Tensor,
     Tile,
+    Transfer,
 )
 
 _SPACES = ("sram", "lpddr", "core")
-_ROLES = ("input", "output", "weight", "temporary")
 
 
 def assemble(op: ProgramOp) -> Program:
@@ -132,7 +135,7 @@ def _bindings(attribute: DictionaryAttr) -> tuple[Binding, ...]:
 
 
 def _tensor(op: TensorOp) -> Tensor:
-    if op.space.data not in _SPACES or op.role.data not in _ROLES:
+    if op.space.data not in _SPACES or op.role.data not in ROLES:
         raise VerifyException(f"tensor {op.sym_name.data} is {op.role.data} in {op.space.data}, which does not exist")
     return Tensor(
         name=op.sym_name.data,
@@ -184,6 +187,8 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
             return Store(op.access.data, name(op.tile), after=_names(op.after))
         case AddOp():
             return Store(op.access.data, name(op.tile), adds=True, after=_names(op.after))
+        case ScatterOp():
+            return Scatter(op.access.data, name(op.tile), name(op.indices), _int(op.axis), _names(op.after))
         case FillOp():
             return Fill(name(op.tile), op.sizes.data, op.value.data)
         case IotaOp():
@@ -329,6 +334,9 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
         case Store(tile=tile, adds=adds):
             kind = AddOp if adds else StoreOp
             return kind.create(operands=[tiles[tile]], properties=_transfer(statement))
+        case Scatter(tile=tile, indices=indices, axis=axis):
+            properties = {**_transfer(statement), "axis": _int_attr(axis)}
+            return ScatterOp.create(operands=[tiles[tile], tiles[indices]], properties=properties)
         case Fill(tile=tile, sizes=sizes, value=value):
             properties = {"sizes": SizesAttr(sizes), "value": ValueAttr(value)}
             return FillOp.create(operands=[tiles[tile]], properties=properties)
@@ -350,7 +358,7 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
             return ReduceOp.create(operands=[tiles[tile], tiles[source]], properties=properties)
 
 
-def _transfer(transfer: Load | Gather | Store) -> dict[str, Attribute]:
+def _transfer(transfer: Transfer) -> dict[str, Attribute]:
     properties: dict[str, Attribute] = {"access": AccessAttr(transfer.access)}
     if transfer.after:
         properties["after"] = ArrayAttr([StringAttr(each) for each in transfer.after])

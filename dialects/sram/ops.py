@@ -218,6 +218,22 @@ class AddOp(IRDLOperation):
 
 
 @irdl_op_definition
+class ScatterOp(IRDLOperation):
+    """DMA out of a tile that changes a tensor at computed positions: `sram.scatter %a to <…> by %i along 0`."""
+
+    name = "sram.scatter"
+
+    tile = operand_def(_TILE)
+    access = prop_def(AccessAttr)
+    indices = operand_def(_TILE)
+    axis = prop_def(_INT)
+    after = opt_prop_def(ArrayAttr[StringAttr])
+
+    irdl_options = (ParsePropInAttrDict(),)
+    assembly_format = "$tile `to` $access `by` $indices `along` $axis attr-dict"
+
+
+@irdl_op_definition
 class FillOp(IRDLOperation):
     """Vector: `sram.fill %a <[64, "r.n.size"]> with <float "0.0">`."""
 

@@ -26,6 +26,7 @@ from gimlet.runtime.sram.program import (
     Operand,
     Program,
     Range,
+    Scatter,
     Statement,
     Store,
     Tensor,
@@ -225,7 +226,7 @@ class _Binder:
         index = self.instructions
         self.instructions += 1
         match statement:
-            case Load() | Gather() | Store():
+            case Load() | Gather() | Store() | Scatter():
                 return Step(index, statement, access=self.access(statement.access))
             case Fill(sizes=sizes, value=value):
                 return Step(index, statement, sizes=tuple(map(self.size, sizes)), operands=(self.operand(value),))

@@ -45,7 +45,9 @@ from gimlet.runtime.sram.program import (
     Matmul,
     Program,
     Reduce,
+    Scatter,
     Store,
+    Transfer,
 )
 from gimlet.runtime.sram.window import Box, Window, boxes, first_blocks, item_of, items_of, reach, window
 
@@ -71,15 +73,20 @@ class Emulator:
             self.bound[key] = bind(self.program, sizes)
         return self.bound[key]
 
-    def run(self, inputs: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
-        """The outputs by name. MachineError where the program does what the machine does not."""
+    def run(
+        self, inputs: Mapping[str, Array], sizes: Mapping[str, int], in_place: Collection[str] = ()
+    ) -> dict[str, Array]:
+        """The outputs by name. MachineError where the program does what the machine does not.
+
+        Of the states, the arrays of those `in_place` may be changed where they are; of the others a copy is.
+        """
         bound = self.bind(sizes)
         memory = Memory(bound, self.weights, self.shared)
         for binding in self.program.inputs:
             values = inputs[binding.name]
             if values.size != prod(bound.shapes[binding.tensor]):
                 raise MachineError(f"input {binding.name} has shape {list(values.shape)}")
-            memory.place_input(binding.tensor, values)
+            memory.place_input(binding.tensor, values, binding.name in in_place)
         with np.errstate(all="ignore"):
             self._run(bound, memory)
         place = Place("end", 0, "output")
@@ -139,7 +146,7 @@ class _KernelRun:
         if isinstance(statement, BoundLoop):
             self.loop(statement)
             return
-        if isinstance(statement.instruction, Load | Gather | Store):
+        if isinstance(statement.instruction, Transfer):
             self.wait(statement, statement.instruction)
         match statement.instruction:
             case Load() as load:
@@ -163,8 +170,10 @@ class _KernelRun:
                 self.iota(statement, iota)
             case Gather() as gather:
                 self.gather(statement, gather)
+            case Scatter() as scatter:
+                self.scatter(statement, scatter)
 
-    def wait(self, step: Step, transfer: Load | Gather | Store) -> None:
+    def wait(self, step: Step, transfer: Transfer) -> None:
         """What a transfer waits for was done before: queues are in order, so nothing behind it can be what it needs."""
         for name in transfer.after:
             if name not in self.done:
@@ -211,7 +220,7 @@ class _KernelRun:
             where = f"core {core}" if not (first != last).any() else "more than one core"
             self.fault(step, f"reads block {block} of tensor {load.access.tensor} in place, which is on {where}", at)
 
-    def source(self, step: Step, instruction: Load | Gather) -> tuple[Window, Array, Array | None]:
+    def source(self, step: Step, instruction: Load | Gather | Scatter) -> tuple[Window, Array, Array | None]:
         """What an access sees, the memory it sees it in, and which elements of that are valid (None if all are)."""
         access = step.access
         if access is None:
@@ -233,7 +242,7 @@ class _KernelRun:
                 valid = None if valid is None else self.memory.pad(access.tensor, valid, access.shape, padding, True)
                 seen = seen.shifted(padding)
         still = seen
-        if isinstance(instruction, Gather):
+        if isinstance(instruction, Gather | Scatter):
             still = seen.standing(sum(len(group) for group in access.axes[: instruction.axis]))
         if not seen.empty and (wrong := still.outside()) is not None:
             self.outside(step, still, *wrong)
@@ -286,12 +295,38 @@ class _KernelRun:
 
     def gather(self, step: Step, gather: Gather) -> None:
         seen, flat, valid = self.source(step, gather)
-        counter = sum(len(group) for group in gather.access.axes[: gather.axis])
-        dim, stride, size = seen.counters[counter]
+        address = self.computed(step, gather, seen)
         lead = len(self.box.names)
-        indices = self.read(gather.indices, step).astype(np.int64)
+        if valid is not None and not valid[address].all():
+            self.fault(step, f"reads elements of tensor {gather.access.tensor} that were never written")
+        self.write(gather.tile, flat[address].reshape(*address.shape[:lead], *seen.tile_shape), step)
+
+    def scatter(self, step: Step, scatter: Scatter) -> None:
+        seen, flat, valid = self.source(step, scatter)
+        tile = self.read(scatter.tile, step)
+        lead = len(self.box.names)
+        if tile.shape[lead:] != seen.tile_shape:
+            self.fault(step, f"scatters tile {scatter.tile} of {list(tile.shape[lead:])} as {list(seen.tile_shape)}")
+        if seen.empty:
+            return
+        address = self.computed(step, scatter, seen)
+        address = np.broadcast_to(address, (*self.box.counts, *address.shape[lead:]))
+        if valid is not None and not valid[address].all():
+            self.fault(step, f"changes elements of tensor {scatter.access.tensor} that were never written")
+        # Of several values for one element numpy keeps the last, and so does the machine within an item.
+        flat[address] = np.broadcast_to(seen.from_tile(tile), address.shape)
+        items = items_of(self.kernel, self.box).reshape(self.box.counts + (1,) * len(seen.counters))
+        self.memory.changed(scatter.access.tensor, address, np.broadcast_to(items, address.shape))
+
+    def computed(self, step: Step, transfer: Gather | Scatter, seen: Window) -> Array:
+        """The elements at the positions that a tile of indices gives: dimensions of the box, then of the counters."""
+        access, lead = transfer.access, len(self.box.names)
+        counter = sum(len(group) for group in access.axes[: transfer.axis])
+        dim, stride, size = seen.counters[counter]
+        indices = self.read(transfer.indices, step).astype(np.int64)
         if indices.shape[lead:] != (size,):
-            self.fault(step, f"gathers {size} elements with {list(indices.shape[lead:])} indices")
+            what = type(transfer).__name__.lower()
+            self.fault(step, f"{what}s {size} elements with {list(indices.shape[lead:])} indices")
         rest = len(seen.counters) - counter - 1
         indices = indices.reshape(indices.shape[:lead] + (1,) * counter + (size,) + (1,) * rest)
         positions = seen.positions(skip=counter)
@@ -300,13 +335,10 @@ class _KernelRun:
         if wrong.any():
             first = np.argwhere(wrong)[0]
             value = int(np.broadcast_to(indices, wrong.shape)[tuple(first)])
-            message = f"index {value} is outside dimension {dim} of size {seen.shape[dim]} of {gather.access.tensor}"
+            message = f"index {value} is outside dimension {dim} of size {seen.shape[dim]} of {access.tensor}"
             raise MachineError(message, self.place(step, first[:lead]), from_data=True)
         positions[dim] = chosen
-        address = seen.addresses(positions)
-        if valid is not None and not valid[address].all():
-            self.fault(step, f"reads elements of tensor {gather.access.tensor} that were never written")
-        self.write(gather.tile, flat[address].reshape(*address.shape[:lead], *seen.tile_shape), step)
+        return seen.addresses(positions)
 
     def iota(self, step: Step, iota: Iota) -> None:
         shape = tuple(evaluate(size, self.sizes) for size in step.sizes)

@@ -1,4 +1,4 @@
-"""The stored form of a program: one JSON object, `schema` 3, with positional lists where text would repeat itself.
+"""The stored form of a program: one JSON object, `schema` 4, with positional lists where text would repeat itself.
 
 Sizes and positions are integers where they are constant and the text of an expression where not. Reading trusts
 nothing: whatever has the wrong form is an `InputError` that says where; what a program means is `verify`'s to check.
@@ -14,9 +14,9 @@ from typing import Any, TypeVar, cast
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.machine import Machine
-from gimlet.runtime.sram.ordering import one_after_another
 from gimlet.runtime.sram.program import (
     HELD,
+    ROLES,
     SCHEMA,
     Access,
     Axis,
@@ -34,6 +34,7 @@ from gimlet.runtime.sram.program import (
     Program,
     Range,
     Reduce,
+    Scatter,
     Statement,
     Store,
     Tensor,
@@ -95,6 +96,8 @@ def _statement(statement: Statement) -> list[Any]:
             return ["gather", tile, _access(access), indices, axis, list(after)]
         case Store(access=access, tile=tile, adds=adds, after=after):
             return ["add" if adds else "store", _access(access), tile, list(after)]
+        case Scatter(access=access, tile=tile, indices=indices, axis=axis, after=after):
+            return ["scatter", _access(access), tile, indices, axis, list(after)]
         case Fill(tile=tile, sizes=sizes, value=value):
             return ["fill", tile, _exprs(sizes), _operand(value)]
         case Iota(tile=tile, sizes=sizes, axis=axis, start=start, step=step):
@@ -240,13 +243,16 @@ def _read_statement(value: object) -> Statement:
         case "loop":
             return Loop(_read_range(fields[0]), _read_all(fields[1], _read_statement))
         case "load":
-            return Load(_read_text(fields[0]), _read_access(fields[1]), _read_after(fields[2:]))
+            return Load(_read_text(fields[0]), _read_access(fields[1]), _read_all(fields[2], _read_text))
         case "gather":
             tile, access, indices = _read_text(fields[0]), _read_access(fields[1]), _read_text(fields[2])
-            return Gather(tile, access, indices, _read_int(fields[3]), _read_after(fields[4:]))
+            return Gather(tile, access, indices, _read_int(fields[3]), _read_all(fields[4], _read_text))
         case "store" | "add":
             access, tile = _read_access(fields[0]), _read_text(fields[1])
-            return Store(access, tile, opcode == "add", _read_after(fields[2:]))
+            return Store(access, tile, opcode == "add", _read_all(fields[2], _read_text))
+        case "scatter":
+            access, tile, indices = _read_access(fields[0]), _read_text(fields[1]), _read_text(fields[2])
+            return Scatter(access, tile, indices, _read_int(fields[3]), _read_all(fields[4], _read_text))
         case "fill":
             return Fill(_read_text(fields[0]), _read_all(fields[1], _read_expr), _read_value(fields[2]))
         case "iota":
@@ -266,21 +272,17 @@ def _read_statement(value: object) -> Statement:
 
 _FIELDS: dict[str, tuple[int, ...]] = {
     "loop": (2,),
-    # Schema 2 had barriers between kernels, not kernels that a transfer comes after.
-    "load": (2, 3),
-    "gather": (4, 5),
-    "store": (2, 3),
-    "add": (2, 3),
+    "load": (3,),
+    "gather": (5,),
+    "store": (3,),
+    "add": (3,),
+    "scatter": (5,),
     "fill": (3,),
     "iota": (5,),
     "matmul": (5,),
     "map": (4,),
     "reduce": (4,),
 }
-
-
-def _read_after(fields: list[Any]) -> tuple[str, ...]:
-    return _read_all(fields[0], _read_text) if fields else ()
 
 
 def _read_tile(value: object) -> Tile:
@@ -301,7 +303,7 @@ def _read_kernel(value: object) -> Kernel:
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (10, 12))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12,))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
@@ -309,12 +311,12 @@ def _read_tensor(value: object) -> Tensor:
         space=_read_choice(space, "sram", "lpddr", "core"),
         address=_read_int(address),
         capacity_bytes=_read_int(capacity),
-        role=_read_choice(role, "input", "output", "weight", "temporary"),
+        role=_read_choice(role, *ROLES),
         offset=_read_int(offset),
         block=_read_int(blocks[0]),
         first=_read_int(blocks[1]),
-        copies=_read_int(blocks[2]) if len(blocks) > 2 else 1,
-        width=_read_int(blocks[3]) if len(blocks) > 2 else 0,
+        copies=_read_int(blocks[2]),
+        width=_read_int(blocks[3]),
     )
 
 
@@ -337,7 +339,6 @@ def _read_program(value: object) -> Program:
         )
     _read_object(data, ("name", "machine", "format", "cores", "page_bytes", "local_bytes", "dims"))
     _read_object(data, ("inputs", "outputs", "tensors", "kernels"))
-    kernels = _read_all(data["kernels"], _read_kernel)
     return Program(
         name=_read_text(data["name"]),
         machine=Machine.from_options(_read_object(data["machine"], ())),
@@ -349,6 +350,6 @@ def _read_program(value: object) -> Program:
         inputs=_read_all(data["inputs"], _read_binding),
         outputs=_read_all(data["outputs"], _read_binding),
         tensors=_read_all(data["tensors"], _read_tensor),
-        kernels=kernels if data["schema"] == SCHEMA else one_after_another(kernels),
+        kernels=_read_all(data["kernels"], _read_kernel),
         parts=_read_int(data.get("parts", 1)),
     )

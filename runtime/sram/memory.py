@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -69,12 +69,16 @@ class Memory:
         self.added: set[str] = set()
         self.overwritten: dict[str, str] = {}
         self.padded: dict[tuple[object, ...], Array] = {}
+        self.changes: dict[str, list[tuple[Array, Array]]] = {}
 
-    def place_input(self, name: str, values: Array) -> None:
-        """Puts an input where the program expects it."""
+    def place_input(self, name: str, values: Array, in_place: bool = False) -> None:
+        """Puts an input where the program expects it. A state is changed in a copy unless it may be `in_place`."""
         self._bury(name)
         tensor = self.tensors[name]
-        self.values[name] = np.ascontiguousarray(values).astype(CARRIERS[tensor.dtype], copy=False).reshape(-1)
+        placed = np.ascontiguousarray(values).astype(CARRIERS[tensor.dtype], copy=False).reshape(-1)
+        if tensor.role == "state" and not in_place and np.may_share_memory(placed, values):
+            placed = placed.copy()
+        self.values[name] = placed
 
     def read(self, name: str, place: Place) -> Array:
         """All elements of a tensor that is alive. Whether those that are used were written is `check_valid`'s."""
@@ -93,6 +97,7 @@ class Memory:
         Those that it adds to (`stored` says which) begin at zero, but for what kernels before have added.
         """
         self.padded.clear()
+        self.changes.clear()
         self.written = {name: 0 for name, adds in stored.items() if not adds}
         self.summed = [name for name, adds in stored.items() if adds]
         for tensor, adds in stored.items():
@@ -116,6 +121,8 @@ class Memory:
 
     def end_kernel(self, place: Place) -> None:
         """Checks that no element was written twice, and marks what is complete."""
+        for name, changes in self.changes.items():
+            self._check_changes(name, changes, place)
         for name in self.summed:
             if self.valid[name].all():
                 del self.valid[name]
@@ -128,6 +135,19 @@ class Memory:
             self.filled[name] = now
             if now == valid.size:
                 del self.valid[name]
+
+    def changed(self, name: str, elements: Array, items: Array) -> None:
+        """Notes which elements of a tensor which items of the kernel change."""
+        self.changes.setdefault(name, []).append((elements.reshape(-1), items.reshape(-1)))
+
+    def _check_changes(self, name: str, changes: Sequence[tuple[Array, Array]], place: Place) -> None:
+        elements, items = (np.concatenate(each) for each in zip(*changes, strict=True))
+        order = np.lexsort((items, elements))
+        elements, items = elements[order], items[order]
+        twice = (elements[1:] == elements[:-1]) & (items[1:] != items[:-1])
+        if twice.any():
+            element = int(elements[1:][twice][0])
+            raise MachineError(f"two items change element {element} of tensor {name}", place)
 
     def pad(
         self, name: str, flat: Array, shape: tuple[int, ...], padding: tuple[tuple[int, int], ...], fill: float | bool
@@ -148,7 +168,7 @@ class Memory:
 
     def _bury(self, name: str) -> None:
         for other in self.shared[name]:
-            if other in self.values or self.tensors[other].role in ("weight", "input"):
+            if other in self.values or self.tensors[other].role in ("weight", "input", "state"):
                 self.added.discard(other)
                 self.values.pop(other, None)
                 self.valid.pop(other, None)

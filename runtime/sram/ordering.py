@@ -1,8 +1,8 @@
 """Which kernels a transfer has to come after: a kernel is done when all its items and the kernels before it are.
 
 A load comes after the kernels that write what it reads. A store comes after those that use a tensor whose memory it
-takes, and one that adds after those that write or read what it adds to. Where that is known for all sizes, what a
-transfer reads or writes is a box of its tensor; else it is taken to be all of it.
+takes, and one that adds to what is there, or changes it, after those that write or read that. Where that is known for
+all sizes, what a transfer reads or writes is a box of its tensor; else it is taken to be all of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from dataclasses import dataclass, field, replace
 
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.memory import overlaps
-from gimlet.runtime.sram.program import REGISTER_PREFIX, Gather, Kernel, Load, Loop, Program, Range, Statement, Store
-
-Transfer = Load | Gather | Store
+from gimlet.runtime.sram.program import (
+    REGISTER_PREFIX,
+    Gather,
+    Kernel,
+    Loop,
+    Program,
+    Range,
+    Scatter,
+    Statement,
+    Store,
+    Transfer,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Box:
 def box(transfer: Transfer, kernel: Kernel) -> Box | None:
     """What a transfer of a kernel may visit, in all items and iterations; None where that depends on sizes or data."""
     access = transfer.access
-    if isinstance(transfer, Gather):
+    if isinstance(transfer, Gather | Scatter):
         return None
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -76,7 +85,7 @@ def ranges(kernel: Kernel) -> Iterator[Range]:
 def transfers(kernel: Kernel) -> Iterator[Transfer]:
     """The DMA transfers of a kernel in order."""
     for statement in kernel.statements():
-        if isinstance(statement, Load | Gather | Store):
+        if isinstance(statement, Transfer):
             yield statement
 
 
@@ -97,10 +106,10 @@ class Order:
     def needed(self, transfer: Transfer, kernel: Kernel) -> int:
         """The kernels that have to be done before the transfer of `kernel`."""
         tensor, visited = transfer.access.tensor, box(transfer, kernel)
-        if not isinstance(transfer, Store):
+        if not isinstance(transfer, Store | Scatter):
             return _meeting(self.writers.get(tensor, ()), visited)
         found = 0
-        if transfer.adds:
+        if isinstance(transfer, Scatter) or transfer.adds:
             found = _meeting([*self.writers.get(tensor, ()), *self.readers.get(tensor, ())], visited)
         for other in self.shared.get(tensor, ()):
             found |= self.users.get(other, 0)
@@ -131,7 +140,7 @@ class Order:
             covered |= self.reach(transfer.after)
             tensor = transfer.access.tensor
             self.users[tensor] = self.users.get(tensor, 0) | bit
-            used = self.writers if isinstance(transfer, Store) else self.readers
+            used = self.writers if isinstance(transfer, Store | Scatter) else self.readers
             used.setdefault(tensor, []).append((bit, box(transfer, kernel)))
         self.numbers[kernel.name] = len(self.covered)
         self.covered.append(covered)
@@ -156,22 +165,13 @@ def synchronised(program: Program) -> Program:
     return replace(program, kernels=tuple(kernels))
 
 
-def one_after_another(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
-    """The kernels with every transfer after the kernel before, as a barrier between them would have it."""
-    found: list[Kernel] = []
-    for kernel in kernels:
-        before = (found[-1].name,) if found else ()
-        found.append(replace(kernel, body=with_waits(kernel.body, lambda _, before=before: before)))
-    return tuple(found)
-
-
 def with_waits(body: Sequence[Statement], after: Callable[[Transfer], tuple[str, ...]]) -> tuple[Statement, ...]:
     """The statements with `after` of each transfer in place of what it came after."""
     found: list[Statement] = []
     for statement in body:
         if isinstance(statement, Loop):
             found.append(replace(statement, body=with_waits(statement.body, after)))
-        elif isinstance(statement, Load | Gather | Store):
+        elif isinstance(statement, Transfer):
             found.append(replace(statement, after=after(statement)))
         else:
             found.append(statement)

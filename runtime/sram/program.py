@@ -27,11 +27,12 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 
-SCHEMA = 3
+SCHEMA = 4
 REGISTER_PREFIX = "r."
 
 Space = Literal["sram", "lpddr", "core"]
-Role = Literal["input", "output", "weight", "temporary"]
+Role = Literal["input", "output", "weight", "temporary", "state"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Held = Literal["lhs", "rhs", "accumulator", "nothing"]
 """The operand of a matrix product that the array holds; `nothing` if the vector unit multiplies."""
 HELD: tuple[Held, ...] = get_args(Held)
@@ -56,7 +57,8 @@ class Tensor:
     `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
     weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
     dealt from core `first` of each group on, the blocks of a core one after the other from byte `address` of its
-    private part. There are `copies` of the blocks, dealt one copy after the other.
+    private part. There are `copies` of the blocks, dealt one copy after the other. A `state` is an input and an output:
+    what a run leaves in it is what the next one finds.
 
     Shared SRAM has runs of a tensor's elements, or with a `width` of its columns, of which a row has so many: that
     suits few rows of many columns.
@@ -178,6 +180,21 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """A DMA from a tile whose positions along dimension `axis` of the tile are multiplied out from a tile of indices.
+
+    It changes elements that were written before, in the order of the tile: of two at one position the later one stays.
+    That dimension must have one counter, as in a `Gather`. Items of a kernel may not change the same element.
+    """
+
+    access: Access
+    tile: str
+    indices: str
+    axis: int
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fill:
     """Vector unit: every element of the tile becomes `value`."""
 
@@ -238,7 +255,8 @@ class Reduce:
     axes: tuple[int, ...]
 
 
-Instruction = Load | Gather | Store | Fill | Iota | Matmul | Map | Reduce
+Transfer = Load | Gather | Store | Scatter
+Instruction = Transfer | Fill | Iota | Matmul | Map | Reduce
 
 
 @dataclass(frozen=True)
@@ -329,8 +347,8 @@ def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
 
 
 def written_tile(instruction: Instruction) -> str | None:
-    """The tile that an instruction writes, None for a store."""
-    if isinstance(instruction, Store):
+    """The tile that an instruction writes, None for what leaves tiles."""
+    if isinstance(instruction, Store | Scatter):
         return None
     return instruction.accumulator if isinstance(instruction, Matmul) else instruction.tile
 
@@ -342,6 +360,8 @@ def read_tiles(instruction: Instruction) -> tuple[str, ...]:
             return (instruction.tile,)
         case Gather():
             return (instruction.indices,)
+        case Scatter():
+            return (instruction.tile, instruction.indices)
         case Matmul(lhs=lhs, rhs=rhs, accumulator=accumulator):
             return (lhs, rhs, accumulator)
         case Map():

@@ -32,7 +32,9 @@ from gimlet.runtime.sram.program import (
     Matmul,
     Program,
     Reduce,
+    Scatter,
     Store,
+    Transfer,
     read_tiles,
     written_tile,
 )
@@ -187,7 +189,7 @@ class Core:
         instruction = step.instruction
         self.opcode, self.index = type(instruction).__name__.lower(), step.index
         match instruction:
-            case Load() | Gather() | Store():
+            case Load() | Gather() | Store() | Scatter():
                 self.transfer(step, instruction)
             case Matmul():
                 self.matmul(instruction)
@@ -242,7 +244,7 @@ class Core:
         ends = self.versions.setdefault(tile, [(0.0, "nothing")])
         ends[-1] = max(ends[-1], (end, unit))
 
-    def transfer(self, step: Step, instruction: Load | Gather | Store) -> None:
+    def transfer(self, step: Step, instruction: Transfer) -> None:
         access = step.access
         if access is None:
             return
@@ -267,8 +269,8 @@ class Core:
         )
         self.traffic = self.traffic + traffic
         waits = [(self.done_at(each), "semaphore") for each in instruction.after]
-        if isinstance(instruction, Store):
-            self.issue("dma_out", (name,), None, cycles, waits=waits)
+        if isinstance(instruction, Store | Scatter):
+            self.issue("dma_out", read_tiles(instruction), None, cycles, waits=waits)
             self.landed = max(self.landed, self.clock["dma_out"] + way.latency)
         else:
             self.issue("dma_in", read_tiles(instruction), name, cycles, way.latency, waits)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gimlet.runtime.sram.binding import BoundAccess, BoundKernel
 from gimlet.runtime.sram.dealing import Array
-from gimlet.runtime.sram.program import Gather, Load, Program, Store
+from gimlet.runtime.sram.program import Gather, Program, Scatter, Store, Transfer
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Route:
     latency: float
 
 
-def route(transfer: Load | Gather | Store, access: BoundAccess, kernel: BoundKernel, program: Program) -> Route:
+def route(transfer: Transfer, access: BoundAccess, kernel: BoundKernel, program: Program) -> Route:
     """How the elements of an access travel."""
     machine, space = program.machine, program.tensor(access.tensor).space
-    readers = 1 if isinstance(transfer, Store) else _readers(access, kernel)
+    readers = 1 if isinstance(transfer, Store | Scatter) else _readers(access, kernel)
     if space == "lpddr":
         return Route(space, readers, 0.0, 0.0, float(machine.lpddr_latency_cycles))
     latency, links = float(machine.network_latency_cycles), [0.0, 0.0]
@@ -63,7 +63,8 @@ def route(transfer: Load | Gather | Store, access: BoundAccess, kernel: BoundKer
         places = -(-program.cores // cores)
         if places == 1:
             continue
-        away = (places - 1) / places if isinstance(transfer, Gather) else _away(access, kernel, program, places)
+        computed = isinstance(transfer, Gather | Scatter)
+        away = (places - 1) / places if computed else _away(access, kernel, program, places)
         links[level] = away * (_places_reading(access, kernel, program, cores) if readers > 1 else 1) / readers
         latency += beyond[level] if away else 0
     return Route(space, readers, links[0], links[1], latency)

@@ -34,10 +34,12 @@ from gimlet.runtime.sram.program import (
     Program,
     Range,
     Reduce,
+    Scatter,
     Statement,
     Store,
     Tensor,
     Tile,
+    Transfer,
     read_tiles,
     written_tile,
 )
@@ -73,6 +75,7 @@ def verify(program: Program, ordered: bool = True) -> None:
     for binding in (*program.inputs, *program.outputs):
         if binding.tensor not in tensors:
             raise MachineError(f"{binding.name} is tensor {binding.tensor}, which does not exist")
+    _verify_states(program)
     for kernel in program.kernels:
         _KernelCheck(kernel, program, tensors, dims).run()
     if ordered:
@@ -121,6 +124,19 @@ def _verify_residents(tensors: Sequence[Tensor], dealing: Dealing) -> None:
             by_core.setdefault((tensor.first + block) % group, []).append((begin, begin + each, tensor.name))
     for taken in by_core.values():
         _disjoint(taken)
+
+
+def _verify_states(program: Program) -> None:
+    """Raises MachineError for a state that is not both an input and an output, or whose memory something else takes."""
+    shared = overlaps(program)
+    ends = [{binding.tensor for binding in bindings} for bindings in (program.inputs, program.outputs)]
+    for tensor in program.tensors:
+        if tensor.role != "state":
+            continue
+        if not all(tensor.name in names for names in ends):
+            raise MachineError(f"state {tensor.name} is not both an input and an output")
+        if shared[tensor.name]:
+            raise MachineError(f"state {tensor.name} shares its memory with {shared[tensor.name][0]}")
 
 
 def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
@@ -177,6 +193,7 @@ class _KernelCheck:
             self.enter(each, scope)
         loaded: set[str] = set()
         stored: set[str] = set()
+        changed: set[str] = set()
         seen = set(scope)
         self.check_body(self.kernel.body, scope, seen)
         for statement in self.kernel.statements():
@@ -184,11 +201,18 @@ class _KernelCheck:
                 loaded.add(statement.access.tensor)
             elif isinstance(statement, Store):
                 stored.add(statement.access.tensor)
-        for name in sorted(loaded & stored):
+            elif isinstance(statement, Scatter):
+                changed.add(statement.access.tensor)
+        for name in sorted(loaded & (stored | changed)):
             raise self.fail(f"loads and stores tensor {name}: items of a kernel are not ordered")
-        for name in sorted(stored):
-            if self.tensors[name].role in ("input", "weight"):
-                raise self.fail(f"stores to tensor {name}, which is an {self.tensors[name].role}")
+        for name in sorted(stored & changed):
+            raise self.fail(f"stores tensor {name} and changes it: items of a kernel are not ordered")
+        for name in sorted(stored | changed):
+            role = self.tensors[name].role
+            if role in ("input", "weight"):
+                raise self.fail(f"stores to tensor {name}, which is an {role}")
+            if role == "state" and name in stored:
+                raise self.fail(f"stores to tensor {name}, which is a state: it can only be changed")
 
     def check_tiles(self) -> None:
         resident = [tensor for tensor in self.tensors.values() if tensor.space == "core"]
@@ -248,14 +272,17 @@ class _KernelCheck:
         for name in (*read_tiles(instruction), *([written] if written else [])):
             tile = self.tile(name)
             limit = self.machine.vector_elements
-            if not isinstance(instruction, Load | Gather | Store | Matmul) and prod(tile.shape) > limit:
+            if not isinstance(instruction, Transfer | Matmul) and prod(tile.shape) > limit:
                 raise self.fail(f"tile {name} has {prod(tile.shape)} elements, the vector unit takes {limit}")
         match instruction:
             case Load(tile=name, access=access) | Store(tile=name, access=access):
                 self.check_access(access, self.tile(name, len(access.axes)), scope)
                 self.check_place(instruction)
             case Gather():
-                self.check_gather(instruction, scope)
+                self.check_computed(instruction, "gathers", scope)
+            case Scatter():
+                self.check_computed(instruction, "scatters", scope)
+                self.check_place(instruction)
             case Matmul():
                 self.check_matmul(instruction, scope)
             case Map():
@@ -304,32 +331,35 @@ class _KernelCheck:
                 raise self.fail(f"dimension {axis.dim} of tensor {tensor.name} does not exist")
             self.check_size(axis.size, scope)
 
-    def check_place(self, instruction: Load | Store) -> None:
+    def check_place(self, instruction: Load | Store | Scatter) -> None:
         """What the two kinds of tiles may be moved from and to."""
         access, tile = instruction.access, self.tile(instruction.tile)
         window = tile.depth == 0
         space = self.tensors[access.tensor].space
-        if isinstance(instruction, Store):
+        if isinstance(instruction, Store | Scatter):
             if access.fill is not None:
                 raise self.fail("a store has no fill")
             if window or space == "core":
                 raise self.fail(f"stores tile {tile.name} to tensor {access.tensor}: blocks of a core are read only")
-            if instruction.adds and tile.dtype != "f32":
+            if isinstance(instruction, Store) and instruction.adds and tile.dtype != "f32":
                 raise self.fail(f"adds {tile.dtype} to tensor {access.tensor}: only f32 is added")
         elif window and (space != "core" or access.fill is not None):
             raise self.fail(f"window {tile.name} is on tensor {access.tensor}, which has no blocks")
         elif space == "core" and not window:
             raise self.fail(f"loads blocks of tensor {access.tensor} into tile {tile.name}, which is no window")
 
-    def check_gather(self, gather: Gather, scope: dict[str, Range]) -> None:
-        self.check_access(gather.access, self.tile(gather.tile, len(gather.access.axes)), scope)
-        if not 0 <= gather.axis < len(gather.access.axes) or len(gather.access.axes[gather.axis]) != 1:
-            raise self.fail(f"gathers along dimension {gather.axis} of the tile, which has not one counter")
-        dim = gather.access.axes[gather.axis][0].dim
-        if sum(axis.dim == dim for group in gather.access.axes for axis in group) != 1 or dim < 0:
-            raise self.fail(f"gathers along dimension {dim}, which has not one counter")
-        if self.tile(gather.indices, 1).dtype not in ("i64", "i32"):
-            raise self.fail("gathers with indices that are not i32 or i64")
+    def check_computed(self, transfer: Gather | Scatter, what: str, scope: dict[str, Range]) -> None:
+        """The rules of a transfer, called `what`, whose positions along one dimension are in a tile."""
+        self.check_access(transfer.access, self.tile(transfer.tile, len(transfer.access.axes)), scope)
+        if not 0 <= transfer.axis < len(transfer.access.axes) or len(transfer.access.axes[transfer.axis]) != 1:
+            raise self.fail(f"{what} along dimension {transfer.axis} of the tile, which has not one counter")
+        dim = transfer.access.axes[transfer.axis][0].dim
+        if sum(axis.dim == dim for group in transfer.access.axes for axis in group) != 1 or dim < 0:
+            raise self.fail(f"{what} along dimension {dim}, which has not one counter")
+        if self.tile(transfer.indices, 1).dtype not in ("i64", "i32"):
+            raise self.fail(f"{what} with indices that are not i32 or i64")
+        if self.tile(transfer.tile).dtype == "mxint8" and isinstance(transfer, Scatter):
+            raise self.fail("scatters elements that share an exponent")
 
     def check_matmul(self, matmul: Matmul, scope: dict[str, Range]) -> None:
         lhs, rhs = self.tile(matmul.lhs, 2), self.tile(matmul.rhs, 2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from gimlet.runtime.sram.formats import stored_bytes
-from gimlet.runtime.sram.program import Gather, Kernel, Load, Store, Tensor
+from gimlet.runtime.sram.program import Kernel, Tensor, Transfer
 from gimlet.targets.sram.builder import Bounds, RefusedError
 
 _LINE = 512
@@ -30,17 +30,17 @@ class Life:
 
 
 def lives(tensors: Mapping[str, Tensor], kernels: Sequence[Kernel]) -> dict[str, Life]:
-    """The life of each tensor that a kernel uses; inputs and weights begin, outputs end with the program."""
+    """The life of each tensor that a kernel uses: what is given begins before the program, what is left ends after."""
     found: dict[str, Life] = {}
     for index, kernel in enumerate(kernels):
         for statement in kernel.statements():
-            if isinstance(statement, Load | Gather | Store):
+            if isinstance(statement, Transfer):
                 name = statement.access.tensor
                 found[name] = Life(found[name].first, index) if name in found else Life(index, index)
     for name, life in found.items():
         role = tensors[name].role
-        first = -1 if role in ("input", "weight") else life.first
-        last = len(kernels) if role in ("output", "weight") else life.last
+        first = -1 if role in ("input", "state", "weight") else life.first
+        last = len(kernels) if role in ("output", "state", "weight") else life.last
         found[name] = Life(first, last)
     return found
 

@@ -37,6 +37,7 @@ from xdsl.ir import Operation, SSAValue
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_bits
 from gimlet.dialects.onnx.work import is_weight, work_of
+from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
 
@@ -76,7 +77,8 @@ def bound_of(
         weights |= {value for value in op.inputs[1:2] if value is not None and is_weight(value)}
     least = _LEAST_BYTES[fmt]
     weight_bytes = sum(_elements(value, sizes) for value in weights) * least
-    result_bytes = sum(_elements(value, sizes) * element_bits(value.type) / 8 for value in results)
+    written = (_written(value) for value in results)
+    result_bytes = sum(_elements(value, sizes) * element_bits(value.type) / 8 for value in written)
     return Bound(
         compute=cycles,
         sram=(weight_bytes + result_bytes) / (machine.cores * machine.sram_bytes_per_cycle),
@@ -180,6 +182,12 @@ def _fits(
         busy += each * (count - taken)
         multiplying += rows_at_once * (count - taken)
     return busy <= machine.cores * (cycles - latency) and multiplying <= machine.cores * (cycles - 2 * latency)
+
+
+def _written(value: SSAValue) -> SSAValue:
+    """What has to be written for a result: of a state that is changed where it lies only what is new."""
+    op = value.owner
+    return op.operands[2] if isinstance(op, OnnxOp) and IN_PLACE in op.attributes else value
 
 
 def _one_row(op: OnnxOp, flops: float, sizes: Mapping[str, int]) -> bool:

@@ -25,6 +25,7 @@ from gimlet.runtime.sram.program import (
     Range,
     Reduce,
     Role,
+    Scatter,
     Statement,
     Store,
     Tensor,
@@ -204,6 +205,20 @@ class KernelBuilder:
         if self.tiles[name].dtype != view.dtype:
             name = self.map("copy", [name], view.dtype, depth=2)
         self.body.append(Store(view.access(begin, tile), name, adds))
+
+    def scatter(
+        self,
+        view: View,
+        begin: Sequence[Expr],
+        tile: Sequence[Sequence[Counter]],
+        name: str,
+        indices: str,
+        axis: int,
+    ) -> None:
+        """A store of a tile at positions along its dimension `axis` that a tile of indices gives, converted first."""
+        if self.tiles[name].dtype != view.dtype:
+            name = self.map("copy", [name], view.dtype, depth=2)
+        self.body.append(Scatter(view.access(begin, tile), name, indices, axis))
 
     def fill(
         self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr, depth: int = 1

@@ -28,6 +28,7 @@ from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
 from gimlet.targets.sram.rules import RULES
+from gimlet.targets.sram.states import states_of
 from gimlet.targets.sram.views import View
 
 RESIDENT_SHARES = (15 / 16, 3 / 4, 1 / 2, 1 / 4, 0)
@@ -140,18 +141,26 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
     builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room))
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts)
     inputs: list[Binding] = []
+    states = states_of((value for _, value in work.outputs), (value for _, value in work.inputs))
+    changed = {before for before, _ in states.values()}
     for name, value in work.inputs:
         try:
             dtype, shape = element_type(value), _declared(shape_of(value), work.bounds)
         except RefusedError:
             # Fatal only if code reads it: an input that only says a shape may be of any kind.
             continue
-        tensor = builder.tensor(dtype, shape, "input", f"in{len(inputs)}")
+        role = "state" if value in changed else "input"
+        tensor = builder.tensor(dtype, shape, role, f"in{len(inputs)}")
         if name in work.in_lpddr:
             builder.tensors[tensor] = replace(builder.tensors[tensor], space="lpddr")
         lowering.values[value] = View.whole(tensor, dtype, shape)
         inputs.append(Binding(name, tensor))
     stored: dict[SSAValue, str] = {}
+    for op, (before, after) in states.items():
+        view = lowering.values.get(before)
+        if isinstance(view, View):
+            stored[after] = view.tensor
+            lowering.in_place.add(op)
 
     def leaves(value: SSAValue) -> None:
         if value not in stored and not (work.keeps_views and isinstance(lowering.get(value), View | Constant)):

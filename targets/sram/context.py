@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from xdsl.ir import Operation, SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
+from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.targets.one_op import is_constant, signature_of
 
 _OPS_BEFORE = 4
@@ -28,6 +29,11 @@ def ops_before(op: OnnxOp, taken: Callable[[OnnxOp], bool]) -> list[OnnxOp]:
     return found[::-1]
 
 
+def signature_of_op(op: OnnxOp) -> Hashable:
+    """What decides the program of one op, that it changes a state where it lies included."""
+    return signature_of(op), IN_PLACE in op.attributes
+
+
 def signature_of_ops(ops: Sequence[OnnxOp]) -> Hashable:
     """What decides the program of several ops: each of them, what reads what, and what leaves."""
     inside = set[Operation](ops)
@@ -38,5 +44,5 @@ def signature_of_ops(ops: Sequence[OnnxOp]) -> Hashable:
         for result in op.results:
             numbers[result] = len(numbers)
         leaves = tuple(any(use.operation not in inside for use in result.uses) for result in op.results)
-        found.append((signature_of(op), reads, leaves))
+        found.append((signature_of_op(op), reads, leaves))
     return tuple(found)

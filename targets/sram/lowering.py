@@ -85,6 +85,8 @@ class Lowering:
         self.readers: dict[SSAValue, list[Operation]] = {}
         self.packed: dict[tuple[View, str], View] = {}
         self.results: set[SSAValue] = set()
+        self.in_place: set[OnnxOp] = set()
+        """Ops whose first operand is a state that they change where it lies."""
         self.halves: set[SSAValue] = set()
         """Results of products whose columns are made in two halves, one after the other (stages.py)."""
         self.product_types: Mapping[OnnxOp, str] = {}

@@ -35,7 +35,7 @@ def _gather(lowering: Lowering, op: OnnxOp) -> None:
             )
         lowering.define(value, view)
         return
-    positions = _in_memory(lowering, _wrapped(lowering, lowering.argument(indices), indices, size), indices)
+    positions = in_memory(lowering, wrapped(lowering, lowering.argument(indices), indices, size), indices)
     found = _gathered(lowering, source, axis, _flat(lowering, positions))
     lowering.define(value, reshaped(lowering, found, shape_of(value)))
 
@@ -57,7 +57,7 @@ def _picked(lowering: Lowering, data: SSAValue, axis: int, indices: np.ndarray, 
     return view
 
 
-def _wrapped(
+def wrapped(
     lowering: Lowering, argument: Argument, indices: SSAValue, size: Expr, shape: Shape | None = None
 ) -> Argument:
     """Indices with negative ones counted from the end."""
@@ -69,7 +69,8 @@ def _wrapped(
     return lowering.node("select", (negative, end, argument), shape, dtype)
 
 
-def _in_memory(lowering: Lowering, argument: Argument, indices: SSAValue, shape: Shape | None = None) -> View:
+def in_memory(lowering: Lowering, argument: Argument, indices: SSAValue, shape: Shape | None = None) -> View:
+    """Indices that are computed now, of the type of `indices` and by default of its shape."""
     target = lowering.builder.temporary(vector_type(indices), shape_of(indices) if shape is None else shape)
     emit_elementwise(lowering.builder, argument, target, "indices")
     return target
@@ -116,8 +117,8 @@ def _gather_elements(lowering: Lowering, op: OnnxOp) -> None:
     builder, source = lowering.builder, lowering.view(data)
     size = source.shape[axis]
     source = source.rigid() if source.is_whole else lowering.copied(source).rigid()
-    wrapped = _wrapped(lowering, lowering.argument(indices), indices, size)
-    positions = _in_memory(lowering, wrapped, indices).rigid()
+    argument = wrapped(lowering, lowering.argument(indices), indices, size)
+    positions = in_memory(lowering, argument, indices).rigid()
     target = builder.temporary(source.dtype, shape)
     with builder.kernel("gather_elements") as kernel:
         step = min(lowering.bounds.best(shape[axis]), 64)
@@ -153,11 +154,11 @@ def coordinates_joined(lowering: Lowering, indices: SSAValue, sizes: Shape, coun
     total: Argument = 0
     for axis in range(count):
         seen = coordinates.slice(len(where) - 1, axis, ONE).squeeze(len(where) - 1)
-        position = _wrapped(lowering, seen, indices, sizes[axis], outer)
+        position = wrapped(lowering, seen, indices, sizes[axis], outer)
         stride = product_of(sizes[axis + 1 : count])
         scaled = position if stride == ONE else lowering.node("mul", (position, stride), outer, vector_type(indices))
         total = scaled if axis == 0 else lowering.node("add", (total, scaled), outer, vector_type(indices))
-    return _flat(lowering, _in_memory(lowering, total, indices, outer))
+    return _flat(lowering, in_memory(lowering, total, indices, outer))
 
 
 RULES: dict[str, Rule] = {

@@ -129,53 +129,9 @@ def _cumulative_sum(lowering: Lowering, op: OnnxOp) -> None:
     lowering.define(value, target)
 
 
-def _scatter_elements(lowering: Lowering, op: OnnxOp) -> None:
-    """Each element of a row along the axis is the last update whose index it has, or what it was.
-
-    One comparison of the whole row for each index: for few indices, as routers of experts have them.
-    """
-    if op.attr("reduction", "none") != "none":
-        raise RefusedError(f"ScatterElements that puts elements together by {op.attr('reduction')} is not generated")
-    data, indices, updates, value = present(op, 0), present(op, 1), present(op, 2), result(op)
-    shape, count = shape_of(value), shape_of(indices)
-    axis = int(op.attr("axis", 0)) % len(shape)
-    if axis != len(shape) - 1 or any(a != b for a, b in zip(shape[:-1], count[:-1], strict=True)):
-        raise RefusedError("ScatterElements is generated along the last dimension of rows that all have indices")
-    builder, dtype = lowering.builder, vector_type(value)
-    longest = builder.bounds.most(shape[-1])
-    if longest > _LONGEST_ROW:
-        raise RefusedError(
-            f"rows of {longest} elements are longer than the {_LONGEST_ROW} that are scattered in a core"
-        )
-    rows = product_of(shape[:-1])
-    own, at, new = (
-        reshaped(lowering, lowering.view(each), (rows, size))
-        for each, size in ((data, shape[-1]), (indices, count[-1]), (updates, count[-1]))
-    )
-    target = builder.temporary(dtype, (rows, shape[-1]))
-    step = max(1, min(_TILE // longest, -(-builder.bounds.best(rows) // builder.cores)))
-    with builder.kernel("scatter") as kernel:
-        row = kernel.range(rows, step)
-        place = whole_place(target.shape, [row, kernel.range(shape[-1], longest)])
-        tile = kernel.map("copy", [kernel.load(own, place.begin, place.tile, place.limits, repeated=True)], dtype)
-        position = kernel.iota([ONE, shape[-1]], [1, longest], 1, ZERO)
-        with kernel.loop(count[-1], 1) as each:
-            counters = [[Counter(0, row.size)], [Counter(1, ONE)]]
-            index, update = (
-                kernel.load(view, [row.start, each.start], counters, [step, 1], repeated=True) for view in (at, new)
-            )
-            end = kernel.map("add", [index, shape[-1]], kernel.tiles[index].dtype)
-            index = kernel.map("select", [kernel.map("less", [index, 0], "i1"), end, index], kernel.tiles[index].dtype)
-            here = kernel.map("equal", [position, index], "i1")
-            kernel.map("select", [here, update, tile], dtype, into=tile)
-        kernel.store(target, place.begin, place.tile, tile)
-    lowering.define(value, reshaped(lowering, target, shape))
-
-
 RULES: dict[str, Rule] = {
     "ArgMax": _arg,
     "ArgMin": _arg,
     "CumSum": _cumulative_sum,
-    "ScatterElements": _scatter_elements,
     "TopK": _top_k,
 }

@@ -1,103 +1,98 @@
-"""The rule of ScatterND: every position of the result asks which update it is, and takes that or what was there.
+"""The rules of ScatterND and ScatterElements: what is new goes over what was there, at computed positions.
 
-The machine stores where the program says, not where data says, so what is scattered is gathered instead: first a table
-says for each position which update comes last for it (or none), then the rows of the updates are gathered by it. The
-table takes one comparison of all positions for each update, which is little for a step of few tokens.
+Where the data is a state that nothing else reads, it is changed where it lies; elsewhere a copy of it is. An item has a
+part of what the positions do not run along, and takes the updates in their order, so that of two for one position the
+later one stays.
 """
 
 from __future__ import annotations
 
 from gimlet.dialects.onnx import OnnxOp
-from gimlet.runtime.expr import ONE, ZERO, Expr
+from gimlet.runtime.expr import ONE, ZERO
 from gimlet.targets.sram.builder import RefusedError
+from gimlet.targets.sram.constants import Constant
 from gimlet.targets.sram.convolution import whole_place
-from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
+from gimlet.targets.sram.lowering import Lowering, Rule, shape_of
 from gimlet.targets.sram.products import product_of
 from gimlet.targets.sram.rules_elementwise import present, result
-from gimlet.targets.sram.rules_gather import coordinates_joined
+from gimlet.targets.sram.rules_gather import coordinates_joined, in_memory, wrapped
 from gimlet.targets.sram.rules_shape import reshaped
-from gimlet.targets.sram.views import Counter, View
+from gimlet.targets.sram.views import Counter, Shape, View
 
 _TILE = 4096
+_LEAST = 64
 _POSITIONS = 64
 
 
 def _scatter_nd(lowering: Lowering, op: OnnxOp) -> None:
-    if op.attr("reduction", "none") != "none":
-        raise RefusedError(f"ScatterND that puts elements together by {op.attr('reduction')} is not generated")
-    data, indices, updates, value = present(op, 0), present(op, 1), present(op, 2), result(op)
-    where, sizes = shape_of(indices), shape_of(data)
+    _refuse_reduction(op)
+    indices, updates = present(op, 1), present(op, 2)
+    where, sizes = shape_of(indices), shape_of(present(op, 0))
     if not where[-1].is_constant:
         raise RefusedError("how many coordinates ScatterND takes is not known")
     count = where[-1].as_int()
-    rows, rest, new = product_of(sizes[:count]), sizes[count:], product_of(where[:-1])
+    rest, new = sizes[count:], product_of(where[:-1])
     positions = coordinates_joined(lowering, indices, sizes, count)
-    source = reshaped(lowering, lowering.view(data), (rows, *rest))
+    for axis in range(len(rest)):
+        positions = positions.unsqueeze(axis + 1)
     update = reshaped(lowering, lowering.view(updates), (new, *rest))
-    update = (update if update.is_whole else lowering.copied(update)).rigid()
-    _check(lowering, source, positions)
-    table = _table(lowering, positions, rows)
-    target = lowering.builder.temporary(vector_type(value), (rows, *rest))
-    _take(lowering, source, update, table, target)
-    lowering.define(value, reshaped(lowering, target, sizes))
+    _put(lowering, op, (product_of(sizes[:count]), *rest), positions.expand((new, *rest)), update, 0)
 
 
-def _check(lowering: Lowering, source: View, positions: View) -> None:
-    """Reads what the updates will take the place of: the machine faults on a position that is outside."""
-    for axis in range(len(source.shape) - 1, 0, -1):
-        source = source.slice(axis, 0, ONE).squeeze(axis)
-    if source.walks[0] is None:
-        return
-    with lowering.builder.kernel("scatter_bounds") as kernel:
-        each = kernel.range(positions.shape[0], _POSITIONS)
-        counters = [[Counter(0, each.size)]]
-        at = kernel.load(positions, [each.start], counters, [_POSITIONS], repeated=True)
-        kernel.gather(source.access([ZERO], counters, repeated=True), source.dtype, [_POSITIONS], at, 0)
+def _scatter_elements(lowering: Lowering, op: OnnxOp) -> None:
+    """Along the dimensions in which positions are the same, whole tiles move; along the others, one element each."""
+    _refuse_reduction(op)
+    indices, updates = present(op, 1), present(op, 2)
+    shape, sizes = shape_of(indices), shape_of(present(op, 0))
+    axis = int(op.attr("axis", 0)) % len(shape)
+    argument, once = lowering.argument(indices), shape
+    if isinstance(argument, View):
+        for dim, walk in enumerate(argument.walks):
+            argument = argument if walk is not None or dim == axis else argument.slice(dim, 0, ONE)
+        once = argument.shape
+    positions = in_memory(lowering, wrapped(lowering, argument, indices, sizes[axis], once), indices, once)
+    _put(lowering, op, sizes, positions.expand(shape), lowering.view(updates), axis)
 
 
-def _table(lowering: Lowering, positions: View, rows: Expr) -> View:
-    """For each row the number of the last update whose position it is, or −1."""
-    builder = lowering.builder
-    table = builder.temporary("i64", (rows,))
-    step = max(1, min(_POSITIONS, -(-builder.bounds.best(rows) // builder.cores)))
-    with builder.kernel("scatter_table") as kernel:
-        row = kernel.range(rows, step)
-        own = kernel.iota([row.size], [step], 0, row.start)
-        found = kernel.fill("i64", [row.size], [step], -1)
-        with kernel.loop(positions.shape[0], 1) as each:
-            at = kernel.load(positions, [each.start], [[Counter(0, ONE)]], [1], repeated=True)
-            number = kernel.iota([ONE], [1], 0, each.start)
-            here = kernel.map("equal", [own, at], "i1")
-            kernel.map("select", [here, number, found], "i64", into=found)
-        counters = [[Counter(0, row.size)]]
-        kernel.store(table, [row.start], counters, kernel.map("copy", [found], "i64", depth=2))
-    return table
+def _refuse_reduction(op: OnnxOp) -> None:
+    if op.attr("reduction", "none") != "none":
+        raise RefusedError(f"{op.op_type} that puts elements together by {op.attr('reduction')} is not generated")
 
 
-def _take(lowering: Lowering, source: View, update: View, table: View, target: View) -> None:
-    """Rows of the updates where the table has one, and of the source elsewhere."""
-    builder, shape = lowering.builder, target.shape
-    flags = table
-    for axis in range(1, len(shape)):
-        flags = flags.unsqueeze(axis)
-    flags = flags.expand(shape)
+def _put(lowering: Lowering, op: OnnxOp, seen_as: Shape, positions: View, update: View, axis: int) -> None:
+    """Puts `update` at `positions` along a dimension into the data of `op`, which is seen with a shape of that rank."""
+    value, data = result(op), present(op, 0)
+    # What no kernel has computed yet is read by nothing else (define): it is computed for this alone.
+    own = op in lowering.in_place or not isinstance(lowering.get(data), View | Constant)
+    target = lowering.view(data) if own else lowering.copied(lowering.view(data))
+    seen = target.reshape(seen_as, lowering.bounds.optimum)
+    if seen is None or not seen.is_whole:
+        raise RefusedError(f"{op.op_type} changes a tensor that it does not see whole")
+    _scatter(lowering, seen.rigid(), positions, update, axis)
+    lowering.define(value, target)
+
+
+def _scatter(lowering: Lowering, target: View, positions: View, update: View, axis: int) -> None:
+    builder, shape = lowering.builder, update.shape
+    best = [builder.bounds.best(size) for size in shape]
+    steps = [1] * len(shape)
+    steps[axis] = min(best[axis], _POSITIONS)
+    # So many that all cores have some, but no fewer than are worth a transfer.
+    everything = 1
+    for dim, size in enumerate(best):
+        everything *= 1 if dim == axis else size
+    room = min(max(_LEAST, -(-everything // builder.cores)), max(1, _TILE // steps[axis]))
+    for dim in reversed([dim for dim in range(len(shape)) if dim != axis and positions.walks[dim] is None]):
+        steps[dim] = max(1, min(best[dim], room))
+        room = max(1, room // steps[dim])
     with builder.kernel("scatter") as kernel:
-        steps = [1] * len(shape)
-        steps[0] = min(builder.bounds.best(shape[0]), _POSITIONS)
-        room = _TILE // steps[0]
-        for dim in range(len(shape) - 1, 0, -1):
-            steps[dim] = max(1, min(builder.bounds.best(shape[dim]), room))
-            room = max(1, room // steps[dim])
-        ranges = [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
-        place = whole_place(shape, ranges)
-        at = kernel.load(table, [ranges[0].start], [[Counter(0, ranges[0].size)]], [steps[0]], repeated=True)
-        first = kernel.map("max", [at, 0], "i64")
-        begin = [ZERO, *place.begin[1:]]
-        new = kernel.gather(update.access(begin, place.tile, repeated=True), update.dtype, place.limits, first, 0)
-        old = kernel.load(source, place.begin, place.tile, place.limits, repeated=True)
-        chosen = kernel.load(flags, place.begin, place.tile, place.limits)
-        absent = kernel.map("less", [chosen, 0], "i1")
-        kernel.store(target, place.begin, place.tile, kernel.map("select", [absent, old, new], target.dtype, depth=2))
+        ranges = {dim: kernel.range(size, steps[dim]) for dim, size in enumerate(shape) if dim != axis}
+        with kernel.loop(shape[axis], steps[axis]) as along:
+            place = whole_place(shape, [ranges.get(dim, along) for dim in range(len(shape))])
+            at = kernel.load(positions, place.begin, [[Counter(axis, along.size)]], [along.step], repeated=True)
+            new = kernel.load(update, place.begin, place.tile, place.limits, repeated=True)
+            begin = [ZERO if dim == axis else each for dim, each in enumerate(place.begin)]
+            kernel.scatter(target, begin, place.tile, new, at, axis)
 
 
-RULES: dict[str, Rule] = {"ScatterND": _scatter_nd}
+RULES: dict[str, Rule] = {"ScatterElements": _scatter_elements, "ScatterND": _scatter_nd}

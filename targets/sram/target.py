@@ -22,6 +22,7 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.program import ROLES
 from gimlet.targets.api import (
     Artifact,
     Cost,
@@ -34,14 +35,15 @@ from gimlet.targets.api import (
     Target,
     WeightStore,
 )
-from gimlet.targets.one_op import is_constant, signature_of
+from gimlet.targets.one_op import is_constant
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import RESIDENT_SHARES, Generated, Work, generate
-from gimlet.targets.sram.context import ops_before, signature_of_ops
+from gimlet.targets.sram.context import ops_before, signature_of_op, signature_of_ops
 from gimlet.targets.sram.lowering import rule_name
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
 from gimlet.targets.sram.rules import LARGE, RULES
+from gimlet.targets.sram.states import changes_in_place
 
 PROGRAM_FILE = "program.sram"
 WEIGHTS_FILE = "weights.sram"
@@ -129,7 +131,7 @@ class SramTarget(Target):
             return None
         if rule_name(op) not in RULES:
             return Reason(_label(op), f"{op.op_type} has no lowering to the machine")
-        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of(op))
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_op(op))
         if key not in self._refusals:
             self._refusals[key] = self._refusal(op, device, fmt)
         refusal = self._refusals[key]
@@ -145,6 +147,10 @@ class SramTarget(Target):
         except RefusedError as error:
             return str(error)
         return None
+
+    def updates_in_place(self, op: Operation) -> bool:
+        """Where its program changes the state's tensor by scatters."""
+        return isinstance(op, OnnxOp) and changes_in_place(op)
 
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What an op adds to the program of the few ops before it, with the number of chiplets that suits them all.
@@ -169,7 +175,7 @@ class SramTarget(Target):
     def _alone(self, op: OnnxOp, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What the program of an op alone costs, remembered; the roofline where there is none."""
         known = _known([op], sizes)
-        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of(op), tuple(sorted(known.items())))
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_op(op), tuple(sorted(known.items())))
         if key not in self._costs:
             generated = self._generated([op], device, fmt, known)
             found = roofline(work_of(op), device, fmt, known) if generated is None else self._cost(generated, device)
@@ -202,14 +208,14 @@ class SramTarget(Target):
 
     def _cost(self, generated: Generated, device: Device) -> Cost:
         seconds = generated.timing.seconds
-        resident = dict.fromkeys(("weight", "temporary", "input", "output"), 0)
+        resident = dict.fromkeys(ROLES, 0)
         for tensor in generated.program.tensors:
             resident[tensor.role] += tensor.capacity_bytes
         return Cost(
             seconds=seconds,
             joules=energy_joules(device.kind, seconds, 0.0),
             weight_bytes=resident["weight"],
-            activation_bytes=resident["input"] + resident["output"] + resident["temporary"],
+            activation_bytes=sum(size for role, size in resident.items() if role != "weight"),
         )
 
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:

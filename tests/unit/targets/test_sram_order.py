@@ -1,4 +1,4 @@
-"""TopK, ArgMax, CumSum and ScatterElements on the SRAM machine against ONNX Runtime."""
+"""TopK, ArgMax and CumSum on the SRAM machine against ONNX Runtime."""
 
 import numpy as np
 import pytest
@@ -45,19 +45,11 @@ def test_cumulative_sums(axis, attributes):
     check("CumSum", [RNG.integers(-9, 9, (4, 6))], {1: np.array(axis, np.int64)}, **attributes)
 
 
-def test_scattered_elements():
-    order = np.argsort(RNG.random((4, 9)), axis=-1)[:, :3].astype(np.int64)
-    check("ScatterElements", [normal(4, 9), order - 9 * (order % 2), normal(4, 3)], axis=1)
-
-
 @pytest.mark.parametrize(
     ("op", "shapes", "attributes", "reason"),
     [
         ("ArgMax", [(2, 20000)], {"axis": 1}, "longer than the 16384 that are ordered"),
         ("CumSum", [(3, 4), ()], {}, "the axis of CumSum is computed"),
-        ("ScatterElements", [(3, 4), (3, 2), (3, 2)], {"axis": 1, "reduction": "add"}, "together by add"),
-        ("ScatterElements", [(3, 4), (2, 4), (2, 4)], {}, "along the last dimension of rows"),
-        ("ScatterElements", [(2, 20000), (2, 1), (2, 1)], {"axis": 1}, "that are scattered in a core"),
     ],
 )
 def test_what_is_refused(op, shapes, attributes, reason, tmp_path):
