@@ -44,8 +44,8 @@ class Work:
     """What to generate code for: values that are given, values that are wanted, and their names at the edge.
 
     `keeps_views` leaves results that are views of other tensors where they are: then there is no output to bind.
-    `mx_budget` is the relative error that MXINT8 may add (precision.py). Inputs called `in_lpddr` are in LPDDR, even if
-    SRAM has room for them.
+    `mx_budget` is the relative error that MXINT8 may add (precision.py). Inputs and outputs called `in_lpddr` are in
+    LPDDR, even if SRAM has room for them.
     """
 
     name: str
@@ -120,8 +120,8 @@ def _best_of_parts(work: Work, machine: Machine, fmt: str, cores: int, room: int
 
 
 def _spills(program: Program, meant: frozenset[str]) -> bool:
-    """Whether SRAM has no room for all activations, but for the inputs that are `meant` to be in LPDDR."""
-    there = {each.tensor for each in program.inputs if each.name in meant}
+    """Whether SRAM has no room for all activations, but for what is `meant` to be in LPDDR."""
+    there = {each.tensor for each in (*program.inputs, *program.outputs) if each.name in meant}
     return any(
         tensor.space == "lpddr" and tensor.role != "weight" and tensor.name not in there for tensor in program.tensors
     )
@@ -170,8 +170,11 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
     outputs: list[Binding] = []
     for name, value in work.outputs:
         leaves(value)
-        if value in stored:
-            outputs.append(Binding(name, stored[value]))
+        if value not in stored:
+            continue
+        outputs.append(Binding(name, stored[value]))
+        if name in work.in_lpddr:
+            builder.tensors[stored[value]] = replace(builder.tensors[stored[value]], space="lpddr")
     program = _program(work, builder, fmt, inputs, outputs)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))

@@ -50,7 +50,11 @@ def _scatter_elements(lowering: Lowering, op: OnnxOp) -> None:
         for dim, walk in enumerate(argument.walks):
             argument = argument if walk is not None or dim == axis else argument.slice(dim, 0, ONE)
         once = argument.shape
-    positions = in_memory(lowering, wrapped(lowering, argument, indices, sizes[axis], once), indices, once)
+    key = indices, sizes[axis]
+    if key not in lowering.positions:
+        found = in_memory(lowering, wrapped(lowering, argument, indices, sizes[axis], once), indices, once)
+        lowering.positions[key] = found
+    positions = lowering.positions[key]
     _put(lowering, op, sizes, positions.expand(shape), lowering.view(updates), axis)
 
 

@@ -116,16 +116,17 @@ def test_one_program_on_several_cards(fmt):
     assert whole.timing.traffic.card > 0
 
 
-def test_an_input_may_be_meant_for_lpddr():
+def test_inputs_and_outputs_may_be_meant_for_lpddr():
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], {"x": (F, [4, 256])}, ["y"])
     machine = Machine(chiplets=2, cores=16)
-    near, far = (
+    near, far, both = (
         generate_for(replace(work_of(model, "fp32"), in_lpddr=frozenset(names)), machine, "fp32", 16)
-        for names in ((), ("x",))
+        for names in ((), ("x",), ("x", "y"))
     )
     assert [near.program.tensor("in0").space, far.program.tensor("in0").space] == ["sram", "lpddr"]
     assert near.timing.traffic.lpddr == 0
     assert far.timing.traffic.lpddr == 4 * 256 * 4
+    assert both.timing.traffic.lpddr == 2 * 4 * 256 * 4
 
 
 def work_of(model, fmt: str) -> Work:
