@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import dropwhile
@@ -13,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
+from gimlet.compiler.frontends.mutation import copied, rebuilt
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.signature import (
     Constant,
@@ -137,20 +137,11 @@ def without_constant_outputs(program: ExportedProgram) -> ExportedProgram:
     specs = program.graph_signature.output_specs
     if all(not isinstance(spec.arg, ConstantArgument) or spec.arg.value is None for spec in specs):
         return program
-    module = copy.deepcopy(program.graph_module)
+    module = copied(program)
     output = module.graph.output_node()
     items = cast(Sequence[Any], output.args[0])
     constant = [isinstance(spec.arg, ConstantArgument) for spec in specs]
     output.args = (tuple(None if skip else item for skip, item in zip(constant, items, strict=True)),)
     nothing = ConstantArgument(name="", value=None)
     kept = [replace(spec, arg=nothing) if skip else spec for skip, spec in zip(constant, specs, strict=True)]
-    return ExportedProgram(
-        root=module,
-        graph=module.graph,
-        graph_signature=replace(program.graph_signature, output_specs=kept),
-        state_dict=program.state_dict,
-        range_constraints=program.range_constraints,
-        module_call_graph=program.module_call_graph,
-        example_inputs=program.example_inputs,
-        constants=program.constants,
-    )
+    return rebuilt(program, module, output_specs=kept)

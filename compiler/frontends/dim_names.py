@@ -70,6 +70,9 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
     yield from graph.inputs
     for node in ir.traversal.RecursiveGraphIterator(graph):
         yield from node.outputs
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from attribute.as_graph().inputs
 
 
 def _names(program: ExportedProgram, module: Any, dynamic_shapes: Any) -> dict[str, str]:

@@ -40,7 +40,7 @@ class _Arranged(TorchTensor):
 
 def lower_experts(model: ir.Model) -> None:
     """Replaces every node that `experts_as_one_op` made by `MoE`, and drops the domain of those."""
-    for node in list(model.graph):
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
         if (node.domain, node.op_type) == (DOMAIN, OPERATOR):
             _Lowering(model, node).run()
     model.graph.opset_imports.pop(DOMAIN, None)

@@ -10,8 +10,7 @@ from typing import Any, Final, cast
 import onnx_ir as ir
 import torch
 from torch.export import ExportedProgram
-from torch.export.exported_program import ModuleCallEntry
-from torch.export.graph_signature import ExportGraphSignature, InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from torch.utils import _pytree
 
 from gimlet.compiler.frontends.origin import place_of
@@ -117,13 +116,13 @@ def _without_aliases(program: ExportedProgram) -> ExportedProgram:
     }
     if not aliases:
         return program
-    module = copy.deepcopy(program.graph_module)
+    module = copied(program)
     nodes = {node.name: node for node in module.graph.nodes if node.op == "placeholder"}
     for alias, buffer in aliases.items():
         nodes[alias].replace_all_uses_with(nodes[buffer])
         module.graph.erase_node(nodes[alias])
     kept = [spec for spec in specs if spec.arg.name not in aliases]
-    return _rebuilt(program, module, replace(program.graph_signature, input_specs=kept), program.module_call_graph)
+    return rebuilt(program, module, input_specs=kept)
 
 
 def _tensor(program: ExportedProgram, spec: InputSpec) -> torch.Tensor | None:
@@ -138,21 +137,30 @@ def _memory(tensor: torch.Tensor | None) -> tuple[Any, ...] | None:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _rebuilt(
-    program: ExportedProgram,
-    module: torch.fx.GraphModule,
-    signature: ExportGraphSignature,
-    calls: list[ModuleCallEntry],
-) -> ExportedProgram:
+def copied(program: ExportedProgram) -> torch.fx.GraphModule:
+    """A copy of the program's graph in which nodes keep their names: by itself, fx renames one called `input`."""
+    module = copy.deepcopy(program.graph_module)
+    for node, original in zip(module.graph.nodes, program.graph_module.graph.nodes, strict=True):
+        node.name = original.name
+    return module
+
+
+def rebuilt(program: ExportedProgram, module: torch.fx.GraphModule, **changes: Any) -> ExportedProgram:
+    """The program with another graph, and other `input_specs`, `output_specs`, `constants` or `module_call_graph`."""
+    signature = replace(
+        program.graph_signature,
+        input_specs=changes.get("input_specs", program.graph_signature.input_specs),
+        output_specs=changes.get("output_specs", program.graph_signature.output_specs),
+    )
     return ExportedProgram(
         root=module,
         graph=module.graph,
         graph_signature=signature,
         state_dict=program.state_dict,
         range_constraints=program.range_constraints,
-        module_call_graph=calls,
+        module_call_graph=changes.get("module_call_graph", program.module_call_graph),
         example_inputs=program.example_inputs,
-        constants=program.constants,
+        constants=changes.get("constants", program.constants),
         verifiers=program.verifiers,
     )
 
@@ -161,7 +169,7 @@ def _with_changes(program: ExportedProgram) -> ChangesAsOutputs:
     with quiet_torch(), torch.no_grad():
         functional = program.run_decompositions({})
     specs = functional.graph_signature.output_specs
-    module = copy.deepcopy(functional.graph_module)
+    module = copied(functional)
     output = module.graph.output_node()
     pairs = list(zip(specs, cast(Sequence[Any], output.args[0]), strict=True))
     order = [spec.arg.name for spec in functional.graph_signature.input_specs]
@@ -186,8 +194,7 @@ def _with_changes(program: ExportedProgram) -> ChangesAsOutputs:
         outputs=[spec.arg for spec in outputs],
         out_spec=_pytree.tree_structure(tuple(range(len(outputs)))),
     )
-    signature = replace(functional.graph_signature, output_specs=outputs)
-    made = _rebuilt(functional, module, signature, [replace(whole, signature=call)])
+    made = rebuilt(functional, module, output_specs=outputs, module_call_graph=[replace(whole, signature=call)])
     inputs, buffers = (tuple(str(spec.target) for spec, _ in changes) for changes in (of_inputs, of_buffers))
     return ChangesAsOutputs(made, inputs, buffers)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -11,7 +14,8 @@ from torch.export import ExportedProgram
 from gimlet.compiler.frontends.quiet import quiet_torch
 from gimlet.dialects.onnx.provenance import relative_path
 
-_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+)')
+# What runs while a branch or a loop is traced has no file.
+_FRAME: Final = re.compile(r'File "([^"<]+)", line (\d+)')
 _NODE: Final = re.compile(r"translating node %(\w+).*?target=torch\.ops\.([\w.]+)", re.DOTALL)
 
 
@@ -21,6 +25,26 @@ def place_of(node: torch.fx.Node) -> str:
     line = f"{relative_path(frames[-1][0])}:{frames[-1][1]}" if frames else f"operation {node.name!r}"
     scopes = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
     return f"{line}, in {scopes[-1]}" if scopes else line
+
+
+def failed_line(error: BaseException) -> str | None:
+    """The innermost line that is not PyTorch's or ours of what a trace ran when it failed: "model.py:12"."""
+    own = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+    for cause in _causes(error):
+        said = _FRAME.findall(str(cause))
+        ran = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(cause.__traceback__)]
+        for frames in (said, ran):
+            outside = [frame for frame in frames if not frame[0].startswith(("<", *own))]
+            if outside:
+                return ":".join((relative_path(outside[-1][0]), outside[-1][1]))
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error after those that caused it."""
+    if error is not None:
+        yield from _causes(error.__cause__)
+        yield error
 
 
 def failed_node(program: ExportedProgram, error: BaseException | None) -> tuple[str, str] | None:

@@ -16,6 +16,8 @@ from torch.utils._pytree import tree_map_only
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 
 from gimlet.compiler.frontends.call_tree import signature_of, without_constant_outputs
+from gimlet.compiler.frontends.control_flow import without_hidden_state
+from gimlet.compiler.frontends.control_flow_onnx import control_flow_translations
 from gimlet.compiler.frontends.dim_names import name_dimensions
 from gimlet.compiler.frontends.experts import experts_as_one_op
 from gimlet.compiler.frontends.experts_onnx import lower_experts
@@ -32,7 +34,7 @@ from gimlet.compiler.frontends.layers.marks import (
 from gimlet.compiler.frontends.layers.rehearsal import rehearse
 from gimlet.compiler.frontends.mutation import changes_as_outputs
 from gimlet.compiler.frontends.onnx_model import to_module
-from gimlet.compiler.frontends.origin import failed_node
+from gimlet.compiler.frontends.origin import failed_line, failed_node
 from gimlet.compiler.frontends.quiet import quiet_torch
 from gimlet.compiler.frontends.split_sequences import split_without_sequences
 from gimlet.compiler.signature_ir import write_signature
@@ -49,7 +51,10 @@ if TYPE_CHECKING:
 DIM_BOUNDS = "onnx.dim_bounds"
 Translations = Mapping[Any, Callable[..., Any]]
 _MOST_DETAILS = 4
+_DETAILS = ("- ", "Explanation: ")
 _BFLOAT16_OPSET = 24
+_TRACE_HINT = "a wrapper module with flat tensor inputs and named Dims often helps"
+_DATA_HINT = "Python cannot branch on a tensor's value or index with it there: torch.cond, torch.where, index_copy can"
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
 
 
@@ -116,9 +121,9 @@ def export_program(
             )
     except _EXPORT_ERRORS as error:
         raise InputError(
-            f"torch.export cannot trace it: {_summary(error)}",
-            where=type(model).__name__,
-            hint="a wrapper module with flat tensor inputs and named Dims often helps",
+            f"torch.export cannot trace {type(model).__name__}: {_summary(error)}",
+            where=failed_line(error),
+            hint=_DATA_HINT if "data-dependent" in str(error) else _TRACE_HINT,
         ) from error
     finally:
         for module in training:
@@ -145,7 +150,7 @@ def import_program(
     knows. An input that is changed in place has an output with its new values, and a buffer that is becomes a state.
     InputError, with the line of PyTorch source, for an operator that cannot be converted, and for what else is changed.
     """
-    changes = changes_as_outputs(program)
+    changes = changes_as_outputs(without_hidden_state(program))
     if repeats:
         check_in_place(program)
         if changes.inputs or changes.buffers:
@@ -172,7 +177,7 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
             exported = torch.onnx.export(
                 without_constant_outputs(program),
                 dynamo=True,
-                custom_translation_table={**grouped_translations(), **translations},
+                custom_translation_table={**grouped_translations(), **control_flow_translations(), **translations},
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.
                 optimize=False,
                 opset_version=_opset(program),
@@ -210,8 +215,11 @@ def _summary(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    details = [line.removeprefix("- ") for line in lines[1:] if line.startswith("- ") or " = Dim(" in line]
-    return f"{type(error).__name__}: {'; '.join([lines[0], *details[:_MOST_DETAILS]])}"
+    details = [line for line in lines[1:] if line.startswith(_DETAILS) or " = Dim(" in line]
+    if lines[0].endswith(":"):
+        details = lines[1:2] + details
+    said = [line[len(next(filter(line.startswith, _DETAILS), "")) :] for line in details[:_MOST_DETAILS]]
+    return f"{type(error).__name__}: {'; '.join(dict.fromkeys([lines[0], *said]))}"
 
 
 def _bounds(program: ExportedProgram, module: ModuleOp) -> dict[str, tuple[int, int, int]]:

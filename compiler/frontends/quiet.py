@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 _LOGGERS = (
     "torch.onnx",
@@ -19,13 +20,14 @@ _LOGGERS = (
 
 @contextmanager
 def quiet_torch() -> Generator[None]:
-    """Silences warnings and the exporters' loggers for a while."""
+    """Silences warnings, the exporters' loggers and what they print for a while."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        # torch.export prints the graph that it had traced when it fails.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

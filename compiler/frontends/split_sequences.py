@@ -12,15 +12,16 @@ import onnx_ir as ir
 
 def split_without_sequences(model: ir.Model) -> None:
     """Replaces each SplitToSequence of known parts, of which every use is a SequenceAt of a known one."""
-    for node in list(model.graph):
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
         if node.op_type == "SplitToSequence" and node.domain == "":
-            _replace(model.graph, node)
+            _replace(node)
 
 
-def _replace(graph: ir.Graph, node: ir.Node) -> None:
+def _replace(node: ir.Node) -> None:
+    graph = node.graph
     sizes = _sizes(node)
     readers = [use.node for use in node.outputs[0].uses()]
-    if sizes is None or node.outputs[0].is_graph_output():
+    if sizes is None or graph is None or node.outputs[0].is_graph_output():
         return
     indices = [_index(reader, len(sizes)) for reader in readers]
     parts = [index for index in indices if index is not None]

@@ -48,6 +48,8 @@ def rehearse(model: torch.nn.Module, repeats: Sequence[Repeat], args: Sequence[A
         ):
             model(*fake_args, **fake_kwargs)
     except _ERRORS as error:
+        # A branch or a loop (`torch.cond`) is compiled when it runs, and what failed there would fail again in a trace.
+        torch.compiler.reset()
         raise NotRepeatedError(f"it does not run without numbers ({type(error).__name__})") from error
     for repeat in repeats:
         first = recorder.notes.get(repeat.name(repeat.first))

@@ -161,3 +161,16 @@ def test_a_static_cache_of_transformers(tmp_path: Path):
         for place, token in enumerate(tokens):
             found = program(input_ids=np.array([[token]]), cache_position=np.array([place]))
             np.testing.assert_allclose(found[0, 0], expected[place], atol=1e-6)
+
+
+def test_an_argument_called_input_may_be_changed(tmp_path: Path):
+    class Named(torch.nn.Module):
+        def forward(self, input: torch.Tensor) -> Any:
+            input.add_(1)
+            return input * 2, 3
+
+    gimlet.compile(Named(), (torch.ones(2),), output=tmp_path / "m.gimlet")
+    with gimlet.load(tmp_path / "m.gimlet") as program:
+        given = np.ones(2, np.float32)
+        np.testing.assert_array_equal(program(given)[0], [4, 4])
+        np.testing.assert_array_equal(given, [2, 2])
