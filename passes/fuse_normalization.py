@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
 
-from gimlet.dialects.onnx import OnnxOp, dims_of, ops
-from gimlet.dialects.onnx.types import element_of
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, dims_of, ops, value_name
+from gimlet.dialects.onnx.types import Element, element_of
 from gimlet.passes.entry import entry_function
 from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import (
@@ -65,7 +67,8 @@ class FuseNormalizationPass(ModulePass):
     ```
 
     Without the mean it is RMSNormalization, which has no bias. Factors may stand in any order, reciprocals be
-    multiplied. In half precision the quotient may be computed in float32 between casts, before it is scaled, as both
+    multiplied; TensorFlow's x·f + (bias - mean·f) with f = scale / deviation is one too. Where nothing is scaled, the
+    scale is ones. In half precision the quotient may be computed in float32 between casts, before it is scaled, as both
     operators define it. It does not act below opset 17 and 23 respectively, where types are not one of float32, float16
     and bfloat16, the axes are not the last ones, scale or bias do not have their shape, or an operation outside reads
     one in between. Results differ in rounding.
@@ -80,9 +83,12 @@ class FuseNormalizationPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
         large = LargeOps(op, self.keep_parts)
-        for nested in list(entry_function(op).walk()):
-            if isinstance(nested, ops.Mul) and nested.parent is not None:
-                _fuse(nested, large)
+        found = [nested for nested in entry_function(op).walk() if isinstance(nested, ops.Mul | ops.Div | ops.Add)]
+        # A quotient is a norm by itself only where what it is multiplied by is no scale.
+        for fuse in (_fuse_scaled, _fuse_folded, _fuse_bare):
+            for nested in found:
+                if nested.parent is not None:
+                    fuse(nested, large)
 
 
 @dataclass(frozen=True)
@@ -101,16 +107,53 @@ class _Quotient:
 
     of: SSAValue
     divisor: SSAValue
-    scale: SSAValue
+    scale: SSAValue | None
     narrowed: bool
     matched: list[OnnxOp]
 
 
-def _fuse(root: OnnxOp, large: LargeOps) -> None:
+def _fuse_scaled(root: OnnxOp, large: LargeOps) -> None:
+    if not isinstance(root, ops.Mul):
+        return
     for quotient in _quotients(root.results[0]):
         found = _root_mean_square(quotient.divisor)
         if found is not None and found.of is quotient.of:
             _replace(root, quotient, found, large)
+            return
+
+
+def _fuse_bare(root: OnnxOp, large: LargeOps) -> None:
+    """of / divisor, which nothing scales."""
+    product = product_of(root.results[0])
+    if (len(product.factors), len(product.divisors), product.constant) != (1, 1, 1.0):
+        return
+    quotient = _Quotient(product.factors[0], product.divisors[0], None, False, product.ops)
+    found = _root_mean_square(quotient.divisor)
+    if found is not None and found.of is quotient.of:
+        _replace(root, quotient, found, large)
+
+
+def _fuse_folded(root: OnnxOp, large: LargeOps) -> None:
+    """x·f + (bias - mean·f), where f is a scale over the deviation."""
+    if not isinstance(root, ops.Add):
+        return
+    for scaled, shift in (root.operands, reversed(root.operands)):
+        times, minus = made_by(scaled, "Mul"), made_by(shift, "Sub")
+        mean_times = made_by(minus.operands[1], "Mul") if minus is not None else None
+        if times is None or minus is None or mean_times is None:
+            continue
+        for x, factor in (times.operands, reversed(times.operands)):
+            if factor not in mean_times.operands:
+                continue
+            product = product_of(factor)
+            found = _root_mean_square(product.divisors[0]) if len(product.divisors) == 1 else None
+            if found is None or len(product.factors) != 1 or product.constant != 1.0:
+                continue
+            centred = _centred(found)
+            if centred is None or centred[0] is not x or centred[1][1].results[0] not in mean_times.operands:
+                continue
+            matched = [times, minus, mean_times, *product.ops, *found.matched, *centred[1]]
+            _make(root, x, product.factors[0], minus.operands[0], found, matched, large)
             return
 
 
@@ -136,24 +179,51 @@ def _replace(root: OnnxOp, quotient: _Quotient, found: _Root, large: LargeOps) -
     if centred is not None:
         x, more = centred
         matched += [*more, root]
-        last, bias = _with_bias(root, scale)
+        last, bias = (root, None) if scale is None else _with_bias(root, scale)
     widened = made_by(x, "Cast") if quotient.narrowed else None
     if quotient.narrowed:
         if widened is None or not is_float32(x):
             return
         x = widened.operands[0]
-    dims, result = dims_of(x), last.results[0]
-    if dims is None or dims_of(scale) != dims[found.axis :] or dims_of(result) != dims:
+    _make(last, x, scale, bias, found, matched, large, widened)
+
+
+def _make(
+    root: OnnxOp,
+    x: SSAValue,
+    scale: SSAValue | None,
+    bias: SSAValue | None,
+    found: _Root,
+    matched: list[OnnxOp],
+    large: LargeOps,
+    widened: OnnxOp | None = None,
+) -> None:
+    """Puts a normalisation of `x` in the place of `root`, where the types and shapes are the operator's."""
+    dims, result, element = dims_of(x), root.results[0], element_of(x.type)
+    if dims is None or element is None or dims_of(result) != dims or not is_float(x):
         return
-    inputs = [x, scale, *([] if bias is None else [bias])]
-    if not is_float(x) or any(element_of(each.type) != element_of(x.type) for each in (*inputs, result)):
+    cls, needed = (
+        (ops.RMSNormalization, _RMS_OPSET) if _centred(found) is None else (ops.LayerNormalization, _LAYER_OPSET)
+    )
+    opset, normal = large.opset_for(needed), dims[found.axis :]
+    given = [each for each in (scale, bias) if each is not None]
+    if opset is None or any(dims_of(each) != normal for each in given):
         return
-    cls, needed = (ops.RMSNormalization, _RMS_OPSET) if centred is None else (ops.LayerNormalization, _LAYER_OPSET)
-    opset = large.opset_for(needed)
-    if opset is not None and is_closed(matched, last):
-        made = cls.make(inputs, [result.type], {"axis": found.axis, "epsilon": found.epsilon}, opset=opset)
-        # Others may read what the model widens as well.
-        large.replace(last, made, matched if widened is None else [*matched, widened])
+    if any(element_of(each.type) != element for each in (*given, result)) or not is_closed(matched, root):
+        return
+    if scale is None and not all(dim.is_constant for dim in normal):
+        return
+    ones = [] if scale is not None else [_ones([dim.as_int() for dim in normal], element, root)]
+    attributes = {"axis": found.axis, "epsilon": found.epsilon}
+    made = cls.make([x, *ones, *given], [result.type], attributes, opset=opset)
+    # Others may read what the model widens as well.
+    large.replace(root, made, matched if widened is None else [*matched, widened])
+
+
+def _ones(shape: list[int], element: Element, root: OnnxOp) -> SSAValue:
+    ones = InitializerOp.from_array(np.ones(shape, element.dtype), f"{value_name(root.results[0])}_scale")
+    Rewriter.insert_op(ones, InsertPoint.before(root))
+    return ones.results[0]
 
 
 def _root_mean_square(value: SSAValue) -> _Root | None:

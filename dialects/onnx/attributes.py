@@ -127,13 +127,13 @@ class ReferenceAttr(Data[tuple[str, str]]):
     @classmethod
     def parse_parameter(cls, parser: AttrParser) -> tuple[str, str]:
         with parser.in_angle_brackets():
-            name = parser.parse_str_literal()
+            name = decode_text(parser.parse_str_literal())
             parser.parse_punctuation(",")
             return name, parser.parse_str_literal()
 
     def print_parameter(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
-            printer.print_list(self.data, printer.print_string_literal)
+            printer.print_list(map(encode_text, self.data), printer.print_string_literal)
 
 
 def _type_of(tensor: Attribute) -> TensorType[Attribute]:

@@ -217,8 +217,8 @@ def _trip_count(op: OnnxOp) -> Expr | None:
         count = ENDLESS if value is None or not value.size else int(value.reshape(-1)[0])
         return None if count >= ENDLESS else Expr.const(max(count, 0))
     if op.op_type == "Scan":
-        count = int(op.attr("num_scan_inputs", 1))
-        first = op.input_at(len(op.inputs) - count)
+        position = len(op.inputs) - int(op.attr("num_scan_inputs", 1))
+        first = op.input_at(position) if position >= 0 else None
         dims = None if first is None else dims_of(first)
         axis = int((op.attr("scan_input_axes") or [0])[0])
         return dims[axis] if dims is not None and -len(dims) <= axis < len(dims) else None

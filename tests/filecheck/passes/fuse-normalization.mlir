@@ -45,7 +45,7 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
 
 // -----
 
-// The scale has another shape than the axes.
+// What has another shape than the axes is no scale: the norm has ones, and it is multiplied behind.
 
 builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
   func.func @main(%x: tensor<8x8xf32>, %scale: tensor<8x1xf32>) -> tensor<8x8xf32> {
@@ -62,8 +62,8 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64}} {
     func.return %y : tensor<8x8xf32>
   }
 }
-// CHECK:         onnx.Sqrt
-// CHECK:         onnx.Mul
+// CHECK:         onnx.LayerNormalization(%x, %div_scale) {axis = -1, epsilon = 1.0e-05}
+// CHECK:         onnx.Mul(%div, %scale)
 
 // -----
 

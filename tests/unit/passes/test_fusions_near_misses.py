@@ -33,6 +33,20 @@ def rms(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
     return write("Mul", "s", write("Mul", "x", write("Reciprocal", root))), {"x": (2, 8, 8), "s": (8,)}
 
 
+def bare(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
+    root = write("Sqrt", write("Add", write("ReduceMean", write("Mul", "x", "x"), [-1]), 1e-5))
+    return write("Div", "x", root), {"x": (2, 8, 8)}
+
+
+def folded(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
+    mean = write("ReduceMean", "x", [-1])
+    centred = write("Sub", "x", mean)
+    root = write("Sqrt", write("Add", write("ReduceMean", write("Mul", centred, centred), [-1]), 1e-5))
+    factor = write("Mul", write("Reciprocal", root), "s")
+    shift = write("Sub", "b", write("Mul", mean, factor))
+    return write("Add", write("Mul", "x", factor), shift), {"x": (2, 8, 8), "s": (8,), "b": (8,)}
+
+
 def gelu(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
     curve = write("Add", write("Erf", write("Div", "x", 2**0.5)), 1.0)
     return write("Mul", write("Mul", "x", curve), 0.5), {"x": (4, 4), "z": (4, 4)}
@@ -67,7 +81,7 @@ def joined(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
     return rotation(write, 8, 1, pairs=False, repeated=False), {"x": (4, 4, 4, 8), "angles": (4, 4, 4)}
 
 
-PATTERNS: Sequence[Pattern] = (norm, rms, gelu, tanh_gelu, swish, attention, halves, neighbours, joined)
+PATTERNS: Sequence[Pattern] = (norm, rms, bare, folded, gelu, tanh_gelu, swish, attention, halves, neighbours, joined)
 """Their dimensions are often equal, so that many changes leave a model that runs."""
 
 
@@ -98,6 +112,8 @@ def _attribute(graph: onnx.GraphProto, node: onnx.NodeProto, chance: random.Rand
 
 
 def _constant(graph: onnx.GraphProto, node: onnx.NodeProto, chance: random.Random) -> None:
+    if not graph.initializer:
+        return
     tensor = chance.choice(graph.initializer)
     array = numpy_helper.to_array(tensor).copy()
     changed = (
