@@ -22,6 +22,7 @@ from time import perf_counter
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Placement, Problem
 from gimlet.compiler.placement.model.segments import Found, judge, renumber
+from gimlet.compiler.placement.search.residency import Residency
 
 _POWER = 24
 _SWEEPS = 30
@@ -83,7 +84,11 @@ class Balance:
         self.classes = device_classes(problem)
         self.until = float("inf")
         self.units = [*dict.fromkeys((*_kernels(problem), *((node,) for node in range(len(problem.nodes)))))]
-        self.load: dict[int | str, float] = {}
+        self.residency = Residency(problem, placement.place)
+        self.full = {device: self.residency.excess(device) for device in range(len(problem.devices))}
+        """Bytes too many that were there at the start: no move adds to them."""
+        self.streamed = {device: self.residency.streaming_s(device) for device in problem.streaming}
+        self.load: dict[int | str, float] = {**self.streamed}
         for number in self.place_of:
             self._launch(number, 1.0, self.load)
         self._count(range(len(self.place)), range(len(problem.fusions)), range(len(problem.values)), 1.0, self.load)
@@ -146,7 +151,7 @@ class Balance:
         if best is None:
             return False
         self._apply(best[1])
-        self.load.update(best[2])
+        self._keep(best[2])
         return True
 
     def _wholes(self, number: int) -> Iterator[_Change]:
@@ -200,6 +205,7 @@ class Balance:
         self._count_around(change, -1.0, changed)
         before = self._apply(change)
         self._count_around(change, 1.0, changed)
+        self._count_memory(changed)
         self._apply(before)
         return {key: self.load.get(key, 0.0) + amount for key, amount in changed.items() if amount}
 
@@ -230,7 +236,7 @@ class Balance:
             self.count[number] += 1
             self.segment[node] = number
         for node in change.around:
-            self.place[node] = self.place_of[self.segment[node]]
+            self._put(node, self.place_of[self.segment[node]])
         for number in change.dropped:
             del self.place_of[number], self.count[number]
         return back
@@ -241,6 +247,8 @@ class Balance:
     def _restore(self, state: _State) -> None:
         self.place, self.segment = [*state.place], [*state.segment]
         self.place_of, self.count, self.load = {**state.place_of}, {**state.count}, {**state.load}
+        self.residency = Residency(self.problem, self.place)
+        self._keep({})
 
     def _kick(self, random: Random) -> None:
         """Some moves at random, whatever they cost."""
@@ -251,8 +259,9 @@ class Balance:
             if goals:
                 goal = random.choice(goals)
                 changed = self._try(nodes, goal)
-                self._move(nodes, goal)
-                self.load.update(changed)
+                if float("inf") not in changed.values():
+                    self._move(nodes, goal)
+                    self._keep(changed)
 
     def _sweep(self) -> bool:
         improved = False
@@ -268,7 +277,7 @@ class Balance:
                         best = gain, nodes, goal, changed
             if best is not None:
                 self._move(best[1], best[2])
-                self.load.update(best[3])
+                self._keep(best[3])
                 improved = True
         return improved
 
@@ -318,6 +327,7 @@ class Balance:
         self._count(nodes, fusions, values, 1.0, changed)
         if not self.count[home]:
             self._launch(home, -1.0, changed)
+        self._count_memory(changed)
         self._move(nodes, home)
         return {key: self.load.get(key, 0.0) + amount for key, amount in changed.items() if amount}
 
@@ -331,7 +341,26 @@ class Balance:
         self.count[self.segment[nodes[0]]] -= len(nodes)
         self.count[goal] += len(nodes)
         for node in nodes:
-            self.segment[node], self.place[node] = goal, self.place_of[goal]
+            self.segment[node] = goal
+            self._put(node, self.place_of[goal])
+
+    def _put(self, node: int, place: int) -> None:
+        self.residency.move(node, self.place[node], place)
+        self.place[node] = place
+
+    def _keep(self, changed: Mapping[int | str, float]) -> None:
+        """The loads after a move that is made."""
+        self.load.update(changed)
+        for device in self.streamed:
+            self.streamed[device] = self.residency.streaming_s(device)
+
+    def _count_memory(self, into: dict[int | str, float]) -> None:
+        """Adds what the devices in `into` stream now and did not; a device whose memory is full has no end of load."""
+        for device in [key for key in into if not isinstance(key, str)]:
+            if device in self.streamed:
+                into[device] += self.residency.streaming_s(device) - self.streamed[device]
+            if self.residency.excess(device) > self.full[device]:
+                into[device] = float("inf")
 
     def _launch(self, number: int, sign: float, into: dict[int | str, float]) -> None:
         place = self.place_of[number]

@@ -2,6 +2,7 @@
 
 Devices that are alike are interchangeable, so a state is how many of each class are used. For a period, each state
 keeps how far along the order it gets; the least period for which some state gets to the end is found by bisection.
+A stage has no more weights than its device's memory, and those that it streams make it longer.
 Exact for a chain whose cuts are cheap; elsewhere a start that the caller judges.
 """
 
@@ -15,6 +16,7 @@ from time import perf_counter
 
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.search.stretches import Stretches
 
 _ROUNDS = 40
 _NEAR = 12
@@ -84,6 +86,8 @@ class _Cuts:
             row = [problem.nodes[n].options[place].seconds if place in problem.allowed[n] else 0.0 for n in order]
             less = [fused.get((n, place), 0.0) if place in problem.allowed[n] else 0.0 for n in order]
             self.before[place] = [0.0, *accumulate(s - f for s, f in zip(row, less, strict=True))]
+        stretches = {place: Stretches(problem, order, place) for place in used}
+        self.stretches = {place: found for place, found in stretches.items() if found.matters}
         self.crossing = self._crossing(rank)
 
     def _crossing(self, rank: dict[int, int]) -> list[int]:
@@ -155,11 +159,20 @@ class _Cuts:
         wall = bisect_right(self.refused[place], begin - 1)
         if wall < len(self.refused[place]):
             limit = min(limit, self.refused[place][wall])
+        if place in self.stretches:
+            limit = self._within_memory(place, begin, limit, period)
         if limit <= begin:
             return []
         near = range(max(begin + 1, limit - _NEAR), limit + 1)
         cheap = min(near, key=lambda position: (self.crossing[position], -position))
         return [_Stage(state, begin, end, number, place) for end in dict.fromkeys((limit, cheap))]
+
+    def _within_memory(self, place: int, begin: int, limit: int, period: float) -> int:
+        """How far before `limit` a stage gets whose device holds its weights and streams some of them."""
+        before, stretch = self.before[place], self.stretches[place]
+        left = period - self.problem.launch_s[place] + before[begin]
+        ends = range(begin + 1, limit + 1)
+        return begin + bisect_right(ends, left, key=lambda end: before[end] + stretch.seconds(begin, end))
 
     def _can_move(self, left: int, right: int, position: int, period: float) -> bool:
         source = self.problem.host if left < 0 else self.problem.device_of[left]

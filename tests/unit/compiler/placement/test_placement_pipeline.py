@@ -26,9 +26,11 @@ from gimlet.compiler.placement.model.schedule import simulate
 from gimlet.compiler.placement.model.segments import carve
 from gimlet.compiler.placement.search.balance import Balance, balanced
 from gimlet.compiler.placement.search.stages import orders, stage_cuts
+from gimlet.compiler.placement.search.stretches import Stretches
 from gimlet.compiler.placement.solve import solve
 
 Make = Callable[..., Problem]
+Levels = Callable[[Problem, int], Problem]
 Try = Callable[[Problem], float | None]
 SEEDS = st.integers(min_value=0, max_value=10_000)
 
@@ -188,6 +190,37 @@ def test_cuts_are_placements(random_problem: Make, seed: int):
         assert all(place in problem.allowed[node] for node, place in enumerate(places))
 
 
+@given(seed=SEEDS, begin=st.integers(0, 7), length=st.integers(1, 8))
+def test_a_stretch_streams_what_the_schedule_says(
+    random_problem: Make, with_levels: Levels, seed: int, begin: int, length: int
+):
+    """Place 1 has a stretch of the nodes, place 0 all others."""
+    problem = with_levels(random_problem(seed, nodes=8, devices=2, objective="throughput", memory=True), seed)
+    nodes = tuple(replace(node, options={0: Option(1.0), 1: Option(1.0, None, 3)}) for node in problem.nodes)
+    problem = replace(problem, nodes=nodes, fusions=())
+    end = min(begin + length, 8)
+    found = carve(problem, tuple(int(begin <= node < end) for node in range(8))).schedule
+    seconds = Stretches(problem, range(8), 1).seconds(begin, end)
+    most = problem.devices[1].memory_bytes
+    if most is not None and found.memory_bytes[1] > most:
+        assert seconds == float("inf")
+    else:
+        assert seconds == pytest.approx(sum(found.streamed.seconds.get(node, 0.0) for node in range(begin, end)))
+
+
+def test_stages_are_cut_for_the_memory_that_devices_have():
+    """Eight layers of 10 s; the first device keeps two weights and streams one in 10 s, the second holds three."""
+    problem = layers(8, devices=2)
+    problem = replace(
+        problem,
+        devices=(*problem.devices[:1], replace(problem.devices[1], fast_bytes=2), problem.devices[2]),
+        weights=tuple(Weight(f"w{n}", (n,), {1: 1, 2: 1}, {1: {n: 10.0}}) for n in range(8)),
+    )
+    assert {carve(problem, cut).schedule.period_s for cut in stage_cuts(problem)} == {51.0}
+    short = replace(problem, devices=(*problem.devices[:2], replace(problem.devices[2], memory_bytes=3)))
+    assert {carve(short, cut).schedule.period_s for cut in stage_cuts(short)} == {81.0}
+
+
 @given(seed=SEEDS, kicks=st.sampled_from([0, 3]))
 def test_evening_out_never_makes_it_worse(random_problem: Make, seed: int, kicks: int):
     problem = twinned(random_problem(seed, nodes=10, devices=3))
@@ -204,6 +237,34 @@ def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
     balance = Balance(problem, start.placement)
     placement = balance.run(4, Random(seed))
     assert balance.figure() == pytest.approx(simulate(problem, placement).period_s)
+
+
+@given(seed=SEEDS)
+def test_streamed_weights_are_in_the_loads(random_problem: Make, with_levels: Levels, seed: int):
+    problem = with_levels(random_problem(seed, nodes=10, devices=3, objective="throughput", memory=True), seed)
+    start = carve(problem, [allowed[seed % len(allowed)] for allowed in problem.allowed])
+    balance = Balance(problem, start.placement)
+    assert balance.figure() == pytest.approx(start.schedule.period_s)
+    placement = balance.run(4, Random(seed))
+    schedule = simulate(problem, placement)
+    assert balance.figure() == pytest.approx(schedule.period_s)
+    for device, size in schedule.memory_bytes.items():
+        most = problem.devices[device].memory_bytes
+        assert most is None or size <= max(most, start.schedule.memory_bytes.get(device, 0))
+
+
+def test_evening_out_knows_that_fast_memory_is_full():
+    """Eight layers, 1 s or 20 s on a device that has room for two weights, each of which takes 10 s to stream."""
+    problem = layers(8, seconds=20.0, devices=2)
+    problem = replace(
+        problem,
+        devices=(*problem.devices[:2], replace(problem.devices[2], fast_bytes=2)),
+        nodes=tuple(replace(n, options={0: Option(1e3), 1: Option(20.0), 2: Option(1.0)}) for n in problem.nodes),
+        weights=tuple(Weight(f"w{n}", (n,), {1: 1, 2: 1}, {2: {n: 10.0}}) for n in range(8)),
+    )
+    found = balanced(problem, carve(problem, (1,) * 4 + (2,) * 4), kicks=4)
+    # Three layers take 61 s on the one device, and five 1 + 5 + 30 s on the other; two take 41 s, and six 47 s.
+    assert found.schedule.period_s == pytest.approx(47.0)
 
 
 def test_pins_that_go_to_and_fro_leave_no_cut_and_are_met():
