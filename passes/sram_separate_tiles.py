@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from gimlet.dialects.sram.assembly import assemble, replace_kernels
+from gimlet.dialects.sram.assembly import assemble, rewrite
 from gimlet.dialects.sram.ops import ProgramOp
-from gimlet.runtime.sram.program import Kernel
-from gimlet.runtime.sram.verify import tile_bytes
+from gimlet.passes.sram_home_weights import resident_bytes
+from gimlet.passes.sram_place_tiles import private_bytes
+from gimlet.runtime.sram.program import Kernel, Program
 
-_LINE = 64
-
-
-def private_bytes(kernels: Sequence[Kernel]) -> int:
-    """What the tiles of the largest kernel take of each core's SRAM."""
-    ends = [tile.address + tile_bytes(tile) for kernel in kernels for tile in kernel.tiles]
-    return -(-max(ends, default=0) // _LINE) * _LINE
+_SHARE = 16
+"""The part of the SRAM without weights that the tiles of neighbouring kernels may take more: one in so many."""
 
 
-def apart(kernels: Sequence[Kernel], room: int) -> tuple[Kernel, ...]:
-    """The kernels with the tiles of every second one behind those of the others, if that takes at most `room` more."""
-    even, odd = private_bytes(kernels[::2]), private_bytes(kernels[1::2])
+def tiles_apart(program: Program, room: int | None = None) -> Program:
+    """The program with the tiles of every second kernel behind those of the others, if that takes at most `room` more.
+
+    `room` is in bytes of each core's SRAM; by default a part of what resident weights leave of it.
+    """
+    if room is None:
+        room = (program.machine.sram_bytes_per_core - resident_bytes(program)) // _SHARE
+    even, odd = private_bytes(program.kernels[::2]), private_bytes(program.kernels[1::2])
     if min(even, odd) > room:
-        return tuple(kernels)
-    return tuple(_moved(kernel, even if index % 2 else 0) for index, kernel in enumerate(kernels))
+        return program
+    kernels = (_moved(kernel, even if index % 2 else 0) for index, kernel in enumerate(program.kernels))
+    return replace(program, kernels=tuple(kernels))
 
 
 def _moved(kernel: Kernel, distance: int) -> Kernel:
@@ -79,15 +80,16 @@ class SramSeparateTilesPass(ModulePass):
     }
     ```
 
-    It does not act where that takes more than `room` bytes of each core's SRAM. Requires room for both between the
-    tiles and the blocks of resident weights, which the program's verifier checks; ensures nothing else.
+    It does not act where that takes more than `room` bytes of each core's SRAM, by default a sixteenth of what resident
+    weights leave. Requires that tiles have addresses, and room for both before the blocks of resident weights if those
+    have some, which the program's verifier checks; ensures nothing else.
     """  # noqa: E501 - IR
 
     name = "sram-separate-tiles"
 
-    room: int = 65536
+    room: int | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
         for program in [each for each in op.walk() if isinstance(each, ProgramOp)]:
-            replace_kernels(program, apart(assemble(program).kernels, self.room))
+            rewrite(program, tiles_apart(assemble(program), self.room))

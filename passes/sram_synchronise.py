@@ -8,7 +8,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from gimlet.dialects.sram.assembly import assemble, replace_kernels
+from gimlet.dialects.sram.assembly import assemble, rewrite
 from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.runtime.sram.ordering import synchronised
 
@@ -66,4 +66,4 @@ class SramSynchronisePass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
         for program in [each for each in op.walk() if isinstance(each, ProgramOp)]:
-            replace_kernels(program, synchronised(assemble(program)).kernels)
+            rewrite(program, synchronised(assemble(program)))

@@ -2,7 +2,16 @@
 
 from xdsl.ir import Dialect
 
-from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
+from gimlet.dialects.sram.attributes import (
+    AccessAttr,
+    DealtAttr,
+    LifeAttr,
+    OperandsAttr,
+    RangeAttr,
+    SizesAttr,
+    TileType,
+    ValueAttr,
+)
 from gimlet.dialects.sram.ops import (
     AddOp,
     FillOp,
@@ -40,16 +49,18 @@ Sram = Dialect(
         MapOp,
         ReduceOp,
     ],
-    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr],
+    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr, LifeAttr, DealtAttr],
 )
 
 __all__ = [
     "AccessAttr",
     "AddOp",
+    "DealtAttr",
     "FillOp",
     "GatherOp",
     "IotaOp",
     "KernelOp",
+    "LifeAttr",
     "LoadOp",
     "LoopOp",
     "MapOp",

@@ -1,6 +1,7 @@
 """Between the text and the program: `assemble` makes the runtime's program of the dialect's ops, `disassemble` the ops.
 
-Disassembling what was assembled gives the same ops, and the other way round: nothing is left out in either form.
+Disassembling what was assembled gives the same ops, and the other way round: nothing is left out in either form, but
+for what the ops say beside the program (annotations.py), which `rewrite` keeps.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.rewriter import Rewriter
 from xdsl.utils.exceptions import VerifyException
 
-from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
+from gimlet.dialects.sram.annotations import Dealt, NamedLife
+from gimlet.dialects.sram.attributes import (
+    AccessAttr,
+    DealtAttr,
+    LifeAttr,
+    OperandsAttr,
+    RangeAttr,
+    SizesAttr,
+    TileType,
+    ValueAttr,
+)
 from gimlet.dialects.sram.ops import (
     AddOp,
     FillOp,
@@ -46,6 +57,7 @@ from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
     HELD,
     ROLES,
+    UNPLACED,
     Binding,
     Dim,
     Fill,
@@ -87,7 +99,7 @@ def assemble(op: ProgramOp) -> Program:
         format=op.number_format.data,
         cores=_int(op.cores),
         page_bytes=_int(op.page_bytes),
-        local_bytes=_int(op.local_bytes),
+        local_bytes=_optional(op.local_bytes, UNPLACED),
         parts=_optional(op.parts, 1),
         dims=tuple(Dim(name, *_ints(value, 3)) for name, value in op.dims.data.items()),
         inputs=_bindings(op.inputs),
@@ -142,8 +154,8 @@ def _tensor(op: TensorOp) -> Tensor:
         dtype=op.dtype.data,
         shape=op.shape.data,
         space=op.space.data,
-        address=_int(op.address),
-        capacity_bytes=_int(op.capacity_bytes),
+        address=_optional(op.address, UNPLACED),
+        capacity_bytes=_optional(op.capacity_bytes, 0),
         role=op.role.data,
         offset=_optional(op.offset, -1),
         block=_optional(op.block, 0),
@@ -158,7 +170,8 @@ def _kernel(op: KernelOp) -> Kernel:
     for each in op.body.block.ops:
         if isinstance(each, TileOp):
             shape = tuple(int(size) for size in each.shape.get_values())
-            tiles[each.result] = Tile(each.tile_name.data, each.dtype.data, shape, _int(each.depth), _int(each.address))
+            address = _optional(each.address, UNPLACED)
+            tiles[each.result] = Tile(each.tile_name.data, each.dtype.data, shape, _int(each.depth), address)
     body = [each for each in op.body.block.ops if not isinstance(each, TileOp)]
     return Kernel(
         name=op.sym_name.data,
@@ -226,7 +239,7 @@ def _real(value: float | Expr) -> float:
 
 def disassemble(program: Program) -> ProgramOp:
     """The ops that spell a program."""
-    machine = {name: _figure_attr(value) for name, value in program.machine.to_json().items()}
+    machine = {name: _figure_attr(value) for name, value in _figures(program.machine).items()}
     dims = {dim.name: DenseArrayBase.from_list(i64, [dim.minimum, dim.optimum, dim.maximum]) for dim in program.dims}
     ops: list[Operation] = [_tensor_op(tensor) for tensor in program.tensors]
     ops += [_kernel_op(kernel) for kernel in program.kernels]
@@ -236,7 +249,7 @@ def disassemble(program: Program) -> ProgramOp:
             "format": StringAttr(program.format),
             "cores": _int_attr(program.cores),
             "page_bytes": _int_attr(program.page_bytes),
-            "local_bytes": _int_attr(program.local_bytes),
+            **({"local_bytes": _int_attr(program.local_bytes)} if program.local_bytes != UNPLACED else {}),
             **({"parts": _int_attr(program.parts)} if program.parts > 1 else {}),
             "machine": DictionaryAttr(machine),
             "dims": DictionaryAttr(dims),
@@ -247,11 +260,42 @@ def disassemble(program: Program) -> ProgramOp:
     )
 
 
-def replace_kernels(op: ProgramOp, kernels: Sequence[Kernel]) -> None:
-    """Puts `kernels` in place of those of a program, in order, and leaves the rest of it as it is."""
-    old = [each for each in op.body.block.ops if isinstance(each, KernelOp)]
-    for before, kernel in zip(old, kernels, strict=True):
-        Rewriter.replace_op(before, _kernel_op(kernel))
+def _figures(machine: Machine) -> dict[str, Any]:
+    """The cores of a machine, and what differs from the figures that are taken where nothing is said."""
+    usual = Machine().to_json()
+    figures = machine.to_json().items()
+    return {name: value for name, value in figures if value != usual[name] or name in ("chiplets", "cores")}
+
+
+def rewrite(
+    op: ProgramOp,
+    program: Program,
+    lives: Mapping[str, NamedLife] | None = None,
+    dealt: Mapping[str, Dealt] | None = None,
+) -> None:
+    """Puts `program` in place of what the ops spell. What is said of tensors and kernels stays, or is said anew.
+
+    The machine stays as it is spelled.
+    """
+    new = disassemble(program)
+    new.machine = op.machine
+    new.attributes |= op.attributes
+    said_lives, said_dealt = annotations_of(op)
+    said_lives, said_dealt = {**said_lives, **(lives or {})}, {**said_dealt, **(dealt or {})}
+    for each in new.body.block.ops:
+        if isinstance(each, TensorOp) and each.sym_name.data in said_lives:
+            each.life = LifeAttr(said_lives[each.sym_name.data])
+        elif isinstance(each, KernelOp) and each.sym_name.data in said_dealt:
+            each.dealt = DealtAttr(said_dealt[each.sym_name.data])
+    Rewriter.replace_op(op, new)
+
+
+def annotations_of(op: ProgramOp) -> tuple[dict[str, NamedLife], dict[str, Dealt]]:
+    """What the ops say beside the program: the lives of tensors, and how items are dealt, by name."""
+    tensors = [each for each in op.body.block.ops if isinstance(each, TensorOp)]
+    kernels = [each for each in op.body.block.ops if isinstance(each, KernelOp)]
+    lives = {each.sym_name.data: each.life.data for each in tensors if each.life is not None}
+    return lives, {each.sym_name.data: each.dealt.data for each in kernels if each.dealt is not None}
 
 
 def _int_attr(value: int) -> IntegerAttr[Any]:
@@ -275,10 +319,10 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         "dtype": StringAttr(tensor.dtype),
         "shape": SizesAttr(tensor.shape),
         "space": StringAttr(tensor.space),
-        "address": _int_attr(tensor.address),
-        "capacity_bytes": _int_attr(tensor.capacity_bytes),
-        "role": StringAttr(tensor.role),
     }
+    if tensor.address != UNPLACED:
+        properties |= {"address": _int_attr(tensor.address), "capacity_bytes": _int_attr(tensor.capacity_bytes)}
+    properties["role"] = StringAttr(tensor.role)
     if tensor.offset >= 0:
         properties["offset"] = _int_attr(tensor.offset)
     if tensor.block:
@@ -301,7 +345,7 @@ def _kernel_op(kernel: Kernel) -> KernelOp:
                 "tile_name": StringAttr(tile.name),
                 "dtype": StringAttr(tile.dtype),
                 "shape": DenseArrayBase.from_list(i64, tile.shape),
-                "address": _int_attr(tile.address),
+                **({"address": _int_attr(tile.address)} if tile.address != UNPLACED else {}),
                 "depth": _int_attr(tile.depth),
             },
             result_types=[TileType()],

@@ -9,6 +9,7 @@ from xdsl.irdl import irdl_attr_definition
 from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 
+from gimlet.dialects.sram.annotations import Dealt, NamedLife
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.program import Access, Axis, Operand, Range
@@ -189,6 +190,53 @@ class AccessAttr(Data[Access]):
             if access.fill is not None:
                 printer.print_string(" fill ")
                 print_value(printer, float(access.fill))
+
+
+@irdl_attr_definition
+class LifeAttr(Data[NamedLife]):
+    """`#sram.life<"a" to "c">`: the first and last kernel that need a tensor, or `begin` and `end` of the program."""
+
+    name = "sram.life"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> NamedLife:
+        with parser.in_angle_brackets():
+            first = None if parser.parse_optional_keyword("begin") else _kernel(parser)
+            parser.parse_keyword("to")
+            last = None if parser.parse_optional_keyword("end") else _kernel(parser)
+            return NamedLife(first, last)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self.data))
+
+
+@irdl_attr_definition
+class DealtAttr(Data[Dealt]):
+    """`#sram.dealt<2048 items, 256 a chiplet, 1 a core>`: how many there are, and where there are most of them."""
+
+    name = "sram.dealt"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Dealt:
+        with parser.in_angle_brackets():
+            items = parser.parse_integer()
+            parser.parse_keyword("items")
+            found = [items]
+            for each in ("chiplet", "core"):
+                parser.parse_punctuation(",")
+                found.append(parser.parse_integer())
+                parser.parse_keyword("a")
+                parser.parse_keyword(each)
+            return Dealt(*found)
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(str(self.data))
+
+
+def _kernel(parser: AttrParser) -> str:
+    return parser.parse_str_literal(": the name of a kernel")
 
 
 def _number(parser: AttrParser) -> int | float:

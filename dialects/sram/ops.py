@@ -37,7 +37,17 @@ from xdsl.traits import (
 )
 from xdsl.utils.exceptions import VerifyException
 
-from gimlet.dialects.sram.attributes import AccessAttr, OperandsAttr, RangeAttr, SizesAttr, TileType, ValueAttr
+from gimlet.dialects.sram.annotations import verify_annotations
+from gimlet.dialects.sram.attributes import (
+    AccessAttr,
+    DealtAttr,
+    LifeAttr,
+    OperandsAttr,
+    RangeAttr,
+    SizesAttr,
+    TileType,
+    ValueAttr,
+)
 from gimlet.runtime.errors import InputError
 
 _TILE = TileType()
@@ -49,7 +59,8 @@ class ProgramOp(IRDLOperation):
     """A program: `sram.program @s0 as "bf16" on 256 attributes {…} { tensors and kernels }`.
 
     `machine` has the figures of the machine, `dims` the range of each symbolic dimension, `inputs` and `outputs` the
-    tensor of each value at the segment's edge.
+    tensor of each value at the segment's edge. While it is generated, tensors and tiles may be without addresses, and
+    `local_bytes` is missing until the private part of SRAM is divided.
     """
 
     name = "sram.program"
@@ -58,7 +69,7 @@ class ProgramOp(IRDLOperation):
     number_format = prop_def(StringAttr, prop_name="format")
     cores = prop_def(_INT)
     page_bytes = prop_def(_INT)
-    local_bytes = prop_def(_INT)
+    local_bytes = opt_prop_def(_INT)
     parts = opt_prop_def(_INT)
     machine = prop_def(DictionaryAttr)
     dims = prop_def(DictionaryAttr)
@@ -71,11 +82,13 @@ class ProgramOp(IRDLOperation):
     assembly_format = "$sym_name `as` $format `on` $cores attr-dict-with-keyword $body"
 
     def verify_(self) -> None:
-        from gimlet.dialects.sram.assembly import assemble
+        from gimlet.dialects.sram.assembly import annotations_of, assemble
         from gimlet.runtime.sram.verify import verify
 
         try:
-            verify(assemble(self), ordered=False)
+            program = assemble(self)
+            verify(program, complete=False)
+            verify_annotations(program, *annotations_of(self))
         except InputError as error:
             place = f" ({error.where})" if error.where else ""
             raise VerifyException(f"{error.message}{place}") from None
@@ -85,7 +98,8 @@ class ProgramOp(IRDLOperation):
 class TensorOp(IRDLOperation):
     """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`.
 
-    `copies` says how often the blocks of a weight are there, `width` that columns are dealt, so many a row.
+    `copies` says how often the blocks of a weight are there, `width` that columns are dealt, so many a row. `life` is
+    what its address was chosen for: the kernels from which to which it is needed.
     """
 
     name = "sram.tensor"
@@ -94,23 +108,27 @@ class TensorOp(IRDLOperation):
     dtype = prop_def(StringAttr)
     shape = prop_def(SizesAttr)
     space = prop_def(StringAttr)
-    address = prop_def(_INT)
-    capacity_bytes = prop_def(_INT)
+    address = opt_prop_def(_INT)
+    capacity_bytes = opt_prop_def(_INT)
     role = prop_def(StringAttr)
     offset = opt_prop_def(_INT)
     block = opt_prop_def(_INT)
     first = opt_prop_def(_INT)
     copies = opt_prop_def(_INT)
     width = opt_prop_def(_INT)
+    life = opt_prop_def(LifeAttr)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())
     irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$sym_name `:` $dtype $shape `in` $space `at` $address attr-dict"
+    assembly_format = "$sym_name `:` $dtype $shape `in` $space (`at` $address^)? attr-dict"
 
 
 @irdl_op_definition
 class KernelOp(IRDLOperation):
-    """The instruction stream of every core, over a grid of items: `sram.kernel @mm [#sram.range<…>, …] { … }`."""
+    """The instruction stream of every core, over a grid of items: `sram.kernel @mm [#sram.range<…>, …] { … }`.
+
+    `dealt` says how many items that are, and who has them.
+    """
 
     name = "sram.kernel"
 
@@ -118,6 +136,7 @@ class KernelOp(IRDLOperation):
     grid = prop_def(ArrayAttr[RangeAttr])
     sources = prop_def(ArrayAttr[StringAttr])
     first = opt_prop_def(_INT)
+    dealt = opt_prop_def(DealtAttr)
     body = region_def("single_block")
 
     traits = traits_def(HasParent(ProgramOp), IsolatedFromAbove(), NoTerminator(), SymbolOpInterface())
@@ -134,13 +153,13 @@ class TileOp(IRDLOperation):
     tile_name = prop_def(StringAttr)
     dtype = prop_def(StringAttr)
     shape = prop_def(DenseArrayBase.constr(i64))
-    address = prop_def(_INT)
+    address = opt_prop_def(_INT)
     depth = prop_def(_INT)
     result = result_def(_TILE)
 
     traits = traits_def(HasParent(KernelOp))
     irdl_options = (ParsePropInAttrDict(),)
-    assembly_format = "$tile_name `:` $dtype $shape `at` $address `depth` $depth attr-dict"
+    assembly_format = "$tile_name `:` $dtype $shape (`at` $address^)? `depth` $depth attr-dict"
 
 
 @irdl_op_definition

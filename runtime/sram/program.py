@@ -29,6 +29,8 @@ from gimlet.runtime.sram.machine import Machine
 
 SCHEMA = 4
 REGISTER_PREFIX = "r."
+UNPLACED = -1
+"""The address of what code generation has not placed yet. No program with one runs."""
 
 Space = Literal["sram", "lpddr", "core"]
 Role = Literal["input", "output", "weight", "temporary", "state"]
@@ -52,7 +54,7 @@ class Dim:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor in shared SRAM or LPDDR, row-major, at byte `address` of its space.
+    """A tensor in shared SRAM or LPDDR, row-major, at byte `address` of its space. Until it has one, `sram` is a wish.
 
     `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
     weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
@@ -304,6 +306,7 @@ class Program:
 
     `cores` is how many cores, from core 0, the program uses, in `parts` groups. Each group has its part of every tensor
     in shared SRAM, dealt over its cores in pages of `page_bytes`. `format` is the number format of its matrix products.
+    While it is generated, tensors and tiles may be `UNPLACED`, and so may `local_bytes`.
     """
 
     name: str
@@ -323,6 +326,11 @@ class Program:
     def dealing(self) -> Dealing:
         """Who has what."""
         return Dealing(self.cores, self.parts)
+
+    @property
+    def private_limit(self) -> int:
+        """Where the private part of a core's SRAM ends: all of it until `local_bytes` is known."""
+        return self.machine.sram_bytes_per_core if self.local_bytes == UNPLACED else self.local_bytes
 
     @property
     def shared_bytes(self) -> int:

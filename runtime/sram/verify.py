@@ -21,6 +21,7 @@ from gimlet.runtime.sram.memory import overlaps
 from gimlet.runtime.sram.ordering import Order, transfers
 from gimlet.runtime.sram.program import (
     REGISTER_PREFIX,
+    UNPLACED,
     Access,
     Fill,
     Gather,
@@ -45,16 +46,18 @@ from gimlet.runtime.sram.program import (
 )
 
 
-def verify(program: Program, ordered: bool = True) -> None:
+def verify(program: Program, complete: bool = True) -> None:
     """Raises MachineError, with the place, for the first rule that the program breaks.
 
-    Whether transfers wait for each other as they must is left out unless `ordered`: code generation adds that last.
+    Unless it is `complete`, tensors and tiles may be unplaced, and transfers need not wait for each other as they must:
+    code generation adds that last.
     """
     if not 0 < program.cores <= program.machine.cores:
         raise MachineError(f"uses {program.cores} cores of a machine with {program.machine.cores}")
     if program.parts < 1 or program.cores % program.parts:
         raise MachineError(f"{program.cores} cores do not divide into {program.parts} groups")
-    if program.page_bytes <= 0 or not 0 <= program.local_bytes <= program.machine.sram_bytes_per_core:
+    local = 0 if program.local_bytes == UNPLACED and not complete else program.local_bytes
+    if program.page_bytes <= 0 or not 0 <= local <= program.machine.sram_bytes_per_core:
         raise MachineError(
             f"{program.local_bytes} private bytes and pages of {program.page_bytes} do not divide a core's "
             f"{program.machine.sram_bytes_per_core} bytes of SRAM"
@@ -71,15 +74,26 @@ def verify(program: Program, ordered: bool = True) -> None:
     dims = frozenset(dim.name for dim in program.dims)
     for tensor in program.tensors:
         _verify_tensor(tensor, program, dims)
-    _verify_residents([tensor for tensor in program.tensors if tensor.space == "core"], program.dealing)
+    _verify_residents([each for each in program.tensors if each.space == "core" and each.address >= 0], program.dealing)
     for binding in (*program.inputs, *program.outputs):
         if binding.tensor not in tensors:
             raise MachineError(f"{binding.name} is tensor {binding.tensor}, which does not exist")
     _verify_states(program)
     for kernel in program.kernels:
         _KernelCheck(kernel, program, tensors, dims).run()
-    if ordered:
+    if complete:
+        _verify_placed(program)
         _verify_order(program)
+
+
+def _verify_placed(program: Program) -> None:
+    for tensor in program.tensors:
+        if tensor.address == UNPLACED:
+            raise MachineError(f"tensor {tensor.name} has no address")
+    for kernel in program.kernels:
+        for tile in kernel.tiles:
+            if tile.address == UNPLACED:
+                raise MachineError(f"tile {tile.name} of kernel {kernel.name} has no address")
 
 
 def _verify_order(program: Program) -> None:
@@ -154,16 +168,17 @@ def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> No
         )
     if tensor.role == "weight" and not all(dim.is_constant for dim in tensor.shape):
         raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
-    limits = {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes, "core": program.local_bytes}
+    limits = {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes, "core": program.private_limit}
     limit = limits[tensor.space]
     end = tensor.address + (own_bytes(tensor, program.dealing) if tensor.space == "core" else tensor.capacity_bytes)
-    if not 0 <= tensor.address <= end <= limit:
+    if tensor.address != UNPLACED and not 0 <= tensor.address <= end <= limit:
         raise MachineError(f"tensor {tensor.name} ends at byte {end} of {limit} in {tensor.space}")
     for dim in tensor.shape:
         if not dim.symbols <= dims:
             raise MachineError(f"tensor {tensor.name} has dimension {dim}, which the program does not declare")
     fixed = tuple(dim.as_int() for dim in tensor.shape if dim.is_constant)
-    if tensor.role == "weight" and stored_bytes(tensor.dtype, fixed) > tensor.capacity_bytes:
+    needed = stored_bytes(tensor.dtype, fixed) if tensor.role == "weight" and tensor.address != UNPLACED else 0
+    if needed > tensor.capacity_bytes:
         raise MachineError(f"weight {tensor.name} does not fit its {tensor.capacity_bytes} bytes")
 
 
@@ -215,15 +230,18 @@ class _KernelCheck:
                 raise self.fail(f"stores to tensor {name}, which is a state: it can only be changed")
 
     def check_tiles(self) -> None:
-        resident = [tensor for tensor in self.tensors.values() if tensor.space == "core"]
-        floor = min((tensor.address for tensor in resident), default=self.program.local_bytes)
-        taken = [(floor, self.program.local_bytes, "resident weights")]
+        limit = self.program.private_limit
+        resident = [each for each in self.tensors.values() if each.space == "core" and each.address != UNPLACED]
+        floor = min((tensor.address for tensor in resident), default=limit)
+        taken = [(floor, limit, "resident weights")]
         for tile in self.kernel.tiles:
             if tile.dtype not in CARRIERS or tile.depth < 0 or min(tile.shape, default=1) < 1:
                 raise self.fail(f"tile {tile.name} is {tile.depth} x {tile.dtype} {list(tile.shape)}")
+            if tile.address == UNPLACED:
+                continue
             end = tile.address + tile_bytes(tile)
-            if not 0 <= tile.address <= end <= self.program.local_bytes:
-                raise self.fail(f"tile {tile.name} ends at byte {end} of {self.program.local_bytes} private ones")
+            if not 0 <= tile.address <= end <= limit:
+                raise self.fail(f"tile {tile.name} ends at byte {end} of {limit} private ones")
             if tile.depth:
                 taken.append((tile.address, end, tile.name))
         try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
+from gimlet.passes.refusal import RefusedError
+from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
+    UNPLACED,
     Access,
     Fill,
     Gather,
@@ -32,15 +35,9 @@ from gimlet.runtime.sram.program import (
     Tile,
 )
 from gimlet.runtime.sram.verify import tile_bytes
-from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.views import Counter, Shape, View
 
-ALIGNMENT = 64
 _COLUMNS_A_GROUP = 16
-
-
-class RefusedError(Exception):
-    """Code cannot be generated, for a reason that the user should read."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Bounds:
 
 @dataclass
 class ProgramBuilder:
-    """What has been generated so far. Addresses come last (allocate.py)."""
+    """What has been generated so far. Addresses come last (levels.py)."""
 
     machine: Machine
     bounds: Bounds
@@ -89,7 +86,7 @@ class ProgramBuilder:
         """A new tensor; returns its name. Its address and capacity are not decided yet."""
         name = name or f"t{len(self.tensors)}"
         width = 0 if role == "weight" else self.width(shape)
-        self.tensors[name] = Tensor(name, dtype, shape, "sram", 0, 0, role, width=width)
+        self.tensors[name] = Tensor(name, dtype, shape, "sram", UNPLACED, 0, role, width=width)
         return name
 
     def width(self, shape: Shape) -> int:
@@ -109,10 +106,7 @@ class ProgramBuilder:
         """A kernel that is added when the block is left. `what` it does begins its name."""
         builder = KernelBuilder(self.bounds)
         yield builder
-        tiles, used = [], 0
-        for tile in builder.tiles.values():
-            tiles.append(replace(tile, address=used))
-            used += -(-tile_bytes(tile) // ALIGNMENT) * ALIGNMENT
+        used = sum(tile_bytes(tile) for tile in builder.tiles.values())
         if used > self.machine.sram_bytes_per_core // 2:
             raise RefusedError(
                 f"its tiles take {used} bytes, more than half of a core's {self.machine.sram_bytes_per_core}"
@@ -121,10 +115,9 @@ class ProgramBuilder:
             Kernel(
                 name=f"{what}_{len(self.kernels)}",
                 grid=tuple(builder.grid),
-                tiles=tuple(tiles),
+                tiles=tuple(builder.tiles.values()),
                 body=tuple(builder.body),
                 sources=(self.source,) if self.source else (),
-                first=builder.first,
             )
         )
 
@@ -142,7 +135,6 @@ class KernelBuilder:
         self.body: list[Statement] = []
         self.spare: dict[tuple[str, tuple[int, ...], int], list[str]] = {}
         self.ranges = 0
-        self.first = 0
 
     def range(self, extent: Expr, step: int) -> Range:
         """A range of the grid."""
@@ -169,7 +161,7 @@ class KernelBuilder:
         if self.spare.get(key):
             return self.spare[key].pop()
         name = f"v{len(self.tiles)}"
-        self.tiles[name] = Tile(name, dtype, tuple(shape), depth)
+        self.tiles[name] = Tile(name, dtype, tuple(shape), depth, UNPLACED)
         return name
 
     def free(self, tile: str) -> None:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.context import GimletContext
-from gimlet.passes.sram_separate_tiles import apart, private_bytes
+from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import Timing, time_program
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
-from gimlet.runtime.sram.ordering import synchronised
-from gimlet.runtime.sram.program import REGISTER_PREFIX, Binding, Dim, Fill, Map, Program, Tensor
-from gimlet.runtime.sram.verify import own_bytes, verify
+from gimlet.runtime.sram.program import REGISTER_PREFIX, UNPLACED, Binding, Dim, Fill, Map, Program
+from gimlet.runtime.sram.verify import verify
 from gimlet.targets.api import DimBound
-from gimlet.targets.sram.allocate import allocate
-from gimlet.targets.sram.builder import ALIGNMENT, Bounds, ProgramBuilder, RefusedError
+from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise
-from gimlet.targets.sram.homes import Homes
+from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
 from gimlet.targets.sram.rules import RULES
@@ -35,8 +32,6 @@ RESIDENT_SHARES = (15 / 16, 3 / 4, 1 / 2, 1 / 4, 0)
 """The parts of a core's SRAM that resident weights may take, tried until all activations fit beside them."""
 _PAGE_ROWS = 4
 """Rows of the array in a page of shared SRAM."""
-_APART_SHARE = 16
-"""The part of the SRAM without weights that the tiles of neighbouring kernels may take more: one in so many."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +170,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
         outputs.append(Binding(name, stored[value]))
         if name in work.in_lpddr:
             builder.tensors[stored[value]] = replace(builder.tensors[stored[value]], space="lpddr")
-    program = _program(work, builder, fmt, inputs, outputs)
+    program = completed(_program(work, builder, fmt, inputs, outputs))
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
     return Generated(program, lowering.weights.readers, timing, lowering.product_flops, bool(lowering.halves))
@@ -215,26 +210,20 @@ def _output(lowering: Lowering, value: SSAValue) -> str:
 def _program(
     work: Work, builder: ProgramBuilder, fmt: str, inputs: Sequence[Binding], outputs: Sequence[Binding]
 ) -> Program:
+    """What was generated, without addresses."""
     machine = builder.machine
     # Small pages, so that a vector is on more than one core.
     page = stored_bytes(MATRIX_TYPES[fmt], (_PAGE_ROWS, machine.matrix_rows))
     symbols = _symbols(builder)
     for symbol in sorted(symbols - work.bounds.keys()):
         raise RefusedError(f"dimension {symbol} has no bounds")
-    resident = [tensor for tensor in builder.tensors.values() if tensor.space == "core"]
-    weights = max((each.address + own_bytes(each, builder.dealing) for each in resident), default=0)
-    kernels = apart(builder.kernels, (machine.sram_bytes_per_core - weights) // _APART_SHARE)
-    tiles = private_bytes(kernels)
-    local = tiles + weights
-    if local > machine.sram_bytes_per_core:
-        raise RefusedError(f"tiles and resident weights take {local} bytes of a core's {machine.sram_bytes_per_core}")
-    program = Program(
+    return Program(
         name=work.name,
         machine=machine,
         format=fmt,
         cores=builder.cores,
         page_bytes=page,
-        local_bytes=local,
+        local_bytes=UNPLACED,
         dims=tuple(
             Dim(name, bound.minimum, bound.optimum, bound.maximum)
             for name, bound in sorted(work.bounds.items())
@@ -242,12 +231,10 @@ def _program(
         ),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        tensors=(),
-        kernels=kernels,
+        tensors=tuple(builder.tensors.values()),
+        kernels=tuple(builder.kernels),
         parts=builder.dealing.parts,
     )
-    tensors = allocate(builder.tensors, kernels, builder.bounds, tiles, program.shared_bytes, machine.lpddr_bytes)
-    return synchronised(replace(program, tensors=_with_offsets(tensors)))
 
 
 def _symbols(builder: ProgramBuilder) -> set[str]:
@@ -266,16 +253,3 @@ def _symbols(builder: ProgramBuilder) -> set[str]:
                 for operand in statement.operands:
                     found |= operand.symbols if isinstance(operand, Expr) else set()
     return {name for name in found if not name.startswith(REGISTER_PREFIX)}
-
-
-def _with_offsets(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Weights get their place in the weights file, in the order of the tensors."""
-    placed: list[Tensor] = []
-    offset = 0
-    for tensor in tensors:
-        if tensor.role != "weight":
-            placed.append(tensor)
-            continue
-        placed.append(replace(tensor, offset=offset))
-        offset += ceil(tensor.capacity_bytes / ALIGNMENT) * ALIGNMENT
-    return tuple(placed)

@@ -60,8 +60,8 @@ class Weights:
         if new:
             blocks = prod(constant.shape) // block
             run = self.builder.dealing.run(blocks * copies)
-            first, address = self.builder.homes.take(run, stored_bytes(dtype, (block,)))
+            self.builder.homes.take(run, stored_bytes(dtype, (block,)))
             tensor = self.builder.tensors[view.tensor]
-            changed = replace(tensor, space="core", block=block, first=first, address=address, copies=copies)
+            changed = replace(tensor, space="core", block=block, copies=copies)
             self.builder.tensors[view.tensor] = changed
         return view

@@ -136,8 +136,6 @@ class _Item:
     def tiles(self, k: Range) -> dict[int, str]:
         """The tiles of the right-hand side by their first column: where they lie on their core, or loaded."""
         of, mapping, axis = self.of, self.of.mapping, len(self.outer)
-        if of.packed and mapping.resident:
-            self.kernel.first = of.builder.tensors[of.rhs.tensor].first
         index = self.depth_tile(k)
         depth = 0 if mapping.resident else mapping.copies
         found: dict[int, str] = {}

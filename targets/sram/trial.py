@@ -10,19 +10,17 @@ from dataclasses import replace
 from functools import lru_cache
 from math import ceil, inf
 
-from gimlet.passes.sram_separate_tiles import private_bytes
+from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
-from gimlet.runtime.sram.ordering import synchronised
-from gimlet.runtime.sram.program import Program
-from gimlet.targets.sram.allocate import allocate
+from gimlet.runtime.sram.program import UNPLACED, Program
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
-from gimlet.targets.sram.homes import Homes
+from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.mapping import QUANTIZE_PASSES, Mapping, Sizes, best, cycles, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.views import View
@@ -87,30 +85,23 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     )
     try:
         kernel.emit(made, made, {})
-        kernels = tuple(builder.kernels)
-        tiles = private_bytes(kernels)
-        resident = sum(tensor.capacity_bytes for tensor in builder.tensors.values() if tensor.space == "core")
-        local = tiles + ceil(resident / dealing.cores)
-        if local > machine.sram_bytes_per_core:
-            return None
         program = Program(
             name="trial",
             machine=machine,
             format="fp32",
             cores=dealing.cores,
             page_bytes=_PAGE_BYTES,
-            local_bytes=local,
+            local_bytes=UNPLACED,
             dims=(),
             inputs=(),
             outputs=(),
-            tensors=(),
-            kernels=kernels,
+            tensors=tuple(builder.tensors.values()),
+            kernels=tuple(builder.kernels),
             parts=dealing.parts,
         )
-        tensors = allocate(builder.tensors, kernels, bounds, tiles, program.shared_bytes, machine.lpddr_bytes)
+        return time_program(bind(completed(program), {})).cycles
     except RefusedError:
         return None
-    return time_program(bind(synchronised(replace(program, tensors=tensors)), {})).cycles
 
 
 def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping) -> View:

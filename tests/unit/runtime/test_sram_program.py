@@ -22,6 +22,7 @@ from gimlet.runtime.sram.encoding import dumps, loads
 from gimlet.runtime.sram.faults import MachineError
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
+    UNPLACED,
     Access,
     Axis,
     Binding,
@@ -195,6 +196,9 @@ def with_window(**changes) -> Program:
         (replace(X, inputs=(Binding("x", "z"),)), "x is tensor z, which does not exist"),
         (replace(X, tensors=(replace(X.tensors[0], dtype="f64"),)), "elements of f64, which the machine does not know"),
         (replace(X, tensors=(replace(X.tensors[0], address=1 << 30),)), "tensor x ends at byte"),
+        (replace(X, tensors=(replace(X.tensors[0], address=UNPLACED), X.tensors[1])), "tensor x has no address"),
+        (with_kernel(tiles=(*TILES, Tile("z", "f32", (8,), 1, UNPLACED))), "tile z of kernel k has no address"),
+        (replace(X, local_bytes=UNPLACED), "-1 private bytes and pages of"),
         (replace(X, tensors=(WEIGHT, X.tensors[1])), "weight x has a shape that is not fixed"),
         (replace(X, tensors=(SMALL, X.tensors[1])), "weight x does not fit its 64 bytes"),
         (with_kernel(tiles=(Tile("a", "f32", (8, 64)), Tile("a", "f32", (8, 64), 1, 4096))), "tile a is there twice"),

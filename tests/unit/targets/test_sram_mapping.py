@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tests.unit.targets.sram_models import Runner, device, model_of, reference, relative_error, segment_of
 
+from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Loop
 from gimlet.targets.sram import products
 from gimlet.targets.sram.codegen import Work, generate_for
-from gimlet.targets.sram.homes import Homes
 from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
 from gimlet.targets.sram.trial import quickest, timed
 
