@@ -121,8 +121,9 @@ class Lowering:
             for value in op.results:
                 self._check_bounded(value)
             rule(self, op)
-            for value in self.results.intersection(op.results):
-                leaves(value)
+            for value in op.results:
+                if value in self.results:
+                    leaves(value)
         self.product_flops = product_flops(ops, self.product_types, self.activation_type, self.bounds.optimum)
 
     def _check_bounded(self, value: SSAValue) -> None:

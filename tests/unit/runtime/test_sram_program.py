@@ -197,7 +197,7 @@ def with_window(**changes) -> Program:
         (replace(X, tensors=(replace(X.tensors[0], dtype="f64"),)), "elements of f64, which the machine does not know"),
         (replace(X, tensors=(replace(X.tensors[0], address=1 << 30),)), "tensor x ends at byte"),
         (replace(X, tensors=(replace(X.tensors[0], address=UNPLACED), X.tensors[1])), "tensor x has no address"),
-        (with_kernel(tiles=(*TILES, Tile("z", "f32", (8,), 1, UNPLACED))), "tile z of kernel k has no address"),
+        (with_kernel(tiles=(Tile("z", "f32", (8,), 1, UNPLACED),), body=()), "tile z of kernel k has no address"),
         (replace(X, local_bytes=UNPLACED), "-1 private bytes and pages of"),
         (replace(X, tensors=(WEIGHT, X.tensors[1])), "weight x has a shape that is not fixed"),
         (replace(X, tensors=(SMALL, X.tensors[1])), "weight x does not fit its 64 bytes"),
