@@ -51,8 +51,9 @@ class ScatterStatesPass(ModulePass):
     That is how exporters write an assignment along a dimension that is not the first. As one op on the state it can be
     done in place (`mark-in-place`), and nothing of the state is copied. No value changes by a bit.
 
+    Each state gets positions of its own, so that layers on several devices do not hand them on element by element.
+
     It must not act where something else reads the state or what is between, or where positions are not one a row.
-    States that get rows of one shape at the same positions share these.
 
     Requires the types that infer-shapes gives. Without states it changes nothing.
     """
@@ -63,10 +64,8 @@ class ScatterStatesPass(ModulePass):
         del ctx
         function = entry_function(op)
         found = [each for pair in state_pairs(function) if (each := _update(pair.argument, pair.result)) is not None]
-        order = {each: number for number, each in enumerate(function.body.block.ops)}
-        positions: dict[tuple[SSAValue, int, Sequence[Expr]], SSAValue] = {}
-        for update in sorted(found, key=lambda each: order[each.scatter]):
-            _rewrite(update, positions)
+        for update in found:
+            _rewrite(update)
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,14 @@ def _inverse(perm: Sequence[int]) -> list[int]:
     return sorted(range(len(perm)), key=lambda axis: perm[axis])
 
 
-def _rewrite(update: _Update, known: dict[tuple[SSAValue, int, Sequence[Expr]], SSAValue]) -> None:
+def _rewrite(update: _Update) -> None:
     scatter, back, axis = update.scatter, update.back.results[0], update.perm[0]
     turned, indices, updates = scatter.operands
     opset = opset_in_force(scatter, "")
     made: list[Operation] = []
     new = _turned_back(updates, update.perm, opset, made)
-    key = indices, axis, dims_of(new) or ()
-    if key not in known:
-        known[key] = _positions(indices, axis, new, opset, made)
-    changed = ops.ScatterElements.make([update.state, known[key], new], [back.type], {"axis": axis}, opset=opset)
+    positions = _positions(indices, axis, new, opset, made)
+    changed = ops.ScatterElements.make([update.state, positions, new], [back.type], {"axis": axis}, opset=opset)
     changed.location = scatter.location
     changed.results[0].name_hint = back.name_hint
     Rewriter.insert_op([*made, changed], InsertPoint.before(scatter))

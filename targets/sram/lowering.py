@@ -83,8 +83,8 @@ class Lowering:
         self.weights = Weights(self.builder)
         self.values: dict[SSAValue, Value] = {}
         self.readers: dict[SSAValue, list[Operation]] = {}
-        self.positions: dict[tuple[SSAValue, Expr], View] = {}
-        """Positions in memory, counted from the front in a dimension of a size, by what they were computed from."""
+        self.positions: dict[tuple[View, Expr], View] = {}
+        """Positions in a dimension of a size, counted from the front, by where they are with negative ones."""
         self.packed: dict[tuple[View, str], View] = {}
         self.results: set[SSAValue] = set()
         self.in_place: set[OnnxOp] = set()

@@ -7,8 +7,10 @@ later one stays.
 
 from __future__ import annotations
 
+from xdsl.ir import SSAValue
+
 from gimlet.dialects.onnx import OnnxOp
-from gimlet.runtime.expr import ONE, ZERO
+from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Constant
 from gimlet.targets.sram.convolution import whole_place
@@ -45,17 +47,27 @@ def _scatter_elements(lowering: Lowering, op: OnnxOp) -> None:
     indices, updates = present(op, 1), present(op, 2)
     shape, sizes = shape_of(indices), shape_of(present(op, 0))
     axis = int(op.attr("axis", 0)) % len(shape)
-    argument, once = lowering.argument(indices), shape
-    if isinstance(argument, View):
-        for dim, walk in enumerate(argument.walks):
-            argument = argument if walk is not None or dim == axis else argument.slice(dim, 0, ONE)
-        once = argument.shape
-    key = indices, sizes[axis]
-    if key not in lowering.positions:
-        found = in_memory(lowering, wrapped(lowering, argument, indices, sizes[axis], once), indices, once)
-        lowering.positions[key] = found
-    positions = lowering.positions[key]
-    _put(lowering, op, sizes, positions.expand(shape), lowering.view(updates), axis)
+    _put(
+        lowering,
+        op,
+        sizes,
+        _positions(lowering, indices, axis, sizes[axis]).expand(shape),
+        lowering.view(updates),
+        axis,
+    )
+
+
+def _positions(lowering: Lowering, indices: SSAValue, axis: int, size: Expr) -> View:
+    """Indices counted from the front, once for all dimensions but `axis` that repeat them, and for all readers."""
+    argument = lowering.argument(indices)
+    if not isinstance(argument, View):
+        return in_memory(lowering, wrapped(lowering, argument, indices, size), indices)
+    for dim, walk in enumerate(argument.walks):
+        argument = argument if walk is not None or dim == axis else argument.slice(dim, 0, ONE)
+    if (argument, size) not in lowering.positions:
+        counted = wrapped(lowering, argument, indices, size, argument.shape)
+        lowering.positions[argument, size] = in_memory(lowering, counted, indices, argument.shape)
+    return lowering.positions[argument, size]
 
 
 def _refuse_reduction(op: OnnxOp) -> None:

@@ -1,6 +1,6 @@
 // RUN: gimlet-opt %s -p scatter-states --split-input-file | filecheck %s
 
-// Keys and values of one layer, turned so that positions come first: both get rows at the same positions.
+// Keys and values of one layer, turned so that positions come first: each gets rows at positions of its own.
 
 func.func @main(%at: tensor<?x1xi64, #onnx.dims<"n", "">>, %x: tensor<2x3x?x4xf32, #onnx.dims<"", "", "n", "">>, %y: tensor<?x2x3x4xf32, #onnx.dims<"n", "", "", "">>, %k: tensor<2x3x8x4xf32> {placement.state = "k"}, %v: tensor<2x3x8x4xf32> {placement.state = "v"})
     -> (tensor<2x3x8x4xf32> {placement.state = "k"}, tensor<2x3x8x4xf32> {placement.state = "v"}) {
@@ -19,7 +19,8 @@ func.func @main(%at: tensor<?x1xi64, #onnx.dims<"n", "">>, %x: tensor<2x3x?x4xf3
 // CHECK-NEXT:    %4 = onnx.Expand(%2, %3)
 // CHECK-SAME:    -> tensor<2x3x?x4xi64, #onnx.dims<"", "", "n", "">>
 // CHECK-NEXT:    %v2 = onnx.ScatterElements(%v, %4, %0) {axis = 2}
-// CHECK-NEXT:    %k2 = onnx.ScatterElements(%k, %4, %x) {axis = 2}
+// CHECK:         %8 = onnx.Expand(%6, %7)
+// CHECK-NEXT:    %k2 = onnx.ScatterElements(%k, %8, %x) {axis = 2}
 // CHECK-NEXT:    func.return %k2, %v2
 
 // -----
