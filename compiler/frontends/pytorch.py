@@ -36,6 +36,8 @@ from gimlet.compiler.frontends.mutation import changes_as_outputs
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.origin import failed_line, failed_node
 from gimlet.compiler.frontends.quiet import quiet_torch
+from gimlet.compiler.frontends.recurrent import recurrent_as_one_op, recurrent_translations, traced_whole
+from gimlet.compiler.frontends.recurrent_onnx import arrange_weights
 from gimlet.compiler.frontends.split_sequences import split_without_sequences
 from gimlet.compiler.signature_ir import write_signature
 from gimlet.dialects.onnx import shape_of
@@ -115,7 +117,7 @@ def export_program(
     # What the trace does to a buffer that an object of the module's holds beside it, it does for good.
     buffers = [(buffer, buffer.detach().clone(), buffer._version) for buffer in model.buffers()]
     try:
-        with quiet_torch(), torch.no_grad(), experts_as_one_op(model):
+        with quiet_torch(), torch.no_grad(), experts_as_one_op(model), traced_whole():
             return torch.export.export(
                 model.eval(), *_contiguous(args or (), kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
             )
@@ -150,7 +152,7 @@ def import_program(
     knows. An input that is changed in place has an output with its new values, and a buffer that is becomes a state.
     InputError, with the line of PyTorch source, for an operator that cannot be converted, and for what else is changed.
     """
-    changes = changes_as_outputs(without_hidden_state(program))
+    changes = changes_as_outputs(without_hidden_state(recurrent_as_one_op(program)))
     if repeats:
         check_in_place(program)
         if changes.inputs or changes.buffers:
@@ -161,6 +163,7 @@ def import_program(
         write_layers(model, program, source, repeats)
     split_without_sequences(model)
     lower_experts(model)
+    arrange_weights(model)
     name_dimensions(program, model, source, dynamic_shapes)
     signature = changes.give_back(model.graph, changed, signature_of(program, model))
     module = to_module(model, ctx)
@@ -177,7 +180,12 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
             exported = torch.onnx.export(
                 without_constant_outputs(program),
                 dynamo=True,
-                custom_translation_table={**grouped_translations(), **control_flow_translations(), **translations},
+                custom_translation_table={
+                    **grouped_translations(),
+                    **control_flow_translations(),
+                    **recurrent_translations(),
+                    **translations,
+                },
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.
                 optimize=False,
                 opset_version=_opset(program),

@@ -37,6 +37,8 @@ def register_tensor(
                 hint="the model does not fit its data file: copy or export both again",
             )
         return store.add_file(name, path, tensor.offset or 0, element.dtype, shape), type_
+    if isinstance(tensor, ir.LazyTensor):
+        return store.add_lazy(name, element.dtype, shape, tensor.numpy), type_
     raw: Any = getattr(tensor, "raw", None)
     if _is_torch(raw):
         identity = _torch_identity(raw)
