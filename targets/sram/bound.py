@@ -40,6 +40,7 @@ from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram.states import changes_in_place
 
 _LEAST_BYTES: Mapping[str, float] = {"fp32": 4.0, "bf16": 2.0, "mxint8": (MX_BLOCK + 1) / MX_BLOCK}
 _TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxint8"}
@@ -187,7 +188,9 @@ def _fits(
 def _written(value: SSAValue) -> SSAValue:
     """What has to be written for a result: of a state that is changed where it lies only what is new."""
     op = value.owner
-    return op.operands[2] if isinstance(op, OnnxOp) and IN_PLACE in op.attributes else value
+    if not isinstance(op, OnnxOp) or IN_PLACE not in op.attributes or not changes_in_place(op):
+        return value
+    return op.operands[2]
 
 
 def _one_row(op: OnnxOp, flops: float, sizes: Mapping[str, int]) -> bool:

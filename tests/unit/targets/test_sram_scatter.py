@@ -5,14 +5,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from tests.unit.targets.sram_models import Runner, emit, model_of, segment_of
+from tests.unit.targets.sram_models import DEVICE, Runner, emit, model_of, segment_of
 from tests.unit.targets.test_sram_ops import F, I, check
 from xdsl.dialects.builtin import ArrayAttr, StringAttr, UnitAttr
 
-from gimlet.dialects.onnx import ops
+from gimlet.dialects.onnx import OnnxOp, ops
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.faults import MachineError
 from gimlet.targets.api import Reason
+from gimlet.targets.sram.bound import bound_of
+from gimlet.targets.sram.target import machine_of
 
 
 @given(data=st.data())
@@ -163,6 +165,18 @@ def test_a_state_that_something_else_reads_is_copied():
     end.operands = [*end.operands, read.results[0]]
     segment.op.res_names = ArrayAttr([StringAttr("present"), StringAttr("y")])
     assert not [each for each in Runner(segment, "fp32").executor.program.tensors if each.role == "state"]
+
+
+def test_the_bound_of_a_state_is_that_of_what_is_new():
+    def bound(marked: bool) -> float:
+        op = cache(1 << 16, marked, 1).op
+        ops = [each for each in op.body.block.ops if isinstance(each, OnnxOp)]
+        return bound_of(ops, op.results_yielded, machine_of(DEVICE.kind), "fp32", {}).cycles
+
+    assert bound(False) == (1 << 16) * bound(True) > 0
+    cycles = Runner(cache(1 << 16, True, 1), "fp32").artifact.facts["cycles"]
+    assert isinstance(cycles, int)
+    assert bound(True) <= cycles
 
 
 def test_a_step_takes_as_long_with_a_longer_state():
