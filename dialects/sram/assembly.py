@@ -95,7 +95,7 @@ def assemble(op: ProgramOp) -> Program:
             raise VerifyException(f"a program holds tensors and kernels, not '{each.name}'")
     return Program(
         name=op.sym_name.data,
-        machine=Machine.from_options({name: _figure(value) for name, value in op.machine.data.items()}),
+        machine=machine_of(op.machine),
         format=op.number_format.data,
         cores=_int(op.cores),
         page_bytes=_int(op.page_bytes),
@@ -107,6 +107,11 @@ def assemble(op: ProgramOp) -> Program:
         tensors=tuple(tensors),
         kernels=tuple(kernels),
     )
+
+
+def machine_of(figures: DictionaryAttr) -> Machine:
+    """The machine with these figures. InputError for one of the wrong type or size."""
+    return Machine.from_options({name: _figure(value) for name, value in figures.data.items()})
 
 
 def _int(attribute: Attribute) -> int:

@@ -127,6 +127,17 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
 
     Products are computed in parts (stages.py) only if `parts`.
     """
+    unplaced, lowering = kernels_for(work, machine, fmt, cores, room, parts)
+    program = completed(unplaced)
+    verify(program)
+    timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
+    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, bool(lowering.halves))
+
+
+def kernels_for(
+    work: Work, machine: Machine, fmt: str, cores: int, room: int = 0, parts: bool = True
+) -> tuple[Program, Lowering]:
+    """The kernels of `generate_for`, without addresses, and what was found out about the ops on the way."""
     bounds = Bounds(
         {name: bound.optimum for name, bound in work.bounds.items()},
         {name: bound.maximum for name, bound in work.bounds.items()},
@@ -170,10 +181,7 @@ def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int =
         outputs.append(Binding(name, stored[value]))
         if name in work.in_lpddr:
             builder.tensors[stored[value]] = replace(builder.tensors[stored[value]], space="lpddr")
-    program = completed(_program(work, builder, fmt, inputs, outputs))
-    verify(program)
-    timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
-    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, bool(lowering.halves))
+    return _program(work, builder, fmt, inputs, outputs), lowering
 
 
 def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:

@@ -1,29 +1,40 @@
 """The levels below kernels: gimlet-opt's passes, run one at a time on text, make what code generation makes."""
 
+from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 from tests.unit.targets.sram_models import Runner, device, model_of, segment_of
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import PassFailedException
 
+from gimlet.compiler.pipeline import NORMALIZE, run_passes
+from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.importer import import_model
 from gimlet.dialects.sram import KernelOp, ProgramOp, Sram, TensorOp
 from gimlet.dialects.sram.assembly import assemble, disassemble
 from gimlet.passes.registry import load
 from gimlet.runtime.sram.faults import MachineError
+from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.ordering import transfers
 from gimlet.runtime.sram.program import UNPLACED, Program, Store
 from gimlet.runtime.sram.verify import verify
+from gimlet.targets.one_op import is_constant
 from gimlet.targets.sram import codegen
 from gimlet.targets.sram.levels import LEVELS
+from gimlet.targets.sram.target import machine_of, work_of_ops
 
 F = TensorProto.FLOAT
+EMPTY = Program("empty", Machine(), "fp32", 1, 64, UNPLACED, (), (), (), (), ())
 ON = device(chiplets=2, cores=16, mx_error_budget=1.0)
 
 
@@ -84,6 +95,25 @@ def test_the_passes_are_what_code_generation_does(monkeypatch, rows, fmt):
     assert assemble(program) == after
     assert all(op.life is not None for op in program.walk() if isinstance(op, TensorOp))
     assert all(op.dealt is not None for op in program.walk() if isinstance(op, KernelOp))
+
+
+def test_the_first_level_makes_the_kernels_that_code_generation_makes():
+    """From ONNX operations on: the pass and the compiler's own call of the same choice of cores and room."""
+    ctx = GimletContext()
+    module = import_model(ir.from_proto(layer()), ctx)
+    run_passes(module, ctx, NORMALIZE)
+    machine = machine_of(ON.kind)
+    (function,) = [op for op in module.walk() if isinstance(op, FuncOp)]
+    function.attributes["sram.machine"] = disassemble(replace(EMPTY, machine=machine)).machine
+    ops = [op for op in function.walk() if isinstance(op, OnnxOp) and not is_constant(op)]
+    work = replace(work_of_ops(ops, {}), keeps_views=False)
+    expected = codegen.generate_for(work, machine, "bf16", machine.cores, room=1 << 16).program
+    load("sram-lower")(format="bf16", room=1 << 16).apply(ctx, module)
+    for name in LEVELS:
+        load(name)().apply(ctx, module)
+    (program,) = [op for op in module.walk() if isinstance(op, ProgramOp)]
+    assert assemble(program).kernels == expected.kernels
+    assert assemble(program).tensors == expected.tensors
 
 
 def test_every_level_but_the_last_is_refused_by_the_machine(monkeypatch):
