@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_map_only
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 
+from gimlet.compiler.frontends.attention import attention_with_heads
 from gimlet.compiler.frontends.call_tree import signature_of, without_constant_outputs
 from gimlet.compiler.frontends.control_flow import without_hidden_state
 from gimlet.compiler.frontends.control_flow_onnx import control_flow_translations
@@ -152,7 +153,8 @@ def import_program(
     knows. An input that is changed in place has an output with its new values, and a buffer that is becomes a state.
     InputError, with the line of PyTorch source, for an operator that cannot be converted, and for what else is changed.
     """
-    changes = changes_as_outputs(without_hidden_state(recurrent_as_one_op(program)))
+    whole = recurrent_as_one_op(attention_with_heads(program))
+    changes = changes_as_outputs(without_hidden_state(whole))
     if repeats:
         check_in_place(program)
         if changes.inputs or changes.buffers:
