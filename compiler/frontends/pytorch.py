@@ -56,6 +56,7 @@ Translations = Mapping[Any, Callable[..., Any]]
 _MOST_DETAILS = 4
 _DETAILS = ("- ", "Explanation: ")
 _BFLOAT16_OPSET = 24
+_EINSUM = torch.ops.aten.einsum.default
 _TRACE_HINT = "a wrapper module with flat tensor inputs and named Dims often helps"
 _DATA_HINT = "Python cannot branch on a tensor's value or index with it there: torch.cond, torch.where, index_copy can"
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
@@ -180,7 +181,7 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
     try:
         with quiet_torch(), torch.no_grad():
             exported = torch.onnx.export(
-                without_constant_outputs(program),
+                _without_bfloat16_einsum(without_constant_outputs(program)),
                 dynamo=True,
                 custom_translation_table={
                     **grouped_translations(),
@@ -205,6 +206,14 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
     if exported is None:
         raise InputError("PyTorch's ONNX exporter returned nothing")
     return exported.model
+
+
+def _without_bfloat16_einsum(program: ExportedProgram) -> ExportedProgram:
+    """The program with products for each `einsum` of bfloat16, which ONNX's Einsum does not take."""
+    nodes = (node for node in program.graph.nodes if node.target is _EINSUM)
+    if all(node.meta["val"].dtype != torch.bfloat16 for node in nodes):
+        return program
+    return program.run_decompositions({_EINSUM: torch.export.default_decompositions()[_EINSUM]})
 
 
 def _opset(program: ExportedProgram) -> int | None:

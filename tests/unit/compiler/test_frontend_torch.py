@@ -195,3 +195,15 @@ def test_a_module_stays_in_its_mode():
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout().eval())
     load(model, args=(torch.ones(4),), ctx=context())
     assert [module.training for module in model.modules()] == [True, True, False]
+
+
+def test_einsum_of_bfloat16_is_products(tmp_path: Path):
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.einsum("bij,bkj->bik", x, y)
+
+    x, y = (torch.arange(24).reshape(2, 3, 4) % each for each in (5, 7))
+    gimlet.compile(Sum(), (x.bfloat16(), y.bfloat16()), output=tmp_path / "m.gimlet")
+    with gimlet.load(tmp_path / "m.gimlet") as program:
+        found = np.asarray(program(x.bfloat16(), y.bfloat16()), np.float32)
+    np.testing.assert_array_equal(found, Sum()(x, y))
