@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import onnx
 from onnx import parser
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.contrib_attention import group_query_attention, multi_head_attention, projected_attention
+from gimlet.passes.contrib_lines import has, integers, number, rotated
 
 OLDEST_OPSET = 17
 """LayerNormalization is in it, and everything else means there what it means today but for ReduceMean's axes."""
@@ -35,22 +37,9 @@ def contrib_body(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
     return parser.parse_function("\n".join([text, *lines, *unread, "}"]))
 
 
-def _number(name: str, value: float, like: str) -> list[str]:
-    """A scalar of the type of another value."""
-    return [f"{name}_wide = Constant <value_float: float = {value!r}> ()", f"{name} = CastLike ({name}_wide, {like})"]
-
-
-def _integers(name: str, *values: int) -> str:
-    return f"{name} = Constant <value_ints: ints = [{', '.join(map(str, values))}]> ()"
-
-
-def _has(op: OnnxOp, index: int) -> bool:
-    return op.input_at(index) is not None
-
-
 def _quick_gelu(op: OnnxOp, opset: int) -> list[str]:
     del opset
-    inner = [*_number("alpha", op.attr("alpha", 1.702), "x0"), "inner = Mul (alpha, x0)", "gate = Sigmoid (inner)"]
+    inner = [*number("alpha", op.attr("alpha", 1.702), "x0"), "inner = Mul (alpha, x0)", "gate = Sigmoid (inner)"]
     return [*inner, "y0 = Mul (x0, gate)"]
 
 
@@ -58,10 +47,10 @@ def _erf_gelu(op: OnnxOp, opset: int) -> list[str]:
     """Gelu, and BiasGelu with what is added before."""
     del opset
     return [
-        "x = Add (x0, x1)" if _has(op, 1) else "x = Identity (x0)",
-        *_number("root", math.sqrt(2), "x0"),
-        *_number("half", 0.5, "x0"),
-        *_number("one", 1.0, "x0"),
+        "x = Add (x0, x1)" if has(op, 1) else "x = Identity (x0)",
+        *number("root", math.sqrt(2), "x0"),
+        *number("half", 0.5, "x0"),
+        *number("one", 1.0, "x0"),
         "inner = Div (x, root)",
         "curve = Erf (inner)",
         "sum = Add (curve, one)",
@@ -73,11 +62,11 @@ def _erf_gelu(op: OnnxOp, opset: int) -> list[str]:
 def _tanh_gelu(op: OnnxOp, opset: int) -> list[str]:
     del opset
     return [
-        "x = Add (x0, x1)" if _has(op, 1) else "x = Identity (x0)",
-        *_number("root", math.sqrt(2 / math.pi), "x0"),
-        *_number("factor", 0.044715, "x0"),
-        *_number("half", 0.5, "x0"),
-        *_number("one", 1.0, "x0"),
+        "x = Add (x0, x1)" if has(op, 1) else "x = Identity (x0)",
+        *number("root", math.sqrt(2 / math.pi), "x0"),
+        *number("factor", 0.044715, "x0"),
+        *number("half", 0.5, "x0"),
+        *number("one", 1.0, "x0"),
         "square = Mul (x, x)",
         "cube = Mul (square, x)",
         "rest = Mul (cube, factor)",
@@ -105,7 +94,7 @@ def _fused_matmul(op: OnnxOp, opset: int) -> list[str] | None:
         else:
             perm = [*range(len(dims) - 2), len(dims) - 1, len(dims) - 2]
             lines.append(f"t{index} = Transpose <perm: ints = {perm}> (x{index})")
-    return [*lines, "p = MatMul (t0, t1)", *_number("alpha", op.attr("alpha", 1.0), "x0"), "y0 = Mul (p, alpha)"]
+    return [*lines, "p = MatMul (t0, t1)", *number("alpha", op.attr("alpha", 1.0), "x0"), "y0 = Mul (p, alpha)"]
 
 
 def _skip_layer_norm(op: OnnxOp, opset: int) -> list[str] | None:
@@ -113,9 +102,9 @@ def _skip_layer_norm(op: OnnxOp, opset: int) -> list[str] | None:
     del opset
     if any(value is not None for value in op.outputs[1:3]):
         return None
-    lines = ["added = Add (x0, x1)", "sum = Add (added, x4)" if _has(op, 4) else "sum = Identity (added)"]
+    lines = ["added = Add (x0, x1)", "sum = Add (added, x4)" if has(op, 4) else "sum = Identity (added)"]
     epsilon = f"<axis: int = -1, epsilon: float = {op.attr('epsilon', 1e-12)!r}>"
-    lines.append(f"y0 = LayerNormalization {epsilon} (sum, x2{', x3' if _has(op, 3) else ''})")
+    lines.append(f"y0 = LayerNormalization {epsilon} (sum, x2{', x3' if has(op, 3) else ''})")
     return [*lines, *_sum_output(op)]
 
 
@@ -128,11 +117,11 @@ def _skip_rms_norm(op: OnnxOp, opset: int) -> list[str] | None:
     mean = "mean = ReduceMean <axes: ints = [-1]> (square)"
     return [
         "added = Add (x0, x1)",
-        "sum = Add (added, x3)" if _has(op, 3) else "sum = Identity (added)",
+        "sum = Add (added, x3)" if has(op, 3) else "sum = Identity (added)",
         f"wide = Cast <to: int = {_FLOAT}> (sum)",
         "square = Mul (wide, wide)",
-        *([_integers("last", -1), "mean = ReduceMean (square, last)"] if opset >= _AXES_ARE_AN_INPUT else [mean]),
-        *_number("epsilon", op.attr("epsilon", 1e-12), "mean"),
+        *([integers("last", -1), "mean = ReduceMean (square, last)"] if opset >= _AXES_ARE_AN_INPUT else [mean]),
+        *number("epsilon", op.attr("epsilon", 1e-12), "mean"),
         "shifted = Add (mean, epsilon)",
         "root = Sqrt (shifted)",
         "quotient = Div (wide, root)",
@@ -156,87 +145,30 @@ def _rotary(op: OnnxOp, opset: int) -> list[str] | None:
     half, heads = cache[-1].as_int(), int(op.attr("num_heads", 0))
     if op.attr("scale", 1.0) != 1.0 or op.attr("is_packed_batching", 0) or not dims[-1].is_constant:
         return None
-    lines = ["cos = Gather (x2, x1)", "sin = Gather (x3, x1)", _integers("axis", 2 if len(dims) == 3 else 1)]
+    lines = ["cos = Gather (x2, x1)", "sin = Gather (x3, x1)", integers("axis", 2 if len(dims) == 3 else 1)]
     lines += ["cos4 = Unsqueeze (cos, axis)", "sin4 = Unsqueeze (sin, axis)"]
     size = dims[-1].as_int()
     if len(dims) == 3:
         size = size // heads if heads else 2 * half
-        lines += [_integers("split", 0, 0, -1, size), "x = Reshape (x0, split)"]
+        lines += [integers("split", 0, 0, -1, size), "x = Reshape (x0, split)"]
     else:
         lines.append("x = Identity (x0)")
     return [
         *lines,
-        *_rotated(half, size, pairs=bool(op.attr("interleaved", 0))),
+        *rotated(half, size, pairs=bool(op.attr("interleaved", 0))),
         "shape = Shape (x0)",
         "y0 = Reshape (turned, shape)",
     ]
 
 
-def _rotated(half: int, size: int, *, pairs: bool) -> list[str]:
-    """`turned` of `x` of four dimensions, of which 2·half elements of the last are turned by `cos4` and `sin4`."""
-    begins, step, end = ((0, 1), 2, (2 * half, 2 * half)) if pairs else ((0, half), 1, (half, 2 * half))
-    lines = [_integers("three", 3), _integers("step", step)]
-    for name, begin, stop in zip("ab", begins, end, strict=True):
-        lines += [_integers(f"{name}0", begin), _integers(f"{name}1", stop)]
-        lines.append(f"{name} = Slice (x, {name}0, {name}1, three, step)")
-    lines += ["ac = Mul (a, cos4)", "bs = Mul (b, sin4)", "real = Sub (ac, bs)"]
-    lines += ["bc = Mul (b, cos4)", "as = Mul (a, sin4)", "imaginary = Add (bc, as)"]
-    if pairs:
-        lines += [_integers("four", 4), "real5 = Unsqueeze (real, four)", "imaginary5 = Unsqueeze (imaginary, four)"]
-        lines += ["both = Concat <axis: int = 4> (real5, imaginary5)", _integers("flat", 0, 0, 0, 2 * half)]
-        lines.append("part = Reshape (both, flat)")
-    else:
-        lines.append("part = Concat <axis: int = 3> (real, imaginary)")
-    if 2 * half == size:
-        return [*lines, "turned = Identity (part)"]
-    lines += [_integers("r0", 2 * half), _integers("r1", size), "rest = Slice (x, r0, r1, three)"]
-    return [*lines, "turned = Concat <axis: int = 3> (part, rest)"]
-
-
-def _multi_head_attention(op: OnnxOp, opset: int) -> list[str] | None:
-    """Queries, keys and values of three dimensions by themselves, with a bias of all three and a bias of scores."""
-    del opset
-    given = [op.input_at(index) for index in range(3)]
-    dims = [None if value is None else dims_of(value) for value in given]
-    heads = int(op.attr("num_heads", 0))
-    known = [each for each in dims if each is not None and len(each) == 3 and each[2].is_constant]
-    beyond = any(_has(op, index) for index in (4, *range(6, len(op.inputs)))) or len(op.outputs) > 1
-    widths = [each[2].as_int() for each in known]
-    if len(known) != 3 or not _splits(widths, heads) or beyond or op.attr("unidirectional", 0):
-        return None
-    lines: list[str] = []
-    if _has(op, 3):
-        parts = ", ".join(f"bias{index}" for index in range(3))
-        lines += [_integers("widths", *widths), f"{parts} = Split <axis: int = 0> (x3, widths)"]
-    for index, width in enumerate(widths):
-        source = f"x{index}"
-        if _has(op, 3):
-            lines.append(f"added{index} = Add (x{index}, bias{index})")
-            source = f"added{index}"
-        lines += [
-            _integers(f"split{index}", 0, 0, heads, width // heads),
-            f"r{index} = Reshape ({source}, split{index})",
-        ]
-        perm = [0, 2, 3, 1] if index == 1 else [0, 2, 1, 3]
-        lines.append(f"h{index} = Transpose <perm: ints = {perm}> (r{index})")
-    scale = op.attr("scale", 0.0) or 1 / math.sqrt(widths[0] // heads)
-    lines += ["product = MatMul (h0, h1)", *_number("scale", scale, "x0"), "scores = Mul (product, scale)"]
-    lines.append("masked = Add (scores, x5)" if _has(op, 5) else "masked = Identity (scores)")
-    lines += ["weights = Softmax <axis: int = -1> (masked)", "mixed = MatMul (weights, h2)"]
-    lines += ["back = Transpose <perm: ints = [0, 2, 1, 3]> (mixed)", _integers("joined", 0, 0, widths[2])]
-    return [*lines, "y0 = Reshape (back, joined)"]
-
-
-def _splits(widths: Sequence[int], heads: int) -> bool:
-    return heads > 0 and all(width >= heads and width % heads == 0 for width in widths)
-
-
 BODIES: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {
+    "Attention": projected_attention,
     "BiasGelu": _erf_gelu,
     "FastGelu": _tanh_gelu,
     "FusedMatMul": _fused_matmul,
     "Gelu": _erf_gelu,
-    "MultiHeadAttention": _multi_head_attention,
+    "GroupQueryAttention": group_query_attention,
+    "MultiHeadAttention": multi_head_attention,
     "QuickGelu": _quick_gelu,
     "RotaryEmbedding": _rotary,
     "SkipLayerNormalization": _skip_layer_norm,

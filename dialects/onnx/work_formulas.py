@@ -325,6 +325,8 @@ def _moe_reads(op: View) -> dict[int, Expr]:
 
 def _touched(experts: int, chosen: int, tokens: Expr, each: int) -> Expr:
     """Values in the experts that `tokens` touch on average: the least of the chords, since the curve is concave."""
+    if not 0 < chosen < experts:
+        return Expr.const(experts * each)
     missed = 1 - chosen / experts
     found, count = Expr.const(experts * each), 1
     while experts * missed**count > experts * _UNTOUCHED:

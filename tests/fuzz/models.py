@@ -58,10 +58,10 @@ def contrib_operators() -> onnx.ModelProto:
 
 def packed_weights() -> onnx.ModelProto:
     """Weights of four bits, in a product and in experts."""
-    packed = np.arange(16 * 16, dtype=np.uint8).reshape(16, 1, 16)
+    packed = np.arange(4 * 16, dtype=np.uint8).reshape(4, 1, 16)
     nodes = [
         helper.make_node(
-            "MatMulNBits", ["x", "w", "scales"], ["h"], domain=_MICROSOFT, K=32, N=16, bits=4, block_size=32
+            "MatMulNBits", ["x", "w", "scales"], ["h"], domain=_MICROSOFT, K=32, N=4, bits=4, block_size=32
         ),
         helper.make_node("Softmax", ["h"], ["router"]),
         helper.make_node(
@@ -71,9 +71,9 @@ def packed_weights() -> onnx.ModelProto:
     ]  # fmt: skip
     weights = [
         numpy_helper.from_array(packed, "w"),
-        numpy_helper.from_array(np.zeros((16, 32, 16), np.uint8), "up"),
-        numpy_helper.from_array(np.zeros((16, 32, 16), np.uint8), "down"),
-        *_weights({"scales": (16,), "up_scales": (16, 32), "down_scales": (16, 32)}),
+        numpy_helper.from_array(np.zeros((4, 32, 16), np.uint8), "up"),
+        numpy_helper.from_array(np.zeros((4, 32, 16), np.uint8), "down"),
+        *_weights({"scales": (4,), "up_scales": (4, 32), "down_scales": (4, 32)}),
     ]
     domains = [helper.make_opsetid(_MICROSOFT, 1)]
     return model(nodes, [tensor("x", ["n", 32])], [tensor("y", ["n", 32])], initializer=weights, opsets=domains)

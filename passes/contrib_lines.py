@@ -1,0 +1,39 @@
+"""Lines of functions in ONNX's text form that several of com.microsoft's operators are written out with."""
+
+from __future__ import annotations
+
+from gimlet.dialects.onnx import OnnxOp
+
+
+def number(name: str, value: float, like: str) -> list[str]:
+    """A scalar of the type of another value."""
+    return [f"{name}_wide = Constant <value_float: float = {value!r}> ()", f"{name} = CastLike ({name}_wide, {like})"]
+
+
+def integers(name: str, *values: int) -> str:
+    return f"{name} = Constant <value_ints: ints = [{', '.join(map(str, values))}]> ()"
+
+
+def has(op: OnnxOp, index: int) -> bool:
+    return op.input_at(index) is not None
+
+
+def rotated(half: int, size: int, *, pairs: bool) -> list[str]:
+    """`turned` of `x` of four dimensions, of which 2·half elements of the last are turned by `cos4` and `sin4`."""
+    begins, step, end = ((0, 1), 2, (2 * half, 2 * half)) if pairs else ((0, half), 1, (half, 2 * half))
+    lines = [integers("three", 3), integers("step", step)]
+    for name, begin, stop in zip("ab", begins, end, strict=True):
+        lines += [integers(f"{name}0", begin), integers(f"{name}1", stop)]
+        lines.append(f"{name} = Slice (x, {name}0, {name}1, three, step)")
+    lines += ["ac = Mul (a, cos4)", "bs = Mul (b, sin4)", "real = Sub (ac, bs)"]
+    lines += ["bc = Mul (b, cos4)", "as = Mul (a, sin4)", "imaginary = Add (bc, as)"]
+    if pairs:
+        lines += [integers("four", 4), "real5 = Unsqueeze (real, four)", "imaginary5 = Unsqueeze (imaginary, four)"]
+        lines += ["both = Concat <axis: int = 4> (real5, imaginary5)", integers("flat", 0, 0, 0, 2 * half)]
+        lines.append("part = Reshape (both, flat)")
+    else:
+        lines.append("part = Concat <axis: int = 3> (real, imaginary)")
+    if 2 * half == size:
+        return [*lines, "turned = Identity (part)"]
+    lines += [integers("r0", 2 * half), integers("r1", size), "rest = Slice (x, r0, r1, three)"]
+    return [*lines, "turned = Concat <axis: int = 3> (part, rest)"]
