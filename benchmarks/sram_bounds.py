@@ -2,8 +2,9 @@
 
 Chains of matrix-vector products with resident weights, as in decoding, and matrix products, on the reference part or
 another. For each: cycles of the program that the code generator makes, the two bounds (targets/sram/bound.py), how far
-above them the program is, and where a core's cycles go: what its matrix unit multiplies, what it waits for, and what is
-left when it has no more to do (results are on their way, or a kernel without products runs).
+above them the program is, for how much of its time the cores' SRAM moves bytes, and where a core's cycles go: what its
+matrix unit multiplies, what it waits for, and what is left when it has no more to do (results are on their way, or a
+kernel without products runs).
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
@@ -97,7 +98,8 @@ def main() -> None:
     machine = machine_of(load_kind(given.kind))
     if given.two_tiles:
         machine = replace(machine, array_tiles=2)
-    print(f"{'':34}{'format':8}{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}  the busiest matrix unit")
+    columns = f"{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}{'SRAM':>6}"
+    print(f"{'':34}{'format':8}{columns}  the busiest matrix unit")
     shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS]
     for rows, widths in shapes:
         times = len(widths) - 1
@@ -110,6 +112,7 @@ def main() -> None:
                 print(f"{label:34}{fmt:8}refused: {refusal}")
                 continue
             ratios = f"{bound.cycles:9.0f}{timing.cycles / bound.cycles:7.2f}{tight:9.0f}{timing.cycles / tight:7.2f}"
+            ratios += f"{timing.utilisation['sram']:6.0%}"
             print(f"{label:34}{fmt:8}{timing.cycles:8}{ratios}  {rest(timing)}")
 
 
