@@ -1,10 +1,10 @@
 """What a cache of keys and values costs a decode step on the accelerator: python benchmarks/sram_cache.py
 
-Two layers of Llama-3-8B's sizes (bfloat16 on the meta device, one sequence, one token) with a cache of a fixed size, as
-`with_fixed_cache` exports it, are compiled for one card in MXINT8. Each row is a capacity and a place: `in place` is
-the program of a state that is changed where it lies, `copied` that of the same graph where the new cache is another
-tensor, as it is without a state. Printed are cycles, the bytes that all kernels move in SRAM and LPDDR, and what
-tensors other than weights take.
+Two layers of Llama-3-8B's sizes (bfloat16 on the meta device, one token of one sequence or a batch) with a cache of a
+fixed size, as `with_fixed_cache` exports it, are compiled for one card in MXINT8. Each row is a capacity and a place:
+`in place` is the program of a state that is changed where it lies, `copied` that of the same graph where the new cache
+is another tensor, as it is without a state. Printed are cycles, the bytes that all kernels move in SRAM and LPDDR, and
+what tensors other than weights take.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from gimlet.targets.sram.codegen import Generated, Work, generate
 from gimlet.targets.sram.target import machine_of
 
 CAPACITIES = (256, 1024, 4096, 16384)
-_SIZES = {"batch": DimBound(1, 1, 1), "length": DimBound(1, 1, 1)}
 
 
 def traced(capacity: int, layers: int) -> ModuleOp:
@@ -56,7 +55,7 @@ def traced(capacity: int, layers: int) -> ModuleOp:
     return imported
 
 
-def work_of(module: ModuleOp, in_place: bool, in_lpddr: bool) -> Work:
+def work_of(module: ModuleOp, batch: int, in_place: bool, in_lpddr: bool) -> Work:
     """The whole step as one segment, its caches in LPDDR or where there is room."""
     function = entry_function(module)
     ops = [op for op in function.body.block.ops if isinstance(op, OnnxOp) and not is_constant(op)]
@@ -73,7 +72,7 @@ def work_of(module: ModuleOp, in_place: bool, in_lpddr: bool) -> Work:
         inputs=[(value_name(value), value) for value in function.args],
         outputs=[(f"y{index}", value) for index, value in enumerate(last.operands)],
         ctx=None,
-        bounds=_SIZES,
+        bounds={"batch": DimBound(batch, batch, batch), "length": DimBound(1, 1, 1)},
         mx_budget=1.0,
         in_lpddr=frozenset(caches if in_lpddr else ()),
     )
@@ -89,6 +88,7 @@ def line(label: str, found: Generated) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capacity", type=int, action="append", help="other capacities than 256 to 16,384 positions")
+    parser.add_argument("--batch", type=int, default=1, help="so many sequences")
     parser.add_argument("--layers", type=int, default=2)
     given = parser.parse_args(arguments)
     # Or the keys and values are repeated for each head that shares them.
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for in_lpddr in (False, True):
             module = traced(capacity, given.layers)
             for in_place in (True, False):
-                found = generate(work_of(module, in_place, in_lpddr), machine, "mxint8")
+                found = generate(work_of(module, given.batch, in_place, in_lpddr), machine, "mxint8")
                 place = "LPDDR" if in_lpddr else "SRAM"
                 print(f"{capacity:>9} {place:>6}", line("in place" if in_place else "copied", found), flush=True)
 
