@@ -17,7 +17,7 @@ from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.passes.refusal import RefusedError
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.ordering import transfers
-from gimlet.runtime.sram.program import Program, Tensor
+from gimlet.runtime.sram.program import UNPLACED, Program, Tensor
 
 _LINE = 512
 _FILE_LINE = 64
@@ -26,8 +26,10 @@ _FILE_LINE = 64
 def allocated(program: Program) -> Program:
     """The program with the tensors that are used, each with a space, an address and a capacity.
 
-    RefusedError if they do not fit.
+    RefusedError if they do not fit, or if it is not known yet what of a core's SRAM is private.
     """
+    if program.local_bytes == UNPLACED:
+        raise RefusedError("its private bytes are not known: run sram-home-weights first")
     used = {each.access.tensor for kernel in program.kernels for each in transfers(kernel)}
     kept = [_sized(each, program) for each in program.tensors if each.name in used or each.role != "weight"]
     needed, limits = lives(program), {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes}

@@ -16,7 +16,7 @@ from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.passes.refusal import RefusedError
 from gimlet.passes.sram_place_tiles import private_bytes
 from gimlet.runtime.sram.formats import stored_bytes
-from gimlet.runtime.sram.program import Kernel, Load, Program, Tensor
+from gimlet.runtime.sram.program import UNPLACED, Kernel, Load, Program, Tensor
 from gimlet.runtime.sram.verify import own_bytes, run_of
 
 
@@ -80,8 +80,10 @@ def resident_bytes(program: Program) -> int:
 def weights_homed(program: Program) -> Program:
     """The program with blocks of weights behind the tiles, and items on the cores whose blocks they multiply with.
 
-    RefusedError where tiles and blocks do not fit a core.
+    RefusedError where tiles have no address yet, or tiles and blocks do not fit a core.
     """
+    if any(tile.address == UNPLACED for kernel in program.kernels for tile in kernel.tiles):
+        raise RefusedError("its tiles have no address: run sram-place-tiles first")
     homes, tiles = homes_of(program), private_bytes(program.kernels)
     local, limit = tiles + resident_bytes(program), program.machine.sram_bytes_per_core
     if local > limit:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import PassFailedException
 
 from gimlet.dialects.sram.assembly import assemble, rewrite
 from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.runtime.sram.ordering import synchronised
+from gimlet.runtime.sram.program import UNPLACED
 
 
 @dataclass(frozen=True)
@@ -66,4 +68,7 @@ class SramSynchronisePass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
         for program in [each for each in op.walk() if isinstance(each, ProgramOp)]:
-            rewrite(program, synchronised(assemble(program)))
+            placed = assemble(program)
+            if any(tensor.address == UNPLACED for tensor in placed.tensors):
+                raise PassFailedException(f"{placed.name}: its tensors have no address: run sram-allocate first")
+            rewrite(program, synchronised(placed))

@@ -147,6 +147,28 @@ def test_a_program_that_does_not_fit_names_itself():
         load("sram-allocate")().apply(Context(), parsed(text))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sram-home-weights", "p: its tiles have no address: run sram-place-tiles first"),
+        ("sram-allocate", "p: its private bytes are not known: run sram-home-weights first"),
+        ("sram-synchronise", "p: its tensors have no address: run sram-allocate first"),
+    ],
+)
+def test_a_level_says_which_one_has_to_come_before_it(name, message):
+    text = """
+    sram.program @p as "fp32" on 1 attributes {page_bytes = 64, dims = {}, inputs = {}, outputs = {},
+        machine = {chiplets = 1, cores = 1}} {
+      sram.tensor @x : "f32" <[8]> in "sram" {role = "input"}
+      sram.kernel @k [] attributes {sources = []} {
+        %a = sram.tile "a" : "f32" [8] depth 1
+      }
+    }
+    """
+    with pytest.raises(PassFailedException, match=message):
+        load(name)().apply(Context(), parsed(text))
+
+
 def test_results_leave_in_the_order_of_their_op():
     """The same model gives the same program, whatever else is in memory."""
     nodes = [helper.make_node("Split", ["x"], ["a", "b", "c"], num_outputs=3)]
