@@ -47,6 +47,9 @@ from gimlet.runtime.errors import InfeasibleError
 
 GAP = 1e-4
 _KICKS = 12
+_MOST_KICKS = 100_000
+_SEARCHED = 0.6
+"""The part of a time limit after which a pipeline's groups are left, and single ops are moved until the end."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""
 
@@ -108,7 +111,7 @@ class _Solve:
             cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem, self._until(0.2))]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
-        bound = lower_bound(problem, known, self._until(0.5))
+        bound = lower_bound(problem, known, self._until(_SEARCHED if self.objective == "throughput" else 0.5))
         seen = bound.suggestions
         best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)
@@ -123,9 +126,10 @@ class _Solve:
             # Limits that groups cannot keep may be kept by smaller ones.
             coarse = self._coarsened(3 * self.group_limit)
             best, answer = self._solve_groups(coarse, best, bound.suggestions)
-        best = min(best, refine(problem, best, self._until(1.0)), key=self._rank)
-        if self.objective == "throughput":
-            best = self._balanced(best)
+        pipeline = self.objective == "throughput"
+        best = min(best, refine(problem, best, self._until(_SEARCHED if pipeline else 1.0)), key=self._rank)
+        if pipeline and not self._closed(best, bound.value):
+            best = self._balanced(best, last=True)
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
@@ -133,11 +137,13 @@ class _Solve:
         proven = max(bound.value, answer.bound) if whole else bound.value
         return self._solution(best, proven, len(coarse.groups), answer)
 
-    def _balanced(self, found: Found) -> Found:
-        """Evened out, for at most an eighth of a time limit."""
+    def _balanced(self, found: Found, *, last: bool = False) -> Found:
+        """Evened out, for at most an eighth of a time limit, or with nothing else to do for all that is left of it."""
         left = self._seconds_left()
-        seconds = None if left is None or self.limits.seconds is None else min(self.limits.seconds / 8, left)
-        return balanced(self.problem, found, _KICKS, self.limits.seed, seconds)
+        if left is None or self.limits.seconds is None:
+            return balanced(self.problem, found, _KICKS, self.limits.seed)
+        seconds = left if last else min(self.limits.seconds / 8, left)
+        return balanced(self.problem, found, _MOST_KICKS if last else _KICKS, self.limits.seed, seconds)
 
     def _coarsened(self, limit: int) -> Coarse:
         return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
@@ -219,11 +225,12 @@ class _Solve:
         return float("inf") if self.limits.seconds is None else self.began + part * self.limits.seconds
 
     def _seconds_to_search(self) -> float | None:
-        """What is left, less what evening out a pipeline takes at the end."""
+        """What is left, less what is kept for evening out a pipeline at the end."""
         left = self._seconds_left()
-        if left is None or self.limits.seconds is None or self.objective != "throughput":
+        few = len(self.problem.nodes) <= self.group_limit
+        if left is None or self.limits.seconds is None or self.objective != "throughput" or few:
             return left
-        return max(left - self.limits.seconds / 8, 0.01)
+        return max(left - (1 - _SEARCHED) * self.limits.seconds, 0.01)
 
     def _none_found(self, best: Found) -> InfeasibleError:
         """The limits in conflict, where that is proven; else what the best placement so far breaks."""

@@ -32,6 +32,9 @@ from gimlet.runtime.errors import InfeasibleError
 _MOST_SETS = 16
 _MOST_PATHS = 12
 _MOST_LARGE = 8
+_FIRST = 0.6
+"""The part of the time after which a program for all sets of classes together is solved, if not all of theirs are."""
+_UNFINISHED = -1.0
 _SHORTFALL = 1e-7
 """What the solver's tolerances may leave a program's value above its optimum, as a part of it."""
 
@@ -39,7 +42,7 @@ _SHORTFALL = 1e-7
 def period_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> float:
     """The least period, or more than `best_known`. InfeasibleError where nothing can keep the shares.
 
-    After `until` (of `time.perf_counter`) programs are given up for a weaker one that holds for every set of classes.
+    Where `until` (of `time.perf_counter`) is too soon for all programs, a weaker one holds for every set of classes.
     """
     classes = device_classes(problem)
     others = [members for members in classes if problem.host not in members]
@@ -48,15 +51,18 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
     sets: Iterable[tuple[list[int], ...]] = [tuple(others)]
     if in_use:
         sets = chain.from_iterable(combinations(others, size) for size in range(len(others) + 1))
+    now = perf_counter()
+    early = now + _FIRST * max(until - now, 0.0) if in_use else until
+    periods = [
+        _Program(problem, [*hosts, *chosen], chosen if in_use else (), best_known, early).solve(_UNFINISHED)
+        for chosen in sets
+    ]
     floor = 0.0
-    if until < float("inf"):
+    if _UNFINISHED in periods:
         floor = work_bound(problem, classes)
         if in_use:
             floor = max(floor, _Program(problem, [*hosts, *others], (), best_known, until).solve(floor))
-    found = float("inf")
-    for chosen in sets:
-        program = _Program(problem, [*hosts, *chosen], chosen if in_use else (), best_known, until)
-        found = min(found, max(program.solve(floor), floor))
+    found = min(max(period, floor) for period in periods)
     if found == float("inf") and best_known == float("inf"):
         raise InfeasibleError("no placement can give every device its share of the FLOPs")
     return found
