@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from xdsl.dialects.builtin import f32
+from xdsl.dialects.builtin import bf16, f32
 from xdsl.ir import SSAValue
+from xdsl.rewriter import InsertPoint, Rewriter
 
-from gimlet.dialects.onnx import OnnxOp, constant_value, dims_of
-from gimlet.dialects.onnx.types import element_of
+from gimlet.dialects.onnx import (
+    InitializerOp,
+    OnnxOp,
+    constant_value,
+    dims_of,
+    ops,
+    opset_in_force,
+    set_value_name,
+    tensor_type,
+    value_name,
+)
+from gimlet.dialects.onnx.types import Element, element_of
 from gimlet.passes.match import Product, is_read_once, made_by, product_of, scalar_of
 from gimlet.runtime.expr import ONE
 
+_FAR_DOWN = -1e30
+"""Beside it, a score of float32 up to 1e22 vanishes when it is added."""
 _LARGEST_MASK = 1 << 22
 """Elements of a constant mask that is looked through for infinities."""
 
@@ -78,10 +92,50 @@ class Scores:
         """Whether no row of scores can be all −∞, of which a softmax is not a number."""
         if self.mask is None:
             return True
+        known = constant_value(self.mask, None, _LARGEST_MASK)
+        if known is not None and known.ndim:
+            return bool(np.isfinite(known.astype(np.float64)).any(axis=-1).all())
         chosen = made_by(self.mask, "Where")
         values = [self.mask] if chosen is None else list(chosen.operands[1:])
         arrays = [constant_value(value, None, _LARGEST_MASK) for value in values]
         return all(array is not None and bool(np.all(np.isfinite(array.astype(np.float64)))) for array in arrays)
+
+
+def added_mask(value: SSAValue) -> None:
+    """Makes a mask that is added of one that chooses: Where(keep, scores, fill) is scores + Where(keep, 0, fill).
+
+    That is exact for −∞, and for a fill so far down that a score vanishes beside it. It does not act elsewhere, nor
+    where something else reads the scores, or the mask is as large as they are.
+    """
+    chosen = made_by(value, "Where")
+    element = element_of(value.type)
+    if chosen is None or element is None:
+        return
+    keep, *branches = chosen.operands
+    fills = [scalar_of(branch) for branch in branches]
+    at = next((index for index, fill in enumerate(fills) if fill is not None), None)
+    fill = None if at is None else fills[at]
+    if at is None or fill is None or not _hides(fill, element):
+        return
+    scores = branches[1 - at]
+    kept = dims_of(keep)
+    if kept is None or not is_read_once(scores) or dims_of(scores) != dims_of(value) or kept == dims_of(scores):
+        return
+    opset = opset_in_force(chosen, "")
+    zero = InitializerOp.from_array(np.zeros((), element.dtype), f"{value_name(value)}_nothing")
+    pair = [branches[at], zero.results[0]] if at == 0 else [zero.results[0], branches[at]]
+    mask = ops.Where.make([keep, *pair], [tensor_type(element.type, kept)], opset=opset)
+    total = ops.Add.make([scores, mask.results[0]], [value.type], opset=opset)
+    set_value_name(mask.results[0], f"{value_name(value)}_mask")
+    total.location = chosen.location
+    Rewriter.insert_op([zero, mask, total], InsertPoint.before(chosen))
+    value.replace_all_uses_with(total.results[0])
+    chosen.detach()
+    chosen.erase()
+
+
+def _hides(fill: float, element: Element) -> bool:
+    return fill == -math.inf or (element.type in (f32, bf16) and fill <= _FAR_DOWN)
 
 
 def scores_of(value: SSAValue) -> Scores | None:

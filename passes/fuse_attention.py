@@ -12,7 +12,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops, set_value_name, tensor_type, value_name
 from gimlet.dialects.onnx.types import element_of
-from gimlet.passes.attention_scores import Scores, repeated_heads, scores_of, weights_of
+from gimlet.passes.attention_scores import Scores, added_mask, repeated_heads, scores_of, weights_of
 from gimlet.passes.entry import entry_function
 from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import is_closed, is_float
@@ -57,7 +57,8 @@ class FuseAttentionPass(ModulePass):
     The scale may be on the scores, the queries or the keys. Keys are transposed as they were, but for the last two
     dimensions. Keys and values may be repeated for groups of query heads (Unsqueeze, Expand, Reshape); Attention takes
     them as they are before. Scores may be capped, c·tanh(scores/c), before the mask is added. The softmax may be
-    computed in float32 between casts, and zeros may stand where it is not a number, which a finite mask excludes.
+    computed in float32 between casts, and zeros may stand where it is not a number, which a finite mask excludes. A
+    mask that chooses between scores and −∞, or a number as far down, is added first.
 
     It does not act below opset 23, where the scale is not positive, keys are not the result of a Transpose, batch and
     heads do not fit together, the mask is not of the scores' type or does not spread over them, or an operation outside
@@ -87,6 +88,9 @@ _TURNED = [0, 1, 3, 2]
 
 def _fuse(root: OnnxOp, large: LargeOps, opset: int) -> None:
     weights = weights_of(root.operands[0])
+    if weights is not None:
+        added_mask(weights.scores)
+        weights = weights_of(root.operands[0])
     scores = scores_of(weights.scores) if weights is not None else None
     if weights is None or scores is None or not is_float(root.results[0]):
         return
@@ -130,7 +134,10 @@ def _fits(scores: Scores, values: SSAValue, root: OnnxOp, large: LargeOps) -> bo
     )
     if query is None or turned is None or keys is None or read is None or result is None:
         return False
-    if {len(query), len(turned), len(keys), len(read)} != {4} or query[:2] != turned[:2] or query[:2] != result[:2]:
+    if {len(query), len(turned), len(keys), len(read)} != {4} or query[0] != turned[0] or query[:2] != result[:2]:
+        return False
+    # One head of keys is for all queries, as a product spreads it.
+    if turned[1] not in (query[1], ONE):
         return False
     heads = keys[1] if scores.turned.attr("perm") == _TURNED else turned[1]
     if read[:2] != (query[0], heads) or not _divides(heads, query[1]):

@@ -143,6 +143,36 @@ def test_attention_is_found(scaled: str, mask: tuple[int, ...] | None):
     assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
 
 
+@pytest.mark.parametrize(("fill", "found"), [(-math.inf, True), (-3.4e38, True), (-1e4, False), (0.5, False)])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_mask_that_chooses(swapped: bool, fill: float, found: bool):
+    """Of -10,000 the scores would not vanish beside it: a row that is masked throughout would come out otherwise."""
+    write = Writer()
+    scores = write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2]))
+    branches = (fill, scores) if swapped else (scores, fill)
+    masked = write("Where", write("Greater", "m", -9.0 if not swapped else 9.0), *branches)
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": (3, 5)}
+    result = write("MatMul", write("Softmax", masked, axis=-1), "v")
+    assert ("Attention" in fused(write.model(dict(shapes), result), shapes)) == found
+
+
+def test_a_row_that_is_masked_throughout_is_as_it_was():
+    write = Writer()
+    scores = write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2]))
+    masked = write("Where", write("Greater", "m", 9.0), scores, -3.4e38)
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 4, 5, 6), "v": (2, 4, 5, 6), "m": (3, 5)}
+    assert "Attention" in fused(
+        write.model(dict(shapes), write("MatMul", write("Softmax", masked, axis=-1), "v")), shapes
+    )
+
+
+def test_one_head_of_keys_for_all_queries():
+    write = Writer()
+    result = attention(write, "scores", "m", [0, 1, 3, 2])
+    shapes = {"q": (2, 4, 3, 6), "k": (2, 1, 5, 6), "v": (2, 1, 5, 6), "m": (3, 5)}
+    assert fused(write.model(dict(shapes), result), shapes) == ["Attention"]
+
+
 @pytest.mark.parametrize("opset", [23, 24])
 @pytest.mark.parametrize("masked", [True, False])
 def test_scores_are_capped_before_they_are_masked(masked: bool, opset: int):

@@ -69,6 +69,13 @@ def attention(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
     return write("MatMul", weights, "v"), {"q": (4, 4, 4, 4), "k": (4, 4, 4, 4), "v": (4, 4, 4, 4), "m": (4, 1, 4, 4)}
 
 
+def chosen(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
+    scores = write("Mul", write("MatMul", "q", write("Transpose", "k", perm=[0, 1, 3, 2])), 0.5)
+    masked = write("Where", write("Greater", "m", 0.1), -3e38, scores)
+    shapes = {"q": (4, 4, 4, 4), "k": (4, 1, 4, 4), "v": (4, 1, 4, 4), "m": (4, 1, 4, 4)}
+    return write("MatMul", write("Softmax", masked, axis=-1), "v"), shapes
+
+
 def halves(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
     return rotation(write, 8, 1, pairs=False, repeated=True), {"x": (4, 4, 4, 8), "angles": (4, 4, 4)}
 
@@ -81,7 +88,20 @@ def joined(write: Writer) -> tuple[str, dict[str, Sequence[int]]]:
     return rotation(write, 8, 1, pairs=False, repeated=False), {"x": (4, 4, 4, 8), "angles": (4, 4, 4)}
 
 
-PATTERNS: Sequence[Pattern] = (norm, rms, bare, folded, gelu, tanh_gelu, swish, attention, halves, neighbours, joined)
+PATTERNS: Sequence[Pattern] = (
+    norm,
+    rms,
+    bare,
+    folded,
+    gelu,
+    tanh_gelu,
+    swish,
+    attention,
+    chosen,
+    halves,
+    neighbours,
+    joined,
+)
 """Their dimensions are often equal, so that many changes leave a model that runs."""
 
 
