@@ -1,4 +1,4 @@
-"""Predicted against measured times on the host: python benchmarks/host_costs.py [--measure [NAME…]] [--write]
+"""Predicted against measured times on the host: `python benchmarks/host_costs.py`
 
 Prints, for every model, the error of segments and of the whole model, predicted from figures that were fitted without
 it and what shares the first part of its name: to the segments of all other models and to single kernels. No segment of
@@ -40,7 +40,7 @@ from gimlet.passes.entry import is_constant
 from gimlet.targets import registry
 from gimlet.targets.api import bytes_of
 from gimlet.targets.onnxruntime.features import features
-from gimlet.targets.onnxruntime.host_model import FIGURES, SEGMENT
+from gimlet.targets.onnxruntime.host_model import FIGURES, SEGMENT, host_figures
 
 DATA = Path(__file__).parent / "data" / "host_costs.json"
 KERNELS = "kernels"
@@ -49,6 +49,8 @@ REFERENCE = {"peak_fp32": 1.14e11, "peak_vector": 3.16e10, "cache_bandwidth": 6.
 """Rates of one core of the machine that the measurements are from, by gimlet-calibrate bound to it."""
 OUTLIER = 0.15
 """Relative error from which a segment counts less in a fit: what a neighbour disturbed is not what it costs."""
+KERNEL_WEIGHT = 0.3
+"""How much a single kernel counts in a fit: alone in a loop it finds its data in caches that a network's ops share."""
 
 Vector = NDArray[np.float64]
 
@@ -151,12 +153,13 @@ def fit(rows: Sequence[Row], names: Sequence[str]) -> Vector:
     amounts = np.array([[row.work.get(name, 0.0) for name in names] for row in rows])
     seconds = np.array([row.least for row in rows])
     largest = np.maximum(amounts.max(axis=0), 1e-300)
-    scaled, weight = amounts / largest / seconds[:, None], np.ones(len(rows))
+    kind = np.array([KERNEL_WEIGHT if row.model == KERNELS else 1.0 for row in rows])
+    scaled, weight = amounts / largest / seconds[:, None], kind
     found = np.zeros(len(names))
     for _ in range(4):
         found = _not_negative(scaled * weight[:, None], weight, found)
         error = np.abs(scaled @ found - 1)
-        weight = np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-9)))
+        weight = kind * np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-9)))
     return found / largest
 
 
@@ -211,6 +214,16 @@ def report(rows: Sequence[Row]) -> None:
         print(f"  mostly {name:24} {len(errors):4} segments, median {np.median(errors):.1%}")
 
 
+def report_kernels(rows: Sequence[Row], figures: Mapping[str, float]) -> None:
+    """Of the single kernels of each operator: their number, the median of predicted to measured, and of the error."""
+    ratios: dict[str, list[float]] = {}
+    kernels = [row for row in rows if row.model == KERNELS]
+    for row, seconds in zip(kernels, predicted(kernels, figures), strict=True):
+        ratios.setdefault(row.name.split()[0].rstrip(","), []).append(seconds / row.least)
+    for name, own in sorted(ratios.items()):
+        print(f"{name:20} {len(own):4} ratio {np.median(own):.2f}, error {np.median(np.abs(np.array(own) - 1)):.1%}")
+
+
 def family(model: str) -> str:
     """What is left out together: the two networks of a language model, the three of an OCR release."""
     return model.partition("-")[0]
@@ -251,6 +264,7 @@ def main() -> None:
         "--measure", nargs="*", metavar="NAME", help="measure again: these models, or all and the kernels"
     )
     parser.add_argument("--write", action="store_true", help="write the figures that fit everything best")
+    parser.add_argument("--kernels", action="store_true", help="the shipped figures against the single kernels instead")
     options = parser.parse_args()
     if options.measure is not None:
         fresh = measure(options.measure)
@@ -260,7 +274,10 @@ def main() -> None:
     rows = load()
     if options.write:
         write(rows)
-    report(rows)
+    if options.kernels:
+        report_kernels(rows, host_figures().seconds)
+    else:
+        report(rows)
 
 
 if __name__ == "__main__":

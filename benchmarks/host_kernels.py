@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from host_large import large_kernels
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Shape = Sequence[int]
@@ -27,6 +28,7 @@ def kernels() -> Iterator[Named]:
     yield from _images()
     yield from _recurrent()
     yield from _launches()
+    yield from large_kernels()
 
 
 def _weight(name: str, *shape: int) -> TensorProto:
@@ -147,7 +149,8 @@ _PRODUCTS = (
 )
 _BATCHED = (
     "12,128,32,128 12,128,128,32 6,197,64,197 6,197,197,64 9,64,64,64 9,64,64,129 9,1,64,129 9,1,129,64 8,40,15,40 "
-    "8,40,40,15 12,64,64,64 1,1024,32,256 8,80,16,80 3,2304,2304,16"
+    "8,40,40,15 12,64,64,64 1,1024,32,256 8,80,16,80 3,2304,2304,16 "
+    "9,1,64,1024 9,1,1024,64 32,1,128,400 14,1,500,64"
 )
 
 
@@ -230,6 +233,10 @@ def _movement() -> Iterator[Named]:
         ([1, 128, 20, 20], 1, 2),
         ([1, 64, 1152], 2, 3),
         ([2, 1, 128], 0, 2),
+        ([1, 9, 1, 64], 3, 2),
+        ([1, 9, 64, 64], 3, 2),
+        ([1, 9, 256, 64], 3, 2),
+        ([1, 32, 64, 128], 3, 2),
     ):
         outputs = [f"y{index}" for index in range(parts)]
         node = helper.make_node("Split", ["x"], outputs, axis=axis, num_outputs=parts)

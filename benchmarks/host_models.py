@@ -125,6 +125,68 @@ def _text(name: str, length: int, **settings: Any) -> Callable[[], Source]:
     return _torch(make, static=True)
 
 
+class _Tagger(torch.nn.Module):
+    """Embedded tokens through two layers of LSTM in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(8000, 192)
+        self.lstm = torch.nn.LSTM(192, 160, num_layers=2, bidirectional=True, batch_first=True)
+        self.classes = torch.nn.Linear(320, 40)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.lstm(self.embedding(x))[0])
+
+
+class _Speech(torch.nn.Module):
+    """Convolutions over a spectrogram, then a GRU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.front = torch.nn.Sequential(
+            torch.nn.Conv1d(80, 256, 5, 2, 2), torch.nn.ReLU(), torch.nn.Conv1d(256, 256, 5, 1, 2), torch.nn.ReLU()
+        )
+        self.gru = torch.nn.GRU(256, 256, batch_first=True)
+        self.classes = torch.nn.Linear(256, 500)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.gru(self.front(x).transpose(1, 2))[0]).softmax(-1)
+
+
+class _UNet(torch.nn.Module):
+    """Three levels down and up again, with what was there beside."""
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96)) -> None:
+        super().__init__()
+        pairs = list(zip((3, *widths[:-1]), widths, strict=True))
+        self.down = torch.nn.ModuleList(_twice(a, b) for a, b in pairs)
+        self.up = torch.nn.ModuleList(torch.nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairs[1:])
+        self.beside = torch.nn.ModuleList(_twice(2 * a, a) for a, _ in pairs[1:])
+        self.last = torch.nn.Conv2d(widths[0], 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept: list[torch.Tensor] = []
+        for index, block in enumerate(self.down):
+            x = block(torch.nn.functional.max_pool2d(x, 2) if index else x)
+            kept.append(x)
+        for up, beside, skip in reversed(list(zip(self.up, self.beside, kept[:-1], strict=True))):
+            x = beside(torch.cat([up(x), skip], 1))
+        return self.last(x)
+
+
+def _twice(channels: int, filters: int) -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(channels, filters, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(filters, filters, 3, padding=1),
+        torch.nn.ReLU(),
+    )
+
+
+def _own(make: Callable[[], torch.nn.Module], example: Callable[[], torch.Tensor]) -> Callable[[], Source]:
+    return _torch(lambda: (make(), (example(),), {}, {}), static=True)
+
+
 _OCR = "models/ch_PP-OCRv4_{}_infer.onnx"
 MODELS: Mapping[str, HostModel] = {
     "ppocr4-det": HostModel(_file("rapidocr_onnxruntime", _OCR.format("det")), "x[0]=1,x[2]=480,x[3]=480"),
@@ -154,6 +216,39 @@ MODELS: Mapping[str, HostModel] = {
     ),
     "segformer-b0": HostModel(_vision("Segformer", 256)),
     "distilbert": HostModel(_text("DistilBert", 64)),
+    "bert-narrow": HostModel(
+        _text("Bert", 200, hidden_size=256, num_attention_heads=4, intermediate_size=1024, num_hidden_layers=4)
+    ),
+    "gpt2-small": HostModel(_text("GPT2", 96, n_embd=384, n_head=6, n_layer=6)),
+    "llama-wide": HostModel(
+        _text(
+            "Llama",
+            48,
+            hidden_size=512,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            intermediate_size=1408,
+            num_hidden_layers=6,
+        )
+    ),
+    "qwen3-tiny": HostModel(
+        _text(
+            "Qwen3",
+            24,
+            hidden_size=320,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=128,
+            intermediate_size=960,
+            num_hidden_layers=5,
+        )
+    ),
+    "swin-small": HostModel(_vision("Swin", embed_dim=48, depths=[2, 2, 2, 2], num_heads=[2, 4, 8, 16])),
+    "regnet": HostModel(_vision("RegNet", depths=[1, 2, 4, 1], hidden_sizes=[64, 128, 256, 512], groups_width=32)),
+    "mobilevit": HostModel(_vision("MobileViT", 256)),
+    "lstm-tagger": HostModel(_own(_Tagger, lambda: torch.ones(1, 60, dtype=torch.int64))),
+    "gru-speech": HostModel(_own(_Speech, lambda: torch.randn(1, 80, 200))),
+    "unet": HostModel(_own(_UNet, lambda: torch.randn(1, 3, 160, 160))),
 }
 
 

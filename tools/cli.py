@@ -20,12 +20,16 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from gimlet.runtime.errors import GimletError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOG_WIDTH = 140
 BUG = 70
 INTERRUPTED = 130
 USAGE = 2
@@ -45,6 +49,17 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
 def print_json(value: Any) -> None:
     """Prints one object for a program to read."""
     click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def console_for_tables() -> Console:
+    """Where tables are printed: a terminal's width, else `LOG_WIDTH` columns.
+
+    What is read by a program or lands in a log is not to be squeezed into 80 columns.
+    """
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 class _Boundary:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gimlet.runtime.errors import CheckError, UsageError
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import console_for_tables, print_json, run
 
 if TYPE_CHECKING:
     from gimlet.compiler.checking.numerics import Deviation
@@ -343,8 +343,6 @@ def _within(found: Deviation, fmt: str, budget: float | None) -> bool:
 
 def print_plan(compilation: Compilation, request: Request) -> None:
     """What a dry run found: coverage, what is refused, segments, with --explain every op, and a recommendation."""
-    from rich.console import Console
-
     from gimlet.compiler.placement.reasons.coverage import print_coverage
     from gimlet.compiler.placement.reasons.explain import print_explanation
 
@@ -354,7 +352,7 @@ def print_plan(compilation: Compilation, request: Request) -> None:
     if request.as_json:
         print_json(data | {"coverage": found})
         return
-    console = Console()
+    console = console_for_tables()
     print_coverage(found, console)
     print_explanation(data, console, ops=request.explain)
     console.print(found["recommendation"], highlight=False, markup=False, soft_wrap=True)
@@ -399,11 +397,9 @@ def print_outcome(
         print_json(data)
         return
     if request.explain and placement is not None:
-        from rich.console import Console
-
         from gimlet.compiler.placement.reasons.explain import print_explanation
 
-        print_explanation(placement.explain(), Console())
+        print_explanation(placement.explain(), console_for_tables())
     for item in checks or []:
         errors = ", ".join(f"{name} {error:.2g} of range" for name, error in item["outputs"].items())
         click.echo(f"verified against {item['reference']}: {errors}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import console_for_tables, print_json, run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gimlet.runtime.manifest import Manifest, Segment, StateEntry, Variant
 
 PATH = click.Path(path_type=Path)
-LOG_WIDTH = 140
 
 
 @click.command("gimlet-inspect", context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,11 +32,7 @@ def gimlet_inspect(bundle: Path, *, verify_hashes: bool, as_json: bool) -> None:
     if as_json:
         print_json(_as_data(opened, verified))
         return
-    from rich.console import Console
-
-    console = Console()
-    # What is read by a program or lands in a log is not to be squeezed into 80 columns.
-    _print(opened, verified, console if console.is_terminal else Console(width=LOG_WIDTH))
+    _print(opened, verified, console_for_tables())
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

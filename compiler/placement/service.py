@@ -53,6 +53,7 @@ from gimlet.compiler.placement.reasons.explain import explanation
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.compiler.placement.within_budget import Loss, check_budget, checked, solve_within
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx.work import runs_unknown_times
 from gimlet.dialects.placement import DEVICE, FORMAT, SEGMENT_HINT, TARGET
 from gimlet.passes.entry import is_constant
 from gimlet.runtime.errors import InfeasibleError, UsageError
@@ -424,6 +425,9 @@ def _control_flow(graph: ModuleGraph) -> Iterator[str]:
     if units:
         named = ", ".join(f"{name} ({count} ops inside)" for name, count in units.items())
         yield f"control flow is one unit, with all that is in its bodies: {named}"
+    endless = [unit.name for unit in graph.units if any(runs_unknown_times(op) for op in unit.ops)]
+    if endless:
+        yield f"how often a body runs is not known, costs are those of one run of it: {', '.join(endless)}"
 
 
 def _inner_ops(op: Operation) -> int:

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.reasons.explain import bytes_text, seconds_text
+from gimlet.compiler.placement.reasons.explain import bytes_text, place_text, seconds_text
 from gimlet.compiler.report.figures import graph, timeline
 from gimlet.compiler.report.modules import outline
 from gimlet.compiler.report.roofline import op_bytes, rate_text, roofline
@@ -223,9 +223,12 @@ def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
         ]
         for entry in data["devices"]
     ]
-    segments = [[f"s{e['segment']}", *_picked(e, "device format ops start_s seconds")] for e in data["segments"]]
+    segments = [
+        [f"s{e['segment']}", e["device"], place_text(e, data), *_picked(e, "ops start_s seconds")]
+        for e in data["segments"]
+    ]
     transfers = [_picked(entry, "value from to bytes start_s seconds") for entry in data["transfers"]]
-    ops = [_op_row(op, size) for op, size in zip(data["ops"], sizes_bytes, strict=True)]
+    ops = [_op_row(op, size, data) for op, size in zip(data["ops"], sizes_bytes, strict=True)]
     rows = {"devices": devices, "segments": segments, "transfers": transfers, "ops": ops}
     return [_table(name, rows[name]) for name in _COLUMNS]
 
@@ -234,17 +237,22 @@ def _picked(entry: Json, keys: str) -> list[Any]:
     return [entry[key] for key in keys.split()]
 
 
-def _op_row(op: Json, size_bytes: int) -> list[Any]:
+def _op_row(op: Json, size_bytes: int, data: Json) -> list[Any]:
     """A row of the table of ops. Its last cell lists the other places, with the time there or why not there."""
     others = [
         [
-            f"{other['device']} ({other['format']}{_loses(other)})",
+            f"{other['device']} ({place_text(other, data)}{_loses(other)})",
             _finite(other.get("seconds")),
             other.get("refused", "pinned away" if other.get("pinned_away") else ""),
         ]
         for other in op["others"]
     ]
-    where = [*_picked(op, "name type device format"), f"s{op['segment']}", "pinned" if op["pinned"] else ""]
+    where = [
+        *_picked(op, "name type device"),
+        place_text(op, data),
+        f"s{op['segment']}",
+        "pinned" if op["pinned"] else "",
+    ]
     return [*where, op["seconds"], op["joules"], op["loss"] or None, op["flops"], size_bytes, others]
 
 

@@ -209,6 +209,11 @@ def _region(region: Region) -> Work:
     return reduce(lambda a, b: a + b, (work_of(op) for block in region.blocks for op in block.ops), NOTHING)
 
 
+def runs_unknown_times(op: Operation) -> bool:
+    """Whether an operation has a body of which its work counts one run, since how many there are is not known."""
+    return isinstance(op, OnnxOp) and op.op_type in ("Loop", "Scan") and _trip_count(op) is None
+
+
 def _trip_count(op: OnnxOp) -> Expr | None:
     """How often the body runs: what Loop is told, the length that Scan scans; None where that is not known."""
     if op.op_type == "Loop":

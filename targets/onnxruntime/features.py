@@ -127,7 +127,7 @@ def _out(op: OnnxOp, sizes: Sizes) -> float:
 
 
 def _weights(op: OnnxOp, sizes: Sizes, resident_bytes: float | None) -> Features:
-    if op.op_type in ("Gather", "GatherND", "GatherElements"):
+    if op.op_type in ("Gather", "GatherND", "GatherElements", "MoE"):
         return {}
     own = sum(_size(value, sizes) for value in op.inputs if value is not None and is_weight(value))
     held = own if resident_bytes is None else resident_bytes
@@ -302,19 +302,44 @@ def _by_rows(kernel: str, value: SSAValue | None, sizes: Sizes) -> Features:
 
 
 def _attention(op: OnnxOp, sizes: Sizes) -> Features:
-    """Both products of each head, and the softmax between them; Attention of the default domain."""
+    """Both products of each head and the softmax between them, unfused; Attention of the default domain.
+
+    Keys and values are copied behind those of the past, and what has its heads side by side is transposed first. A
+    mask is copied to where the scores are added to it.
+    """
     q, k, v = (shape(op.input_at(index), sizes) for index in range(3))
     if not q or not k or not v:
         return _elementwise(op, sizes)
+    found = [_moved("copy", 2.0 * _size(value, sizes)) for value in _rearranged(op, sizes)]
     q, k, v = (_by_heads(dims, int(op.attr(name, 1))) for dims, name in zip((q, k, v), _HEADS, strict=True))
     past = shape(op.input_at(4), sizes)
     positions, heads = k[2] + (past[2] if past else 0), q[0] * q[1]
     scores = float(heads * q[2] * positions)
-    return _added(
-        product(q[2], q[3], positions, heads, constant=False),
-        {"softmax.values": scores, "softmax.rows": float(heads * q[2]), **_moved("elementwise", 8.0 * scores)},
-        product(q[2], positions, v[3], heads, constant=False),
-    )
+    found.append({"softmax.values": scores, "softmax.rows": float(heads * q[2]), **_moved("elementwise", 8.0 * scores)})
+    if op.input_at(3) is not None:
+        found.append({"attention.masked.values": scores})
+    return _added(*found, *_head_products(heads, q[2], positions, (q[3], v[3])))
+
+
+def _head_products(heads: int, queries: int, positions: int, widths: tuple[int, int]) -> list[Features]:
+    """Of each head: queries by keys of the first width, their weights by values of the second."""
+    if queries == 1:
+        values = float(heads * positions * sum(widths))
+        return [{"attention.row.values": values, "attention.row.calls": 2.0 * heads}, _moved("attention", 4.0 * values)]
+    return [
+        product(queries, widths[0], positions, heads, constant=False),
+        product(queries, positions, widths[1], heads, constant=False),
+    ]
+
+
+def _rearranged(op: OnnxOp, sizes: Sizes) -> list[SSAValue]:
+    """What Attention copies besides its scores: the caches that it gives, and rows whose heads are taken apart."""
+    caches = [value for value in op.outputs[1:3] if value is not None]
+    if op.input_at(4) is None:
+        caches = []
+    rows = [value for value in (*op.inputs[:3], op.results[0]) if value is not None]
+    apart = [value for value in rows if len(dims := shape(value, sizes) or ()) == 3 and dims[1] > 1]
+    return caches + apart
 
 
 _HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
@@ -323,6 +348,61 @@ _HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
 def _by_heads(dims: tuple[int, ...], heads: int) -> tuple[int, ...]:
     """[batch, heads, positions, size] of a value that may have its heads side by side."""
     return dims if len(dims) == 4 else (dims[0], heads, dims[1], dims[2] // heads)
+
+
+def _rotary(op: OnnxOp, sizes: Sizes) -> Features:
+    """Each head of each position is turned by itself: a row, also where heads are side by side."""
+    dims = shape(op.input_at(0), sizes)
+    if not dims:
+        return _elementwise(op, sizes)
+    heads = 1 if len(dims) == 4 else max(int(op.attr("num_heads", 0)), 1)
+    return {
+        "rotary.values": float(prod(dims)),
+        "rotary.rows": float(prod(dims[:-1]) * heads),
+        **_moved("elementwise", 8.0 * prod(dims)),
+    }
+
+
+def _packed_product(op: OnnxOp, sizes: Sizes) -> Features:
+    """A product with weights of a few bits (MatMulNBits).
+
+    `accuracy_level` 4 computes in 8-bit integers. Else weights of 4 bits are unpacked in registers for one row; for
+    several, and those of 8 bits always, they are written out as float32 in every run before a product in float32.
+    """
+    x = shape(op.input_at(0), sizes)
+    if not x:
+        return _elementwise(op, sizes)
+    k, n, bits = int(op.attr("K", 1)), int(op.attr("N", 1)), int(op.attr("bits", 4))
+    rows, values = prod(x) // max(k, 1), 1.0 * k * n
+    kernel = f"packed.{bits}"
+    if int(op.attr("accuracy_level", 0)) == 4:
+        return {f"{kernel}.integer.flops": 2.0 * rows * values, f"{kernel}.integer.values": values}
+    if rows == 1 and bits == 4:
+        return {f"{kernel}.row.values": values}
+    return _added(
+        {f"{kernel}.unpacked.values": values, **_moved("unpacked", 4.0 * values)},
+        product(rows, k, n, constant=True),
+    )
+
+
+def _experts(op: OnnxOp, sizes: Sizes) -> Features:
+    """Of the experts that tokens probably reach, two products each and the function between, over their tokens."""
+    x, first, second = (shape(op.input_at(index), sizes) for index in (0, 2, 4))
+    if not x or not first or not second:
+        return _elementwise(op, sizes)
+    tokens, experts, chosen = prod(x[:-1]), first[0], int(op.attr("k", 1))
+    reached = experts * (1.0 - (1.0 - min(chosen / experts, 1.0)) ** tokens)
+    each = prod(first[1:]) + prod(second[1:])
+    rows = max(tokens * chosen / reached, 1.0)
+    width = prod(first[1:]) // max(x[-1], 1)
+    return {
+        "expert.flops": 2.0 * each * reached * (rows if rows > 1 else 0.0),
+        "expert.calls": reached,
+        "expert.read.weights": 4.0 * each * reached,
+        "dram.weights": 4.0 * each * reached if 4.0 * each * experts > CACHE_BYTES else 0.0,
+        "elementwise.exponential.values": rows * reached * width,
+        **_moved("elementwise", 8.0 * rows * reached * (width + x[-1])),
+    }
 
 
 def _sqrt(op: OnnxOp, sizes: Sizes) -> Features:
@@ -419,9 +499,14 @@ _KERNELS: Mapping[str, _Kernel] = {
     **_all(_matmul, "MatMul Gemm FusedMatMul"),
     **_all(_recurrent, "LSTM GRU RNN"),
     **_all(_along_last("softmax"), "Softmax LogSoftmax"),
-    **_all(_along_last("norm"), "LayerNormalization RMSNormalization SimplifiedLayerNormalization"),
-    **_all(_along_last("norm"), "GroupNormalization InstanceNormalization SkipLayerNormalization LpNormalization"),
+    **_all(_along_last("norm"), "LayerNormalization GroupNormalization InstanceNormalization LpNormalization"),
+    **_all(_along_last("norm"), "SkipLayerNormalization"),
+    **_all(_along_last("norm.square"), "RMSNormalization SimplifiedLayerNormalization"),
+    **_all(_along_last("norm.square"), "SkipSimplifiedLayerNormalization"),
     **_all(_attention, "Attention"),
+    **_all(_rotary, "RotaryEmbedding"),
+    **_all(_packed_product, "MatMulNBits"),
+    **_all(_experts, "MoE"),
     **_all(_sqrt, "Sqrt"),
     **_all(_reduce, "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceSumSquare"),
     **_all(_reduce, "ArgMax ArgMin TopK ReduceLogSumExp ReduceLogSum"),

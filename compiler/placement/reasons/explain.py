@@ -56,6 +56,7 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
                 "name": device.name,
                 "kind": device.kind,
                 "members": [names[member] for member in device.members],
+                "targets": sorted({place.target for place in problem.places if place.device == index}),
                 "costs": sorted({place.provider for place in problem.places if place.device == index}),
                 "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
                 "flops_share": _share(problem, solution, index),
@@ -73,6 +74,7 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
             {
                 "segment": launch.segment,
                 "device": names[problem.device_of[launch.place]],
+                "target": problem.places[launch.place].target,
                 "format": problem.places[launch.place].format,
                 "ops": len(launch.nodes),
                 "start_s": launch.start_s,
@@ -116,7 +118,7 @@ def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
     for other, data in enumerate(problem.places):
         if other == place:
             continue
-        entry: Json = {"device": problem.devices[data.device].name, "format": data.format}
+        entry: Json = {"device": problem.devices[data.device].name, "target": data.target, "format": data.format}
         option = node.options.get(other)
         if option is None:
             entry["refused"] = node.refusals.get(other, NOT_ASKED)
@@ -131,6 +133,7 @@ def _op(problem: Problem, solution: Solution, moves: Moves, index: int) -> Json:
         "name": node.name,
         "type": node.op_type,
         "device": problem.devices[problem.device_of[place]].name,
+        "target": problem.places[place].target,
         "format": problem.places[place].format,
         "segment": solution.placement.segment[index],
         "seconds": own.seconds + streamed,
@@ -247,11 +250,17 @@ def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         yield (
             f"s{segment['segment']}",
             segment["device"],
-            segment["format"],
+            place_text(segment, data),
             str(segment["ops"]),
             seconds_text(segment["start_s"]),
             seconds_text(segment["seconds"]),
         )
+
+
+def place_text(entry: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The format of a segment, an op or another place for it; the target as well where its device has several."""
+    several = any(device["name"] == entry["device"] and len(device["targets"]) > 1 for device in data["devices"])
+    return f"{entry['target']}, {entry['format']}" if several else entry["format"]
 
 
 def _transfer_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
@@ -269,12 +278,12 @@ def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     unit = data["summary"]["unit"]
     for op in data["ops"]:
         elsewhere = "\n".join(
-            f"{other['device']} ({other['format']}): {_elsewhere(other, unit)}" for other in op["others"]
+            f"{other['device']} ({place_text(other, data)}): {_elsewhere(other, unit)}" for other in op["others"]
         )
         pinned = " (pinned)" if op["pinned"] else ""
         energy = "" if op["joules"] is None else f"{op['joules']:.3g} J"
         loss = f", loses {op['loss']:.2g}" if op["loss"] else ""
-        device = f"{op['device']} ({op['format']}{loss}){pinned}"
+        device = f"{op['device']} ({place_text(op, data)}{loss}){pinned}"
         streamed = f" ({seconds_text(op['streamed_s'])} streaming)" if op["streamed_s"] else ""
         yield op["name"], op["type"], device, seconds_text(op["seconds"]) + streamed, energy, elsewhere
 

@@ -11,7 +11,7 @@ from xdsl.universe import Universe
 
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OPERATORS, InitializerOp, OnnxOp, tensor_type
-from gimlet.dialects.onnx.work import NOTHING, Work, work_of
+from gimlet.dialects.onnx.work import NOTHING, Work, runs_unknown_times, work_of
 from gimlet.dialects.onnx.work_formulas import COUNTED_ONCE, DATA, ELEMENT_FLOPS, FORMULAS, VIEWS
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.runtime.errors import InputError
@@ -351,7 +351,11 @@ def parsed(text: str) -> ModuleOp:
 
 
 def control(text: str, name: str) -> Work:
-    return work_of(next(op for op in parsed(text).walk() if isinstance(op, OnnxOp) and op.op_type == name))
+    return work_of(named(text, name))
+
+
+def named(text: str, name: str) -> OnnxOp:
+    return next(op for op in parsed(text).walk() if isinstance(op, OnnxOp) and op.op_type == name)
 
 
 LOOP = """
@@ -379,6 +383,8 @@ def test_a_loop_repeats_its_body_but_not_its_weights():
 def test_a_loop_of_unknown_length_counts_once_and_says_so():
     found = control(LOOP.format(trips="%n"), "Loop")
     assert (str(found.flops), found.known) == ("128", False)
+    assert runs_unknown_times(named(LOOP.format(trips="%n"), "Loop"))
+    assert not runs_unknown_times(named(LOOP.format(trips="%m"), "Loop"))
 
 
 def test_an_if_costs_its_larger_branch():

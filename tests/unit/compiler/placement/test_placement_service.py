@@ -14,7 +14,7 @@ from xdsl.universe import Universe
 
 from gimlet.compiler.placement.model.limits import parse_bounds
 from gimlet.compiler.placement.reading.graph import read_graph
-from gimlet.compiler.placement.reasons.explain import print_explanation
+from gimlet.compiler.placement.reasons.explain import place_text, print_explanation
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService, op_key
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
@@ -163,7 +163,9 @@ def test_refused_ops_go_elsewhere(ctx: GimletContext, module: ModuleOp):
     result = service(ctx, gpu=gpu).place(module, PlacementOptions(), BATCH)
     assert [device for device, _, _ in places(module)] == ["gpu0", "gpu0", "gpu0", "cpu"]
     (op,) = [op for op in result.explain()["ops"] if op["type"] == "Exp"]
-    assert op["others"] == [{"device": "gpu0", "format": "fp32", "refused": "Exp is not in the table"}]
+    assert op["others"] == [
+        {"device": "gpu0", "target": "table", "format": "fp32", "refused": "Exp is not in the table"}
+    ]
 
 
 def test_an_op_that_nobody_takes(ctx: GimletContext, module: ModuleOp):
@@ -226,6 +228,11 @@ def test_targets_of_one_device_compete(ctx: GimletContext, module: ModuleOp):
     assert result.objective == pytest.approx(2 * 1e-4 + 2 * 1e-3 + 3e-5 + 1e-5)
     assert not result.schedule.transfers
     assert result.problem.place_name(0) == "cpu (table, fp32)"
+    data = result.explain()
+    assert [segment["target"] for segment in data["segments"]] == ["other", "table"]
+    assert [place_text(op, data) for op in data["ops"]] == [*["other, fp32"] * 3, "table, fp32"]
+    assert place_text(data["ops"][0]["others"][0], data) == "table, fp32"
+    assert {place_text(other, data) for other in data["ops"][0]["others"] if other["device"] == "gpu0"} == {"fp32"}
 
 
 def test_a_target_can_be_pinned_and_comes_back(ctx: GimletContext, module: ModuleOp, tmp_path: Path):
