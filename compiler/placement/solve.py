@@ -128,13 +128,13 @@ class _Solve:
             best, answer = self._solve_groups(coarse, best, bound.suggestions)
         pipeline = self.objective == "throughput"
         best = min(best, refine(problem, best, self._until(_SEARCHED if pipeline else 1.0)), key=self._rank)
-        if pipeline and not self._closed(best, bound.value):
-            best = self._balanced(best, last=True)
+        whole = answer.complete and len(coarse.groups) == len(problem.nodes)
+        proven = max(bound.value, answer.bound) if whole else bound.value
+        if pipeline and not self._closed(best, proven):
+            best = self._balanced(best, last=len(coarse.groups) < len(problem.nodes))
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
-        whole = answer.complete and len(coarse.groups) == len(problem.nodes)
-        proven = max(bound.value, answer.bound) if whole else bound.value
         return self._solution(best, proven, len(coarse.groups), answer)
 
     def _balanced(self, found: Found, *, last: bool = False) -> Found:
