@@ -153,7 +153,9 @@ _MODELS: dict[str, Model] = {
     "BigBirdModel": Model("BigBirdConfig", IDS, {"attention_type": "original_full"}),
     "FunnelBaseModel": Model("FunnelConfig", IDS_FIXED, {"block_sizes": [1, 1], "d_inner": 96, "d_head": 16}),
     "ConvNextModel": Model(
-        "ConvNextConfig", PIXELS, {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "patch_size": 4}
+        "ConvNextConfig",
+        PIXELS,
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_hidden_layers": None, "patch_size": 4},
     ),
     "Dinov2Model": Model("Dinov2Config", PIXELS),
     "SegformerForSemanticSegmentation": Model(
@@ -187,18 +189,6 @@ _MODELS: dict[str, Model] = {
         "RegNetConfig",
         PIXELS_64,
         {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "groups_width": 8},
-    ),
-    "DPTForDepthEstimation": Model(
-        "DPTConfig",
-        PIXELS,
-        {
-            "backbone_out_indices": [0, 0, 1, 1],
-            "neck_hidden_sizes": [8, 8, 16, 16],
-            "fusion_hidden_size": 8,
-            "num_hidden_layers": 2,
-            "reassemble_factors": [4, 2, 1, 0.5],
-            "patch_size": 8,
-        },
     ),
     "YolosModel": Model("YolosConfig", PIXELS, {"image_size": [32, 32], "num_detection_tokens": 5}),
     "Wav2Vec2Model": Model(

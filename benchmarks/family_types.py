@@ -37,7 +37,7 @@ def measure(model: Model, dtype: torch.dtype) -> str:
     runs = [_cast(inputs, dtype) for inputs in model.inputs()]
     try:
         errors = [_error(_outputs(exact, _cast(each, torch.float32)), _outputs(module, each)) for each in runs]
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         return f"PyTorch does not run it: {str(error).splitlines()[0]} | | | "
     shapes = model.shapes(Dim) if len(runs) > 1 else None
     with tempfile.TemporaryDirectory() as folder:
