@@ -6,6 +6,7 @@ devices cannot have 20% each. That is a covering problem without any times, whic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,8 @@ def share_cover(problem: Problem) -> Cover:
     if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Cover(1.0, None)
     chosen = [next(device for device, literal in literals.items() if solver.value(literal)) for literals in at]
-    return Cover(solver.best_objective_bound / _FINE, _fastest(problem, chosen))
+    # The bound of a whole number comes as a float, which may be a little below it.
+    return Cover(math.floor(solver.best_objective_bound + 1e-3) / _FINE, _fastest(problem, chosen))
 
 
 def _greedy(problem: Problem, shares: dict[int, float]) -> tuple[int, ...] | None:

@@ -237,9 +237,9 @@ def test_a_module_that_cannot_be_traced():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + 1 if x.sum() > 0 else x
 
-    with pytest.raises(InputError, match=r"torch\.export cannot trace it: ") as error:
+    with pytest.raises(InputError, match=r"torch\.export cannot trace Branch: ") as error:
         load(Branch(), args=(torch.ones(4),), ctx=context())
-    assert error.value.where == "Branch"
+    assert "test_frontends.py:" in str(error.value.where)
 
 
 def test_an_operator_that_the_exporter_lacks():

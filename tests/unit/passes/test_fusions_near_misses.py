@@ -136,12 +136,13 @@ def _constant(graph: onnx.GraphProto, node: onnx.NodeProto, chance: random.Rando
         return
     tensor = chance.choice(graph.initializer)
     array = numpy_helper.to_array(tensor).copy()
-    changed = (
-        array * np.float32(chance.choice([0.9, 1.02, -1.0, 2.0]))
-        if array.dtype.kind == "f"
-        else array + chance.choice([-1, 1])
-    )
-    tensor.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), tensor.name))
+    with np.errstate(over="ignore"):
+        changed = (
+            array * np.float32(chance.choice([0.9, 1.02, -1.0, 2.0]))
+            if array.dtype.kind == "f"
+            else array + chance.choice([-1, 1])
+        )
+        tensor.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), tensor.name))
 
 
 def _not_constant(graph: onnx.GraphProto, node: onnx.NodeProto, chance: random.Random) -> None:

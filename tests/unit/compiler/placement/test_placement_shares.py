@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
@@ -26,12 +26,17 @@ def with_shares(problem: Problem, share: float) -> Problem:
 
 
 @given(seed=SEEDS, share=st.sampled_from([0.2, 0.3, 0.33]), together=st.booleans())
+@example(seed=662250, share=0.2, together=True)
 def test_shares_are_refused_exactly_where_whole_ops_cannot_give_them(
     random_problem: Make, seed: int, share: float, together: bool
 ):
     problem = with_shares(random_problem(seed, nodes=6, devices=3), share)
     if together:
         problem = problem.with_rules(replace(problem.rules, together=((0, 3),)))
+        assume(
+            {problem.device_of[place] for place in problem.allowed[0]}
+            & {problem.device_of[p] for p in problem.allowed[3]}
+        )
     options = [sorted({problem.device_of[place] for place in allowed}) for allowed in problem.allowed]
     goal = share * problem.total_flops * (1 - 1e-9)
     possible = any(
