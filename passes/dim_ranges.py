@@ -23,7 +23,8 @@ def read_ranges(module: ModuleOp) -> dict[str, Range]:
     for name, value in bounds.data.items() if isinstance(bounds, DictionaryAttr) else ():
         if isinstance(value, DenseArrayBase) and len(value) == 3:
             low, best, high = (int(size) for size in value.get_values())
-            found[name] = (low, best, high)
+            if 0 <= low <= best <= high:
+                found[name] = (low, best, high)
     return found
 
 

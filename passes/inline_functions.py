@@ -91,10 +91,20 @@ def key_of(function: FuncOp) -> Key:
 
 def _add_opsets(module: ModuleOp, functions: Iterable[Operation]) -> dict[str, int]:
     """The versions of the domains that the module imports, with those that only its functions do."""
-    opsets = read_opsets(module)
+    opsets, table = read_opsets(module), schema_table()
+    added: dict[str, int] = {}
     for function in functions:
         for domain, version in read_opsets(function).items():
-            opsets.setdefault(domain, version)
+            if domain not in opsets:
+                added.setdefault(domain, version)
+    opsets |= added
+    own = (op for op in entry_function(module).walk() if isinstance(op, OnnxOp) and op.domain in added)
+    for op in own:
+        if table.in_force(op.domain, op.op_type, added[op.domain]) is not op.schema:
+            raise PassFailedException(
+                f"{describe(op)}: the model imports no opset of this operator's domain, and its functions import "
+                f"{added[op.domain]}, at which it is another one"
+            )
     module.attributes[OPSETS] = DictionaryAttr({domain: int_attr(opsets[domain]) for domain in sorted(opsets)})
     return opsets
 
