@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from gimlet.dialects.onnx.weights import WeightStore
 
 # xDSL 0.74's own expression takes time exponential in the length of a string that does not end. This is the same one
-# with quantifiers that do not go back.
+# in which what a part of a string is does not change any more. (Python before 3.11.5 matches groups that do not go back
+# wrongly, so that only classes of characters do not.)
 MLIRLexer._unescaped_characters_regex = re.compile(  # pyright: ignore[reportPrivateUsage]
-    r'"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*+"'
+    r'"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"'
 )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xdsl.context import Context
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp, NameLoc
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, OpResult, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import PassFailedException, VerifyException
@@ -160,6 +160,8 @@ class _Inliner:
         arguments = _arguments(call, function)
         copies = [op.clone(values) for op in block.ops if op is not last]
         for copy in (nested for op in copies for nested in op.walk()):
+            if any(isinstance(value, OpResult) and value.op.parent is block for value in copy.operands):
+                raise PassFailedException(f"function @{function.sym_name.data} uses a value before it is computed")
             _prefix_names(copy, node_name(call) or function.sym_name.data)
             _leave_out(copy, block)
             _fill_in(copy, arguments)

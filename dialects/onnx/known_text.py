@@ -17,15 +17,15 @@ from xdsl.ir import Attribute
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.utils.lexer import Span
 
-DICTIONARY: Final = re.compile(r'\{(?:[^{}"]++|"[^"\\\n]*+")*+\}')
-TENSOR: Final = re.compile(r'tensor<[^<>"]*+(?:#onnx\.dims<(?:"[^"]*+"(?:, )?)++>)?>')
-TYPES: Final = re.compile(r'(?:(?! loc\()[^"\n]|"[^"\n]*+")++')
+DICTIONARY: Final = re.compile(r'\{(?:[^{}"]++|"[^"\\\n]*+")*\}')
+TENSOR: Final = re.compile(r'tensor<[^<>"]*+(?:#onnx\.dims<(?:"[^"]*+"(?:, )?)+>)?>')
+TYPES: Final = re.compile(r'(?:(?! loc\()[^"\n]|"[^"\n]*+")+')
 """The types behind an operation's colon, up to its location or the end of the line."""
-_INPUTS = re.compile(r"\((?:(?:%[\w.$-]++|_)(?:, (?!\)))?)*+\)")
+_INPUTS = re.compile(r"\((?:(?:%[\w.$-]++|_)(?:, (?!\)))?)*\)")
 _INPUT = re.compile(r"%[\w.$-]+|_(?=[,)])")
 _TENSOR_VALUE = re.compile(
     r'\{value = dense<(?:\[(?P<numbers>[-+.\de, ]++)\]|"0x(?P<bytes>[0-9A-F]++)")>'
-    r" : tensor<(?P<sizes>(?:\d++x)++)(?P<type>[if]\d\d)>\}"
+    r" : tensor<(?P<sizes>(?:\d++x)+)(?P<type>[if]\d\d)>\}"
 )
 _NUMBERS: dict[str, tuple[Attribute, type[np.generic], type[int | float]]] = {
     "f32": (f32, np.float32, float),

@@ -45,6 +45,8 @@ from gimlet.runtime.sram.program import (
     written_tile,
 )
 
+_MOST_ELEMENTS = 1 << 48
+
 
 def verify(program: Program, complete: bool = True) -> None:
     """Raises MachineError, with the place, for the first rule that the program breaks.
@@ -156,6 +158,9 @@ def _verify_states(program: Program) -> None:
 def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> None:
     if tensor.dtype not in CARRIERS:
         raise MachineError(f"tensor {tensor.name} has elements of {tensor.dtype}, which the machine does not know")
+    fixed = [dim.as_int() for dim in tensor.shape if dim.is_constant]
+    if any(size < 0 for size in fixed) or prod(fixed) > _MOST_ELEMENTS:
+        raise MachineError(f"tensor {tensor.name} has a shape of {', '.join(map(str, tensor.shape))}")
     if tensor.width < 0:
         raise MachineError(f"tensor {tensor.name} has rows of {tensor.width} elements")
     if tensor.copies < 1:

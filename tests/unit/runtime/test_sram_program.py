@@ -194,6 +194,8 @@ def with_window(**changes) -> Program:
         (replace(X, tensors=(X.tensors[0], X.tensors[0])), "tensor x is there twice"),
         (replace(X, kernels=X.kernels * 2), "kernel k is there twice"),
         (replace(X, inputs=(Binding("x", "z"),)), "x is tensor z, which does not exist"),
+        (replace(X, tensors=(replace(X.tensors[0], shape=exprs(4, -8)),)), "tensor x has a shape of 4, -8"),
+        (replace(X, tensors=(replace(X.tensors[0], shape=exprs(1 << 30, 1 << 30)),)), "tensor x has a shape of 10"),
         (replace(X, tensors=(replace(X.tensors[0], dtype="f64"),)), "elements of f64, which the machine does not know"),
         (replace(X, tensors=(replace(X.tensors[0], address=1 << 30),)), "tensor x ends at byte"),
         (replace(X, tensors=(replace(X.tensors[0], address=UNPLACED), X.tensors[1])), "tensor x has no address"),
