@@ -62,6 +62,14 @@ PIXELS_FIXED = Kind(_pixels(32), (2,))
 PIXELS_64 = Kind(_pixels(64), (2, 3))
 PIXELS_64_FIXED = Kind(_pixels(64), (2,))
 WAVE = Kind(lambda length: {"input_values": torch.randn(1, length)}, (800,))
+SPEECH = {
+    "conv_dim": [16, 16],
+    "conv_stride": [5, 2],
+    "conv_kernel": [10, 3],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "num_feat_extract_layers": 2,
+}
 SERIES = Kind(lambda length: {"past_values": torch.randn(1, length, 3)}, (32,))
 
 
@@ -191,30 +199,8 @@ _MODELS: dict[str, Model] = {
         {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "groups_width": 8},
     ),
     "YolosModel": Model("YolosConfig", PIXELS, {"image_size": [32, 32], "num_detection_tokens": 5}),
-    "Wav2Vec2Model": Model(
-        "Wav2Vec2Config",
-        WAVE,
-        {
-            "conv_dim": [16, 16],
-            "conv_stride": [5, 2],
-            "conv_kernel": [10, 3],
-            "num_conv_pos_embeddings": 8,
-            "num_conv_pos_embedding_groups": 2,
-            "num_feat_extract_layers": 2,
-        },
-    ),
-    "HubertModel": Model(
-        "HubertConfig",
-        WAVE,
-        {
-            "conv_dim": [16, 16],
-            "conv_stride": [5, 2],
-            "conv_kernel": [10, 3],
-            "num_conv_pos_embeddings": 8,
-            "num_conv_pos_embedding_groups": 2,
-            "num_feat_extract_layers": 2,
-        },
-    ),
+    "Wav2Vec2Model": Model("Wav2Vec2Config", WAVE, SPEECH),
+    "HubertModel": Model("HubertConfig", WAVE, SPEECH),
     "PatchTSTModel": Model(
         "PatchTSTConfig",
         SERIES,

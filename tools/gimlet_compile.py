@@ -326,7 +326,8 @@ def verify(request: Request, source: Source) -> list[dict[str, Any]]:
             raise CheckError(
                 f"the bundle's outputs are not the model's: {worst}",
                 where=str(request.output),
-                hint=f"gimlet-compare {request.output} --ref {request.model} --bisect finds the op",
+                hint=f"gimlet-compare {request.output} --ref {request.model} --bisect finds the op; "
+                "with --input NAME=FILE.npy it compares on values of your own",
             )
     return [
         {"reference": item.reference, "outputs": {name: found.of_range for name, found in item.outputs.items()}}

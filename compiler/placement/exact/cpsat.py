@@ -52,8 +52,8 @@ def solve_slots(
 ) -> Answer:
     """Solves the problem from `start` on. `scales` are values of the objectives that set the resolution.
 
-    Times and FLOPs are rounded, so a bound or a share that a placement just keeps could be out of reach: they are
-    looser by as much as rounding can be off. Where the answer then breaks one, it is sought again with none of that;
+    Times, FLOPs and bytes are rounded, so a limit that a placement just keeps could be out of reach: limits are looser
+    by as much as rounding can be off. Where the answer then breaks one, it is sought again with none of that;
     what is proven is that of the looser problem. Both together take no longer than `limits.seconds`.
     """
     began = time.perf_counter()

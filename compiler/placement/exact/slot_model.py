@@ -35,6 +35,7 @@ RATIO = 100_000
 LOSS_STEPS = 1_000_000_000
 # Larger coefficients lose solutions in the presolve of ortools 9.15: answers were called optimal that are not.
 SHARE_STEPS = 100_000_000
+MEMORY_STEPS = 1_000_000
 FACTOR: dict[Objective, int] = {"latency": 1, "throughput": 1, "energy": RATIO, "cost": RATIO}
 
 
@@ -52,8 +53,8 @@ class Edge:
 class SlotModel:
     """The model, as variables. `scales` are objective values that ticks are chosen by.
 
-    Shares are rounded. A `loose` model has every placement that keeps them, and some that just do not; one that is not
-    loose has only placements that keep them.
+    Shares and bytes are rounded. A `loose` model has every placement that keeps shares and capacities, and some that
+    just do not; one that is not loose has only placements that keep them.
     """
 
     def __init__(
@@ -228,7 +229,8 @@ class SlotModel:
             largest = max((peak for *_, peak in peaks), default=0)
             if most + largest <= spec.memory_bytes:
                 continue
-            unit = max(spec.memory_bytes // 1_000_000, 1)
+            unit = max(spec.memory_bytes // MEMORY_STEPS, 1)
+            capacity = _rounded(spec.memory_bytes, unit, up=self.loose)
             terms: list[Any] = []
             for number, weight in enumerate(problem.weights):
                 for place in places:
@@ -240,14 +242,15 @@ class SlotModel:
                             for slot, literal in self.at[user].items():
                                 if self.slots[slot] == place:
                                     model.add_implication(literal, resident)
-                        terms.append(-(-size // unit) * resident)
-            peak_var = model.new_int_var(0, -(-largest // unit), f"peak{device}")
-            self.peaks.append((peak_var, [(node, place, -(-peak // unit)) for node, place, peak in peaks]))
-            for node, place, peak in peaks:
+                        terms.append(_rounded(size, unit, up=not self.loose) * resident)
+            steps = [(node, place, _rounded(peak, unit, up=not self.loose)) for node, place, peak in peaks]
+            peak_var = model.new_int_var(0, max((peak for *_, peak in steps), default=0), f"peak{device}")
+            self.peaks.append((peak_var, steps))
+            for node, place, peak in steps:
                 literals = [literal for slot, literal in self.at[node].items() if self.slots[slot] == place]
                 if peak and literals:
-                    model.add(peak_var >= -(-peak // unit) * sum(literals))
-            model.add(sum(terms) + peak_var <= spec.memory_bytes // unit)
+                    model.add(peak_var >= peak * sum(literals))
+            model.add(sum(terms) + peak_var <= capacity)
 
     def _rules(self) -> None:
         model, problem = self.model, self.problem
@@ -471,6 +474,10 @@ class SlotModel:
             next(slot for slot, literal in literals.items() if solver.boolean_value(literal)) for literals in self.at
         ]
         return Placement(tuple(self.slots[slot] for slot in chosen), renumber(chosen))
+
+
+def _rounded(size_bytes: int, unit: int, *, up: bool) -> int:
+    return -(-size_bytes // unit) if up else size_bytes // unit
 
 
 def _rounds_needed(placement: Placement, places: Sequence[int]) -> int:

@@ -183,6 +183,48 @@ def test_a_placement_never_exceeds_memory(random_problem: Make, seed: int):
         assert capacity is None or used <= capacity
 
 
+def with_large_sizes(problem: Problem, factor: int) -> Problem:
+    """The same problem with all that is kept in memory, and all memory, so many times as large."""
+    nodes = tuple(
+        replace(
+            node,
+            options={
+                place: replace(option, activation_bytes=factor * option.activation_bytes)
+                for place, option in node.options.items()
+            },
+        )
+        for node in problem.nodes
+    )
+    weights = tuple(
+        replace(weight, size_bytes={place: factor * size for place, size in weight.size_bytes.items()})
+        for weight in problem.weights
+    )
+    devices = tuple(
+        replace(device, memory_bytes=None if device.memory_bytes is None else factor * device.memory_bytes)
+        for device in problem.devices
+    )
+    return replace(problem, nodes=nodes, weights=weights, devices=devices)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+@example(seed=1766)
+def test_memory_that_is_just_enough_is_enough(
+    random_problem: Make, best_by_trying: Callable[[Problem], float | None], seed: int
+):
+    """Sizes are rounded in CP-SAT's model where memory is large; nothing is lost by that."""
+    problem = random_problem(seed, nodes=3, devices=2, memory=True)
+    best = best_by_trying(problem)
+    large = with_large_sizes(problem, 100_003)
+    if best is None:
+        with pytest.raises(InfeasibleError):
+            solve(large)
+        return
+    found = solve(large)
+    assert found.objective == pytest.approx(best, rel=2e-4, abs=1e-9)
+    assert found.bound <= best * (1 + 2e-4)
+
+
 def test_the_same_seed_gives_the_same_answer(random_problem: Make):
     problem = random_problem(11, nodes=14, devices=3)
     first, second = (solve(problem, Limits(work=0.2)) for _ in range(2))
