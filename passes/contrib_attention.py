@@ -36,7 +36,7 @@ def projected_attention(op: OnnxOp, opset: int) -> list[str] | None:
     weights = dims_of(op.operands[1])
     heads = int(op.attr("num_heads", 0))
     beyond = any(has(op, index) for index in (4, *range(6, len(op.inputs)))) or len(op.outputs) > 1
-    if beyond or weights is None or not weights[1].is_constant or op.attr("do_rotary", 0):
+    if beyond or weights is None or len(weights) != 2 or not weights[1].is_constant or op.attr("do_rotary", 0):
         return None
     widths = list(op.attr("qkv_hidden_sizes") or [weights[1].as_int() // 3] * 3)
     if not _splits(widths, heads) or sum(widths) != weights[1].as_int() or _rank(op, 3) not in (None, 2):
@@ -57,7 +57,7 @@ def group_query_attention(op: OnnxOp, opset: int) -> list[str] | None:
     heads, groups = int(op.attr("num_heads", 0)), int(op.attr("kv_num_heads", 0))
     width = dims_of(op.operands[0])
     beyond = any(has(op, index) for index in (9, *range(11, len(op.inputs)))) or len(op.outputs) > 3
-    if beyond or min(heads, groups) <= 0 or heads % groups or width is None or not width[-1].is_constant:
+    if beyond or min(heads, groups) <= 0 or heads % groups or not width or not width[-1].is_constant:
         return None
     if any(int(op.attr(name, 0)) > 0 for name in ("smooth_softmax", "qk_output")) or has(op, 3) != has(op, 4):
         return None

@@ -140,7 +140,7 @@ def _rotary(op: OnnxOp, opset: int) -> list[str] | None:
     del opset
     x, ids, cos = (op.input_at(index) for index in range(3))
     dims, places, cache = (None if value is None else dims_of(value) for value in (x, ids, cos))
-    if dims is None or places is None or not cache or len(places) != 2 or not cache[-1].is_constant:
+    if not dims or places is None or not cache or len(places) != 2 or not cache[-1].is_constant:
         return None
     half, heads = cache[-1].as_int(), int(op.attr("num_heads", 0))
     if op.attr("scale", 1.0) != 1.0 or op.attr("is_packed_batching", 0) or not dims[-1].is_constant:

@@ -155,10 +155,16 @@ def export_without_weights(function: FuncOp, opsets: Mapping[str, int]) -> tuple
 
 
 def read_opsets(op: Operation) -> dict[str, int]:
-    """The opset versions that a module or function declares."""
+    """The opset versions that a module or function declares. InputError where they are not whole numbers by domain."""
     opsets = op.attributes.get(OPSETS)
-    if not isinstance(opsets, DictionaryAttr):
+    if opsets is None:
         return {}
+    hint = 'write it as {"" = 17 : i64}, each domain with a whole number'
+    if not isinstance(opsets, DictionaryAttr):
+        raise InputError(f"{OPSETS} is {opsets}, not a table of versions by domain", hint=hint)
+    for domain, version in opsets.data.items():
+        if not isinstance(version, IntegerAttr):
+            raise InputError(f"{OPSETS} has {version} for the domain {domain!r}, not a version", hint=hint)
     return {domain: python_value(version) for domain, version in opsets.data.items()}
 
 

@@ -137,7 +137,8 @@ def type_from_ir(type_: ir.TypeProtocol | None, dims: Sequence[Dim] | None) -> A
         return SeqType(type_from_ir(type_.elem_type, dims))
     if isinstance(type_, ir.OptionalType):
         return OptionalType(type_from_ir(type_.elem_type, dims))
-    if type_ is None or int(type_.dtype) == 0:
+    # An inference that knows only that it is a sequence says so with an element type of None.
+    if type_ is None or type_.dtype is None or int(type_.dtype) == 0:  # pyright: ignore[reportUnnecessaryComparison]
         return ANY
     if is_disguised(type_.denotation):
         return type_from_proto(type_of(type_.denotation or ""))

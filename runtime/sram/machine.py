@@ -29,6 +29,8 @@ _LATENCIES = frozenset(
         "semaphore_cycles",
     }
 )
+_MOST_CORES = 1 << 20
+"""Code generation, the emulator and the cycle model each keep something for every core."""
 
 
 def _row_cycles() -> Mapping[str, float]:
@@ -87,6 +89,8 @@ class Machine:
                 raise InputError(f"{name} of an SRAM machine must be positive, not {value}")
         if self.dataflow not in get_args(Stationary):
             raise InputError(f"dataflow of an SRAM machine is lhs, rhs or accumulator, not {self.dataflow!r}")
+        if self.cores > _MOST_CORES:
+            raise InputError(f"an SRAM machine has at most {_MOST_CORES} cores, not {self.cores}")
         if self.cores % self.chiplets:
             raise InputError(f"{self.cores} cores do not divide over {self.chiplets} chiplets")
         if self.chiplets % self.cards:

@@ -12,7 +12,7 @@ from tests.unit.dialects.onnx_cases import context, exported, function, imported
 from xdsl.dialects.func import FuncOp
 
 from gimlet.dialects.onnx import ops
-from gimlet.dialects.onnx.exporter import export_block, export_module, function_inputs, function_outputs
+from gimlet.dialects.onnx.exporter import export_block, export_module, function_inputs, function_outputs, read_opsets
 from gimlet.runtime.errors import InputError
 
 OCR = ("ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer")
@@ -183,3 +183,17 @@ def test_names_of_inputs_and_outputs():
     assert isinstance(only(module, "onnx.Relu"), ops.Relu)
     with pytest.raises(InputError, match=r"@main does not end with func\.return"):
         function_outputs(parse('func.func @main() { "test.termop"() : () -> () }').body.block.first_op)
+
+
+@pytest.mark.parametrize(
+    ("opsets", "message"),
+    [
+        ('{"" = "17"}', "has \"17\" for the domain '', not a version"),
+        ("{my = i64}", "has i64 for the domain 'my', not a version"),
+        ("17 : i64", "is 17 : i64, not a table of versions by domain"),
+    ],
+)
+def test_opsets_that_are_no_versions(opsets: str, message: str):
+    module = parse(f"builtin.module attributes {{onnx.opsets = {opsets}}} {{}}")
+    with pytest.raises(InputError, match=message):
+        read_opsets(module)

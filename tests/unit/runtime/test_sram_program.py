@@ -285,6 +285,7 @@ def test_a_rule_names_its_place():
     ("options", "message"),
     [
         ({"cores": 0}, "cores of an SRAM machine must be positive"),
+        ({"cores": 1 << 62, "chiplets": 2}, "at most 1048576 cores"),
         ({"cores": 7, "chiplets": 2}, "7 cores do not divide over 2 chiplets"),
         ({"chiplets": 8, "cards": 3}, "8 chiplets do not divide over 3 cards"),
         ({"cores": 2.5}, "cores of an SRAM machine must be an integer"),
