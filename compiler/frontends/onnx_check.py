@@ -47,8 +47,9 @@ def _check_opsets(where: str, imports: Sequence[onnx.OperatorSetIdProto]) -> Non
         _check_identifier(opset.domain, "domain", where)
         if opset.version < 1:
             raise InputError(f"it imports opset {opset.version} of {opset.domain or 'ai.onnx'!r}", where=where)
-    domains = ["" if opset.domain == "ai.onnx" else opset.domain for opset in imports]
-    if len(set(domains)) != len(domains):
+    # Tools that change a model may import the same opset once more.
+    versions = {("" if opset.domain == "ai.onnx" else opset.domain, opset.version) for opset in imports}
+    if len({domain for domain, _ in versions}) != len(versions):
         raise InputError("it imports two opsets of one domain", where=where)
 
 

@@ -45,15 +45,6 @@ func.func @main() {
 
 // -----
 
-// CHECK: onnx.Relu uses a value before the op that makes it
-func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
-  %y = onnx.Relu(%z) {placement.device = @cpu} : (tensor<4xf32>) -> tensor<4xf32>
-  %z = onnx.Relu(%x) {placement.device = @cpu} : (tensor<4xf32>) -> tensor<4xf32>
-  func.return %y : tensor<4xf32>
-}
-
-// -----
-
 // CHECK: @main is split into segments already: it has a placement.launch
 placement.segment @s0 on @cpu as "fp32" () attributes {arg_names = [], res_names = []} {
   placement.yield

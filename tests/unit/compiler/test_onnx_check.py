@@ -181,6 +181,13 @@ def test_the_model_itself_is_fine(tmp_path: Path):
     outcome(small(), tmp_path)
 
 
+def test_an_opset_that_is_imported_twice_is_fine(tmp_path: Path):
+    """Quantisation of a merged model leaves that, and ONNX Runtime takes it."""
+    model = small()
+    model.opset_import.extend([helper.make_opsetid("ai.onnx", 21), helper.make_opsetid("com.example", 1)])
+    outcome(model, tmp_path)
+
+
 def test_external_data_in_the_folder_is_fine(tmp_path: Path):
     model = small()
     external(location="./w.bin", offset="0", length="16")(model)

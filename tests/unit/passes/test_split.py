@@ -208,3 +208,15 @@ def test_a_device_that_the_topology_lacks_is_refused():
     module = ModuleOp([rack(), FuncOp("main", ([TENSOR], [TENSOR]), Region(body))])
     with pytest.raises(PassFailedException, match="'/relu' is placed on @tpu, which topology @rack does not have"):
         split(module)
+
+
+def test_an_op_that_reads_what_is_made_behind_it_is_refused():
+    body = Block(arg_types=[TENSOR])
+    late = ops.Relu.make([body.args[0]], [TENSOR], node_name="/late")
+    early = ops.Relu.make([late.results[0]], [TENSOR], node_name="/early")
+    for op in (early, late):
+        op.attributes[DEVICE] = SymbolRefAttr("cpu")
+    body.add_ops([early, late, ReturnOp(early.results[0])])
+    module = ModuleOp([rack(), FuncOp("main", ([TENSOR], [TENSOR]), Region(body))])
+    with pytest.raises(PassFailedException, match="'/early' uses a value before the op that makes it"):
+        split(module)

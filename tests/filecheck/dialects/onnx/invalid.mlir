@@ -82,3 +82,26 @@ func.func @main(%x: tensor<4xf32>) {
 func.func private @parts.Swish.1(%x: tensor<5xf32>) -> tensor<5xf32> {
   func.return %x : tensor<5xf32>
 }
+
+// -----
+
+// CHECK: %a = onnx.Identity v16(%b)
+// CHECK: onnx.Identity reads %b before it is computed
+func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %a = onnx.Identity v16(%b) : (tensor<4xf32>) -> tensor<4xf32>
+  %b = onnx.Relu(%a) : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %a : tensor<4xf32>
+}
+
+// -----
+
+// CHECK: onnx.Relu reads %again before it is computed
+func.func @main(%c: tensor<i1>, %x: tensor<4xf32>) -> tensor<4xf32> {
+  %again = onnx.If(%c) else_branch {
+    %e = onnx.Relu(%again) : (tensor<4xf32>) -> tensor<4xf32>
+    onnx.yield %e : tensor<4xf32>
+  } then_branch {
+    onnx.yield %x : tensor<4xf32>
+  } : (tensor<i1>) -> tensor<4xf32>
+  func.return %again : tensor<4xf32>
+}
