@@ -48,6 +48,8 @@ from gimlet.runtime.errors import InfeasibleError
 GAP = 1e-4
 _KICKS = 12
 _MOST_KICKS = 100_000
+_BOUNDED = 0.4
+"""The part of a time limit after which the bound on a pipeline is as good as it is."""
 _SEARCHED = 0.6
 """The part of a time limit after which a pipeline's groups are left, and single ops are moved until the end."""
 _FEW = 6
@@ -111,7 +113,7 @@ class _Solve:
             cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem, self._until(0.2))]
             best = min([best, *cuts], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
-        bound = lower_bound(problem, known, self._until(_SEARCHED if self.objective == "throughput" else 0.5))
+        bound = lower_bound(problem, known, self._until(_BOUNDED if self.objective == "throughput" else 0.5))
         seen = bound.suggestions
         best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)

@@ -29,7 +29,6 @@ from gimlet.dialects.sram.ops import (
     TensorOp,
     TileOp,
 )
-from gimlet.dialects.sram.tiles import PatchesAttr, TilesAttr
 
 Sram = Dialect(
     "sram",
@@ -50,7 +49,7 @@ Sram = Dialect(
         MapOp,
         ReduceOp,
     ],
-    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr, LifeAttr, DealtAttr, TilesAttr, PatchesAttr],
+    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr, LifeAttr, DealtAttr],
 )
 
 __all__ = [
@@ -67,7 +66,6 @@ __all__ = [
     "MapOp",
     "MatmulOp",
     "OperandsAttr",
-    "PatchesAttr",
     "ProgramOp",
     "RangeAttr",
     "ReduceOp",
@@ -78,6 +76,5 @@ __all__ = [
     "TensorOp",
     "TileOp",
     "TileType",
-    "TilesAttr",
     "ValueAttr",
 ]

@@ -14,11 +14,12 @@ from itertools import combinations
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
-from gimlet.compiler.placement.bounds.period_bound import period_bound, work_bound
+from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound
 from gimlet.compiler.placement.bounds.share_program import share_program
 from gimlet.compiler.placement.bounds.spread_bound import spread_bound
+from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.streaming import all_streamed, kept_s

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import product
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds.period_bound import covering_paths, period_bound, work_bound
+from gimlet.compiler.placement.bounds.period_bound import period_bound
+from gimlet.compiler.placement.bounds.period_program import PeriodProgram
+from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
@@ -23,7 +25,7 @@ from gimlet.compiler.placement.model.problem import (
     Weight,
 )
 from gimlet.compiler.placement.model.schedule import simulate
-from gimlet.compiler.placement.model.segments import carve
+from gimlet.compiler.placement.model.segments import POLICIES, carve
 from gimlet.compiler.placement.search.balance import Balance, balanced
 from gimlet.compiler.placement.search.stages import orders, stage_cuts
 from gimlet.compiler.placement.search.stretches import Stretches
@@ -172,12 +174,92 @@ def test_a_cap_on_segments_is_in_the_bound(random_problem: Make, best_by_trying:
         assert period_bound(problem, best * (1 + 1e-9)) <= best * (1 + 1e-6)
 
 
+def branches() -> Problem:
+    """Two branches of six ops; in the one an op is slow on device 1 where it is quick on device 2, and so on in turn.
+
+    The other branch is heavier, and as quick everywhere.
+    """
+    far = Option(1000.0)
+    turns = [{0: far, 1: Option(1.0 + 9 * (i % 2)), 2: Option(10.0 - 9 * (i % 2))} for i in range(6)]
+    nodes = tuple(
+        Node(f"n{n}", "Op", turns[n] if n < 6 else {0: far, 1: Option(4.0), 2: Option(4.0)}) for n in range(12)
+    )
+    values = tuple(Value(f"v{n}", 0, n, () if n in (5, 11) else (n + 1,)) for n in range(12))
+    devices = (DeviceSpec("cpu"), *(DeviceSpec(f"d{d}", segment_overhead_s=20.0) for d in (1, 2)))
+    routes = {(a, b): Route(0.0, 0.0) for a in range(3) for b in range(3) if a != b}
+    return Problem(devices, tuple(Place(d) for d in range(3)), nodes, values, routes)
+
+
+def test_launches_of_a_lighter_branch_are_paid_for():
+    """The first program knows the heaviest path only."""
+    problem = branches()
+    program = PeriodProgram(problem, device_classes(problem), [[1], [2]], float("inf"))
+    first = program.solve()
+    assert first is not None
+    assert program.tighten()
+    second = program.solve()
+    assert second is not None
+    assert second > first + 1
+    assert period_bound(problem) == pytest.approx(second)
+
+
+def alternating(seed: int, count: int) -> Problem:
+    """A chain, or two branches, of ops that are quick on one of three devices, some in a row on the same."""
+    random = Random(seed)
+    kinds = [{device: Option(float(random.choice((1, 2, 4, 20, 40)))) for device in range(3)} for _ in range(2)]
+    nodes = tuple(Node(f"n{n}", "Op", kinds[n // random.randint(1, 3) % 2]) for n in range(count))
+    half = count // 2 if seed % 2 else count
+    ends = (half - 1, count - 1)
+    values = tuple(Value(f"v{n}", 1, n, () if n in ends else (n + 1,), n in ends) for n in range(count))
+    devices = tuple(DeviceSpec(f"d{d}", segment_overhead_s=float(random.choice((1, 3, 6)))) for d in range(3))
+    rate = random.choice((0.01, 1.0, 4.0))
+    routes = {(a, b): Route(0.0, rate, ((f"{a}>{b}", rate),)) for a in range(3) for b in range(3) if a != b}
+    return Problem(devices, tuple(Place(d) for d in range(3)), nodes, values, routes, rules=Rules("throughput"))
+
+
+def least_by_places(problem: Problem) -> float:
+    """The best period of all choices of places, with as few segments as sweeps find."""
+    every = product(range(len(problem.places)), repeat=len(problem.nodes))
+    return min(carve(problem, places, POLICIES[:1]).schedule.period_s for places in every)
+
+
+@settings(max_examples=10)
 @given(seed=SEEDS)
-def test_every_node_is_on_a_path(random_problem: Make, seed: int):
-    problem = random_problem(seed, nodes=8, devices=2)
-    paths = covering_paths(problem)
-    assert {node for path in paths for node in path} == set(range(8))
-    assert all(a in problem.predecessors[b] for path in paths for a, b in pairwise(path))
+@example(seed=49)
+@example(seed=51)
+def test_no_placement_that_changes_device_often_is_below_the_bound(seed: int):
+    problem = alternating(seed, 5)
+    best = least_by_places(problem)
+    assert period_bound(problem) <= best * (1 + 1e-6)
+    assert period_bound(problem, best * (1 + 1e-9)) <= best * (1 + 1e-6)
+
+
+@pytest.mark.full
+@settings(max_examples=60)
+@given(seed=SEEDS, count=st.integers(4, 7))
+def test_solving_is_trying_all_places(seed: int, count: int):
+    """Ops that few changes of device are best for: solved, and tried one by one."""
+    problem = alternating(seed, count)
+    found = solve(problem)
+    best = least_by_places(problem)
+    assert found.bound <= best * (1 + 1e-6)
+    assert found.objective <= best * (1 + 1e-4)
+
+
+def test_links_come_into_the_program_where_they_are_busy():
+    problem = layers(4, devices=2)
+    values = tuple(replace(value, size_bytes=1000) for value in problem.values)
+    routes = {ends: Route(0.0, 1.0, ((f"{ends}", 1.0),)) for ends in problem.routes}
+    problem = replace(problem, values=values, routes=routes)
+    program = PeriodProgram(problem, device_classes(problem), [[1, 2]], float("inf"))
+    first = program.solve()
+    assert first is not None
+    while program.tighten():
+        program.solve()
+    last = program.solve()
+    assert last is not None
+    assert last > 10 * first
+    assert last <= solve(problem).objective * (1 + 1e-6)
 
 
 @given(seed=SEEDS)
