@@ -31,6 +31,7 @@ PASSES: dict[str, str] = {
     "keep-states": "gimlet.passes.keep_states:KeepStatesPass",
     "insert-transfers": "gimlet.passes.insert_transfers:InsertTransfersPass",
     "assign-buffers": "gimlet.passes.assign_buffers:AssignBuffersPass",
+    "sram-choose-tiles": "gimlet.targets.sram.sram_choose_tiles:SramChooseTilesPass",
     "sram-lower": "gimlet.targets.sram.sram_lower:SramLowerPass",
     "sram-place-tiles": "gimlet.passes.sram_place_tiles:SramPlaceTilesPass",
     "sram-separate-tiles": "gimlet.passes.sram_separate_tiles:SramSeparateTilesPass",

@@ -29,6 +29,7 @@ from gimlet.dialects.sram.ops import (
     TensorOp,
     TileOp,
 )
+from gimlet.dialects.sram.tiles import PatchesAttr, TilesAttr
 
 Sram = Dialect(
     "sram",
@@ -49,7 +50,7 @@ Sram = Dialect(
         MapOp,
         ReduceOp,
     ],
-    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr, LifeAttr, DealtAttr],
+    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr, LifeAttr, DealtAttr, TilesAttr, PatchesAttr],
 )
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "MapOp",
     "MatmulOp",
     "OperandsAttr",
+    "PatchesAttr",
     "ProgramOp",
     "RangeAttr",
     "ReduceOp",
@@ -76,5 +78,6 @@ __all__ = [
     "TensorOp",
     "TileOp",
     "TileType",
+    "TilesAttr",
     "ValueAttr",
 ]

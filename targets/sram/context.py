@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from xdsl.ir import Operation, SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.sram.tiles import TILES
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.targets.one_op import is_constant, signature_of
 
@@ -30,8 +31,8 @@ def ops_before(op: OnnxOp, taken: Callable[[OnnxOp], bool]) -> list[OnnxOp]:
 
 
 def signature_of_op(op: OnnxOp) -> Hashable:
-    """What decides the program of one op, that it changes a state where it lies included."""
-    return signature_of(op), IN_PLACE in op.attributes
+    """What decides the program of one op, that it changes a state where it lies and its tiles included."""
+    return signature_of(op), IN_PLACE in op.attributes, op.attributes.get(TILES)
 
 
 def signature_of_ops(ops: Sequence[OnnxOp]) -> Hashable:

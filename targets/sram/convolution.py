@@ -15,13 +15,16 @@ from math import prod
 
 import numpy as np
 
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.sram.tiles import Patches
 from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.program import Range
-from gimlet.targets.sram.builder import KernelBuilder
+from gimlet.targets.sram.builder import KernelBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import Argument, Place, evaluate, views_of
 from gimlet.targets.sram.lowering import Lowering
+from gimlet.targets.sram.tiling import label_of, problem_of_patches
 from gimlet.targets.sram.views import Counter, Shape, View
 
 _POSITIONS = (256, 128, 64, 32, 16)
@@ -55,20 +58,20 @@ class Convolution:
     geometry: Geometry
     dtype: str
     shape: Shape
+    op: OnnxOp
+    given: Patches | None
 
     def emit(self, root: Argument, target: View) -> None:
         builder = self.lowering.builder
-        machine, bounds = builder.machine, builder.bounds
         outputs, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
-        inner, step = self._depth(channels, machine.matrix_rows)
-        column_step = min(outputs, machine.matrix_columns)
+        patches = self._patches()
+        inner, step, column_step = patches.kernel, patches.channels, patches.outputs
         packed = self._packed(inner, step, column_step)
         views = {view: view.expand(self.shape) for view in views_of(root)}
         with builder.kernel("conv") as kernel:
             batch, group = kernel.range(self.shape[0], 1), kernel.range(Expr.const(self.groups), 1)
             out = kernel.range(Expr.const(outputs), column_step)
-            items = self.groups * bounds.best(self.shape[0]) * -(-outputs // column_step)
-            spatial = self._spatial(kernel, items)
+            spatial = [kernel.range(*each) for each in zip(self.shape[2:], patches.positions, strict=True)]
             axes = range(2, len(self.shape))
             positions = tuple(Counter(axis, each.size) for axis, each in zip(axes, spatial, strict=True))
             place = Place(
@@ -92,6 +95,22 @@ class Convolution:
             result = evaluate(kernel, root, place, {id(self): accumulator}, views)
             kernel.store(target, place.begin, place.tile, result)
 
+    def _patches(self) -> Patches:
+        """The tiles that the op says, or those that need the fewest steps and keep all cores busy."""
+        plan, machine = self.lowering.plan, self.lowering.builder.machine
+        found = self.given
+        if found is None:
+            outputs = self.weight.shape[0] // self.groups
+            columns = min(outputs, machine.matrix_columns)
+            items = self.groups * self.lowering.bounds.best(self.shape[0]) * -(-outputs // columns)
+            depth = self._depth(self.weight.shape[1], machine.matrix_rows)
+            found = Patches(self.weight.shape, self.dtype, self._positions(items), *depth, columns)
+        wrong = problem_of_patches(found, self.weight.shape, self.dtype, len(self.shape) - 2, machine)
+        if wrong is not None:
+            raise RefusedError(f"tiles of {label_of(self.op)}: {wrong}")
+        plan.chosen.setdefault(self.op, []).append(found)
+        return found
+
     def _depth(self, channels: int, rows: int) -> tuple[tuple[int, ...], int]:
         """The last kernel dimensions and the channels of one step along K: what needs the fewest steps."""
         kernel = self.geometry.kernel
@@ -107,8 +126,8 @@ class Convolution:
     def _outer(self, inner: Sequence[int]) -> tuple[int, ...]:
         return self.geometry.kernel[: len(self.geometry.kernel) - len(inner)]
 
-    def _spatial(self, kernel: KernelBuilder, items: int) -> list[Range]:
-        """Ranges over the output's positions: a block of whole rows, or a part of one, as many as keep cores busy."""
+    def _positions(self, items: int) -> tuple[int, ...]:
+        """The output's positions of an item: a block of whole rows, or a part of one, as many as keep cores busy."""
         builder = self.lowering.builder
         sizes = [builder.bounds.best(size) for size in self.shape[2:]]
         total = prod(sizes)
@@ -119,7 +138,7 @@ class Convolution:
             step = max(1, min(size, room))
             steps.insert(0, step)
             room = max(1, room // step)
-        return [kernel.range(size, step) for size, step in zip(self.shape[2:], steps, strict=True)]
+        return tuple(steps)
 
     def _load(
         self,

@@ -24,6 +24,7 @@ from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
 from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types, resident_bytes
+from gimlet.targets.sram.tiling import Plan
 from gimlet.targets.sram.views import Shape, View
 
 Rule = Callable[["Lowering", OnnxOp], None]
@@ -91,6 +92,7 @@ class Lowering:
         """Ops whose first operand is a state that they change where it lies."""
         self.halves: set[SSAValue] = set()
         """Results of products whose columns are made in two halves, one after the other (stages.py)."""
+        self.plan = Plan()
         self.product_types: Mapping[OnnxOp, str] = {}
         self.product_flops: Mapping[str, float] = {}
 
@@ -124,6 +126,7 @@ class Lowering:
             for value in op.results:
                 if value in self.results:
                     leaves(value)
+        self.plan.check_all_used(ops)
         self.product_flops = product_flops(ops, self.product_types, self.activation_type, self.bounds.optimum)
 
     def _check_bounded(self, value: SSAValue) -> None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from heapq import nsmallest
 from math import ceil
 
+from gimlet.dialects.sram.tiles import Mapping
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
@@ -42,34 +43,6 @@ class Sizes:
     """Whether vector work waits for the result: then parts that are added up cost one more kernel."""
     fixed: bool = False
     """Whether the number of rows is the same in every run: then weights may be in several copies."""
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """`rows` an instruction, `splits` groups of `tiles` tiles along the depth, weights `resident` or loaded.
-
-    `replicas` are the copies of resident weights. An item works on `accumulators` times `rows` rows at once, for which
-    it puts a tile into the array once. The vector unit takes the last `vector_columns` of each tile. `copies` of a
-    loaded tile are what hides the latency of a load.
-    """
-
-    rows: int
-    splits: int
-    tiles: int
-    resident: bool
-    replicas: int = 1
-    accumulators: int = 1
-    vector_columns: int = 0
-    copies: int = 2
-
-    @property
-    def stays_held(self) -> bool:
-        """Whether an item needs one tile of weights only, which stays in the array for all its rows."""
-        return self.resident and self.tiles == 1
-
-    def chunk(self, rows: int) -> int:
-        """The rows of the result that one copy of resident weights makes."""
-        return -(-rows // self.replicas)
 
 
 @dataclass(frozen=True)
@@ -124,7 +97,7 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spa
         splits = ceil(depth_tiles / tiles)
         if splits > 1 and machine.dataflow != "rhs":
             continue
-        for replicas in _replicas(machine, dealing, sizes, column_tiles * splits):
+        for replicas in replicas_of(machine, dealing, sizes, column_tiles * splits):
             rows = -(-sizes.rows // max(1, replicas))
             block = ceil(column_tiles * splits * replicas / dealing.cores) * tiles * tile
             more = (replicas - 1) * weight_bytes(sizes) / dealing.cores
@@ -137,7 +110,7 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spa
                 yield from _variants(machine, sizes, plain, rows)
 
 
-def _replicas(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int) -> Iterator[int]:
+def replicas_of(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int) -> Iterator[int]:
     """Numbers of copies of weights: none resident (0), one, or as many for each chiplet."""
     yield 0
     yield 1

@@ -8,6 +8,8 @@ from functools import reduce
 
 import numpy as np
 
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.sram.tiles import WHOLE, Mapping, Part, Tiles
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.targets.sram.builder import ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
@@ -20,9 +22,9 @@ from gimlet.targets.sram.expression import (
     views_of,
 )
 from gimlet.targets.sram.lowering import Lowering
-from gimlet.targets.sram.mapping import Mapping, Sizes, Steps, largest_steps, weight_bytes
+from gimlet.targets.sram.mapping import Sizes, Steps, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
-from gimlet.targets.sram.stages import Part
+from gimlet.targets.sram.tiling import Slot, problem, sizes_of, steps_of
 from gimlet.targets.sram.trial import quickest
 from gimlet.targets.sram.views import Shape, View
 
@@ -104,37 +106,58 @@ class MatrixProduct:
     lhs: View
     rhs: View | WeightMatrix
     shape: Shape
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Part, ...]
+    slot: Slot
 
     def emit(self, root: Argument, target: View) -> None:
         lhs, output, views = self._flattened(root, target)
-        mapping = self._mapping(lhs, output, root is not self)
-        if mapping.splits == 1 and len(self.parts) < 2:
-            self._kernel(lhs, self.rhs, output, mapping, root, views)
+        tiles = None if self.parts else self._tiles(lhs, output, root is not self)
+        if tiles is not None and tiles.mapping.splits == 1:
+            self._kernel(lhs, self.rhs, output, tiles, root, views)
             return
         if root is self and target.dtype == "f32" and target.is_whole:
-            self._sum(lhs, output, mapping)
+            self._sum(lhs, output, tiles)
             return
         total = self.builder.temporary("f32", self.shape)
-        self._sum(lhs, total if output.shape == self.shape else View.whole(total.tensor, "f32", output.shape), mapping)
+        self._sum(lhs, total if output.shape == self.shape else View.whole(total.tensor, "f32", output.shape), tiles)
         emit_elementwise(self.builder, replaced(root, {id(self): total}), target)
 
-    def _sum(self, lhs: View, output: View, mapping: Mapping) -> None:
-        """Adds all parts of the product to `output`."""
-        if len(self.parts) < 2 or not isinstance(self.rhs, WeightMatrix):
-            self._kernel(lhs, self.rhs, output, mapping, self, {}, adds=True)
+    def _sum(self, lhs: View, output: View, tiles: Tiles | None) -> None:
+        """Adds all parts of the product to `output`, or what items with the `tiles` of all of it make."""
+        if tiles is not None:
+            self._kernel(lhs, self.rhs, output, tiles, self, {}, adds=True)
             return
+        if not isinstance(self.rhs, WeightMatrix):
+            raise RefusedError("a product of two computed operands is not made in parts")
         steps = largest_steps(self.builder.machine)
         for part in self.parts:
             rhs = self.rhs.part(part, steps)
-            own = self._mapping(lhs, output, fused=False, rhs=rhs)
-            rows, columns = _tiles(lhs, steps.depth, part.depth), _tiles(output, steps.columns, part.columns)
+            own = self._tiles(lhs, output, False, rhs, part)
+            rows, columns = _in_tiles(lhs, steps.depth, part.depth), _in_tiles(output, steps.columns, part.columns)
             self._kernel(rows, rhs, columns, own, self, {}, adds=True, tiled=True)
 
-    def _mapping(self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None = None) -> Mapping:
-        """The mapping of the product, or of the part of it that has the weights `rhs`."""
-        builder, bounds, held = self.builder, self.builder.bounds, self.rhs.dtype
-        sizes = Sizes(
+    def _tiles(
+        self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None = None, part: Part = WHOLE
+    ) -> Tiles:
+        """The tiles of the product, or of the part of it that has the weights `rhs`: those given, or the quickest."""
+        sizes = self._sizes(lhs, output, fused, rhs)
+        machine, dealing, homes = self.builder.machine, self.builder.dealing, self.builder.homes
+        found = self.slot.tiles(part)
+        if found is not None:
+            if (wrong := problem(found, sizes, machine, dealing)) is not None:
+                raise RefusedError(f"tiles of {self.slot.of}: {wrong}")
+        else:
+            room = homes.room if len(lhs.shape) == 2 else 0
+            spare = homes.spare(weight_bytes(sizes) / dealing.cores)
+            mapping, most = quickest(machine, dealing, sizes, room, spare), largest_steps(machine)
+            depth, columns = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
+            found = Tiles(sizes_of(sizes), sizes.held, sizes.lhs, depth, columns, mapping, self.slot.product, part)
+        self.slot.chosen.append(found)
+        return found
+
+    def _sizes(self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None) -> Sizes:
+        bounds, held = self.builder.bounds, self.rhs.dtype
+        return Sizes(
             batch=bounds.best(product_of(lhs.shape[:-2])),
             rows=bounds.best(lhs.shape[-2]),
             depth=rhs.depth if rhs else bounds.best(lhs.shape[-1]),
@@ -145,22 +168,19 @@ class MatrixProduct:
             fused=fused or output.dtype != "f32",
             fixed=bounds.fixed(lhs.shape[-2]),
         )
-        homes = builder.homes
-        room = homes.room if len(lhs.shape) == 2 else 0
-        return quickest(builder.machine, builder.dealing, sizes, room, homes.spare(weight_bytes(sizes) / builder.cores))
 
     def _kernel(
         self,
         lhs: View,
         rhs: View | WeightMatrix,
         output: View,
-        mapping: Mapping,
+        tiles: Tiles,
         root: Argument,
         views: dict[View, View],
         adds: bool = False,
         tiled: bool = False,
     ) -> None:
-        steps = largest_steps(self.builder.machine)
+        steps, mapping = steps_of(tiles, self.builder.machine), tiles.mapping
         weights = isinstance(rhs, WeightMatrix)
         held = rhs.packed(steps, mapping) if isinstance(rhs, WeightMatrix) else rhs
         begins = self.builder.bounds.never_empty(lhs.shape[-1])
@@ -184,7 +204,7 @@ class MatrixProduct:
         return lhs, output, found
 
 
-def _tiles(view: View, step: int, half: int | None) -> View:
+def _in_tiles(view: View, step: int, half: int | None) -> View:
     """A row as [1, tiles, step], or every other one of the tiles."""
     tiles, size = view.shape[-1].as_int() // step, Expr.const(step)
     pieces = (Expr.const(tiles),) if half is None else (Expr.const(tiles // 2), Expr.const(2))
@@ -195,11 +215,14 @@ def _tiles(view: View, step: int, half: int | None) -> View:
 
 
 def multiply(
-    lowering: Lowering, lhs: View, rhs: View | WeightMatrix, batch: Shape, parts: tuple[Part, ...] = ()
+    lowering: Lowering, op: OnnxOp, lhs: View, rhs: View | WeightMatrix, batch: Shape, parts: tuple[Part, ...] = ()
 ) -> MatrixProduct:
-    """The product of operands, batch dimensions broadcast to `batch`."""
+    """The next product of `op`, of operands whose batch dimensions are broadcast to `batch`."""
+    slot = lowering.plan.take(op)
+    if not parts and slot.parts():
+        raise RefusedError(f"tiles of {slot.of}: it is not made in parts")
     lhs = lhs.expand((*batch, *lhs.shape[-2:]))
     columns = Expr.const(rhs.columns) if isinstance(rhs, WeightMatrix) else rhs.shape[-1]
     if isinstance(rhs, View):
         rhs = rhs.expand((*batch, *rhs.shape[-2:]))
-    return MatrixProduct(lowering.builder, lhs, rhs, (*batch, lhs.shape[-2], columns), parts)
+    return MatrixProduct(lowering.builder, lhs, rhs, (*batch, lhs.shape[-2], columns), parts, slot)

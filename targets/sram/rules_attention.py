@@ -56,7 +56,7 @@ def _attention(lowering: Lowering, op: OnnxOp) -> None:
     scores = _scores(lowering, op, query, keys, group)
     weights = softmax(lowering, scores, [4], dtype=lowering.activation_type)
     held = lowering.converted(values, lowering.activation_type).unsqueeze(2)
-    product = multiply(lowering, weights, held, (batch, heads, group))
+    product = multiply(lowering, op, weights, held, (batch, heads, group))
     width = values.shape[3]
     shape = (batch, heads, group, length, width)
     value = result(op)
@@ -78,7 +78,7 @@ def _scores(lowering: Lowering, op: OnnxOp, query: View, keys: View, group: Expr
     left = lowering.converted(query, dtype)
     left = reshaped(lowering, left, (batch, heads, group, length, size))
     right = lowering.converted(keys, dtype).unsqueeze(2).transpose((0, 1, 2, 4, 3))
-    product = multiply(lowering, left, right, shape[:3])
+    product = multiply(lowering, op, left, right, shape[:3])
     scale = op.attr("scale")
     scale = 1.0 / sqrt(size.as_int()) if scale is None else float(scale)
     found: Argument = lowering.node("mul", (product, scale), shape)

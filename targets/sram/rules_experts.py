@@ -81,11 +81,9 @@ class _Experts:
 
         def layer(given: _Layer) -> Argument:
             wide = given.weights.derived("side by side", (experts * inner, given.weights.shape[2]), _joined)
-            found = lowering.computed(
-                multiply(lowering, tokens, WeightMatrix(lowering.weights, wide, self.dtype, transposed=True), ()),
-                (rows, Expr.const(experts * inner)),
-                "f32",
-            )
+            matrix = WeightMatrix(lowering.weights, wide, self.dtype, transposed=True)
+            product = multiply(lowering, self.op, tokens, matrix, ())
+            found = lowering.computed(product, (rows, Expr.const(experts * inner)), "f32")
             found = reshaped(lowering, found, shape)
             if given.bias is None:
                 return found
@@ -98,7 +96,7 @@ class _Experts:
         below = self.down.weights.derived(
             "one above the other", (outputs, experts * inner), lambda array: _joined(array.transpose(1, 0, 2), 1)
         )
-        return multiply(lowering, flat, WeightMatrix(lowering.weights, below, self.dtype, transposed=True), ())
+        return multiply(lowering, self.op, flat, WeightMatrix(lowering.weights, below, self.dtype, transposed=True), ())
 
     def chosen(self, tokens: View, indices: View, weights: View) -> Argument:
         """The experts `indices` [tokens, k] alone, weighed by `weights` [tokens, k]."""
@@ -242,7 +240,7 @@ def _moe(lowering: Lowering, op: OnnxOp) -> None:
     spread = _spread(lowering, weights, indices, count) if bias is not None or not fetches else weights
     found = experts.chosen(source, indices, weights) if fetches else experts.dense(source, spread)
     if bias is not None:
-        shared = multiply(lowering, spread, WeightMatrix(lowering.weights, bias, "f32", transposed=False), ())
+        shared = multiply(lowering, op, spread, WeightMatrix(lowering.weights, bias, "f32", transposed=False), ())
         added = lowering.computed(shared, shared.shape, "f32")
         found = lowering.node("add", (lowering.computed(found, (tokens, width), "f32"), added), (tokens, width))
     lowering.define(value, reshaped(lowering, lowering.computed(found, (tokens, width), "f32"), shape_of(value)))

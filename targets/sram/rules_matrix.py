@@ -50,13 +50,13 @@ def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) ->
     constant = None if found is None else lowering.get(found[0])
     if found is not None and isinstance(constant, Constant) and len(constant.shape) == 2:
         weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=found[1])
-        lhs = _as_matrix(_streamed(lowering, left, weights), row=True)
+        lhs = _as_matrix(_streamed(lowering, op, left, weights), row=True)
         parts = parts_of(lowering, op, left, lhs, weights.depth, weights.columns)
-        return multiply(lowering, lhs, weights, lhs.shape[:-2], parts)
+        return multiply(lowering, op, lhs, weights, lhs.shape[:-2], parts)
     dtype = lowering.activation_type
     lhs = _as_matrix(lowering.operand(left, dtype), row=True)
     rhs = _as_matrix(lowering.operand(right, dtype), row=False)
-    return multiply(lowering, lhs, rhs, _broadcast(lhs.shape[:-2], rhs.shape[:-2]))
+    return multiply(lowering, op, lhs, rhs, _broadcast(lhs.shape[:-2], rhs.shape[:-2]))
 
 
 def _as_matrix(view: View, row: bool) -> View:
@@ -81,13 +81,13 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     transposed = bool(op.attr("transA", 0))
     if isinstance(constant, Constant):
         weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), turned)
-        streams = _turned(lowering, left, weights.dtype) if transposed else _streamed(lowering, left, weights)
-        product = multiply(lowering, streams, weights, ())
+        streams = _turned(lowering, left, weights.dtype) if transposed else _streamed(lowering, op, left, weights)
+        product = multiply(lowering, op, streams, weights, ())
     else:
         dtype = lowering.activation_type
         lhs = _turned(lowering, left, dtype) if transposed else lowering.operand(left, dtype)
         rhs = lowering.operand(right, dtype)
-        product = multiply(lowering, lhs, rhs.transpose((1, 0)) if turned else rhs, ())
+        product = multiply(lowering, op, lhs, rhs.transpose((1, 0)) if turned else rhs, ())
     found: Argument = product
     alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
     if alpha != 1.0:
@@ -103,11 +103,13 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     lowering.define(value, found)
 
 
-def _streamed(lowering: Lowering, value: SSAValue, weights: WeightMatrix) -> View:
+def _streamed(lowering: Lowering, op: OnnxOp, value: SSAValue, weights: WeightMatrix) -> View:
     """What streams against weights: converted tile by tile, or once before, whichever takes less time."""
     dtype, builder, shape = weights.dtype, lowering.builder, shape_of(value)
     if dtype == "f32" or vector_type(value) != "f32" or isinstance(lowering.get(value), Constant):
         return lowering.operand(value, dtype)
+    if given := lowering.plan.next(op).given:
+        return lowering.view(value) if given[0].loaded == "f32" else lowering.operand(value, dtype)
     rows = lowering.bounds.best(product_of(shape[:-1]))
     fixed = lowering.bounds.fixed(product_of(shape[:-1]))
     sizes = Sizes(1, rows, weights.depth, weights.columns, "f32", dtype, weights=True, fused=False, fixed=fixed)
@@ -191,18 +193,20 @@ def convolve(
     source = present(op, 0)
     if weight.shape[1] == 1 and groups > 1 and weight.shape[0] // groups <= _MOST_OUTPUTS_PER_GROUP:
         return _depthwise(lowering, view or lowering.view(source), weight, groups, geometry, shape)
-    dtype = lowering.product_type(op)
+    dtype, given = lowering.product_type(op), lowering.plan.convolution(op)
     if dtype == "mxint8" and weight.shape[1] % MX_BLOCK and groups > 1:
         dtype = lowering.activation_type
     if dtype == "mxint8" and weight.shape[1] >= MX_BLOCK:
         packed = lowering.converted((view or lowering.view(source)).transpose((0, *axes, 1)), dtype)
         padded = padded_view(lowering, packed, range(1, 1 + rank))
-        return Convolution(lowering, padded, True, weight, groups, geometry, dtype, shape)
+        return Convolution(lowering, padded, True, weight, groups, geometry, dtype, shape, op, given)
     if dtype == "mxint8":
         loaded = view or lowering.view(source)
     else:
         loaded = lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
-    return Convolution(lowering, padded_view(lowering, loaded, axes), False, weight, groups, geometry, dtype, shape)
+    return Convolution(
+        lowering, padded_view(lowering, loaded, axes), False, weight, groups, geometry, dtype, shape, op, given
+    )
 
 
 def _depthwise(

@@ -1,27 +1,16 @@
-"""The level above all others: makes the kernels of a function of ONNX operations."""
+"""From operations, and the tiles of their products, to kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
-from xdsl.dialects.func import FuncOp
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
-from xdsl.utils.exceptions import PassFailedException
 
-from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx.exporter import function_inputs, function_outputs
-from gimlet.dialects.sram.assembly import disassemble, machine_of
-from gimlet.passes.dim_ranges import read_ranges
-from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.api import DimBound
-from gimlet.targets.sram.builder import RefusedError
-from gimlet.targets.sram.codegen import RESIDENT_SHARES, Work, kernels_for
-from gimlet.targets.sram.precision import MATRIX_TYPES
-
-MACHINE = "sram.machine"
+from gimlet.dialects.sram.assembly import disassemble
+from gimlet.targets.sram.functions import functions_in, lowered, variant_of
 
 
 @dataclass(frozen=True)
@@ -65,41 +54,22 @@ class SramLowerPass(ModulePass):
     ```
 
     The function's attribute `sram.machine` has the figures of the machine, as that of a program; those of the reference
-    part are taken for the others. `format` is that of products, `cores` how many are used (all by default), and `room`
-    how many bytes of resident weights each may have (15/16 of its SRAM by default). The compiler makes programs for
-    several of both, and takes the quickest: this is one of them. It does not act on functions without a body. It fails
-    where an operation has no lowering. Requires shapes, and the range of each dimension (`onnx.dim_bounds`); ensures a
-    program for the passes from `sram-place-tiles` on.
+    part are taken for the others. Products have the tiles that their ops say (`sram-choose-tiles`), and where one says
+    none, those that code generation chooses. `format` is that of products, `cores` how many are used, and `room` how
+    many bytes of resident weights each may have: by default what the tiles were chosen for, else fp32, all cores, and
+    15/16 of their SRAM. It does not act on functions without a body. It fails where an operation has no lowering, and
+    where tiles are not of its product or the machine cannot have them. Requires shapes, and the range of each dimension
+    (`onnx.dim_bounds`); ensures a program for the passes from `sram-place-tiles` on.
     """  # noqa: E501 - IR
 
     name = "sram-lower"
 
-    format: str = "fp32"
+    format: str | None = None
     cores: int | None = None
     room: int | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        bounds = {name: DimBound(*sizes) for name, sizes in read_ranges(op).items()}
-        for function in [each for each in op.walk() if isinstance(each, FuncOp) and not each.is_declaration]:
-            name, figures = function.sym_name.data, function.attributes.get(MACHINE)
-            machine = machine_of(figures) if isinstance(figures, DictionaryAttr) else Machine()
-            work = Work(
-                name=name,
-                inputs=function_inputs(function),
-                outputs=function_outputs(function),
-                ctx=ctx if isinstance(ctx, GimletContext) else None,
-                bounds=bounds,
-            )
-            if self.format not in MATRIX_TYPES:
-                raise PassFailedException(f"{name}: products are in {', '.join(MATRIX_TYPES)}, not in {self.format}")
-            cores = machine.cores if self.cores is None else self.cores
-            if not 0 < cores <= machine.cores or cores % machine.cores_per_chiplet:
-                raise PassFailedException(
-                    f"{name}: {cores} of {machine.cores} cores are not whole chiplets of {machine.cores_per_chiplet}"
-                )
-            room = int(machine.sram_bytes_per_core * RESIDENT_SHARES[0]) if self.room is None else self.room
-            try:
-                program, _ = kernels_for(work, machine, self.format, cores, room)
-            except RefusedError as refusal:
-                raise PassFailedException(f"{name}: {refusal}") from None
+        for function in functions_in(op):
+            machine, variant = variant_of(function, self.format, self.cores, self.room)
+            program, _ = lowered(op, function, ctx, machine, variant)
             Rewriter.replace_op(function, disassemble(program))

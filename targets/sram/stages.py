@@ -14,28 +14,27 @@ no parts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.sram.tiles import Part
+from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.lowering import Lowering, shape_of
 from gimlet.targets.sram.mapping import largest_steps
 from gimlet.targets.sram.precision import weight_of
+from gimlet.targets.sram.tiling import label_of
 from gimlet.targets.sram.views import View
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which tiles of the depth and of the columns a part of a product takes: the even (0) or odd ones (1), or all."""
-
-    depth: int | None = None
-    columns: int | None = None
 
 
 def parts_of(lowering: Lowering, op: OnnxOp, left: SSAValue, lhs: View, depth: int, columns: int) -> tuple[Part, ...]:
     """The parts of a product with weights of `depth` by `columns` in order, none where it is in one."""
     builder = lowering.builder
+    given = lowering.plan.next(op).parts()
+    if given is not None:
+        _check_parts(op, lowering, given, lhs, depth, columns)
+        if any(part.columns is not None for part in given):
+            lowering.halves.add(op.results[0])
+        return given
     steps, cores = largest_steps(builder.machine), builder.cores
     streams = lowering.parts and builder.machine.dataflow == "rhs" and builder.homes.room > 0 and lhs.dtype == "f32"
     one_row = all(size.is_constant and size.as_int() == 1 for size in lhs.shape[:-1])
@@ -52,6 +51,16 @@ def parts_of(lowering: Lowering, op: OnnxOp, left: SSAValue, lhs: View, depth: i
     if not halves:
         return columns_of_second if split else ()
     return (Part(0), *columns_of_second)
+
+
+def _check_parts(op: OnnxOp, lowering: Lowering, parts: tuple[Part, ...], lhs: View, depth: int, columns: int) -> None:
+    """RefusedError where parts are given that cannot be made: of other than one row in f32, of tiles without halves."""
+    steps = largest_steps(lowering.builder.machine)
+    one_row = all(size.is_constant and size.as_int() == 1 for size in lhs.shape[:-1]) and lhs.dtype == "f32"
+    for part in parts:
+        halved = [(part.depth, depth, steps.depth), (part.columns, columns, steps.columns)]
+        if not one_row or any(size % ((1 if half is None else 2) * step) for half, size, step in halved):
+            raise RefusedError(f"tiles of {label_of(op)}: parts are halves of whole tiles, for one row in f32")
 
 
 def _product_reads(lowering: Lowering, op: OnnxOp) -> bool:

@@ -105,20 +105,19 @@ def test_on_three_kinds_of_silicon(name: str, tmp_path: Path) -> None:
     check(name, bundle)
 
 
-SERIES = "some forty products in series round: 1.4e-2, where bf16 is held to 1e-2; --loss-budget keeps to it"
-
-
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "fmt"),
     [
-        pytest.param("recognition", "bf16", marks=pytest.mark.xfail(raises=AssertionError, reason=SERIES)),
         ("recognition", "mxint8"),
         *((name, fmt) for name in ("direction", "minilm") for fmt in ("bf16", "mxint8")),
     ],
 )
 def test_in_the_formats_of_the_accelerator(name: str, fmt: str, tmp_path: Path) -> None:
-    """The outputs are within the tolerance of the coarsest format in the bundle."""
+    """The outputs are within the tolerance of the coarsest format in the bundle.
+
+    Recognition's in bf16 are not, nor are those of other runtimes that round as much (test_rounded_products.py).
+    """
     source = source_of(name)
     result = gimlet.compile(
         source.model if not source.is_file else str(source.model),

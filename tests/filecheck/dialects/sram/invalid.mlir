@@ -53,3 +53,28 @@ sram.program @p as "fp32" on 1 attributes {page_bytes = 64, machine = {chiplets 
 
 // CHECK: expected: the name of a kernel
 "test.op"() {life = #sram.life<begin to 3>} : () -> ()
+
+// -----
+
+// CHECK: expected [rows, depth, columns], and a batch before those at most
+"test.op"() {t = #sram.tiles<[256, 128] "f32" by [4, 64, 64], groups 1 of 4, resident 1>} : () -> ()
+
+// -----
+
+// CHECK: a tile stays in the array for 8 rows, not 4
+"test.op"() {t = #sram.tiles<[8, 64, 128] "f32" by [4, 64, 64], groups 1 of 1, resident 1, held 4 rows>} : () -> ()
+
+// -----
+
+// CHECK: sizes, groups and copies of tiles are at least 1
+"test.op"() {t = #sram.tiles<[8, 64, 128] "f32" by [4, 64, 64], groups 0 of 1, resident 1>} : () -> ()
+
+// -----
+
+// CHECK: expected even or odd
+"test.op"() {t = #sram.tiles<[1, 128, 128] "f32" by [1, 64, 64], groups 1 of 1, resident 1, depth first>} : () -> ()
+
+// -----
+
+// CHECK: tiles have no colour
+"test.op"() {t = #sram.tiles<[1, 128, 128] "f32" by [1, 64, 64], groups 1 of 1, resident 1, colour 3>} : () -> ()
