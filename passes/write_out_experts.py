@@ -74,7 +74,7 @@ class WriteOutExpertsPass(ModulePass):
     rounding. With `keep_parts` the operator stays, and names a function with what is above (`onnx.parts`): a target
     that has the operator takes it whole, as ONNX Runtime does.
 
-    It does not act below opset 13, on a sparse mixer, or where a shape that it needs is not known.
+    It does not act below opset 13, on a sparse mixer, or where a shape that it needs is not known, or is not that of the result.
 
     Requires: the types that infer-shapes gives. Ensures: nothing.
     """  # noqa: E501 - IR
@@ -112,6 +112,8 @@ def _written_out(op: OnnxOp, opset: int) -> FuncOp | None:
     inputs = [None if value is None else values[value] for value in op.inputs]
     inputs += [None] * (8 - len(inputs))
     result = _Experts(op, block, opset).run(inputs)
+    if result.type != op.results[0].type:
+        return None
     block.add_op(ReturnOp(result))
     return FuncOp("parts", ([value.type for value in given], [result.type]), Region(block), "private")
 

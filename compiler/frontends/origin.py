@@ -16,12 +16,17 @@ from gimlet.dialects.onnx.provenance import relative_path
 
 # What runs while a branch or a loop is traced has no file.
 _FRAME: Final = re.compile(r'File "([^"<]+)", line (\d+)')
+_TORCH: Final = str(Path(torch.__file__).parent) + "/"
 _NODE: Final = re.compile(r"translating node %(\w+).*?target=torch\.ops\.([\w.]+)", re.DOTALL)
 
 
 def place_of(node: torch.fx.Node) -> str:
-    """The innermost line of source, and the module of the model: "model.py:12, in layers.0.mlp"."""
+    """The innermost line of source that is not PyTorch's, and the module of the model: "model.py:12, in layers.0.mlp".
+
+    Where all of them are PyTorch's, as in a Sequential, it is the innermost.
+    """
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    frames = [frame for frame in frames if not frame[0].startswith(_TORCH)] or frames
     line = f"{relative_path(frames[-1][0])}:{frames[-1][1]}" if frames else f"operation {node.name!r}"
     scopes = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
     return f"{line}, in {scopes[-1]}" if scopes else line
@@ -29,7 +34,7 @@ def place_of(node: torch.fx.Node) -> str:
 
 def failed_line(error: BaseException) -> str | None:
     """The innermost line that is not PyTorch's or ours of what a trace ran when it failed: "model.py:12"."""
-    own = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+    own = (_TORCH, str(Path(__file__).parents[2]))
     for cause in _causes(error):
         said = _FRAME.findall(str(cause))
         ran = [(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(cause.__traceback__)]

@@ -39,7 +39,10 @@ from gimlet.compiler.frontends.origin import failed_line, failed_node
 from gimlet.compiler.frontends.quiet import quiet_torch
 from gimlet.compiler.frontends.recurrent import recurrent_as_one_op, recurrent_translations, traced_whole
 from gimlet.compiler.frontends.recurrent_onnx import arrange_weights
+from gimlet.compiler.frontends.selections import selection_translations
 from gimlet.compiler.frontends.split_sequences import split_without_sequences
+from gimlet.compiler.frontends.wide_indices import widen_indices
+from gimlet.compiler.frontends.written_out import missing_written_out
 from gimlet.compiler.signature_ir import write_signature
 from gimlet.dialects.onnx import shape_of
 from gimlet.dialects.onnx.attributes import ints_attr
@@ -154,7 +157,7 @@ def import_program(
     knows. An input that is changed in place has an output with its new values, and a buffer that is becomes a state.
     InputError, with the line of PyTorch source, for an operator that cannot be converted, and for what else is changed.
     """
-    whole = recurrent_as_one_op(attention_with_heads(program))
+    whole = recurrent_as_one_op(attention_with_heads(missing_written_out(program)))
     changes = changes_as_outputs(without_hidden_state(whole))
     if repeats:
         check_in_place(program)
@@ -165,6 +168,7 @@ def import_program(
     if repeats:
         write_layers(model, program, source, repeats)
     split_without_sequences(model)
+    widen_indices(model)
     lower_experts(model)
     arrange_weights(model)
     name_dimensions(program, model, source, dynamic_shapes)
@@ -187,6 +191,7 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
                     **grouped_translations(),
                     **control_flow_translations(),
                     **recurrent_translations(),
+                    **selection_translations(),
                     **translations,
                 },
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.

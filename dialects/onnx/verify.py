@@ -7,6 +7,7 @@ It checks that
 - each value's type is one that the schema allows, and values of one type variable have one type
   (a value of type `!onnx.any`, which nothing has inferred yet, has every type);
 - attributes exist, have their kind, and the required ones are there;
+- the sizes of a mixture of experts are those that its kernels take, and attributes that are sizes are positive;
 - subgraphs are the ones that the schema has, each of one block that ends with `onnx.yield`;
 - one that stands for other operations (`onnx.parts`), and may be newer than the opset, has them, of the same types.
 
@@ -22,6 +23,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
+from gimlet.dialects.onnx import experts_form
 from gimlet.dialects.onnx.attributes import ReferenceAttr, kind_of
 from gimlet.dialects.onnx.extra_ops import CustomOp, YieldOp
 from gimlet.dialects.onnx.op import RESERVED, SINCE_VERSION, OnnxOp
@@ -30,6 +32,8 @@ from gimlet.dialects.onnx.schema import OpSchema, Parameter, schema_table
 from gimlet.dialects.onnx.types import onnx_type, verify_dims
 
 OPSETS = "onnx.opsets"
+# Attributes of ONNX Runtime's own operators that are sizes.
+_SIZES = {"MatMulNBits": ("K", "N")}
 _MAX_TYPES_SHOWN = 6
 
 
@@ -56,8 +60,18 @@ def verify_op(op: OnnxOp) -> None:
     _verify_types(op, schema)
     _verify_attributes(op, schema)
     _verify_regions(op, schema.graph_names, required=True, schema=schema)
+    if op.domain == experts_form.DOMAIN:
+        _verify_contrib(op)
     if has_parts(op):
         _verify_parts(op)
+
+
+def _verify_contrib(op: OnnxOp) -> None:
+    if op.op_type in experts_form.OPERATORS:
+        experts_form.verify_experts(op)
+    for name in _SIZES.get(op.op_type, ()):
+        if op.attr(name, 1) < 1:
+            raise VerifyException(f"{op.name}: attribute {name} is {op.attr(name)}, and has to be 1 or more")
 
 
 def _verify_parts(op: OnnxOp) -> None:

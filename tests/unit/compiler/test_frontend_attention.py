@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.unit.dialects.onnx_cases import context
 
 import gimlet
-from gimlet.compiler.frontends import load
-from gimlet.runtime.errors import InputError
 
 SHAPES = {
     "no heads": [(2, 5, 8), (2, 6, 8), (2, 6, 8), (2, 5, 6)],
@@ -40,9 +37,3 @@ def test_attention_is_what_pytorch_computes(shapes: list[tuple[int, ...]], dtype
         found = np.asarray(program(*given)[0], np.float32)
     tolerance = 1e-5 if dtype is torch.float32 else 2**-6
     np.testing.assert_allclose(found, Attention()(*given)[0].float(), rtol=tolerance, atol=tolerance)
-
-
-def test_attention_of_five_dimensions_gives_its_line():
-    with pytest.raises(InputError, match="only 4D query, key, and value are supported") as error:
-        load(Attention(), args=tuple(torch.ones(1, 2, 2, 5, 8) for _ in range(3)), ctx=context())
-    assert (error.value.where or "").startswith("tests/unit/compiler/test_frontend_attention.py:")

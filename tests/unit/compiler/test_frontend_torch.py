@@ -161,6 +161,21 @@ def test_an_operator_that_decomposing_makes_has_the_place_of_what_it_is_of():
     assert (error.value.where or "").startswith("tests/unit/compiler/test_frontend_torch.py:")
 
 
+def test_the_line_is_the_models_and_not_pytorchs():
+    class Drawn(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = torch.nn.FractionalMaxPool2d(2, output_size=3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pool(x)
+
+    with pytest.raises(InputError, match=r"cannot convert aten\.fractional_max_pool2d\.default") as error:
+        load(Drawn(), args=(torch.ones(1, 1, 9, 9),), ctx=context())
+    assert (error.value.where or "").startswith("tests/unit/compiler/test_frontend_torch.py:")
+    assert (error.value.where or "").endswith("in pool")
+
+
 def test_a_translation_of_ones_own(tmp_path: Path):
     op = onnxscript.opset20
 

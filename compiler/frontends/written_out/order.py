@@ -1,0 +1,206 @@
+"""Order along an axis, running values, and updates at places: of sorts, comparisons and scatters that ONNX has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from gimlet.compiler.frontends.written_out.inline import Written
+
+_aten: Final = torch.ops.aten
+
+
+def _sort(values: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """ONNX's TopK takes the first of equal values first, which is what a stable sort does."""
+    return _aten.sort.default(values, dim, descending)
+
+
+def _kth(values: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    ordered, places = _aten.sort.default(values, dim, False)
+    found, at = ordered.narrow(dim, k - 1, 1), places.narrow(dim, k - 1, 1)
+    return (found, at) if keepdim else (found.squeeze(dim), at.squeeze(dim))
+
+
+def _median(values: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower of the two in the middle, and NaN where there is one."""
+    found, at = _kth(values, (values.shape[dim] + 1) // 2, dim, keepdim)
+    if values.is_floating_point():
+        found = torch.where(values.isnan().any(dim, keepdim), math.nan, found)
+    return found, at
+
+
+def _median_of_all(values: Tensor) -> Tensor:
+    return _median(values.flatten(), 0)[0]
+
+
+def _nanmedian(values: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """NaNs are ordered behind all others; the middle is that of the others."""
+    absent = values.isnan()
+    ordered, places = _aten.sort.default(torch.where(absent, math.inf, values), dim, False)
+    count = (~absent).sum(dim, keepdim=True)
+    middle = ((count - 1) // 2).clamp(min=0)
+    found, at = torch.where(count > 0, ordered.gather(dim, middle), math.nan), places.gather(dim, middle)
+    return (found, at) if keepdim else (found.squeeze(dim), at.squeeze(dim))
+
+
+def _is_known(values: Tensor, dim: int, *_args: Any, **_kwargs: Any) -> bool:
+    """Running values are found in steps of 1, 2, 4, …, as many as the length needs."""
+    return values.ndim > 0 and type(values.shape[dim]) is int
+
+
+def _before(values: Tensor, dim: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What stays at the front, what comes behind, and what stands a step before the latter."""
+    length = values.shape[dim]
+    return values.narrow(dim, 0, step), values.narrow(dim, step, length - step), values.narrow(dim, 0, length - step)
+
+
+def _steps(length: int) -> list[int]:
+    return [1 << power for power in range(max(length - 1, 0).bit_length())]
+
+
+def _cumprod(values: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    if dtype is None and not values.is_floating_point():
+        dtype = torch.int64
+    values = values if dtype is None else values.to(dtype)
+    for step in _steps(values.shape[dim]):
+        front, behind, earlier = _before(values, dim, step)
+        values = torch.cat([front, behind * earlier], dim)
+    return values
+
+
+def _extreme(is_kept: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """The running value that is `is_kept` against the one before, and its place: the last of equal ones."""
+
+    def computed(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        dim = dim % values.ndim
+        shape = [-1 if axis == dim else 1 for axis in range(values.ndim)]
+        places = torch.arange(values.shape[dim]).reshape(shape).expand(values.shape)
+        for step in _steps(values.shape[dim]):
+            front, behind, earlier = _before(values, dim, step)
+            places_front, places_behind, places_earlier = _before(places, dim, step)
+            kept = is_kept(behind, earlier)
+            values = torch.cat([front, torch.where(kept, behind, earlier)], dim)
+            places = torch.cat([places_front, torch.where(kept, places_behind, places_earlier)], dim)
+        return values, places
+
+    return computed
+
+
+def _at_least(later: Tensor, earlier: Tensor) -> Tensor:
+    return (later >= earlier) | later.isnan() if later.is_floating_point() else later >= earlier
+
+
+def _at_most(later: Tensor, earlier: Tensor) -> Tensor:
+    return (later <= earlier) | later.isnan() if later.is_floating_point() else later <= earlier
+
+
+def _searchsorted(
+    bounds: Tensor,
+    values: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """How many bounds are below each value, or not above it: every bound is compared."""
+    if sorter is not None:
+        bounds = bounds.gather(-1, sorter)
+    rows = bounds.unsqueeze(-2) if bounds.ndim > 1 else bounds
+    value = values.unsqueeze(-1)
+    below = rows <= value if right or side == "right" else rows < value
+    return below.sum(-1).to(torch.int32 if out_int32 else torch.int64)
+
+
+def _isin(values: Tensor, tested: Tensor, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    del assume_unique
+    found = (values.unsqueeze(-1) == tested.flatten()).any(-1)
+    return ~found if invert else found
+
+
+def _extreme_of_all(operator: Any) -> Callable[..., Tensor]:
+    def computed(values: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+        return operator(values, list(range(values.ndim)), keepdim)
+
+    return computed
+
+
+def _has_no_axes(values: Tensor, dim: Sequence[int] = (), _keepdim: bool = False) -> bool:
+    return not dim and values.ndim > 0
+
+
+def _put(values: Tensor, at: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    flat = values.flatten().index_put((at.flatten(),), source.flatten(), accumulate)
+    return flat.reshape(values.shape)
+
+
+def _index_reduce(
+    values: Tensor, dim: int, at: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    shape = [-1 if axis == dim % values.ndim else 1 for axis in range(values.ndim)]
+    places = at.reshape(shape).expand(source.shape)
+    if reduce == "mean":
+        return _scatter_mean(values, dim, places, source, reduce, include_self=include_self)
+    return values.scatter_reduce(dim, places, source, reduce, include_self=include_self)
+
+
+def _scatter_mean(
+    values: Tensor, dim: int, at: Tensor, source: Tensor, _reduce: str, *, include_self: bool = True
+) -> Tensor:
+    counts = torch.zeros_like(values).scatter_add(dim, at, torch.ones_like(source))
+    total = (values if include_self else torch.zeros_like(values)).scatter_add(dim, at, source)
+    whole = counts + 1 if include_self else counts.clamp(min=1)
+    mean = total / whole if values.is_floating_point() else torch.div(total, whole, rounding_mode="floor")
+    return mean if include_self else torch.where(counts > 0, mean, values)
+
+
+def _is_mean(_values: Tensor, _dim: int, _at: Tensor, _source: Tensor, reduce: str, **_named: Any) -> bool:
+    return reduce == "mean"
+
+
+def _diagonal_scatter(values: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    moved = values.movedim((dim1, dim2), (0, 1))
+    steps = torch.arange(source.shape[-1])
+    found = moved.index_put((steps + max(-offset, 0), steps + max(offset, 0)), source.movedim(-1, 0))
+    return found.movedim((0, 1), (dim1, dim2))
+
+
+def _hstack(tensors: Sequence[Tensor]) -> Tensor:
+    made = [tensor if tensor.ndim else tensor.unsqueeze(0) for tensor in tensors]
+    return torch.cat(made, 0 if made[0].ndim == 1 else 1)
+
+
+def _vstack(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor if tensor.ndim > 1 else tensor.reshape(1, -1) for tensor in tensors], 0)
+
+
+def _dstack(tensors: Sequence[Tensor]) -> Tensor:
+    rows = [tensor if tensor.ndim > 1 else tensor.reshape(1, -1) for tensor in tensors]
+    return torch.cat([tensor if tensor.ndim > 2 else tensor.unsqueeze(2) for tensor in rows], 2)
+
+
+ORDER: Final[dict[Any, Written]] = {
+    _aten.sort.stable: Written(_sort),
+    _aten.kthvalue.default: Written(_kth),
+    _aten.median.dim: Written(_median),
+    _aten.median.default: Written(_median_of_all),
+    _aten.nanmedian.dim: Written(_nanmedian),
+    _aten.cumprod.default: Written(_cumprod, _is_known),
+    _aten.cummax.default: Written(_extreme(_at_least), _is_known),
+    _aten.cummin.default: Written(_extreme(_at_most), _is_known),
+    _aten.searchsorted.Tensor: Written(_searchsorted),
+    _aten.amax.default: Written(_extreme_of_all(_aten.amax.default), _has_no_axes),
+    _aten.amin.default: Written(_extreme_of_all(_aten.amin.default), _has_no_axes),
+    _aten.isin.Tensor_Tensor: Written(_isin),
+    _aten.put.default: Written(_put),
+    _aten.index_reduce.default: Written(_index_reduce),
+    _aten.scatter_reduce.two: Written(_scatter_mean, _is_mean),
+    _aten.diagonal_scatter.default: Written(_diagonal_scatter),
+    _aten.hstack.default: Written(_hstack),
+    _aten.vstack.default: Written(_vstack),
+    _aten.dstack.default: Written(_dstack),
+}

@@ -1,0 +1,190 @@
+"""Operators that are written out compute what PyTorch's own do, at the corners too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim, export
+from torch.nn import functional
+from torch.utils import _pytree
+
+from gimlet.compiler.frontends.written_out import missing_written_out
+
+NAN, INF = math.nan, math.inf
+CORNERS = torch.tensor([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, INF, -INF, NAN, 1e30, -1e-30, 0.5, -0.5, -3.0])
+HOLES = torch.tensor([[1.0, NAN, 0.0, 2.0], [3.0, 1.0, 1.0, 3.0], [NAN, NAN, NAN, NAN], [-INF, 5.0, 5.0, -2.0]])
+TIES = torch.tensor([[1.0, 3.0, 3.0, 0.0, 3.0], [2.0, 2.0, 2.0, 2.0, 2.0], [5.0, 4.0, 3.0, 2.0, 1.0]])
+PLACES = torch.tensor([[0, 0, 3], [1, 1, 1], [2, 0, 2]])
+
+
+class Function(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: torch.Tensor) -> Any:
+        return self.function(*args)
+
+
+def written(module: nn.Module, args: tuple[torch.Tensor, ...], shapes: Any = None) -> nn.Module:
+    """The module with none of the operators of the table in it."""
+    program = export(module.eval(), args, dynamic_shapes=shapes, strict=False)
+    made = missing_written_out(program)
+    assert made is not program
+    assert [spec.arg.name for spec in made.graph_signature.output_specs] == [
+        spec.arg.name for spec in program.graph_signature.output_specs
+    ]
+    return made.module()
+
+
+def hold_to(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+    found, expected = written(module, args)(*args), module(*args)
+    for leaf, wanted in zip(_pytree.tree_leaves(found), _pytree.tree_leaves(expected), strict=True):
+        torch.testing.assert_close(leaf, wanted, rtol=2e-5, atol=2e-6, equal_nan=True)
+
+
+UNARY = {
+    "lgamma": torch.lgamma,
+    "digamma": torch.digamma,
+    "erfinv": torch.erfinv,
+    "median": torch.median,
+}
+PAIRS = {"fmax": torch.fmax, "fmin": torch.fmin, "hypot": torch.hypot}
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_one_value(name: str) -> None:
+    hold_to(Function(UNARY[name]), (CORNERS,))
+    hold_to(Function(UNARY[name]), (torch.linspace(-0.999, 0.999, 101),))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_functions_of_two_values(name: str) -> None:
+    hold_to(Function(PAIRS[name]), (CORNERS.unsqueeze(1), CORNERS))
+
+
+def test_a_sign_is_that_of_a_zero_too() -> None:
+    signs = CORNERS[~CORNERS.isnan()]
+    hold_to(Function(torch.copysign), (CORNERS.unsqueeze(1), signs))
+
+
+@pytest.mark.parametrize("low", [1.0, 10.0, 300.0])
+def test_gamma_far_out(low: float) -> None:
+    values = torch.linspace(low, low * 9, 50)
+    hold_to(Function(torch.lgamma), (values,))
+    hold_to(Function(torch.digamma), (values,))
+
+
+ORDERS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
+    "cummax of ties": (lambda x: torch.cummax(x, 1), (TIES,)),
+    "cummin of ties": (lambda x: torch.cummin(x, -1), (TIES,)),
+    "cummax with NaN": (lambda x: torch.cummax(x, 1).values, (HOLES,)),
+    "cummin of integers": (lambda x: torch.cummin(x, 0), (PLACES,)),
+    "cumprod": (lambda x: torch.cumprod(x, 1), (TIES,)),
+    "cumprod of integers": (lambda x: torch.cumprod(x, 1), (PLACES,)),
+    "cumprod of one": (lambda x: torch.cumprod(x, 1), (TIES[:, :1],)),
+    "median with NaN": (lambda x: torch.median(x, 1).values, (HOLES,)),
+    "nanmedian": (lambda x: torch.nanmedian(x, 1).values, (HOLES,)),
+    "kthvalue, kept": (lambda x: torch.kthvalue(x, 2, 1, keepdim=True).values, (TIES,)),
+    "searchsorted": (lambda s, x: torch.searchsorted(s, x), (torch.tensor([1.0, 2.0, 2.0, 3.0]), TIES)),
+    "searchsorted, right": (
+        lambda s, x: torch.searchsorted(s, x, side="right", out_int32=True),
+        (torch.tensor([1.0, 2.0, 2.0, 3.0]), TIES),
+    ),
+    "isin": (lambda x, y: torch.isin(x, y, invert=True), (PLACES, torch.tensor([1, 3]))),
+    "amax": (torch.amax, (TIES,)),
+    "put": (lambda x, s: torch.put(x, PLACES[:2], s[:2], accumulate=True), (TIES, TIES[:, :3])),
+    "index_reduce": (
+        lambda x, s: torch.index_reduce(x, 1, torch.tensor([0, 2, 0]), s, "mean", include_self=False),
+        (TIES, TIES[:, :3]),
+    ),
+    "scatter_reduce": (lambda x, s: torch.scatter_reduce(x, 1, PLACES, s, "mean"), (TIES, TIES[:, :3])),
+    "scatter_reduce without what is there": (
+        lambda x, s: torch.scatter_reduce(x, 1, PLACES, s, "mean", include_self=False),
+        (TIES, TIES[:, :3]),
+    ),
+    "diagonal_scatter": (lambda x, s: torch.diagonal_scatter(x, s, -1, 1, 0), (TIES, torch.ones(3))),
+    "stacks": (lambda x, y: (torch.hstack([x, y]), torch.vstack([x, y]), torch.dstack([x, y])), (TIES[0], TIES[1])),
+}
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce\\(\\) is in beta")
+@pytest.mark.parametrize("name", ORDERS)
+def test_order_and_places(name: str) -> None:
+    function, args = ORDERS[name]
+    hold_to(Function(function), args)
+
+
+BAGS = {
+    "padding": nn.EmbeddingBag(9, 3, padding_idx=2, mode="mean"),
+    "sum": nn.EmbeddingBag(9, 3, mode="sum"),
+    "max": nn.EmbeddingBag(9, 3, padding_idx=-7, mode="max"),
+}
+
+
+@pytest.mark.parametrize("name", BAGS)
+def test_bags_that_are_empty_or_hold_padding_alone(name: str) -> None:
+    ids, begins = torch.tensor([2, 2, 1, 5, 2, 8]), torch.tensor([0, 2, 2, 5])
+    hold_to(BAGS[name], (ids, begins))
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_of_classes_and_of_probabilities(reduction: str, smoothing: float) -> None:
+    scores, weight = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)), torch.linspace(0.5, 2, 4)
+    loss = nn.CrossEntropyLoss(weight, reduction=reduction, label_smoothing=smoothing)
+    hold_to(loss, (scores, torch.softmax(scores * 2, 1)))
+    if smoothing:
+        loss.ignore_index = 1
+        hold_to(loss, (scores, torch.tensor([[0, 1, 3], [1, 1, 2]])))
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_a_pool_with_a_divisor_at_edges_that_do_not_fill_a_window(ceil_mode: bool) -> None:
+    pool = nn.AvgPool2d((3, 2), (2, 3), (1, 0), ceil_mode=ceil_mode, divisor_override=7)
+    hold_to(pool, (torch.randn(1, 2, 8, 9),))
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7, 11])
+def test_adaptive_pools_follow_a_size_that_varies(size: int) -> None:
+    """The program is traced at six, of which three windows are alike."""
+    module, shapes = nn.AdaptiveAvgPool2d((3, 2)), ({2: Dim("m", min=3, max=20)},)
+    values = torch.randn(1, 2, size, 5)
+    found = written(module, (torch.randn(1, 2, 6, 5),), shapes)(values)
+    torch.testing.assert_close(found, module(values))
+
+
+def test_equal_values_of_an_adaptive_pool_are_told_apart_as_in_pytorch() -> None:
+    values = torch.randint(0, 2, (2, 3, 5, 6, 7), generator=torch.Generator().manual_seed(0)).float()
+    hold_to(nn.AdaptiveMaxPool3d((2, 3, 4), return_indices=True), (values,))
+
+
+def test_attention_of_five_dimensions_broadcasts_its_mask() -> None:
+    heads = torch.randn(2, 3, 2, 4, 8)
+    mask = torch.randn(3, 1, 4, 4)
+    hold_to(Function(functional.scaled_dot_product_attention), (heads, heads, heads, mask))
+
+
+def test_what_is_inside_of_a_branch() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cond(x.sum() > 0, lambda x: torch.lgamma(x.abs()), lambda x: x * 2, (x,))
+
+    hold_to(Branch(), (TIES,))
+
+
+def test_a_program_without_them_stays_as_it_is() -> None:
+    program = export(nn.Linear(3, 4).eval(), (torch.ones(2, 3),), strict=False)
+    assert missing_written_out(program) is program
+
+
+def test_the_place_of_what_is_written_out_is_its_operators() -> None:
+    program = missing_written_out(export(nn.Sequential(nn.RReLU()).eval(), (TIES,), strict=False))
+    (node,) = (node for node in program.graph.nodes if node.op == "call_function")
+    assert node.name == "rrelu"
+    assert [path for path, _ in node.meta["nn_module_stack"].values()][-1] == "0"
