@@ -219,13 +219,14 @@ class Lowering:
             return portable
         portable_files = self.paths(folder, portable)
         sizes = {dim: bound.optimum for dim, bound in self.bounds.items()}
-        cost = target.estimate(real_ops(form.context.op), device, op.format, sizes)
+        cost = None if target.costs_when_built else target.estimate(real_ops(form.context.op), device, op.format, sizes)
         artifact = self.artifact(form.context, target, device, folder)
         if isinstance(artifact, Reason) and form.has_whole:
             self.progress.say(f"cannot build {artifact}; building its large operators in parts")
             artifact = self.artifact(portable_form(context, target, device), target, device, folder)
         if isinstance(artifact, Reason):
             return artifact
+        cost = cost or artifact.cost or target.estimate(real_ops(form.context.op), device, op.format, sizes)
         artifact = replace(artifact, options={**artifact.options, **settings_of(op), **options})
         return Segment(
             id=name,

@@ -206,7 +206,8 @@ class Artifact:
     `files` are paths relative to the folder that `emit` was given; those in `undigested` (engines, whose bytes differ
     from build to build) stay outside the bundle's digest and are identified by `key`, the hash of what they are built
     from. `deferred` means that `gimlet-compile finish` completes it on the device's own host. `options` goes to the
-    executor as it is. `facts` is for people: engine size, layers, cycles, tool versions.
+    executor as it is. `facts` is for people: engine size, layers, cycles, tool versions. `cost` is of a target that
+    knows it when it has built (`costs_when_built`), one launch included.
     """
 
     executor: str
@@ -217,6 +218,7 @@ class Artifact:
     deferred: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,9 @@ class Target(ABC):
     told_apart_by_measuring: ClassVar[bool] = False
     """Whether its model of costs cannot tell it from the other targets of its device. It then takes part where costs
     are measured, or where a pin or a placement names it."""
+
+    costs_when_built: ClassVar[bool] = False
+    """Whether `emit` says in the artifact what the segment costs, so that it is not estimated before."""
 
     @abstractmethod
     def formats(self, device: Device) -> tuple[str, ...]:

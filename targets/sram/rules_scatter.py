@@ -1,8 +1,8 @@
-"""The rules of ScatterND and ScatterElements: what is new goes over what was there, at computed positions.
+"""The rules of ScatterND, ScatterElements and TensorScatter: what is new goes over what was there.
 
-Where the data is a state that nothing else reads, it is changed where it lies; elsewhere a copy of it is. An item has a
-part of what the positions do not run along, and takes the updates in their order, so that of two for one position the
-later one stays.
+Positions are computed. Where the data is a state that nothing else reads, it is changed where it lies; elsewhere a copy
+of it is. An item has a part of what the positions do not run along, and takes the updates in their order, so that of
+two for one position the later one stays.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Constant
 from gimlet.targets.sram.convolution import whole_place
+from gimlet.targets.sram.expression import Argument, Index, emit_elementwise
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of
 from gimlet.targets.sram.products import product_of
 from gimlet.targets.sram.rules_elementwise import present, result
@@ -55,6 +56,37 @@ def _scatter_elements(lowering: Lowering, op: OnnxOp) -> None:
         lowering.view(updates),
         axis,
     )
+
+
+def _tensor_scatter(lowering: Lowering, op: OnnxOp) -> None:
+    """Each sequence of a batch gets rows from its own position on; if circular, the first comes behind the last."""
+    update, sizes = present(op, 1), shape_of(present(op, 0))
+    shape, axis = shape_of(update), int(op.attr("axis", -2)) % len(sizes)
+    if axis == 0:
+        raise RefusedError("TensorScatter along the batch is not generated")
+    positions = _rows_from(lowering, op.input_at(2), (shape[0], shape[axis]), sizes[axis] if _is_circular(op) else ZERO)
+    for dim in range(1, len(shape)):
+        positions = positions if dim == axis else positions.unsqueeze(dim)
+    _put(lowering, op, sizes, positions.expand(shape), lowering.view(update), axis)
+
+
+def _is_circular(op: OnnxOp) -> bool:
+    return str(op.attr("mode", "linear")) == "circular"
+
+
+def _rows_from(lowering: Lowering, begin: SSAValue | None, shape: Shape, around: Expr) -> View:
+    """Positions [batch, rows] from `begin` [batch] on, or from 0, once for all readers; those behind `around` wrap."""
+    first: View | int = 0 if begin is None else lowering.view(begin).unsqueeze(1).expand(shape)
+    if isinstance(first, View) and (first, around) in lowering.positions:
+        return lowering.positions[first, around]
+    row: Argument = lowering.node("add", (Index(0), first), shape, "i64")
+    if around != ZERO:
+        row = lowering.node("mod", (row, around), shape, "i64")
+    found = lowering.builder.temporary("i64", shape)
+    emit_elementwise(lowering.builder, row, found, "indices")
+    if isinstance(first, View):
+        lowering.positions[first, around] = found
+    return found
 
 
 def _positions(lowering: Lowering, indices: SSAValue, axis: int, size: Expr) -> View:
@@ -111,4 +143,8 @@ def _scatter(lowering: Lowering, target: View, positions: View, update: View, ax
             kernel.scatter(target, begin, place.tile, new, at, axis)
 
 
-RULES: dict[str, Rule] = {"ScatterElements": _scatter_elements, "ScatterND": _scatter_nd}
+RULES: dict[str, Rule] = {
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
+    "TensorScatter": _tensor_scatter,
+}

@@ -9,7 +9,7 @@ from xdsl.ir import OpResult, SSAValue
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.passes.state_pairs import IN_PLACE
 
-_CHANGE_WHAT_THEY_READ = frozenset({"ScatterElements", "ScatterND"})
+_CHANGE_WHAT_THEY_READ = frozenset({"ScatterElements", "ScatterND", "TensorScatter"})
 
 
 def changes_in_place(op: OnnxOp) -> bool:

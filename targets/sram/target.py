@@ -72,6 +72,7 @@ class SramTarget(Target):
 
     name: ClassVar[str] = "sram"
     executor: ClassVar[str] = "sram"
+    costs_when_built: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._machines: dict[str, tuple[HardwareKind, Machine]] = {}
@@ -194,17 +195,28 @@ class SramTarget(Target):
     def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What the program of all ops together costs, and one launch."""
         known = [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
-        generated = self._generated(known, device, fmt, sizes) if len(known) == len(ops) else None
-        if generated is None:
+        if len(known) < len(ops):
             return super().estimate(ops, device, fmt, sizes)
-        cost = self._cost(generated, device)
-        return replace(cost, seconds=cost.seconds + device.kind.segment_overhead_s)
+        here = _known(known, sizes)
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(known), tuple(sorted(here.items())))
+        if key not in self._costs:
+            generated = self._generated(known, device, fmt, here)
+            found = (
+                super().estimate(ops, device, fmt, sizes) if generated is None else self._launched(generated, device)
+            )
+            self._costs[key] = found
+        return self._costs[key]
 
     def _generated(self, ops: Sequence[OnnxOp], device: Device, fmt: str, sizes: Mapping[str, int]) -> Generated | None:
         try:
             return generate(work_of_ops(ops, sizes, _mx_budget(device.kind)), self.machine(device), fmt)
         except RefusedError:
             return None
+
+    def _launched(self, generated: Generated, device: Device) -> Cost:
+        """What a program costs, and one launch."""
+        cost = self._cost(generated, device)
+        return replace(cost, seconds=cost.seconds + device.kind.segment_overhead_s)
 
     def _cost(self, generated: Generated, device: Device) -> Cost:
         seconds = generated.timing.seconds
@@ -234,9 +246,10 @@ class SramTarget(Target):
         )
         try:
             generated = generate(work, self.machine(device), fmt)
-            return self._write(generated, fmt, folder, ctx)
+            artifact = self._write(generated, fmt, folder, ctx)
         except RefusedError as error:
             return Reason(name, str(error))
+        return replace(artifact, cost=self._launched(generated, device))
 
     def _write(self, generated: Generated, fmt: str, folder: Path, ctx: GimletContext | None) -> Artifact:
         program, timing = generated.program, generated.timing

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from onnx.reference.ops.op_tensor_scatter import TensorScatter
 from tests.unit.targets.sram_models import DEVICE, Runner, emit, model_of, segment_of
 from tests.unit.targets.test_sram_ops import F, I, check
 from xdsl.dialects.builtin import ArrayAttr, StringAttr, UnitAttr
@@ -12,7 +13,7 @@ from xdsl.dialects.builtin import ArrayAttr, StringAttr, UnitAttr
 from gimlet.dialects.onnx import OnnxOp, ops
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.faults import MachineError
-from gimlet.targets.api import Reason
+from gimlet.targets.api import Reason, SegmentContext
 from gimlet.targets.sram.bound import bound_of
 from gimlet.targets.sram.target import machine_of
 
@@ -65,6 +66,67 @@ def test_what_is_computed_for_it_alone_is_not_copied():
     x = np.array([[1, -1]] * 4, np.float32)
     (found,) = runner(x=x, i=np.array([[2]]), u=np.full((1, 2), 5, np.float32))
     np.testing.assert_array_equal(found, [[1, 0], [1, 0], [5, 5], [1, 0]])
+
+
+def tensor_scatter(past, new, begin=None, mode: str = "linear", axis: int = -2) -> SegmentContext:
+    given = {"past": (F, past), "new": (F, new)} | ({} if begin is None else {"begin": (I, begin)})
+    node = helper.make_node("TensorScatter", list(given), ["y"], mode=mode, axis=axis)
+    return segment_of(model_of([node], given, ["y"], opset=24))
+
+
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_rows_of_a_cache(data: st.DataObject):
+    """From the position of each sequence on, in the order of the standard's reference."""
+    past = data.draw(st.lists(st.integers(1, 6), min_size=2, max_size=4))
+    axis = data.draw(st.integers(1, len(past) - 1))
+    new = [data.draw(st.integers(1, size)) if dim == axis else size for dim, size in enumerate(past)]
+    mode = data.draw(st.sampled_from(["linear", "circular"]))
+    last = past[axis] - 1 if mode == "circular" else past[axis] - new[axis]
+    begin = np.array([data.draw(st.integers(0, last)) for _ in range(past[0])], np.int64)
+    begin = data.draw(st.sampled_from([begin, None]))
+    random = np.random.default_rng(0)
+    x = {"past": random.standard_normal(past, np.float32), "new": random.standard_normal(new, np.float32)}
+    x |= {} if begin is None else {"begin": begin}
+    segment = tensor_scatter(past, new, None if begin is None else begin.shape, mode, axis - len(past))
+    expected = TensorScatter.eval(*x.values(), mode=mode, axis=axis)
+    np.testing.assert_array_equal(Runner(segment, "fp32")(**x)[0], expected)
+
+
+def test_rows_behind_a_cache_that_is_not_circular_are_a_fault():
+    runner = Runner(tensor_scatter((1, 4, 2), (1, 2, 2), (1,)), "fp32")
+    with pytest.raises(MachineError, match="index 4 is outside dimension 1 of size 4"):
+        runner(past=np.zeros((1, 4, 2), np.float32), new=np.ones((1, 2, 2), np.float32), begin=np.array([3]))
+
+
+def test_rows_along_the_batch_are_refused(tmp_path):
+    found = emit(tensor_scatter((4, 2), (4, 2), axis=0), "fp32", tmp_path)
+    assert isinstance(found, Reason)
+    assert "TensorScatter along the batch is not generated" in found.message
+
+
+def test_caches_that_are_states_get_rows_where_they_are_at_one_position():
+    nodes = [helper.make_node("TensorScatter", [name, "new", "begin"], [f"{name}1"]) for name in ("k", "v")]
+    sizes = {"k": (F, (2, 3, 8, 4)), "v": (F, (2, 3, 8, 4)), "new": (F, (2, 3, 1, 4)), "begin": (I, (2,))}
+    segment = segment_of(model_of(nodes, sizes, ["k1", "v1"], opset=24))
+    for op in segment.op.body.block.ops:
+        if op.name == "onnx.TensorScatter":
+            op.attributes[IN_PLACE] = UnitAttr()
+    runner = Runner(segment, "fp32")
+    assert [each.role for each in runner.executor.program.tensors].count("state") == 2
+    assert [each.name.rsplit("_", 1)[0] for each in runner.executor.program.kernels] == [
+        "indices",
+        "scatter",
+        "scatter",
+    ]
+    k, v = np.ones((2, 2, 3, 8, 4), np.float32)
+    new = np.random.default_rng(0).standard_normal((2, 3, 1, 4), np.float32)
+    bindings = runner.executor.bind({"k": k, "v": v, "new": new, "begin": np.array([7, 2])}, {"k1": k, "v1": v})
+    runner.executor.submit(bindings)
+    expected = np.ones((2, 3, 8, 4), np.float32)
+    expected[0, :, 7], expected[1, :, 2] = new[0, :, 0], new[1, :, 0]
+    np.testing.assert_array_equal(k, expected)
+    np.testing.assert_array_equal(v, expected)
 
 
 def elements(shape, at_shape, axis: int, seed: int) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,18 +11,22 @@ from onnx import TensorProto, helper
 from tests.unit.targets.sram_models import DEVICE, Runner, device, emit, model_of, reference, relative_error, segment_of
 from tests.unit.targets.test_sram_models import BLOCK_BOUNDS, CONV_BOUNDS, conv_net, transformer_block
 
+import gimlet
 from gimlet.compiler.hardware import load_kind
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.sram.assembly import assemble, disassemble
+from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps, loads
 from gimlet.targets.api import Artifact, Device, Reason, Rounding
 from gimlet.targets.one_op import is_constant
+from gimlet.targets.sram.codegen import generate
 from gimlet.targets.sram.target import PROGRAM_FILE, WEIGHTS_FILE, SramTarget, machine_of
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
+RACK = Path(__file__).parents[3] / "examples" / "topologies" / "rack.toml"
 TARGET = SramTarget()
 
 
@@ -260,6 +265,53 @@ def test_what_is_fused_costs_what_it_adds():
     alone = TARGET.estimate([relu], DEVICE, "fp32", {"batch": 1, "width": 64})
     assert cost.seconds < 0.3 * (alone.seconds - DEVICE.kind.segment_overhead_s)
     assert cost.joules == pytest.approx(cost.seconds * 550)
+
+
+def test_what_is_built_says_what_it_costs_and_is_generated_once(tmp_path, monkeypatch):
+    """Of the program that runs, and not of one more that is generated to know."""
+    calls: list[str] = []
+
+    def counted(work, machine, fmt):
+        calls.append(work.name)
+        return generate(work, machine, fmt)
+
+    monkeypatch.setattr("gimlet.targets.sram.target.generate", counted)
+    path = tmp_path / "net.onnx"
+    onnx.save(conv_net(), path)
+    result = gimlet.compile(
+        str(path),
+        topology=RACK,
+        pins={".*": "sram0"},
+        bind={name: f"{low}:{best}:{high}" for name, (low, best, high) in CONV_BOUNDS.items()},
+        output=tmp_path / "net.gimlet",
+    )
+    (segment,) = result.manifest.segments
+    assert [name for name in calls if name != "estimate"] == [segment.id]
+    program = loads(open_bundle(result.path).open_file(segment.variants[0].files[0]).read_text())
+    assert segment.weight_bytes == sum(each.capacity_bytes for each in program.tensors if each.role == "weight")
+    artifact = emit(segment_of(conv_net(), CONV_BOUNDS), "fp32", tmp_path)
+    assert isinstance(artifact, Artifact)
+    assert artifact.cost is not None
+    assert artifact.cost.seconds == artifact.facts["seconds"] + DEVICE.kind.segment_overhead_s
+
+
+def test_what_is_alike_is_estimated_once(monkeypatch):
+    """Large operators of many layers are; what reads other sizes is not alike."""
+    calls: list[str] = []
+
+    def counted(work, machine, fmt):
+        calls.append(work.name)
+        return generate(work, machine, fmt)
+
+    monkeypatch.setattr("gimlet.targets.sram.target.generate", counted)
+    target = SramTarget()
+    found = [
+        target.estimate([op for op in ops_of(segment_of(conv_net(), CONV_BOUNDS)) if not is_constant(op)], DEVICE, *how)
+        for how in (("fp32", {"batch": 1, "width": 64}),) * 2 + (("fp32", {"batch": 1, "width": 96}),)
+    ]
+    assert len(calls) == 2
+    assert found[0] == found[1]
+    assert found[2].activation_bytes > found[0].activation_bytes
 
 
 def test_a_budget_that_is_no_number(tmp_path):
