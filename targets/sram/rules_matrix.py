@@ -48,7 +48,7 @@ def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) ->
     """The product as numpy.matmul defines it, vectors as matrices of one row or column."""
     found = weight_of(right)
     constant = None if found is None else lowering.get(found[0])
-    if found is not None and isinstance(constant, Constant) and len(constant.shape) == 2:
+    if found is not None and isinstance(constant, Constant) and len(constant.shape) == 2 and 0 not in constant.shape:
         weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=found[1])
         lhs = _as_matrix(_streamed(lowering, op, left, weights), row=True)
         parts = parts_of(lowering, op, left, lhs, weights.depth, weights.columns)
@@ -79,7 +79,7 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     constant = lowering.get(right)
     turned = bool(op.attr("transB", 0))
     transposed = bool(op.attr("transA", 0))
-    if isinstance(constant, Constant):
+    if isinstance(constant, Constant) and 0 not in constant.shape:
         weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), turned)
         streams = _turned(lowering, left, weights.dtype) if transposed else _streamed(lowering, op, left, weights)
         product = multiply(lowering, op, streams, weights, ())

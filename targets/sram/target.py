@@ -255,7 +255,7 @@ class SramTarget(Target):
         program, timing = generated.program, generated.timing
         folder.mkdir(parents=True, exist_ok=True)
         files = [PROGRAM_FILE]
-        weights = [tensor for tensor in program.tensors if tensor.role == "weight"]
+        weights = [tensor for tensor in program.tensors if tensor.role == "weight" and tensor.capacity_bytes]
         if weights:
             files.append(WEIGHTS_FILE)
             with (folder / WEIGHTS_FILE).open("wb") as file:
