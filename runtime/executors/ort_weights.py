@@ -5,8 +5,13 @@ its external weights as tensors over the mapped file, and all sessions of a bund
 container, so a second segment over the same weights (decode beside prefill) adds next to nothing: 1,054 MB for two
 sessions over 512 MB became 542 MB, measured. Without packing at all it would be slower by a quarter.
 
-Which weights a model has outside is read from the ONNX file itself, of which only these few fields matter; the rest
-is skipped. What looks unusual is left to ONNX Runtime, which then loads it in its own way and reports errors better.
+Only weights that all of their readers take as a matrix, a kernel or a table are given so. ONNX Runtime moves transposes
+through sums and the like, and then transposes a constant that one reads, or gives it another shape, under its old name:
+a tensor that is given by this name would be read as it was before.
+
+Which weights a model has outside, and who reads them, is read from the ONNX file itself, of which only these few fields
+matter; the rest is skipped. What looks unusual is left to ONNX Runtime, which then loads it in its own way and reports
+errors better.
 """
 
 from __future__ import annotations
@@ -31,9 +36,21 @@ Field = tuple[int, int | memoryview]
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
-_GRAPH_INITIALIZER = 5
+_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+_NODE_INPUT, _NODE_OPERATOR = 1, 4
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _KEY, _VALUE = 1, 2
+
+# What reads a weight in the form that it has, whatever becomes of the other inputs.
+_READ_AS_IT_IS = frozenset(
+    {
+        *("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits", "MatMulInteger", "QLinearMatMul", "QGemm"),
+        *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MoE", "QMoE"),
+        *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv"),
+        *("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"),
+        *("Gather", "GatherBlockQuantized"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,25 @@ def external_tensors(model: bytes) -> list[ExternalTensor]:
         ]
     except (ValueError, IndexError, KeyError):
         return []
+
+
+def changeable_names(model: bytes) -> frozenset[str]:
+    """What nodes of a model's main graph read that may give it another form; nothing for bytes that are no model."""
+    try:
+        nodes = [node for graph in _messages(memoryview(model), _MODEL_GRAPH) for node in _messages(graph, _GRAPH_NODE)]
+        return frozenset(name for node in nodes for name in _changeable(node))
+    except (ValueError, IndexError):
+        return frozenset()
+
+
+def _changeable(node: memoryview) -> list[str]:
+    operator, names = "", list[str]()
+    for number, value in _fields(node):
+        if number == _NODE_INPUT and isinstance(value, memoryview):
+            names.append(str(value, "utf-8"))
+        elif number == _NODE_OPERATOR and isinstance(value, memoryview):
+            operator = str(value, "utf-8")
+    return [] if operator in _READ_AS_IT_IS else names
 
 
 def _external(tensor: memoryview) -> ExternalTensor | None:
@@ -144,8 +180,10 @@ class WeightPool:
 
     def give(self, options: int, model: bytes, artifact: SegmentArtifact) -> None:
         """Gives a session's options the weights that its model has in files of the artifact. OrtError if refused."""
-        for tensor in external_tensors(model):
-            value = self._value(tensor, artifact)
+        tensors = external_tensors(model)
+        changeable = changeable_names(model) if tensors else frozenset[str]()
+        for tensor in tensors:
+            value = None if tensor.name in changeable else self._value(tensor, artifact)
             if value is not None:
                 self.library.call("AddInitializer", options, tensor.name.encode(), value)
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from gimlet.runtime.executors.base import DeviceSpec, SegmentArtifact
 from gimlet.runtime.executors.onnxruntime import OnnxRuntimeExecutor
-from gimlet.runtime.executors.ort_weights import ExternalTensor, external_tensors
+from gimlet.runtime.executors.ort_weights import ExternalTensor, changeable_names, external_tensors
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.tensors import TensorSpec
 
@@ -65,6 +65,39 @@ def test_bytes_that_are_no_model_have_none(data: st.DataObject):
     start = data.draw(st.integers(0, len(whole)))
     changed = whole[:start] + data.draw(st.binary(max_size=8)) + whole[data.draw(st.integers(start, len(whole))) :]
     assert isinstance(external_tensors(changed), list)
+
+
+def test_a_constant_that_a_transpose_is_moved_over_stays_right(tmp_path: Path):
+    """ONNX Runtime transposes what the sum reads, and keeps its name."""
+    width = 32
+    weights = np.random.default_rng(0).random((1, width, width), np.float32)
+    weights.tofile(tmp_path / FILE)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("Add", ["turned", "added"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["kept"]),
+        helper.make_node("Transpose", ["kept"], ["y"], perm=[0, 2, 1]),
+    ]
+    ports = [helper.make_tensor_value_info(name, 1, [2, width, width]) for name in ("x", "y")]
+    given = [external("added", [1, width, width], 0, width * width * 4)]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], given)
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(whole)
+    specs = [TensorSpec(port, "float32", tuple(map(Expr.const, (2, width, width)))) for port in ("x", "y")]
+    files = ("m.onnx", FILE)
+    item = SegmentArtifact("m.onnx", "fp32", tmp_path, files, (specs[0],), (specs[1],), lambda path: tmp_path / path)
+    executor = OnnxRuntimeExecutor.load(item, DeviceSpec("cpu", "host"))
+    x = np.random.default_rng(1).standard_normal((2, width, width)).astype(np.float32)
+    expected = np.maximum(x.transpose(0, 2, 1) + weights, 0).transpose(0, 2, 1)
+    np.testing.assert_allclose(run(executor, x), expected, rtol=1e-5)
+
+
+def test_what_reads_a_weight_as_it_is():
+    assert changeable_names(model("Neg", 3, [external("table", [3, 3], 0, 36)])) == {"h0"}
+
+
+def test_bytes_that_are_no_model_have_no_readers():
+    assert changeable_names(b"\xff\xff") == frozenset()
 
 
 def test_two_models_over_the_same_weights_are_right(tmp_path: Path):
