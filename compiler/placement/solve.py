@@ -28,6 +28,7 @@ from gimlet.compiler.placement.model.schedule import Schedule, simulate, violati
 from gimlet.compiler.placement.model.segments import Found, carve, judge
 from gimlet.compiler.placement.reasons.conflict import conflict_of
 from gimlet.compiler.placement.reasons.diagnose import affordable, check_feasible
+from gimlet.compiler.placement.search.anneal import annealed
 from gimlet.compiler.placement.search.balance import balanced
 from gimlet.compiler.placement.search.coarsen import Coarse, coarsen, identity
 from gimlet.compiler.placement.search.heuristics import (
@@ -48,10 +49,15 @@ from gimlet.runtime.errors import InfeasibleError
 GAP = 1e-4
 _KICKS = 12
 _MOST_KICKS = 100_000
-_BOUNDED = 0.4
-"""The part of a time limit after which the bound on a pipeline is as good as it is."""
-_SEARCHED = 0.6
-"""The part of a time limit after which a pipeline's groups are left, and single ops are moved until the end."""
+_MOST_STEPS = 100_000_000
+_ANNEALED = 0.8
+"""The part of what is left of a time limit for annealing; the rest is for evening out."""
+_EVENED = 1 / 8
+"""The part of a time limit for evening out the cuts into stages."""
+_BOUNDED = 1 / 6
+"""The part that the bound on a pipeline has, however long what came before it took."""
+_SEARCHED = 0.4
+"""The part after which a pipeline's groups are left, and single ops are moved until the end."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""
 
@@ -110,10 +116,11 @@ class _Solve:
         starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem), *memory_cuts(problem)]
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
-            cuts = [self._balanced(carve(problem, cut)) for cut in stage_cuts(problem, self._until(0.2))]
-            best = min([best, *cuts], key=self._rank)
+            cuts = stage_cuts(problem, self._until(0.1))
+            evened = [self._balanced(carve(problem, cut), _EVENED / len(cuts)) for cut in cuts]
+            best = min([best, *evened], key=self._rank)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
-        bound = lower_bound(problem, known, self._until(_BOUNDED if self.objective == "throughput" else 0.5))
+        bound = lower_bound(problem, known, self._until_bounded())
         seen = bound.suggestions
         best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)
@@ -133,19 +140,27 @@ class _Solve:
         whole = answer.complete and len(coarse.groups) == len(problem.nodes)
         proven = max(bound.value, answer.bound) if whole else bound.value
         if pipeline and not self._closed(best, proven):
-            best = self._balanced(best, last=len(coarse.groups) < len(problem.nodes))
+            best = self._annealed(best) if len(coarse.groups) < len(problem.nodes) else self._balanced(best)
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
         return self._solution(best, proven, len(coarse.groups), answer)
 
-    def _balanced(self, found: Found, *, last: bool = False) -> Found:
-        """Evened out, for at most an eighth of a time limit, or with nothing else to do for all that is left of it."""
+    def _balanced(self, found: Found, part: float = _EVENED) -> Found:
+        """Evened out, for at most a part of a time limit."""
         left = self._seconds_left()
         if left is None or self.limits.seconds is None:
             return balanced(self.problem, found, _KICKS, self.limits.seed)
-        seconds = left if last else min(self.limits.seconds / 8, left)
-        return balanced(self.problem, found, _MOST_KICKS if last else _KICKS, self.limits.seed, seconds)
+        return balanced(self.problem, found, _KICKS, self.limits.seed, min(part * self.limits.seconds, left))
+
+    def _annealed(self, found: Found) -> Found:
+        """The best that single ops' moves find in all that is left of a time limit."""
+        left = self._seconds_left()
+        if left is None:
+            return self._balanced(found)
+        seed = self.limits.seed
+        best = annealed(self.problem, found, seed, _MOST_STEPS, _ANNEALED * left)
+        return balanced(self.problem, best, _MOST_KICKS, seed, self._seconds_left())
 
     def _coarsened(self, limit: int) -> Coarse:
         return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
@@ -225,6 +240,12 @@ class _Solve:
     def _until(self, part: float) -> float:
         """When a part of the time limit has passed, by `time.perf_counter`."""
         return float("inf") if self.limits.seconds is None else self.began + part * self.limits.seconds
+
+    def _until_bounded(self) -> float:
+        """When the bound should be there, by `time.perf_counter`."""
+        if self.objective != "throughput" or self.limits.seconds is None:
+            return self._until(0.5)
+        return max(self._until(0.3), time.perf_counter() + _BOUNDED * self.limits.seconds)
 
     def _seconds_to_search(self) -> float | None:
         """What is left, less what is kept for evening out a pipeline at the end."""

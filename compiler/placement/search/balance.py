@@ -13,7 +13,7 @@ on from there, a number of times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
@@ -24,7 +24,8 @@ from gimlet.compiler.placement.model.problem import Placement, Problem
 from gimlet.compiler.placement.model.segments import Found, judge, renumber
 from gimlet.compiler.placement.search.residency import Residency
 
-_POWER = 24
+POWER = 24
+"""Of the loads in the sum that is lowered."""
 _SWEEPS = 30
 _MOST_MOVED = 24
 _SPACING = 3**20
@@ -55,7 +56,7 @@ class _State:
 
 
 @dataclass(frozen=True)
-class _Change:
+class Change:
     """Nodes of segment `home` with a new segment, segments with a new place, and all nodes that either concerns.
 
     `dropped` are segments that are none any more.
@@ -108,6 +109,10 @@ class Balance:
             else:
                 self._restore(best)
         self._restore(best)
+        return self.placement()
+
+    def placement(self) -> Placement:
+        """Where the nodes are now, segments without gaps in their numbers."""
         return Placement(tuple(self.place), renumber(self.segment))
 
     def figure(self) -> float:
@@ -140,9 +145,9 @@ class Balance:
                 improved = True
         return improved
 
-    def _best_change(self, changes: Iterable[_Change]) -> bool:
+    def _best_change(self, changes: Iterable[Change]) -> bool:
         """Makes the change that helps most, if one does."""
-        best: tuple[float, _Change, dict[int | str, float]] | None = None
+        best: tuple[float, Change, dict[int | str, float]] | None = None
         for change in changes:
             loads = self._loads_after(change)
             gain = self._gain(loads)
@@ -154,13 +159,13 @@ class Balance:
         self._keep(best[2])
         return True
 
-    def _wholes(self, number: int) -> Iterator[_Change]:
+    def _wholes(self, number: int) -> Iterator[Change]:
         """The segment on each other place that takes all of it."""
         nodes = tuple(node for node, home in enumerate(self.segment) if home == number)
         if not self.fixed.isdisjoint(nodes):
             return
         for place in self._elsewhere(nodes, number):
-            yield _Change(number, {}, {number: place}, nodes)
+            yield Change(number, {}, {number: place}, nodes)
 
     def _elsewhere(self, nodes: tuple[int, ...], home: int) -> list[int]:
         """Places other than a segment's that take all the nodes, of devices that are alike the one with least to do."""
@@ -168,7 +173,7 @@ class Balance:
         free = {min(members, key=lambda device: self.load.get(device, 0.0)) for members in self.classes}
         return [p for p in sorted(common) if self.problem.device_of[p] in free and p != self.place_of[home]]
 
-    def _splits(self, unit: tuple[int, ...]) -> Iterator[_Change]:
+    def _splits(self, unit: tuple[int, ...]) -> Iterator[Change]:
         """The unit as a segment of its own on each other place, and what follows it in its segment as another."""
         home = self.segment[unit[0]]
         if any(self.segment[node] != home for node in unit) or not self.fixed.isdisjoint(unit):
@@ -183,7 +188,7 @@ class Balance:
             return
         moved = dict.fromkeys(unit, middle) | dict.fromkeys(behind, last)
         for place in self._elsewhere(unit, home):
-            yield _Change(home, moved, {middle: place, last: self.place_of[home]}, tuple(moved))
+            yield Change(home, moved, {middle: place, last: self.place_of[home]}, tuple(moved))
 
     def _seconds(self, unit: tuple[int, ...]) -> float:
         return sum(self.problem.nodes[node].options[self.place[node]].seconds for node in unit)
@@ -199,7 +204,7 @@ class Balance:
                     stack.append(node)
         return found
 
-    def _loads_after(self, change: _Change) -> dict[int | str, float]:
+    def _loads_after(self, change: Change) -> dict[int | str, float]:
         """The loads that differ after a change, with their new amounts."""
         changed: dict[int | str, float] = {}
         self._count_around(change, -1.0, changed)
@@ -209,7 +214,7 @@ class Balance:
         self._apply(before)
         return {key: self.load.get(key, 0.0) + amount for key, amount in changed.items() if amount}
 
-    def _count_around(self, change: _Change, sign: float, into: dict[int | str, float]) -> None:
+    def _count_around(self, change: Change, sign: float, into: dict[int | str, float]) -> None:
         """Adds (or takes off) all that a change could alter: its nodes, and the launches of their segments."""
         problem = self.problem
         fusions = {index for node in change.around for index in self.fusions[node]}
@@ -219,9 +224,9 @@ class Balance:
             if self.count.get(number, 0):
                 self._launch(number, sign, into)
 
-    def _apply(self, change: _Change) -> _Change:
+    def _apply(self, change: Change) -> Change:
         """Makes a change; returns the one that takes it back."""
-        back = _Change(
+        back = Change(
             change.home,
             {node: self.segment[node] for node in change.segment},
             {number: self.place_of[number] for number in change.place_of if number in self.place_of},
@@ -288,15 +293,23 @@ class Balance:
             return
         yield unit
         for graph in (self.problem.predecessors, self.problem.successors):
-            found = set(unit)
-            stack = list(unit)
-            while stack and len(found) <= _MOST_MOVED:
-                for node in graph[stack.pop()]:
-                    if node not in found and self.segment[node] == home:
-                        found.add(node)
-                        stack.append(node)
-            if len(unit) < len(found) <= _MOST_MOVED:
-                yield tuple(sorted(found))
+            found = self._reached(unit, graph)
+            if len(found) > len(unit):
+                yield found
+
+    def _reached(self, unit: tuple[int, ...], graph: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The unit with all that the graph leads to from it within its segment; nothing where that is much."""
+        home = self.segment[unit[0]]
+        found = set(unit)
+        stack = list(unit)
+        while stack:
+            for node in graph[stack.pop()]:
+                if node not in found and self.segment[node] == home:
+                    found.add(node)
+                    stack.append(node)
+            if len(found) > _MOST_MOVED:
+                return ()
+        return tuple(sorted(found))
 
     def _goals(self, nodes: tuple[int, ...]) -> Iterator[int]:
         """Segments that the nodes may be in: of neighbours, and all between them."""
@@ -334,8 +347,8 @@ class Balance:
     def _gain(self, changed: dict[int | str, float]) -> float:
         """How much less the sum of powers is with the changed loads, in parts of the largest load's power."""
         largest = max(self.load.values())
-        before = sum((max(self.load.get(key, 0.0), 0.0) / largest) ** _POWER for key in changed)
-        return before - sum((max(amount, 0.0) / largest) ** _POWER for amount in changed.values())
+        before = sum((max(self.load.get(key, 0.0), 0.0) / largest) ** POWER for key in changed)
+        return before - sum((max(amount, 0.0) / largest) ** POWER for amount in changed.values())
 
     def _move(self, nodes: tuple[int, ...], goal: int) -> None:
         self.count[self.segment[nodes[0]]] -= len(nodes)

@@ -1,0 +1,151 @@
+"""Simulated annealing of a pipeline: the moves of `balance.py`, one at a time, also such that make it a little worse.
+
+Evening out goes downhill and starts again from the best: it does not leave a placement in which each device has nine
+of the long ops and should have eight, the ninth of each being elsewhere. Here a move that lengthens the period by a
+part d is made with probability exp(-d / t), and t falls from 0.2% to 0.02% on the way. The period is smoothed: the 24th
+root of the sum of the loads' 24th powers, which a move that helps the second busiest device lowers as well.
+
+A step takes 50 to 500 microseconds, as nodes have more values and devices stream more weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from random import Random
+from time import perf_counter
+
+from gimlet.compiler.placement.model.problem import Placement, Problem
+from gimlet.compiler.placement.model.segments import Found, judge
+from gimlet.compiler.placement.search.balance import POWER, Balance, Change
+
+_HOT, _COLD = 2e-3, 2e-4
+_CHANGES = 0.07
+"""How many of the steps concern whole segments, or make new ones."""
+_TIDIED = 200
+"""After so many moves sums are added up again, and segments without nodes are left out."""
+_CLOCKED = 16
+"""The clock is read once in so many steps."""
+
+
+def annealed(
+    problem: Problem, start: Found, seed: int, steps: int, seconds: float = math.inf, hot: float = _HOT
+) -> Found:
+    """`start`, or a placement with a shorter period, after so many steps or `seconds` of wall time.
+
+    `hot` is the first temperature, as a part of the period. Where rules limit figures, shares or segments, of which
+    moves know nothing, it is left at `start`.
+    """
+    rules = problem.rules
+    limited = rules.max_segments is not None or rules.loss_budget is not None or rules.min_share or rules.bounds
+    if limited or len(set(start.placement.segment)) < 2:
+        return start
+    found = judge(problem, _Annealing(problem, start.placement, Random(seed)).anneal(steps, seconds, hot))
+    objective = rules.objective
+    return min(start, found, key=lambda candidate: candidate.rank(objective))
+
+
+class _Annealing(Balance):
+    """One run. Loads are counted in units of the first period."""
+
+    def __init__(self, problem: Problem, placement: Placement, random: Random) -> None:
+        super().__init__(problem, placement)
+        self.random = random
+        self.unit = self.figure() or 1.0
+        self.sum = self._sum(self.load)
+        """Of the powers of all loads."""
+
+    def anneal(self, steps: int, seconds: float, hot: float) -> Placement:
+        began, done, moves = perf_counter(), 0.0, 0
+        best = self._state()
+        for step in range(steps):
+            if step % _CLOCKED == 0:
+                done = max(step / steps, (perf_counter() - began) / seconds)
+            if done > 1:
+                break
+            if not self._step(hot * (_COLD / hot) ** done):
+                continue
+            moves += 1
+            if moves % _TIDIED == 0:
+                self._tidy()
+            if self.figure() < best.figure * (1 - 1e-9):
+                best = self._state()
+        self._restore(best)
+        return self.placement()
+
+    def _step(self, temperature: float) -> bool:
+        """Makes a move at random, if its cost is not too high; whether it did."""
+        if self.random.random() < _CHANGES:
+            change = self._any_change()
+            loads = self._loads_after(change) if change else {}
+            if change is None or not self._accepts(loads, temperature):
+                return False
+            self._apply(change)
+            self._keep(loads)
+            return True
+        nodes = self._any_nodes()
+        goals = list(self._goals(nodes)) if nodes else []
+        if not goals:
+            return False
+        goal = self.random.choice(goals)
+        loads = self._try(nodes, goal)
+        if not self._accepts(loads, temperature):
+            return False
+        self._move(nodes, goal)
+        self._keep(loads)
+        return True
+
+    def _any_nodes(self) -> tuple[int, ...]:
+        """A unit, or with all before or after it in its segment; nothing where that is too much."""
+        unit = self.random.choice(self.units)
+        home = self.segment[unit[0]]
+        if any(self.segment[node] != home for node in unit):
+            return ()
+        graph = self.random.choice((None, self.problem.predecessors, self.problem.successors))
+        return unit if graph is None else self._reached(unit, graph)
+
+    def _accepts(self, loads: Mapping[int | str, float], temperature: float) -> bool:
+        """Whether to make a move that leads to these loads; their powers count from then on."""
+        if math.inf in loads.values():
+            return False
+        less = self._sum({key: self.load.get(key, 0.0) for key in loads})
+        after = max(self.sum - less + self._sum(loads), 0.0)
+        worse = after ** (1 / POWER) - self.sum ** (1 / POWER)
+        if worse > 0 and self.random.random() >= math.exp(-worse / temperature):
+            return False
+        self.sum = after
+        return True
+
+    def _sum(self, loads: Mapping[int | str, float]) -> float:
+        return sum((max(load, 0.0) / self.unit) ** POWER for load in loads.values())
+
+    def _any_change(self) -> Change | None:
+        """Two segments that change places, one that goes elsewhere, or a new one."""
+        kind = self.random.randrange(7)
+        used = [number for number, count in self.count.items() if count]
+        if kind < 2:
+            return self._exchange(used)
+        if kind < 3:
+            return self._one_of(self._wholes(self.random.choice(used)))
+        return self._one_of(self._splits(self.random.choice(self.units)))
+
+    def _one_of(self, changes: Iterable[Change]) -> Change | None:
+        options = list(changes)
+        return self.random.choice(options) if options else None
+
+    def _exchange(self, used: list[int]) -> Change | None:
+        """Each of two segments on the other's place, where both may be there."""
+        left, right = self.random.choice(used), self.random.choice(used)
+        goals = {left: self.place_of[right], right: self.place_of[left]}
+        nodes = tuple(node for node, home in enumerate(self.segment) if home in goals)
+        allowed = self.problem.allowed
+        if len(set(goals.values())) < 2 or not self.fixed.isdisjoint(nodes):
+            return None
+        if any(goals[self.segment[node]] not in allowed[node] for node in nodes):
+            return None
+        return Change(left, {}, goals, nodes)
+
+    def _tidy(self) -> None:
+        self.sum = self._sum(self.load)
+        for number in [number for number, count in self.count.items() if not count]:
+            del self.count[number], self.place_of[number]
