@@ -35,17 +35,20 @@ from gimlet.targets.sram.target import machine_of
 CAPACITIES = (256, 1024, 4096, 16384)
 
 
-def traced(capacity: int, layers: int) -> ModuleOp:
-    """A step with states, up to the marks of what is changed in place."""
-    config = LlamaConfig(
+def llama(layers: int) -> LlamaConfig:
+    return LlamaConfig(
         hidden_size=4096,
         intermediate_size=14336,
         num_hidden_layers=layers,
         num_attention_heads=32,
         num_key_value_heads=8,
         vocab_size=128256,
-        max_position_embeddings=capacity,
     )
+
+
+def traced(config: LlamaConfig, capacity: int) -> ModuleOp:
+    """A step with states, up to the marks of what is changed in place."""
+    config.max_position_embeddings = capacity
     with torch.device("meta"):
         module, args, _, shapes = with_fixed_cache(LlamaForCausalLM(config).eval().to(torch.bfloat16), capacity)
     ctx = GimletContext()
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'':>16}{'':>10}{'cycles':>10}{'SRAM MB':>10}{'LPDDR MB':>10}{'held MB':>10}")
     for capacity in given.capacity or CAPACITIES:
         for in_lpddr in (False, True):
-            module = traced(capacity, given.layers)
+            module = traced(llama(given.layers), capacity)
             for in_place in (True, False):
                 found = generate(work_of(module, given.batch, in_place, in_lpddr), machine, "mxint8")
                 place = "LPDDR" if in_lpddr else "SRAM"

@@ -8,8 +8,9 @@ machines, each with an eighth of the layers; what crosses between them goes over
 
 `token` is the time of a step through all machines, `tokens/s` the batch over the slowest machine's time: as many
 batches are under way as there are machines. `copies` is the share of kernels that put a token's keys and values
-behind those of the past: the graph returns them as new tensors, there is no state that is updated in place. `products`
-is the share of all products, attention's too. The last lines take one assumption away at a time.
+behind those of the past, which are inputs: the graph returns them as new tensors. `products` is the share of all
+products, attention's too. The last lines take one assumption away at a time. With `--states` caches are states of a
+fixed size, which are changed where they lie (sram_cache.py), and nothing is copied.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+import sram_cache
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
@@ -32,6 +34,7 @@ from gimlet.compiler.pipeline import NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.entry import entry_function
 from gimlet.runtime.sram.cycles import Timing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.one_op import is_constant
@@ -112,6 +115,12 @@ def traced(model: Model) -> list[OnnxOp]:
     return [op for op in main.body.block.ops if isinstance(op, OnnxOp) and not is_constant(op)]
 
 
+def traced_on_states(model: Model) -> list[OnnxOp]:
+    """The ops of a step whose caches are states of as many positions."""
+    main = entry_function(sram_cache.traced(model.config, PAST + 1))
+    return [op for op in main.body.block.ops if isinstance(op, OnnxOp) and not is_constant(op)]
+
+
 def stages(ops: Sequence[OnnxOp], count: int) -> list[list[OnnxOp]]:
     """The ops in order, cut into parts of as many layers each, where least is under way."""
     ops = _behind_makers(ops)
@@ -153,22 +162,22 @@ def handed_bytes(parts: Sequence[Sequence[OnnxOp]], batch: int) -> list[int]:
         dims, element = dims_of(value), element_of(value.type)
         if dims is None or element is None:
             continue
-        size = prod(dim.evaluate({"batch": batch}) for dim in dims) * element.bits // 8
+        size = prod(dim.evaluate({"batch": batch, "length": 1}) for dim in dims) * element.bits // 8
         for cut in range(number, last.get(value, number)):
             found[cut] += size
     return found
 
 
 def work_for(ops: Sequence[OnnxOp], batch: int, in_lpddr: bool) -> Work:
-    """The work of some of a step's ops. Caches are the inputs of four dimensions and `PAST` positions."""
-    work = replace(work_of_ops(ops, {"batch": batch}, mx_budget=1.0), keeps_views=False, ctx=None)
-    caches = frozenset(name for name, value in work.inputs if _is_cache(value))
+    """The work of some of a step's ops. Caches are the inputs of four dimensions and `PAST` positions, or states."""
+    work = replace(work_of_ops(ops, {"batch": batch, "length": 1}, mx_budget=1.0), keeps_views=False, ctx=None)
+    caches = frozenset(name for name, value in (*work.inputs, *work.outputs) if _is_cache(value))
     return replace(work, in_lpddr=caches if in_lpddr else frozenset())
 
 
 def _is_cache(value: SSAValue) -> bool:
     dims = dims_of(value) or ()
-    return len(dims) == 4 and dims[2].is_constant and dims[2].as_int() == PAST
+    return len(dims) == 4 and dims[2].is_constant and dims[2].as_int() in (PAST, PAST + 1)
 
 
 @dataclass(frozen=True)
@@ -228,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, action="append", help="one of them only")
     parser.add_argument("--batch", type=int, action="append", help="other batch sizes than 1 and 32, up to 64")
+    parser.add_argument("--states", action="store_true", help="caches are states, changed in place")
     parser.add_argument("--layers", type=int, help="a model of so many layers, to try it")
     given = parser.parse_args()
     os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = "1"
@@ -236,7 +246,7 @@ def main() -> None:
         model = MODELS[name]
         if given.layers:
             model.config.num_hidden_layers = given.layers
-        parts = stages(traced(model), model.machines)
+        parts = stages((traced_on_states if given.states else traced)(model), model.machines)
         projected = f"{model.projected_s * 1e3:.0f} ms a token, {model.projected_tokens_per_s:,.0f} tokens/s"
         print(f"{model.name}, {machine.cards * model.machines} cards, {PAST} positions before; the vendor: {projected}")
         print(f"{'batch':>6}  {'':28}{'token ms':>9}{'tokens/s':>11}{'copies':>8}{'products':>10}", flush=True)

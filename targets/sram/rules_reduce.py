@@ -32,6 +32,8 @@ _LEAST_PART = 64
 _MOST_PARTS = 64
 _LEAST_SHARE = 8
 _LONGEST_ROW = 16384
+_LEAST_SPREAD = 1024
+"""Elements of a row from which many cores normalise it sooner than one, by the cycle model; twice with a mean."""
 _LARGEST_FLOAT = 3.4028234663852886e38
 _SMALLEST_FLOAT = 1.1754943508222875e-38
 _START = {"sum": 0.0, "max": -inf, "min": inf, "prod": 1.0}
@@ -256,7 +258,8 @@ def _layer_normalization(lowering: Lowering, op: OnnxOp) -> None:
     axes = list(range(int(op.attr("axis", -1)) % len(shape), len(shape)))
     epsilon = float(op.attr("epsilon"))
     centred = op.op_type == "LayerNormalization"
-    found: Argument = normalized(lowering, source, axes, epsilon, centred)
+    spread = _is_spread(lowering, shape, axes, 2 * _LEAST_SPREAD if centred else _LEAST_SPREAD)
+    found: Argument = (_spread if spread else normalized)(lowering, source, axes, epsilon, centred)
     scale, bias = op.input_at(1), op.input_at(2) if centred else None
     if scale is not None:
         found = lowering.node("mul", (found, lowering.argument(scale)), shape)
@@ -283,6 +286,32 @@ def normalized(lowering: Lowering, source: SSAValue, axes: Sequence[int], epsilo
 
     found = by_rows(lowering, rows, "normalize", body)
     return reshaped(lowering, found, shape).transpose(back)
+
+
+def _is_spread(lowering: Lowering, shape: Shape, axes: Sequence[int], least: int) -> bool:
+    """Whether rows are few, and of at least so many elements: then many cores normalise one sooner than one core."""
+    bounds = lowering.bounds
+    rows = prod(bounds.best(size) for axis, size in enumerate(shape) if axis not in axes)
+    length = prod(bounds.best(size) for axis, size in enumerate(shape) if axis in axes)
+    few = rows * _LEAST_SHARE <= lowering.builder.cores
+    return few and length >= least and all(bounds.never_empty(size) for size in shape)
+
+
+def _spread(lowering: Lowering, source: SSAValue, axes: Sequence[int], epsilon: float, centred: bool) -> Argument:
+    """As `normalized`, of sums to which many cores add their parts."""
+    shape = shape_of(source)
+    value: Argument = lowering.converted(lowering.view(source), "f32")
+    length = product_of([shape[axis] for axis in axes])
+    column = tuple(ONE if axis in axes else size for axis, size in enumerate(shape))
+    if centred:
+        mean = lowering.node(
+            "div", (reduced(lowering, lowering.computed(value, shape, "f32"), axes, "sum"), length), column
+        )
+        value = lowering.computed(lowering.node("sub", (value, mean), shape), shape, "f32")
+    squares = lowering.computed(lowering.node("mul", (value, value), shape), shape, "f32")
+    variance = lowering.node("div", (reduced(lowering, squares, axes, "sum"), length), column)
+    scale = lowering.node("rsqrt", (lowering.node("add", (variance, epsilon), column),), column)
+    return lowering.node("mul", (value, scale), shape)
 
 
 def _long_normalized(lowering: Lowering, rows: View, epsilon: float, centred: bool) -> View:

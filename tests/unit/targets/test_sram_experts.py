@@ -132,6 +132,8 @@ def test_a_token_reads_only_its_experts():
     ],
 )
 def test_what_is_refused(attributes, reason, tmp_path):
-    found = emit(segment_of(model(weights_of(False, False, False), [2], attributes)), "fp32", tmp_path)
+    found = emit(
+        segment_of(model(weights_of("activation_type" in attributes, False, False), [2], attributes)), "fp32", tmp_path
+    )
     assert isinstance(found, Reason)
     assert reason in found.message

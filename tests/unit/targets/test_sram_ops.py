@@ -396,5 +396,33 @@ def test_rms_normalization():
     check("RMSNormalization", [normal(2, 5, 24), normal(24)], opset=23, tolerance=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1024), (2, 3, 2048), (1, 4099), (1, 3, 683)])
+@pytest.mark.parametrize("kind", ["RMSNormalization", "LayerNormalization"])
+def test_long_rows_that_many_cores_normalise(kind: str, shape: tuple[int, ...]):
+    axis = 1 if len(shape) > 2 and shape[-1] < 1024 else -1
+    size = shape[axis:] if axis > 0 else shape[-1:]
+    weights = {1: normal(*size)} | ({2: normal(*size)} if kind == "LayerNormalization" else {})
+    check(kind, [normal(*shape)], weights, opset=23, tolerance=1e-5, axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "together"),
+    [
+        ("RMSNormalization", (1, 1024), True),
+        ("RMSNormalization", (1, 1023), False),
+        ("RMSNormalization", (257, 1024), False),
+        ("LayerNormalization", (1, 1024), False),
+        ("LayerNormalization", (1, 2048), True),
+    ],
+)
+def test_few_long_rows_are_normalised_by_many_cores(kind: str, shape: tuple[int, int], together: bool):
+    """What one core does of a row of 4,096 in 2,999 cycles: many take 605."""
+    node = helper.make_node(kind, ["x", "w"], ["y"])
+    model = model_of([node], {"x": (F, shape)}, ["y"], {"w": normal(shape[1])}, opset=23)
+    kernels = [each.name for each in Runner(segment_of(model), "fp32").executor.program.kernels]
+    assert any(each.startswith("reduce_sum") for each in kernels) == together
+    assert any(each.startswith("normalize") for each in kernels) != together
+
+
 def test_swish():
     check("Swish", [normal(4, 5)], opset=24, alpha=1.5, tolerance=1e-5)
