@@ -18,6 +18,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
+from gimlet.compiler.placement.public.joint_search import JointAnswer, search_joints
 from gimlet.compiler.placement.public.public_format import (
     PublicObjective,
     PublicProblem,
@@ -29,6 +30,11 @@ from gimlet.compiler.placement.public.public_start import Units, contiguous_star
 from gimlet.runtime.errors import InfeasibleError
 
 _TICKS = 10_000_000
+_NO_SPLIT = "no split fits the accelerators and CPUs of the problem"
+# A gap that counts as none: sums in ticks, and ways that leave out units of hardly any time.
+_PROVEN = 1e-4
+# How much of the time allowed goes to the way through the joints before CP-SAT's turn.
+_JOINTS_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,32 @@ def solve_public(
     began = time.perf_counter()
     units = units_of(problem, contiguous=contiguous or objective == "latency")
     start = contiguous_start(problem, units, objective)
-    model = _Model(problem, units, objective, contiguous, 1 if contiguous else subgraphs, start)
+    subgraphs = 1 if contiguous else subgraphs
+    joints = JointAnswer(0.0, start)
+    if objective == "latency":
+        share = float("inf") if time_limit_s is None else began + _JOINTS_SHARE * time_limit_s
+        joints = search_joints(problem, units, start, subgraphs, until=share)
+    if joints.split is not None and objective == "latency":
+        value = latency(problem, joints.split)
+        if joints.bound >= value * (1 - _PROVEN):
+            return PublicAnswer(joints.split, value, min(joints.bound, value), "optimal", time.perf_counter() - began)
+    if joints.bound == float("inf"):
+        raise InfeasibleError(_NO_SPLIT)
+    start = joints.split
+    model = _Model(problem, units, objective, contiguous, subgraphs, start)
+    model.at_least(joints.bound)
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed
+    if objective == "latency":
+        solver.parameters.relative_gap_limit = _PROVEN / 2
     if time_limit_s is None:
         solver.parameters.max_deterministic_time = 60.0
     else:
         solver.parameters.max_time_in_seconds = max(time_limit_s - (time.perf_counter() - began), 0.01)
     status = solver.solve(model.model)
-    if status == cp_model.INFEASIBLE:
-        raise InfeasibleError("no split fits the accelerators and CPUs of the problem")
+    if status == cp_model.INFEASIBLE and start is None:
+        raise InfeasibleError(_NO_SPLIT)
     found = [start] if start is not None else []
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         found.append(model.read(solver))
@@ -81,8 +102,8 @@ def solve_public(
     figure = max_load if objective == "throughput" else latency
     best = min(found, key=lambda split: figure(problem, split))
     value = figure(problem, best)
-    bound = max(min(solver.best_objective_bound * model.tick - model.error, value), 0.0)
-    proven = status == cp_model.OPTIMAL
+    bound = max(min(solver.best_objective_bound * model.tick - model.error, value), min(joints.bound, value), 0.0)
+    proven = status == cp_model.OPTIMAL or bound >= value * (1 - _PROVEN)
     return PublicAnswer(best, value, bound, "optimal" if proven else "feasible", time.perf_counter() - began)
 
 
@@ -202,6 +223,10 @@ class _Model:
     def _device(self, slot: int) -> int:
         """The accelerator of a slot: the accelerators in turn."""
         return self.is_cpu[:slot].count(False) % self.problem.accelerators
+
+    def at_least(self, bound: float) -> None:
+        """No objective is less than this bound."""
+        self.model.add(self.goal >= int((bound - self.error) / self.tick))
 
     def ticks(self, amount: float) -> int:
         return round(amount / self.tick)
