@@ -54,7 +54,7 @@ _ANNEALED = 0.8
 """The part of what is left of a time limit for annealing; the rest is for evening out."""
 _EVENED = 1 / 8
 """The part of a time limit for evening out the cuts into stages."""
-_BOUNDED = 1 / 6
+_BOUNDED = 1 / 4
 """The part that the bound on a pipeline has, however long what came before it took."""
 _SEARCHED = 0.4
 """The part after which a pipeline's groups are left, and single ops are moved until the end."""
@@ -245,7 +245,7 @@ class _Solve:
         """When the bound should be there, by `time.perf_counter`."""
         if self.objective != "throughput" or self.limits.seconds is None:
             return self._until(0.5)
-        return max(self._until(0.3), time.perf_counter() + _BOUNDED * self.limits.seconds)
+        return max(self._until(0.4), time.perf_counter() + _BOUNDED * self.limits.seconds)
 
     def _seconds_to_search(self) -> float | None:
         """What is left, less what is kept for evening out a pipeline at the end."""

@@ -96,13 +96,13 @@ class _Annealing(Balance):
         return True
 
     def _any_nodes(self) -> tuple[int, ...]:
-        """A unit, or with all before or after it in its segment; nothing where that is too much."""
+        """A unit, alone or with all before or after it in its segment, as far as that is not too much."""
         unit = self.random.choice(self.units)
         home = self.segment[unit[0]]
         if any(self.segment[node] != home for node in unit):
             return ()
         graph = self.random.choice((None, self.problem.predecessors, self.problem.successors))
-        return unit if graph is None else self._reached(unit, graph)
+        return unit if graph is None else self._reached(unit, graph) or unit
 
     def _accepts(self, loads: Mapping[int | str, float], temperature: float) -> bool:
         """Whether to make a move that leads to these loads; their powers count from then on."""
