@@ -189,7 +189,7 @@ _MODELS: dict[str, Model] = {
             "image_size": 64,
         },
     ),
-    "EfficientNetModel": Model("EfficientNetConfig", PIXELS_64, {"hidden_dim": 1280}),
+    "EfficientNetModel": Model("EfficientNetConfig", PIXELS_64, {"hidden_dim": 2560}),
     "ResNetModel": Model(
         "ResNetConfig", PIXELS_64, {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
     ),

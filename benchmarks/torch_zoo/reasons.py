@@ -28,6 +28,7 @@ REASONS: dict[str, str] = {
 """By the name of a case."""
 
 ONE_SIZE: dict[str, str] = {
+    "torch.linspace": _SIZES,
     "torch.take_along_dim": _SIZES,
     "torch.linalg.matrix_norm(1)": _SIZES,
 }

@@ -119,10 +119,23 @@ def _has_many(query: Tensor, *_args: Any, **_kwargs: Any) -> bool:
     return query.ndim > 4
 
 
+def _weight_norm(direction: Tensor, length: Tensor, dim: int = 0) -> Tensor:
+    """With the squares of half precision added in float32, as PyTorch adds them."""
+    wide = direction.float()
+    axes = [axis for axis in range(direction.ndim) if axis != dim % direction.ndim]
+    norm = torch.linalg.vector_norm(wide, 2, axes, keepdim=True)
+    return (wide * (length.float() / norm)).to(direction.dtype)
+
+
+def _is_half(direction: Tensor, _length: Tensor, dim: int = 0) -> bool:
+    return direction.dtype in (torch.float16, torch.bfloat16) and dim != -1
+
+
 LAYERS: Final[dict[Any, Written]] = {
     _aten.cross_entropy_loss.default: Written(_cross_entropy, _is_smoothed),
     _aten.rrelu.default: Written(_leaky, _is_evaluation),
     _aten.embedding_bag.padding_idx: Written(_bag),
+    _aten._weight_norm.default: Written(_weight_norm, _is_half),
     _aten.cdist.default: Written(_distances),
     _aten.pdist.default: Written(_distances_of_pairs),
     _aten.scaled_dot_product_attention.default: Written(_attention, _has_many),

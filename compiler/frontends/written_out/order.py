@@ -72,6 +72,16 @@ def _cumprod(values: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> T
     return values
 
 
+def _vander(values: Tensor, count: int | None = None, increasing: bool = False) -> Tensor:
+    count = values.shape[-1] if count is None else count
+    powers = torch.arange(count)
+    return values.unsqueeze(-1) ** (powers if increasing else count - 1 - powers)
+
+
+def _linalg_vander(values: Tensor, *, N: int | None = None) -> Tensor:  # noqa: N803 - PyTorch's name
+    return _vander(values, N, increasing=True)
+
+
 def _extreme(is_kept: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
     """The running value that is `is_kept` against the one before, and its place: the last of equal ones."""
 
@@ -190,6 +200,8 @@ ORDER: Final[dict[Any, Written]] = {
     _aten.median.default: Written(_median_of_all),
     _aten.nanmedian.dim: Written(_nanmedian),
     _aten.cumprod.default: Written(_cumprod, _is_known),
+    _aten.vander.default: Written(_vander),
+    _aten.linalg_vander.default: Written(_linalg_vander),
     _aten.cummax.default: Written(_extreme(_at_least), _is_known),
     _aten.cummin.default: Written(_extreme(_at_most), _is_known),
     _aten.searchsorted.Tensor: Written(_searchsorted),

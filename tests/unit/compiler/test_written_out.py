@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ from torch.export import Dim, export
 from torch.nn import functional
 from torch.utils import _pytree
 
+import gimlet
 from gimlet.compiler.frontends.written_out import missing_written_out
 
 NAN, INF = math.nan, math.inf
@@ -87,6 +91,8 @@ ORDERS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "cummin of integers": (lambda x: torch.cummin(x, 0), (PLACES,)),
     "cumprod": (lambda x: torch.cumprod(x, 1), (TIES,)),
     "cumprod of integers": (lambda x: torch.cumprod(x, 1), (PLACES,)),
+    "vander": (lambda x: torch.vander(x, 4), (TIES[0],)),
+    "linalg.vander": (lambda x: torch.linalg.vander(x), (-TIES,)),
     "cumprod of one": (lambda x: torch.cumprod(x, 1), (TIES[:, :1],)),
     "median with NaN": (lambda x: torch.median(x, 1).values, (HOLES,)),
     "nanmedian": (lambda x: torch.nanmedian(x, 1).values, (HOLES,)),
@@ -168,6 +174,18 @@ def test_attention_of_five_dimensions_broadcasts_its_mask() -> None:
     heads = torch.randn(2, 3, 2, 4, 8)
     mask = torch.randn(3, 1, 4, 4)
     hold_to(Function(functional.scaled_dot_product_attention), (heads, heads, heads, mask))
+
+
+def test_the_norm_of_weights_in_half_precision_is_added_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.utils.parametrizations.weight_norm(nn.Conv1d(64, 64, 8, groups=2), dim=2).half().eval()
+    values = torch.randn(1, 64, 40).half()
+    with torch.no_grad():
+        expected = copy.deepcopy(module).float()(values.float()).numpy()
+    bundle = gimlet.compile(module, (values,), output=tmp_path / "m.gimlet")
+    with gimlet.load(bundle.path) as program:
+        found = np.asarray(program(values), np.float32)
+    assert np.abs(found - expected).max() <= 2e-3 * np.abs(expected).max()
 
 
 def test_what_is_inside_of_a_branch() -> None:
