@@ -19,6 +19,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from gimlet.compiler.placement.public.joint_search import JointAnswer, search_joints
+from gimlet.compiler.placement.public.public_anneal import annealed
 from gimlet.compiler.placement.public.public_format import (
     PublicObjective,
     PublicProblem,
@@ -35,6 +36,9 @@ _NO_SPLIT = "no split fits the accelerators and CPUs of the problem"
 _PROVEN = 1e-4
 # How much of the time allowed goes to the way through the joints before CP-SAT's turn.
 _JOINTS_SHARE = 0.6
+# And how much to annealing, of at most so many steps.
+_ANNEALING_SHARE = 0.3
+_STEPS = 400_000
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,9 @@ def solve_public(
     if joints.bound == float("inf"):
         raise InfeasibleError(_NO_SPLIT)
     start = joints.split
+    if objective == "throughput" and not contiguous and start is not None:
+        share = float("inf") if time_limit_s is None else began + _ANNEALING_SHARE * time_limit_s
+        start = annealed(problem, units, start, steps=_STEPS, until=share, seed=seed)
     model = _Model(problem, units, objective, contiguous, subgraphs, start)
     model.at_least(joints.bound)
     solver = cp_model.CpSolver()

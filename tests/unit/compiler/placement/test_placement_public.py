@@ -1,12 +1,15 @@
 """The public benchmark problems: what a file must be, what a split costs, and published optima."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gimlet.compiler.placement.public.public_anneal import annealed
 from gimlet.compiler.placement.public.public_format import (
+    PublicNode,
     PublicProblem,
     PublicSplit,
     latency,
@@ -147,3 +150,33 @@ def test_the_command_names_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixt
         main([str(tmp_path / "p.json")])
     assert stop.value.code == 1
     assert "p.json: is not JSON" in capsys.readouterr().err
+
+
+def test_annealing_improves_a_start_and_keeps_to_memory(root: Path):
+    problem = load_public(root / "benchmarks" / "data" / "placement" / "throughput_bert_l-3_inference.json")
+    units = units_of(problem, contiguous=False)
+    start = contiguous_start(problem, units, "throughput")
+    assert start is not None
+    found = annealed(problem, units, start, steps=40_000)
+    assert max_load(problem, found) < 0.9 * max_load(problem, start)
+    assert max(memory(problem, found)) <= problem.capacity
+    assert all(len({found.device[node] for node in members}) == 1 for members in units.members)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_annealing_keeps_to_what_devices_take(seed: int):
+    """Nodes that no accelerator takes stay on the CPU, and the loads it counts are those of the split."""
+    draw = random.Random(seed)
+    nodes = tuple(
+        PublicNode(index, draw.random() < 0.7, draw.uniform(1, 9), draw.uniform(0.1, 2), draw.uniform(1, 3), None)
+        for index in range(12)
+    )
+    edges = tuple((a, b) for b in range(12) for a in range(b) if draw.random() < 0.3)
+    cost = tuple(draw.uniform(0, 1) for _ in nodes)
+    problem = PublicProblem(2, 1, 9.0, nodes, edges, cost)
+    units = units_of(problem, contiguous=False)
+    on_cpu = PublicSplit((2,) * 12, (2,) * 12)
+    found = annealed(problem, units, on_cpu, steps=5_000, seed=seed)
+    assert max_load(problem, found) < max_load(problem, on_cpu)
+    assert max(memory(problem, found)) <= problem.capacity
+    assert all(node.on_accelerator or device == 2 for node, device in zip(nodes, found.device, strict=True))
