@@ -28,6 +28,7 @@ from gimlet.dialects.onnx.weights import Weight
 from gimlet.passes.canonicalize_onnx import plain_cast
 from gimlet.passes.entry import entry_function, is_constant
 from gimlet.passes.symbolic_shapes import analyse_shapes
+from gimlet.passes.widen import widened
 from gimlet.runtime.errors import GimletError
 from gimlet.runtime.expr import Expr
 
@@ -66,9 +67,10 @@ class FoldConstantsPass(ModulePass):
     ```
 
     A result is known if all inputs are constants, or if it follows from the sizes of dimensions. The values are those
-    of onnx's reference implementation. Results of more than `max-bytes` bytes, random numbers and weights without data
-    are left alone, and so are operators that quantise and an operation that the reference does not implement. A weight
-    that is only read transposed is transposed in the store, whatever its size, when somebody reads it.
+    of onnx's reference implementation; half precision is computed in float32 and rounded once an operation. Results of
+    more than `max-bytes` bytes, random numbers and weights without data are left alone, and so are operators that
+    quantise and an operation that the reference does not implement. A weight that is only read transposed is transposed
+    in the store, whatever its size, when somebody reads it.
 
     Requires: the types that infer-shapes gives. Ensures: no operation is left whose results nobody reads.
     """
@@ -227,7 +229,7 @@ class _Folder:
 
     def _run(self, ops: Sequence[OnnxOp], wanted: Sequence[OpResult]) -> list[Array]:
         copies: dict[SSAValue, SSAValue] = {}
-        block = Block([op.clone(copies) for op in ops])
+        block = Block([copy for op in ops for copy in widened(op, self.opsets, copies)])
         outputs = [(f"result{index}", copies[value]) for index, value in enumerate(wanted)]
         try:
             model = export_block(block, [], outputs, self.opsets, self.ctx, "constants")
