@@ -13,7 +13,7 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.utils.exceptions import PassFailedException, VerifyException
 
-from gimlet.dialects.onnx import AnyType, CustomOp, OnnxOp, ReferenceAttr, schema_table
+from gimlet.dialects.onnx import AnyType, CustomOp, OnnxOp, ReferenceAttr, ops, schema_table
 from gimlet.dialects.onnx.attributes import int_attr, texts_of
 from gimlet.dialects.onnx.exporter import read_opsets
 from gimlet.dialects.onnx.importer import FUNCTION
@@ -174,14 +174,18 @@ class _Inliner:
             _check(copy, function)
         return copies
 
-    @staticmethod
-    def _replace(call: CustomOp, result: SSAValue, value: SSAValue | None) -> None:
+    def _replace(self, call: CustomOp, result: SSAValue, value: SSAValue | None) -> None:
         if value is None:
             raise PassFailedException(f"{describe(call)} leaves out an input that the function returns")
         is_given = value in call.operands
         hint = value.name_hint if is_given else result.name_hint
         if isinstance(value.type, AnyType) and not is_given:
             value = Rewriter.replace_value_with_new_type(value, result.type)
+        if value.type != result.type and any(isinstance(use.operation, ReturnOp) for use in result.uses):
+            # What the model says of its output stays to be compared with what infer-shapes finds.
+            identity = ops.Identity.make([value], [result.type], opset=self.opsets.get(""))
+            Rewriter.insert_op(identity, InsertPoint.before(call))
+            value, hint = identity.results[0], result.name_hint
         result.replace_all_uses_with(value)
         value.name_hint = hint
 

@@ -50,3 +50,20 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64, my = 1 : i64}} {
 
 // CHECK: then_branch {
 // CHECK-NEXT: %t = onnx.Clip v13(%x, _, %m) : (tensor<4xf32>, tensor<f32>) -> tensor<4xf32>
+
+// -----
+
+// A function that returns its argument: what the model says of its output is compared with it by infer-shapes.
+
+builtin.module attributes {onnx.opsets = {"" = 17 : i64, my = 1 : i64}} {
+  func.func @main(%x: tensor<4xf32>) -> tensor<?xf32, #onnx.dims<"N">> {
+    %y = onnx.custom "my", "Same"(%x) : (tensor<4xf32>) -> tensor<?xf32, #onnx.dims<"N">>
+    func.return %y : tensor<?xf32, #onnx.dims<"N">>
+  }
+  func.func private @my.Same(%a: !onnx.any) -> !onnx.any attributes {onnx.function = {attributes = [], defaults = {}, domain = "my", name = "Same"}, onnx.opsets = {"" = 17 : i64}} {
+    func.return %a : !onnx.any
+  }
+}
+
+// CHECK: %y = onnx.Identity v16(%x) : (tensor<4xf32>) -> tensor<?xf32, #onnx.dims<"N">>
+// CHECK-NEXT: func.return %y : tensor<?xf32, #onnx.dims<"N">>
