@@ -12,7 +12,7 @@ from gimlet.dialects.sram.assembly import assemble, rewrite
 from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.passes.sram_home_weights import resident_bytes
 from gimlet.passes.sram_place_tiles import private_bytes
-from gimlet.runtime.sram.program import Kernel, Program
+from gimlet.runtime.sram.program import UNPLACED, Kernel, Program
 
 _SHARE = 16
 """The part of the SRAM without weights that the tiles of neighbouring kernels may take more: one in so many."""
@@ -21,12 +21,14 @@ _SHARE = 16
 def tiles_apart(program: Program, room: int | None = None) -> Program:
     """The program with the tiles of every second kernel behind those of the others, if that takes at most `room` more.
 
-    `room` is in bytes of each core's SRAM; by default a part of what resident weights leave of it.
+    `room` is in bytes of each core's SRAM; by default a part of what resident weights leave of it. Where both do not
+    fit before the blocks of resident weights, nothing is moved.
     """
     if room is None:
         room = (program.machine.sram_bytes_per_core - resident_bytes(program)) // _SHARE
     even, odd = private_bytes(program.kernels[::2]), private_bytes(program.kernels[1::2])
-    if min(even, odd) > room:
+    blocks = [each.address for each in program.tensors if each.space == "core" and each.address != UNPLACED]
+    if min(even, odd) > room or even + odd > min(blocks, default=program.private_limit):
         return program
     kernels = (_moved(kernel, even if index % 2 else 0) for index, kernel in enumerate(program.kernels))
     return replace(program, kernels=tuple(kernels))
@@ -81,8 +83,8 @@ class SramSeparateTilesPass(ModulePass):
     ```
 
     It does not act where that takes more than `room` bytes of each core's SRAM, by default a sixteenth of what resident
-    weights leave. Requires that tiles have addresses, and room for both before the blocks of resident weights if those
-    have some, which the program's verifier checks; ensures nothing else.
+    weights leave, or where both do not fit the private part of it, before the blocks of resident weights. Requires that
+    tiles have addresses; ensures nothing else.
     """  # noqa: E501 - IR
 
     name = "sram-separate-tiles"

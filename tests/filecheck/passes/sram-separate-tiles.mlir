@@ -1,5 +1,6 @@
 // RUN: gimlet-opt %s -p 'sram-separate-tiles{room=64}' | filecheck %s
 // RUN: gimlet-opt %s -p 'sram-separate-tiles{room=32}' | filecheck %s --check-prefix=NARROW
+// RUN: sed -e 's/depth 2/depth 16/' %s | gimlet-opt - -p 'sram-separate-tiles{room=64}' | filecheck %s --check-prefix=FULL
 
 // The tile of the second kernel goes behind the two copies of the first one's; not where there is no room for it.
 
@@ -24,3 +25,5 @@ builtin.module {
 // CHECK:       sram.tile "b" : "f32" [8] at 64 depth 1
 // NARROW:      sram.tile "a" : "f32" [8] at 0 depth 2
 // NARROW:      sram.tile "b" : "f32" [8] at 0 depth 1
+// FULL:        sram.tile "a" : "f32" [8] at 0 depth 16
+// FULL:        sram.tile "b" : "f32" [8] at 0 depth 1
