@@ -41,6 +41,7 @@ class _Part:
     `helped[b, a]` is a bound for it where other subgraphs take some of these nodes.
     """
 
+    nodes: tuple[int, ...]
     ideals: tuple[int, ...]
     alone: Floats
     helped: Floats
@@ -67,6 +68,16 @@ class Block:
             begins = np.concatenate([[0], place])[rows]
             ends = np.concatenate([place, [len(part.ideals) - 1]])
             np.maximum(found, times[np.ix_(begins, ends)], out=found)
+        return found
+
+    def helpers(self, problem: PublicProblem, row: int, column: int) -> list[list[int]]:
+        """Subgraphs that may help between two cuts, as `between` numbers them."""
+        found: list[list[int]] = []
+        for part, place in zip(self.parts, self.place, strict=True):
+            first = 0 if row == 0 else int(place[row - 1])
+            last = len(part.ideals) - 1 if column == len(self.holds) else int(place[column])
+            if part.helped[first, last] < part.alone[first, last]:
+                found += helping_subgraphs(problem, _members(part.ideals[last] & ~part.ideals[first]))
         return found
 
 
@@ -230,24 +241,37 @@ def _ideals(problem: PublicProblem, nodes: Sequence[int]) -> list[int] | None:
 
 def _part(problem: PublicProblem, nodes: Sequence[int], ideals: Sequence[int]) -> _Part:
     holds = np.array([[bool(ideal >> node & 1) for node in nodes] for ideal in ideals], dtype=bool)
-    alone = _finish(problem, nodes, holds)
-    helped = np.minimum(_helped_finish(problem, nodes, holds), alone)
+    leaving = _leaving(problem, nodes, holds)
+    on_cpu = _on_cpu(problem, nodes, holds)
+    alone = _last(on_cpu, on_cpu, holds, leaving)
+    helped = np.minimum(_last(*_helped(problem, nodes, holds), holds, leaving), alone)
     apart = np.array([[bool(b & ~a) for a in ideals] for b in ideals], dtype=bool)
-    return _Part(
-        tuple(ideals),
-        *(np.where(apart, np.inf, _last(finish, holds)) for finish in (alone, helped)),
-    )
+    return _Part(tuple(nodes), tuple(ideals), np.where(apart, np.inf, alone), np.where(apart, np.inf, helped))
 
 
-def _last(finish: Floats, holds: Bools) -> Floats:
-    """For each pair of ideals the last finish of what is in the second; what is in the first has finished at 0."""
-    found = np.zeros((len(holds), len(holds)))
-    for node in range(holds.shape[1]):
-        np.maximum(found, np.where(holds[:, node], finish[:, node, None], 0.0), out=found)
+def _leaving(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -> Bools:
+    """For each ideal which nodes have a reader that it does not hold."""
+    column = {node: index for index, node in enumerate(nodes)}
+    found = np.zeros(holds.shape, dtype=bool)
+    for index, node in enumerate(nodes):
+        for after in problem.successors[node]:
+            found[:, index] |= ~holds[:, column[after]] if after in column else True
     return found
 
 
-def _finish(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -> Floats:
+def _last(inside: Floats, given: Floats, holds: Bools, leaving: Bools) -> Floats:
+    """For each pair of ideals the last finish of what is in the second; what is in the first has finished at 0.
+
+    Finishes are `given` for nodes whose readers are not all in the second ideal, else `inside`.
+    """
+    found = np.zeros((len(holds), len(holds)))
+    for node in range(holds.shape[1]):
+        finish = np.where(leaving[:, node], given[:, node, None], inside[:, node, None])
+        np.maximum(found, np.where(holds[:, node] & ~holds[:, node, None], finish, 0.0), out=found)
+    return found
+
+
+def _on_cpu(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -> Floats:
     """When each node has finished on a CPU, for each ideal that has finished at 0."""
     column = {node: index for index, node in enumerate(nodes)}
     found = np.zeros(holds.shape)
@@ -258,14 +282,14 @@ def _finish(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -> Float
     return found
 
 
-def _helped_finish(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -> Floats:
-    """A bound for the same where subgraphs within the block may hold nodes.
+def _helped(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -> tuple[Floats, Floats]:
+    """A bound for the same where subgraphs within the block may hold nodes; and with what they then give away.
 
     A subgraph waits for what it fetches, and takes at least the time of what it fetches on a path, of the path's nodes
     and of what it gives away there.
     """
     column = {node: index for index, node in enumerate(nodes)}
-    on_cpu, on_accelerator, finish = (np.zeros(holds.shape) for _ in range(3))
+    on_cpu, on_accelerator = np.zeros(holds.shape), np.zeros(holds.shape)
     for index, node in enumerate(nodes):
         start, entry = np.zeros(len(holds)), np.zeros(len(holds))
         for source in problem.predecessors[node]:
@@ -279,10 +303,43 @@ def _helped_finish(problem: PublicProblem, nodes: Sequence[int], holds: Bools) -
             start = np.maximum(start, given)
             fetched = np.minimum(on_accelerator[:, there], on_cpu[:, there] + cost)
             entry = np.maximum(entry, np.where(held, cost, fetched))
-        figures = problem.nodes[node]
-        on_cpu[:, index] = start + figures.cpu
-        on_accelerator[:, index] = entry + (figures.accelerator if figures.on_accelerator else np.inf)
-        leaves = any(after not in column for after in problem.successors[node])
-        ended = on_accelerator[:, index] + (problem.cost[node] if leaves else 0.0)
-        finish[:, index] = np.where(holds[:, index], 0.0, np.minimum(on_cpu[:, index], ended))
-    return finish
+        on_cpu[:, index] = start + problem.nodes[node].cpu
+        on_accelerator[:, index] = entry + _accelerator(problem, node)
+    costs = np.array([problem.cost[node] for node in nodes])
+    return np.minimum(on_cpu, on_accelerator), np.minimum(on_cpu, on_accelerator + costs)
+
+
+def _accelerator(problem: PublicProblem, node: int) -> float:
+    figures = problem.nodes[node]
+    return figures.accelerator if figures.on_accelerator else float("inf")
+
+
+def helping_subgraphs(problem: PublicProblem, nodes: Sequence[int]) -> list[list[int]]:
+    """Subgraphs of these nodes, as the bound of `_helped` would have them. Where ways part, they need not fit."""
+    on_cpu: dict[int, float] = {}
+    on_accelerator: dict[int, float] = {}
+    stays: dict[tuple[int, int], bool] = {}
+    for node in nodes:
+        start = entry = 0.0
+        for source in problem.predecessors[node]:
+            cost = problem.cost[source]
+            cpu, accelerator = on_cpu.get(source, 0.0), on_accelerator.get(source, float("inf"))
+            start = max(start, min(cpu, accelerator + cost))
+            entry = max(entry, min(accelerator, cpu + cost))
+            stays[source, node] = accelerator < cpu + cost
+        on_cpu[node] = start + problem.nodes[node].cpu
+        on_accelerator[node] = entry + _accelerator(problem, node)
+    chosen: dict[int, bool] = {}
+    group: dict[int, list[int]] = {}
+    for node in reversed(nodes):
+        readers = [after for after in problem.successors[node] if after in chosen]
+        together = [after for after in readers if chosen[after] and stays[node, after]]
+        given = on_accelerator[node] + problem.cost[node] < on_cpu[node]
+        chosen[node] = bool(together) or (given and not any(chosen[after] for after in readers))
+        if chosen[node]:
+            joined = [group[after] for after in together]
+            merged = [node]
+            for members in {id(members): members for members in joined}.values():
+                merged += members
+            group |= dict.fromkeys(merged, merged)
+    return list({id(members): members for members in group.values()}.values())

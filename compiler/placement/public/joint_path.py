@@ -25,16 +25,20 @@ from gimlet.compiler.placement.public.joint_blocks import Block, Bools, Floats, 
 _ROUNDING = 1e-9
 # How many cuts are compared with all others at a time.
 _ROWS = 32
+# With more cuts in a block subgraphs are not counted.
+_COUNTED = 1_000
 
 
 @dataclass(frozen=True)
 class JointPath:
-    """No split takes less than `bound`. `runs` are the subgraphs of a split that takes as long, each as positions of
-    nodes in the problem (nodes at the sides are in none), or None where the bound's way is no split.
+    """No split takes less than `bound`. `runs` are the subgraphs of the way, each as positions of nodes in the problem.
+
+    Where all lie between cuts, or where what helps inside blocks is as the bound has it, they are a split that takes as
+    long, but for nodes at the sides.
     """
 
     bound: float
-    runs: tuple[tuple[int, ...], ...] | None
+    runs: tuple[tuple[int, ...], ...]
 
 
 def joint_path(
@@ -43,12 +47,13 @@ def joint_path(
     """The shortest way with at most `subgraphs` subgraphs of the problem's capacity each; None where there is none
     shorter than `at_most`.
 
-    Subgraphs are counted only where a way without counting them needs too many. Without `helped` no subgraph lies
-    inside a block, and the way is always a split of the joints and blocks, but its time is no bound. TimeoutError when
-    `time.perf_counter()` passes `until`.
+    Subgraphs are counted only where a way without counting them needs too many, and not where a block has many cuts:
+    there the way may have more. Without `helped` no subgraph lies inside a block, and the time is no bound.
+    TimeoutError when `time.perf_counter()` passes `until`.
     """
     free = _Ways(row, None, helped, at_most, until).solve()
-    if free is None or free.runs is None or len(free.runs) <= subgraphs:
+    cuts = max(len(block.holds) for block in row.blocks)
+    if free is None or len(free.runs) <= subgraphs or cuts > _COUNTED:
         return free
     return _Ways(row, subgraphs, helped, at_most, until).solve()
 
@@ -312,23 +317,25 @@ class _Ways:
             runs = self._cut_runs(last, int(ended[:, -1].argmin()), ended.shape[1] - 1)
         return JointPath(bound * (1 - _ROUNDING), runs)
 
-    def _joint_runs(self, index: int, begun: int) -> tuple[tuple[int, ...], ...] | None:
+    def _joint_runs(self, index: int, begun: int) -> tuple[tuple[int, ...], ...]:
         """The subgraphs of the best way in which the CPU does this joint."""
         return () if index == 0 else self._left_runs(index - 1, begun, -1)
 
-    def _left_runs(self, index: int, begun: int, column: int) -> tuple[tuple[int, ...], ...] | None:
+    def _left_runs(self, index: int, begun: int, column: int) -> tuple[tuple[int, ...], ...]:
         origin, unsolved = self.left_from[index]
-        if unsolved[begun, column]:
-            return None
         row = int(origin[begun, column])
-        return self._joint_runs(index, begun) if row == 0 else self._cut_runs(index, begun, row - 1)
+        helpers: list[list[int]] = []
+        if unsolved[begun, column]:
+            block = self.row.blocks[index]
+            helpers = block.helpers(self.problem, row, column % (len(block.holds) + 1))
+            begun -= self.step
+        before = self._joint_runs(index, begun) if row == 0 else self._cut_runs(index, begun, row - 1)
+        return (*before, *(tuple(sorted(self.row.kept[node] for node in nodes)) for nodes in helpers))
 
-    def _cut_runs(self, index: int, begun: int, cut: int) -> tuple[tuple[int, ...], ...] | None:
+    def _cut_runs(self, index: int, begun: int, cut: int) -> tuple[tuple[int, ...], ...]:
         """The subgraphs of the best way in which one ends at this cut."""
         start, first = self.beginning_of[int(self.ended_from[index][begun, cut])]
         before = self._left_runs(start, begun - self.step, first) if start >= 0 else ()
-        if before is None:
-            return None
         nodes = [self.row.joints[index], *self._held(index, cut, True)]
         for block in range(start + 1, index):
             nodes += [self.row.joints[block], *self.row.blocks[block].nodes]

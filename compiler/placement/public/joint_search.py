@@ -43,7 +43,7 @@ def search_joints(
                 way = joint_path(row, problem.accelerators * subgraphs, helped=helped, at_most=least, until=until)
             except TimeoutError:
                 return JointAnswer(0.0, best)
-            split = None if way is None or way.runs is None else split_of(problem, units, kept, way.runs)
+            split = None if way is None else split_of(problem, units, kept, way.runs)
             if split is not None and (value := latency(problem, split)) < least:
                 best, least = split, value
         bounds.append(least if way is None else way.bound)
