@@ -19,7 +19,7 @@ from gimlet.compiler.placement.public.public_start import Units
 _POWER = 8
 _HOT, _COLD = 0.3, 1e-3
 _TOGETHER = 0.6
-"""How many of the steps move several units."""
+"""How many of the first steps move several units; none of the last ones does."""
 _GROUPS = (2, 3, 4, 8, 16, 32)
 _NEAR, _ALONG = 0.8, 0.7
 """How often a goal is a neighbour's device, and how often a neighbour comes along."""
@@ -40,6 +40,7 @@ class _Annealing:
 
     def __init__(self, problem: PublicProblem, units: Units, start: PublicSplit, random: Random) -> None:
         self.problem, self.units, self.random = problem, units, random
+        self.together = _TOGETHER
         self.devices = problem.accelerators + problem.cpus
         nodes = problem.nodes
         self.work = [(sum(nodes[n].accelerator for n in m), sum(nodes[n].cpu for n in m)) for m in units.members]
@@ -97,6 +98,7 @@ class _Annealing:
                 now = perf_counter()
                 done = max(step / steps, (now - began) / max(until - began, 1e-9))
                 temperature = _HOT * (_COLD / _HOT) ** done
+                self.together = _TOGETHER * (1 - done)
                 if now > until:
                     break
             if not self._step(temperature, scale):
@@ -117,7 +119,7 @@ class _Annealing:
         goal = random.randrange(self.devices) if other is None or self.device[other] == home else self.device[other]
         if goal == home:
             return False
-        group = self._group(unit) if random.random() < _TOGETHER else [unit]
+        group = self._group(unit) if random.random() < self.together else [unit]
         size = sum(self.size[member] for member in group)
         if goal < self.problem.accelerators and not (
             self.used[goal] + size <= self.problem.capacity and all(self.supported[member] for member in group)
