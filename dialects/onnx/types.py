@@ -281,7 +281,15 @@ def dims_of(value: SSAValue | Attribute) -> tuple[Expr, ...] | None:
 
 
 def verify_dims(type_: Attribute) -> None:
-    """Checks that a tensor's `#onnx.dims` fits its shape, and that ONNX can say that. VerifyException if not."""
+    """Checks that `#onnx.dims` fit the shapes in a type, and that ONNX can say that. VerifyException if not."""
+    while isinstance(type_, SeqType | OptionalType | MapType | SparseType):
+        match type_:
+            case MapType():
+                type_ = type_.value
+            case SparseType():
+                type_ = type_.tensor
+            case _:
+                type_ = type_.element
     if isinstance(type_, TensorType) and max(type_.get_shape(), default=0) > LARGEST_DIM:
         raise VerifyException(f"{type_} has a dimension that is more than ONNX has numbers for")
     if not isinstance(type_, TensorType) or not isinstance(type_.encoding, DimsAttr):

@@ -51,6 +51,8 @@ def verify_op(op: OnnxOp) -> None:
     """Checks one operation, but not those in its regions. VerifyException names the operation and what is allowed."""
     for value in op.results:
         verify_dims(value.type)
+    for attribute in op.properties.values():
+        verify_dims(attribute)
     if isinstance(op, CustomOp):
         _verify_custom(op)
         return

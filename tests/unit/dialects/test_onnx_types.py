@@ -148,6 +148,7 @@ def test_equal_dimensions_make_equal_types():
         ('tensor<4x?xf32, #onnx.dims<"n", "m">>', "because the dimension is static at position 0, not 'n'"),
         ('tensor<?x4xf32, #onnx.dims<"", "">>', "say what the dynamic dimension is at position 0"),
         ("tensor<9223372036854775808xf32>", "more than ONNX has numbers for"),
+        ('!onnx.seq<!onnx.map<i64, tensor<?x?xf32, #onnx.dims<"n">>>>', "has 2 dimensions, but #onnx.dims names 1"),
     ],
 )
 def test_dimensions_that_do_not_fit(text: str, message: str):

@@ -1,0 +1,7 @@
+// inline-functions,cse,infer-shapes,fold-constants,canonicalize-onnx,cse,dce,infer-shapes,fuse-normalization{keep_parts=true},fuse-activations{keep_parts=true},fuse-rotary{keep_parts=true},fuse-attention{keep_parts=true},write-out-experts{keep_parts=true},write-out-operators{keep_parts=true},dce,annotate-costs
+builtin.module attributes {onnx.opsets = {"" = 21 : i64, com.example = 1 : i64, com.microsoft = 1 : i64}, onnx.ir_version = 12 : i64, onnx.model = {graph_name = "g"}, gimlet.phase = "import", gimlet.dialect_version = 1 : i64} {
+  func.func @main(%x: !onnx.optional<!onnx.map<i64, !onnx.map<!onnx.string, tensor<2x?xf64, #onnx.dims<"", "k">>>>> {onnx.name = "x"}) -> (!onnx.optional<!onnx.map<i64, !onnx.map<!onnx.string, tensor<2x?xf64, #onnx.dims<"", "k">>>>> {onnx.name = "y"}) {
+    %y = onnx.custom "com.example", "Look"(%x) {type = !onnx.map<i64, !onnx.map<!onnx.string, tensor<2x2x?xf64, #onnx.dims<"", "k">>>>} : (!onnx.optional<!onnx.map<i64, !onnx.map<!onnx.string, tensor<2x?xf64, #onnx.dims<"", "k">>>>>) -> !onnx.optional<!onnx.map<i64, !onnx.map<!onnx.string, tensor<2x?xf64, #onnx.dims<"", "k">>>>>
+    func.return %y : !onnx.optional<!onnx.map<i64, !onnx.map<!onnx.string, tensor<2x?xf64, #onnx.dims<"", "k">>>>>
+  }
+}
