@@ -17,29 +17,44 @@ import numpy as np
 from gimlet.runtime.errors import InputError, UsageError
 
 _NONE, _EMPTY = "none", "empty"
+_MAGIC = b"\x93NUMPY"
+_ARRAY_HINT = "write it with numpy.save, as numbers or flags"
 _MAP = {"keys", "values"}
 
 
-def read_inputs(texts: Iterable[str]) -> dict[str, Any]:
+def read_inputs(texts: Iterable[str], flag: str = "--input") -> dict[str, Any]:
     """The values that texts of the form NAME=FILE.npy or NAME=FILE.npz name. No pickle is ever loaded.
 
-    UsageError for another form or a file that is not there, InputError for one that holds no array.
+    UsageError, which names the flag, for another form or a file that is not there, InputError for one that holds no
+    array.
     """
     found: dict[str, Any] = {}
     for text in texts:
         name, _, file = text.partition("=")
         if not name or not file:
-            raise UsageError(f"cannot read {text!r}", where="--input", hint="write NAME=FILE.npy, or NAME=FILE.npz")
+            raise UsageError(f"cannot read {text!r}", where=flag, hint="write NAME=FILE.npy, or NAME=FILE.npz")
         if name in found:
-            raise UsageError(f"input {name!r} is given twice", where="--input")
+            raise UsageError(f"input {name!r} is given twice", where=flag)
         path = Path(file)
         if not path.is_file():
-            raise UsageError(f"there is no file {file}", where=f"--input {name}")
+            what = f"{file} is a folder, not a file" if path.is_dir() else f"there is no file {file}"
+            raise UsageError(what, where=f"{flag} {name}", hint="numpy.save writes such a file")
         try:
             found[name] = _read(path)
         except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"{file} holds no array: {error}", where=f"input {name!r}") from error
+            raise InputError(
+                f"{file} holds no array: {_reason(path, error)}", where=f"input {name!r}", hint=_ARRAY_HINT
+            ) from error
     return found
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file was not read. numpy takes what it does not know for a pickle, and says how to load that."""
+    if "pickle" not in str(error):
+        return str(error)
+    with path.open("rb") as file:
+        known = file.read(len(_MAGIC)) == _MAGIC
+    return "its elements are Python objects" if known else "it is no .npy or .npz file"
 
 
 def _read(path: Path) -> Any:

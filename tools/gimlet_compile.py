@@ -238,7 +238,7 @@ def options_of(request: Request) -> CompileOptions:
         fuse=request.fuse,
         states=pairs(request.state, "--state", "INPUT=OUTPUT"),
         loss_budget=None if request.loss_budget is None else _budget(request.loss_budget),
-        loss_inputs=read_inputs(request.loss_input) if request.loss_input else None,
+        loss_inputs=read_inputs(request.loss_input, "--loss-input") if request.loss_input else None,
         allow_tf32=request.allow_tf32,
         time_limit_s=request.time_limit,
         seed=request.seed,
