@@ -28,7 +28,7 @@ from gimlet.compiler.bounds import (
 )
 from gimlet.compiler.bundle import BundleWriter, check_target
 from gimlet.compiler.collection import rare_collection
-from gimlet.compiler.costs.provider import MEASURED
+from gimlet.compiler.costs.provider import MEASURED, parse_providers
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.instruments import Instrument, observe
 from gimlet.compiler.ir_text import module_text
@@ -126,8 +126,9 @@ class Compilation:
         """The placement, tried out on the devices whose costs are measured and which give a choice."""
         if self.options.placement is not None or self.options.costs is not None:
             return place(self.refusals)
-        measured = [name for name, provider in self.options.cost_providers if provider == MEASURED]
-        for name in dict.fromkeys(measured):
+        names = [device.name for device in self.options.topology.devices]
+        chosen = parse_providers(self.options.cost_providers, names)
+        for name in (name for name, provider in chosen.items() if provider == MEASURED):
             device = self.options.topology.device(name)
             if has_a_choice(device):
                 sizes = {dim: bound.optimum for dim, bound in self.bounds.items()}

@@ -92,9 +92,8 @@ def open_source(
         return Source(model, type(model).__name__, type(model).__name__, args, kwargs, dynamic_shapes, translations)
     path = Path(model)
     if not path.is_file():
-        raise UsageError(
-            f"there is no file {path}", hint="a model is an .onnx, .pt2 or .mlir file, or package.module:callable"
-        )
+        message = f"{path} is a folder, not a model" if path.is_dir() else f"there is no file {path}"
+        raise UsageError(message, hint="a model is an .onnx, .pt2 or .mlir file, or package.module:callable")
     return Source(path, path.stem, path.name, args, kwargs, dynamic_shapes, translations)
 
 
@@ -104,7 +103,9 @@ def _parse(path: Path, ctx: GimletContext) -> ModuleOp:
     try:
         module = read_module(Parser(ctx, path.read_text(), str(path)))
         module.verify()
-    except (ParseError, VerifyException, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError("is not text in UTF-8, so no IR", where=str(path)) from error
+    except (ParseError, VerifyException) as error:
         raise InputError(str(error), where=str(path), hint="gimlet-opt checks IR by itself") from error
     add_bundle_weights(path.parent, ctx)
     if references_of(path).is_file():

@@ -98,13 +98,13 @@ def _schema_of(root: JsonObject) -> int:
     schema = root.integer("schema", minimum=1)
     if OLDEST_SCHEMA <= schema <= SCHEMA:
         return schema
-    made_by = "a newer version"
+    made_by = "a newer version of gimlet"
     if "producer" in root and "gimlet" in (producer := root.object("producer")):
-        made_by = f"gimlet {producer.text('gimlet')}"
+        made_by = f"gimlet {producer.text('gimlet')} or newer"
     raise root.error(
         "schema",
         f"this bundle has format {schema}, and this version reads formats {OLDEST_SCHEMA} to {SCHEMA}; "
-        f"use {made_by} or newer to run it",
+        f"use {made_by} to run it",
     )
 
 

@@ -13,6 +13,7 @@ failed, 5 infeasible, 70 a bug of ours (with a reproducer where there is one), 1
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -32,6 +33,20 @@ if TYPE_CHECKING:
 LOG_WIDTH = 140
 BUG = 70
 INTERRUPTED = 130
+
+
+class _Seconds(click.FloatRange):
+    """A time above zero. What is no number at all, `nan`, is above nothing, but below nothing either."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
+SEED = click.IntRange(min=0)
+SECONDS = _Seconds(min=0, min_open=True)
 USAGE = 2
 JSON_FLAG = "--json"
 

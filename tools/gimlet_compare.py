@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gimlet.runtime.errors import CheckError
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import SEED, print_json, run
 
 if TYPE_CHECKING:
     from gimlet.compiler.checking.bisect import OpDeviation
@@ -25,7 +25,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--bisect", "bisecting", is_flag=True, help="Find the first op whose numbers part from the reference.")
 @click.option("--segment", help="With --bisect, look into this segment instead of the first that is out of tolerance.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; random ones otherwise.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of random inputs.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gimlet_compare(
     bundle: Path, model: str, segment: str | None, inputs: tuple[str, ...], seed: int, *, bisecting: bool, as_json: bool

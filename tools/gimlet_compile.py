@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gimlet.runtime.errors import CheckError, UsageError
-from gimlet.tools.cli import console_for_tables, print_json, run
+from gimlet.tools.cli import SECONDS, SEED, console_for_tables, print_json, run
+from gimlet.tools.files import check_outputs, writing
 
 if TYPE_CHECKING:
     from gimlet.compiler.checking.numerics import Deviation
@@ -123,8 +124,8 @@ class Request:
 @click.option("--report", type=PATH, help="Write a page with the segments, the placement and the schedule.")
 @click.option("--dump-ir", type=PATH, metavar="DIR", help="Write the IR before the first pass and after each there.")
 @click.option("--timing", is_flag=True, help="Print the seconds of each pass and of the verifier, and counts of ops.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds for placement.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of placement and of --verify's inputs.")
+@click.option("--time-limit", type=SECONDS, metavar="S", help="Seconds for placement.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of placement and of --verify's inputs.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gimlet_compile(**flags: Any) -> None:
@@ -173,6 +174,7 @@ def compile_request(request: Request) -> None:
     from gimlet.compiler.sources import open_source
 
     options = options_of(request)
+    check_outputs(files_of(request))
     if request.output is not None and not (request.to or request.dry_run):
         check_target(request.output, force=request.force)
     progress = Progress(quiet=request.as_json or request.to is not None)
@@ -182,6 +184,17 @@ def compile_request(request: Request) -> None:
     build(compilation, request, source)
     for instrument in compilation.instruments:
         click.echo(instrument.report(), nl=False, err=True)
+
+
+def files_of(request: Request) -> dict[str, Path | None]:
+    """The files that are to be written besides the bundle, by their flags."""
+    return {
+        "--save-placement": request.save_placement,
+        "--save-costs": request.save_costs,
+        "--save-problem": request.save_problem,
+        "--report": request.report,
+        "--output": request.output if request.to else None,
+    }
 
 
 def instruments_of(request: Request) -> list[Instrument]:
@@ -284,8 +297,9 @@ def print_phase(compilation: Compilation, request: Request) -> None:
     if request.output is None:
         click.echo(text, nl=False)
     else:
-        request.output.write_text(text)
-        write_references(compilation.module, compilation.ctx.weights, references_of(request.output))
+        with writing(request.output, "--output"):
+            request.output.write_text(text, encoding="utf-8")
+            write_references(compilation.module, compilation.ctx.weights, references_of(request.output))
     save(compilation, request)
 
 
@@ -295,13 +309,17 @@ def save(compilation: Compilation, request: Request) -> None:
     if placement is None:
         return
     if request.save_placement:
-        placement.save(request.save_placement)
+        with writing(request.save_placement, "--save-placement"):
+            placement.save(request.save_placement)
     if request.save_costs:
-        request.save_costs.write_text(json.dumps(placement.costs(), indent=1, sort_keys=True) + "\n")
+        text = json.dumps(placement.costs(), indent=1, sort_keys=True) + "\n"
+        with writing(request.save_costs, "--save-costs"):
+            request.save_costs.write_text(text, encoding="utf-8")
     if request.save_problem:
         from gimlet.compiler.placement.model.saved_problem import save_problem
 
-        save_problem(request.save_problem, placement.problem)
+        with writing(request.save_problem, "--save-problem"):
+            save_problem(request.save_problem, placement.problem)
     if request.report:
         from gimlet.compiler.report.page import write_report
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from gimlet.runtime.errors import UsageError
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import SECONDS, SEED, print_json, run
 
 PATH = click.Path(path_type=Path)
 
@@ -25,8 +25,8 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--bound", multiple=True, metavar="FIGURE=AMOUNT", help="At most this: latency=5ms, energy=2J, …")
 @click.option("--contiguous", is_flag=True, help="Data may only flow forward from device to device.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds for the solver.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The solver's seed.")
+@click.option("--time-limit", type=SECONDS, metavar="S", help="Seconds for the solver.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The solver's seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gimlet_place(
     problem: Path,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import SEED, print_json, run
+from gimlet.tools.files import check_outputs, writing
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -58,7 +59,7 @@ class Timing:
 @click.argument("bundle", type=PATH)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; .npz if no tensor.")
 @click.option("--random", "is_random", is_flag=True, help="Make up the inputs that are not given.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of --random.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of --random.")
 @click.option("--output", type=PATH, metavar="DIR", help="Write each output to DIR/NAME.npy, with '/' as '_'.")
 @click.option("--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Run N times and print latencies.")
 @click.option("--inflight", type=click.IntRange(min=1), default=1, metavar="N", help="Keep N requests in flight.")
@@ -92,6 +93,7 @@ def gimlet_run(
     from gimlet.runtime.trace import Trace
     from gimlet.tools.arrays import read_inputs, write_outputs
 
+    check_outputs({"--profile": profile})
     given = read_inputs(inputs)
     with load(bundle, emulate_missing=emulate_missing, verify_hashes=verify_hashes, inflight=inflight) as program:
         arrays = _complete(program, given, seed, is_random=is_random)
@@ -262,12 +264,8 @@ def _predicted_period_s(program: Program) -> float | None:
 
 
 def _write_trace(trace: Any, path: Path) -> None:
-    from gimlet.runtime.errors import InputError
-
-    try:
+    with writing(path, "--profile"):
         trace.write(path)
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
 
 
 def _described(value: Any, dtype: str) -> dict[str, Any]:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
-from gimlet.compiler.checking.reference import Reference
+from gimlet.compiler.checking.reference import EVALUATOR_ERRORS, Reference
 from gimlet.compiler.checking.reference_steps import STEPS, ReferenceSteps
 from gimlet.compiler.checking.segment_runs import Arrays, SegmentRunner, segment_runner
 from gimlet.runtime.bundle import Bundle
+from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import Manifest, Port, Segment, Value
 from gimlet.runtime.program import load
+
+_OTHER_MODEL = "is it the model that the bundle was compiled from?"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
         return _compare_steps(bundle, reference, inputs)
     with segment_runner(bundle) as runner:
         values = runner.run_all(inputs)
-        wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
+        wanted = _wanted(reference, manifest, inputs)
         names = [spec.name for segment in manifest.segments for spec in (*segment.inputs, *segment.outputs)]
         known = dict(reference.values(inputs, names))
         known |= {spec.name: ({**runner.defaults, **inputs})[port.name] for port, spec in _input_specs(manifest)}
@@ -80,6 +84,19 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
         known |= dict(zip(_output_names(manifest), wanted, strict=True))
         segments = [_compare_segment(runner, segment, values, known) for segment in runner.launches()]
     return Comparison(reference.name, coarsest({judged_by(each) for each in manifest.segments}), outputs, segments)
+
+
+def _wanted(reference: Reference, manifest: Manifest, inputs: Arrays) -> list[Any]:
+    """The reference's outputs. InputError where it cannot be the model that the bundle was compiled from."""
+    try:
+        wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
+    except (*EVALUATOR_ERRORS, StopIteration) as error:
+        message = f"does not run on the bundle's inputs: {type(error).__name__}: {error}"
+        raise InputError(message, where="the reference", hint=_OTHER_MODEL) from error
+    if len(wanted) != len(manifest.outputs):
+        message = f"has {len(wanted)} outputs, and the bundle {len(manifest.outputs)}"
+        raise InputError(message, where="the reference", hint=_OTHER_MODEL)
+    return wanted
 
 
 def _compare_steps(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:

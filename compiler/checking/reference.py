@@ -24,7 +24,7 @@ Arrays = Mapping[str, Any]
 # What Python and numpy raise in the evaluator's operators, which check nothing themselves.
 # Of onnxruntime's log: its warnings are about how the source was exported.
 _ERRORS_ONLY = 3
-_EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class Reference(ABC):
@@ -127,7 +127,7 @@ class OnnxReference(Reference):
         if self._session is None:
             try:
                 return _arrays(self._evaluate(inputs))
-            except _EVALUATOR_ERRORS as error:
+            except EVALUATOR_ERRORS as error:
                 self._session = SessionReference(self._path)
                 self.name = f"{self._session.name} (the reference evaluator failed: {type(error).__name__}: {error})"
         return self._session.run(inputs)
@@ -168,7 +168,12 @@ class SessionReference(Reference):
         return [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> list[Any]:
-        return _arrays(self._session.run(None, dict(inputs)))
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+        try:
+            return _arrays(self._session.run(None, dict(inputs)))
+        except (Fail, InvalidArgument, RuntimeException) as error:
+            raise RuntimeError(str(error)) from error
 
 
 def reference_of(source: Source) -> Reference:

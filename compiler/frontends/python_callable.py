@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gimlet.runtime.errors import UsageError
+from gimlet.dialects.onnx.provenance import relative_path
+from gimlet.runtime.errors import GimletError, InputError, UsageError
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MOST_PARTS = 4
@@ -26,7 +28,8 @@ def looks_like_callable(source: str) -> bool:
 def call_factory(source: str) -> tuple[Any, Any, Any, Any]:
     """Calls `package.module:callable`: the model, args, kwargs and dynamic shapes. UsageError if it does not exist.
 
-    Modules are looked up in the working directory too. What the callable itself raises is passed on.
+    Modules are looked up in the working directory too. InputError, with the line, where the module or the callable
+    raises something.
     """
     module_name, _, attribute = source.partition(":")
     found: Any = _import(module_name, source)
@@ -36,7 +39,12 @@ def call_factory(source: str) -> tuple[Any, Any, Any, Any]:
         found = getattr(found, name)
     if not callable(found):
         raise UsageError(f"{attribute} is not a function", where=source, hint="it must return the model")
-    made = found()
+    try:
+        made = found()
+    except GimletError:
+        raise
+    except Exception as error:
+        raise _failed(error, f"{attribute}()", module_name, source) from error
     parts = made if isinstance(made, tuple) else (made,)
     if not 1 <= len(parts) <= _MOST_PARTS:
         raise UsageError(
@@ -44,6 +52,16 @@ def call_factory(source: str) -> tuple[Any, Any, Any, Any]:
         )
     model, args, kwargs, dynamic_shapes = (*parts, *[None] * (_MOST_PARTS - len(parts)))
     return model, args, kwargs, dynamic_shapes
+
+
+def _failed(error: Exception, what: str, module: str, source: str) -> InputError:
+    """What the user's own code raised, with the innermost line of theirs."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    # Of a module that does not parse there is no frame, and the error says the line itself.
+    line = f" at {relative_path(own[-1].filename)}:{own[-1].lineno}" if own else ""
+    message = f"{what} failed{line}: {type(error).__name__}: {error}"
+    return InputError(message, where=source, hint="it is the model's own code: call it in Python to see more")
 
 
 def _import(name: str, source: str) -> Any:
@@ -59,6 +77,8 @@ def _import(name: str, source: str) -> Any:
                 f"{name} needs the package {error.name!r}", where=source, hint=f"pip install {error.name}"
             ) from error
         raise UsageError(f"there is no module {name!r}", where=source, hint="is it on the Python path?") from error
+    except Exception as error:
+        raise _failed(error, f"import {name}", name, source) from error
     finally:
         if added:
             sys.path.remove(here)

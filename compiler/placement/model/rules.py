@@ -231,10 +231,12 @@ def _is_valid(problem: Problem, places: Sequence[int], segments: Sequence[int]) 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. UsageError where there is no file, InputError where it holds something else."""
     if not path.is_file():
-        raise UsageError(f"there is no file {path}")
+        raise UsageError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
     try:
         data: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError("is not text in UTF-8, so no JSON", where=str(path)) from error
+    except OSError as error:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error
     except json.JSONDecodeError as error:
         raise InputError(f"is not JSON: {error}", where=str(path)) from error

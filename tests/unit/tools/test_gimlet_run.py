@@ -145,7 +145,7 @@ def test_an_absent_device_ends_with_3_and_can_be_emulated(away: Path, capsys: py
         (["--random", "--repeat", "0"], 2, "0 is not in the range"),
         (["--random", "--nonsense"], 2, "No such option"),
         (["--random", "--output", "{dir}/x.npy"], 1, "cannot be written"),
-        (["--random", "--profile", "{dir}/nowhere/t.json"], 1, "cannot be written: No such file"),
+        (["--random", "--profile", "{dir}/nowhere/t.json"], 2, "--profile: there is no folder"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(

@@ -1,0 +1,139 @@
+"""What a call that cannot work says: a message with what to do and the documented exit code, never a bug of ours."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import onnx
+import pytest
+from onnx import helper
+
+import gimlet
+from gimlet.runtime.errors import InputError
+from gimlet.tools import gimlet_compare, gimlet_compile, gimlet_place, gimlet_run
+from gimlet.tools.files import check_outputs, writing
+
+Main = Callable[[list[str]], NoReturn]
+FILES = ["--save-placement", "--save-costs", "--save-problem", "--report"]
+
+
+def model(*shape: int, outputs: int = 1) -> onnx.ModelProto:
+    """Each output is Relu(x)."""
+    names = [f"y{index}" for index in range(outputs)]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", *names)]
+    nodes = [helper.make_node("Relu", ["x"], [name], name=name) for name in names]
+    graph = helper.make_graph(nodes, "small", values[:1], values[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(model(2, 3), "m.onnx")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+def refused(main: Main, capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
+    """The exit code, and all that was printed."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(args))
+    printed = capsys.readouterr()
+    return int(str(stop.value.code)), printed.out + printed.err
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("flag", FILES)
+@pytest.mark.parametrize(("path", "said"), [("folder", "is a folder"), ("none/f", "there is no folder none")])
+def test_a_file_that_cannot_be_written_is_refused_first(
+    flag: str, path: str, said: str, capsys: pytest.CaptureFixture[str]
+):
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", "--dry-run", flag, path)
+    assert code == 2
+    assert f"{flag}: " in text
+    assert said in text
+    assert "import m.onnx" not in text
+
+
+@pytest.mark.usefixtures("here")
+def test_ir_and_traces_cannot_be_written_to_a_folder(capsys: pytest.CaptureFixture[str]):
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", "--to", "place", "-o", "folder")
+    assert (code, "--output: folder is a folder" in text) == (2, True)
+    code, text = refused(gimlet_run.main, capsys, "m.gimlet", "--random", "--profile", "folder")
+    assert (code, "--profile: folder is a folder" in text) == (2, True)
+
+
+def test_what_may_not_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(gimlet_compile.UsageError, match="may not be written"):
+        check_outputs({"--report": tmp_path / "r.html", "--save-costs": None})
+
+
+def test_a_write_that_fails_names_the_flag(tmp_path: Path):
+    with (
+        pytest.raises(InputError, match=r"--save-costs: .*cannot be written: Is a directory"),
+        writing(tmp_path, "--save-costs"),
+    ):
+        tmp_path.write_text("x")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--time-limit", "nan"], "'nan' is no number of seconds"),
+        (["--seed", "-1"], "-1 is not in the range"),
+        (["--cost-provider", "gpu7=measured"], "there is no device 'gpu7'"),
+        (["--placement", "folder"], "folder is a folder, not a file"),
+        (["--loss-budget", "1%", "--loss-input", "x"], "--loss-input: cannot read 'x'"),
+    ],
+)
+def test_options_that_mean_nothing(args: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", "--dry-run", *args)
+    assert code == 2
+    assert said in text
+
+
+@pytest.mark.usefixtures("here")
+def test_a_solver_without_a_time(capsys: pytest.CaptureFixture[str]):
+    code, text = refused(gimlet_place.main, capsys, "p.json", "--time-limit", "nan")
+    assert (code, "no number of seconds" in text) == (2, True)
+
+
+def test_files_of_another_kind(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "latin.mlir").write_bytes(b"caf\xe9")
+    (here / "latin.json").write_bytes(b"caf\xe9")
+    code, text = refused(gimlet_compile.main, capsys, "latin.mlir", "--dry-run")
+    assert (code, "is not text in UTF-8, so no IR" in text) == (1, True)
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", "--dry-run", "--placement", "latin.json")
+    assert (code, "is not text in UTF-8, so no JSON" in text) == (1, True)
+    code, text = refused(gimlet_compile.main, capsys, "folder", "--dry-run")
+    assert (code, "folder is a folder, not a model" in text) == (2, True)
+
+
+def test_code_of_the_user_that_fails(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "raises_badly.py").write_text("def made():\n    raise ValueError('boom')\n")
+    (here / "does_not_parse.py").write_text("x = = 1\n")
+    code, text = refused(gimlet_compile.main, capsys, "raises_badly:made", "--dry-run")
+    assert code == 1
+    assert "made() failed at raises_badly.py:2: ValueError: boom" in text
+    code, text = refused(gimlet_compile.main, capsys, "does_not_parse:made", "--dry-run")
+    assert code == 1
+    assert "import does_not_parse failed: SyntaxError" in text
+    assert "does_not_parse.py, line 1" in text
+
+
+@pytest.mark.usefixtures("here")
+def test_a_bundle_is_compared_with_another_model(capsys: pytest.CaptureFixture[str]):
+    gimlet.compile(model(2, 3), output="m.gimlet")
+    other = model(2, 3)
+    other.graph.node[0].input[0] = other.graph.input[0].name = "z"
+    onnx.save(other, "other.onnx")
+    onnx.save(model(2, 3, outputs=2), "outputs.onnx")
+    code, text = refused(gimlet_compare.main, capsys, "m.gimlet", "--ref", "other.onnx", "--json")
+    said = json.loads(text)
+    assert (code, said["hint"]) == (1, "is it the model that the bundle was compiled from?")
+    assert "does not run on the bundle's inputs" in said["message"]
+    code, text = refused(gimlet_compare.main, capsys, "m.gimlet", "--ref", "outputs.onnx")
+    assert (code, "has 2 outputs, and the bundle 1" in text) == (1, True)
