@@ -22,10 +22,11 @@ from gimlet.compiler.placement.bounds.spread_bound import spread_bound
 from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
-from gimlet.compiler.placement.model.streaming import all_streamed, kept_s
+from gimlet.compiler.placement.model.streaming import all_streamed, dearest_byte, fast_bytes_priced, kept_s
 
 _MOST_SETS = 16
 _STREAMED_PARTS = (1.0, 1 / 4, 1 / 16, 1 / 64)
+_PRICES = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def lower_bound(problem: Problem, best_known: float = float("inf"), until: float
     found = _bound_of(problem, best_known, until)
     if not problem.streaming or problem.rules.objective == "throughput":
         return found
+    if problem.rules.objective == "latency":
+        return _with_priced_bytes(problem, found, best_known, until)
     values: dict[float, float] = {}
     saved = _saved(problem)
     for ladder in (_STREAMED_PARTS, (0.5, 2.0)):
@@ -73,6 +76,23 @@ def lower_bound(problem: Problem, best_known: float = float("inf"), until: float
             values[part] = slow.value - part * saved
             suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
             found = Bound(max(found.value, values[part]), suggestions)
+    return found
+
+
+def _with_priced_bytes(problem: Problem, found: Bound, best_known: float, until: float) -> Bound:
+    """The best bound over prices of a byte in fast memory, tried from the dearest down and then around the best."""
+    dearest = dearest_byte(problem)
+    values: dict[float, float] = {}
+    for ladder in _PRICES:
+        middle = max(values, key=lambda price: values[price]) if values else dearest
+        for price in (middle * step for step in ladder):
+            if found.value >= best_known * (1 - 1e-9) or price > dearest or (values and perf_counter() > until):
+                continue
+            priced, saved = fast_bytes_priced(problem, price)
+            slow = _bound_of(priced, best_known + saved, until)
+            values[price] = slow.value - saved
+            suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
+            found = Bound(max(found.value, values[price]), suggestions)
     return found
 
 

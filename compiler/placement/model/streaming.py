@@ -5,8 +5,10 @@ A device with `fast_bytes` keeps there the largest activations of any node on it
 Which weights are streamed follows from the places alone: those of a lower `Weight.order` first, the last of them in
 part. More fast memory therefore never makes a node longer, nor do shorter `stream_s`.
 
-A bound needs two more things. With every weight streamed all nodes are longer, and no placement saves more than what
-the fast memories can hold at most (`kept_s`) of any figure that adds up nodes: a path, or a device's busy time.
+A bound needs more. With every weight streamed all nodes are longer, and no placement saves more than what the fast
+memories can hold at most (`kept_s`) of any figure that adds up nodes: a path, or a device's busy time. Of a path a
+price for each byte in fast memory says more (`fast_bytes_priced`): a weight of many bytes of which a run reads few, as
+experts are, is then charged what streaming it takes.
 """
 
 from __future__ import annotations
@@ -98,12 +100,52 @@ def all_streamed(problem: Problem, part: float = 1.0) -> Problem:
 
     Bounds on figures are left out: what breaks them here may keep them in `problem`.
     """
-    longer = stream_s(problem)
+    return _slowed(problem, {key: part * seconds for key, seconds in stream_s(problem).items()})
 
+
+def fast_bytes_priced(problem: Problem, price: float) -> tuple[Problem, float]:
+    """The problem in which a weight's users are longer by `price` seconds a byte of it, or by what streaming takes
+    where that is less; and how much longer, at most, that makes any path of a placement.
+
+    A weight that is streamed makes its users longer by as much at least, so only what is in fast memories is charged
+    too much: at most the price of all their bytes.
+    """
+    longer: dict[tuple[int, int], float] = {}
+    charged: dict[int, float] = {}
+    for weight in problem.weights:
+        of_weight: dict[int, float] = {}
+        for place, users in weight.stream_s.items():
+            whole = sum(users.values())
+            devices = [device for device in problem.streaming if device in problem.units[problem.device_of[place]]]
+            if not whole or not devices:
+                continue
+            part = min(price * weight.size_bytes.get(place, 0) / whole, 1.0)
+            for user, seconds in users.items():
+                longer[user, place] = longer.get((user, place), 0.0) + part * seconds
+            for device in devices:
+                of_weight[device] = of_weight.get(device, 0.0) + part * whole
+        for device, seconds in of_weight.items():
+            charged[device] = charged.get(device, 0.0) + seconds
+    saved = sum(min(price * (problem.devices[d].fast_bytes or 0), seconds) for d, seconds in charged.items())
+    return _slowed(problem, longer), saved
+
+
+def dearest_byte(problem: Problem) -> float:
+    """The most seconds that a byte in fast memory saves of streaming."""
+    rates = [
+        sum(users.values()) / weight.size_bytes[place]
+        for weight in problem.weights
+        for place, users in weight.stream_s.items()
+        if weight.size_bytes.get(place)
+    ]
+    return max(rates, default=0.0)
+
+
+def _slowed(problem: Problem, longer: Mapping[tuple[int, int], float]) -> Problem:
     def slowed(number: int, node: Node) -> Node:
         options = dict(node.options)
         for place, option in node.options.items():
-            more = part * longer.get((number, place), 0.0)
+            more = longer.get((number, place), 0.0)
             power = sum(problem.devices[unit].load_w or 0.0 for unit in problem.units[problem.device_of[place]])
             joules = None if option.joules is None else option.joules + more * power
             options[place] = replace(option, seconds=option.seconds + more, joules=joules)

@@ -26,7 +26,7 @@ from gimlet.compiler.placement.model.problem import (
 from gimlet.compiler.placement.model.problem_json import problem_of
 from gimlet.compiler.placement.model.schedule import simulate
 from gimlet.compiler.placement.model.segments import carve, judge
-from gimlet.compiler.placement.model.streaming import all_streamed, kept_s
+from gimlet.compiler.placement.model.streaming import all_streamed, fast_bytes_priced, kept_s
 from gimlet.compiler.placement.reasons.advice import recommendation
 from gimlet.compiler.placement.reasons.explain import explanation, print_explanation
 from gimlet.compiler.placement.search.coarsen import coarsen
@@ -159,6 +159,34 @@ def test_fast_memory_saves_no_more_than_is_counted(random_problem: Make, with_le
     slow, own = simulate(all_streamed(problem), placement), simulate(problem, placement)
     assert own.latency_s <= slow.latency_s + 1e-9
     assert slow.latency_s - own.latency_s <= sum(kept_s(problem).values()) + 1e-9
+
+
+@given(seed=st.integers(0, 10_000), price=st.sampled_from([0.0, 0.01, 0.1, 0.5, 3.0]))
+def test_bytes_with_a_price_are_charged_no_more_than_is_counted(
+    random_problem: Make, with_levels: WithLevels, seed: int, price: float
+):
+    problem = with_levels(random_problem(seed, 6, 2, memory=True), seed)
+    place = tuple(allowed[seed % len(allowed)] for allowed in problem.allowed)
+    placement = carve(problem, place).placement
+    priced, saved = fast_bytes_priced(problem, price)
+    assert simulate(priced, placement).latency_s - simulate(problem, placement).latency_s <= saved + 1e-9
+
+
+def test_weights_of_which_a_run_reads_little_do_not_loosen_the_bound():
+    """A fast memory of 10 bytes saves 5 s of one weight, but nothing to speak of for those of 100 bytes."""
+    problem = Problem(
+        (DeviceSpec("host", segment_overhead_s=0.0), DeviceSpec("fast", segment_overhead_s=0.0, fast_bytes=10)),
+        (Place(0), Place(1)),
+        tuple(Node(f"n{n}", options={0: Option(1.0, 1.0), 1: Option(0.0, 1.0)}) for n in range(4)),
+        (*(Value(f"v{n}", 1, n, (n + 1,)) for n in range(3)), Value("y", 1, 3, (), True)),
+        {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)},
+        (
+            *(Weight(f"w{n}", (n,), {1: 100}, {1: {n: 3.0}}) for n in range(4)),
+            Weight("all read", (0,), {1: 10}, {1: {0: 5.0}}),
+        ),
+    )
+    assert solve(problem).objective == pytest.approx(4.0)
+    assert lower_bound(problem).value == pytest.approx(4.0, rel=0.15)
 
 
 @given(seed=st.integers(0, 10_000))
