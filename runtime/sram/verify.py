@@ -240,7 +240,8 @@ class _KernelCheck:
         floor = min((tensor.address for tensor in resident), default=limit)
         taken = [(floor, limit, "resident weights")]
         for tile in self.kernel.tiles:
-            if tile.dtype not in CARRIERS or tile.depth < 0 or min(tile.shape, default=1) < 1:
+            absurd = prod(tile.shape) * max(tile.depth, 1) > _MOST_ELEMENTS
+            if tile.dtype not in CARRIERS or tile.depth < 0 or min(tile.shape, default=1) < 1 or absurd:
                 raise self.fail(f"tile {tile.name} is {tile.depth} x {tile.dtype} {list(tile.shape)}")
             if tile.address == UNPLACED:
                 continue

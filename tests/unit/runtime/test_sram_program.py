@@ -205,6 +205,11 @@ def with_window(**changes) -> Program:
         (replace(X, tensors=(SMALL, X.tensors[1])), "weight x does not fit its 64 bytes"),
         (with_kernel(tiles=(Tile("a", "f32", (8, 64)), Tile("a", "f32", (8, 64), 1, 4096))), "tile a is there twice"),
         (with_kernel(tiles=(Tile("a", "f32", (8, 0)),)), "tile a is 1 x f32"),
+        (
+            with_kernel(tiles=(Tile("a", "f32", (3, (1 << 63) - 1), 2, UNPLACED),)),
+            "tile a is 2 x f32 .3, 9223372036854775807.",
+        ),
+        (with_kernel(tiles=(Tile("a", "f32", (8,), 1 << 48, UNPLACED),)), "tile a is 281474976710656 x f32 .8."),
         (with_kernel(tiles=(Tile("a", "f32", (8, 64), 1, 1 << 18),)), "tile a ends at byte"),
         (with_kernel(tiles=(Tile("a", "f32", (8, 64)), Tile("b", "f32", (8, 64), 1, 100))), "a and b overlap"),
         (with_kernel(grid=(Range("n", Expr.symbol("n"), 0),)), "range n has step 0"),
