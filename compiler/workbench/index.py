@@ -199,7 +199,11 @@ class _IndexingParser(Parser):
             self._skip(start)
 
     def _end_of_last(self) -> int:
-        return len(self.index.text[: self.pos].rstrip())
+        end = self.pos
+        # Not text[:end].rstrip(), which copies all that is before for each operation.
+        while end > 0 and self.index.text[end - 1].isspace():
+            end -= 1
+        return end
 
     def _skip(self, start: int) -> None:
         """Goes to the next line on the level of the operation at `start`, or to the brace that ends its region."""

@@ -1,5 +1,7 @@
 """The index of a text of IR: whatever a text is, it is read without a crash, and what is right in it is found."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,3 +57,27 @@ def test_what_is_behind_an_error_is_still_there():
     assert [problem.message for problem in made.problems] == ["')' expected"]
     assert [op.name for _, op in made.ops][-2:] == ["func.func", "builtin.module"]
     assert made.definition_of_symbol("cpu") is not None
+
+
+class Counted(str):
+    """A text that knows how many letters were taken out of it."""
+
+    taken = 0
+
+    def __getitem__(self, key: Any) -> str:
+        found = super().__getitem__(key)
+        self.taken += len(found)
+        return found
+
+
+def test_reading_takes_each_operation_out_of_the_text_and_not_all_before_it():
+    def taken(count: int) -> float:
+        lines = [f"  %{n + 1} = onnx.Relu(%{n}) : (tensor<4xf32>) -> tensor<4xf32>\n\n" for n in range(count)]
+        text = Counted(f"func.func @main(%0: tensor<4xf32>) {{\n{''.join(lines)}  func.return\n}}")
+        made = index(text)
+        assert made.problems == []
+        start, end = made.ops[0][0]
+        assert str(text)[start:end] == lines[0].strip()
+        return text.taken / count
+
+    assert taken(800) < 1.2 * taken(100)
