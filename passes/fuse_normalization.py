@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
+from typing import Final
 
 import numpy as np
 from xdsl.context import Context
@@ -29,6 +31,8 @@ from gimlet.passes.match import (
 )
 
 _LAYER_OPSET, _RMS_OPSET = 17, 23
+_MOST_ONES: Final = 1 << 20
+"""Elements of a scale that is made for a norm without one: a wider one is larger than what it would gain."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,10 @@ class FuseNormalizationPass(ModulePass):
 
     Without the mean it is RMSNormalization, which has no bias. Factors may stand in any order, reciprocals be
     multiplied; TensorFlow's x·f + (bias - mean·f) with f = scale / deviation is one too. Where nothing is scaled, the
-    scale is ones. In half precision the quotient may be computed in float32 between casts, before it is scaled, as both
-    operators define it. It does not act below opset 17 and 23 respectively, where types are not one of float32, float16
-    and bfloat16, the axes are not the last ones, scale or bias do not have their shape, or an operation outside reads
-    one in between. Results differ in rounding.
+    scale is ones, up to 2^20 of them. In half precision the quotient may be computed in float32 between casts, before
+    it is scaled, as both operators define it. It does not act below opset 17 and 23 respectively, where types are not
+    one of float32, float16 and bfloat16, the axes are not the last ones, scale or bias do not have their shape, or an
+    operation outside reads one in between. Results differ in rounding.
 
     Requires: the types that infer-shapes gives, and cse. Ensures: nothing. Constants that nobody reads stay (dce).
     """
@@ -211,9 +215,10 @@ def _make(
         return
     if any(element_of(each.type) != element for each in (*given, result)) or not is_closed(matched, root):
         return
-    if scale is None and not all(dim.is_constant for dim in normal):
+    sizes = [dim.as_int() for dim in normal if dim.is_constant]
+    if scale is None and (len(sizes) < len(normal) or prod(sizes) > _MOST_ONES):
         return
-    ones = [] if scale is not None else [_ones([dim.as_int() for dim in normal], element, root)]
+    ones = [] if scale is not None else [_ones(sizes, element, root)]
     attributes = {"axis": found.axis, "epsilon": found.epsilon}
     made = cls.make([x, *ones, *given], [result.type], attributes, opset=opset)
     # Others may read what the model widens as well.

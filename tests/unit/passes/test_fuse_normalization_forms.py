@@ -30,9 +30,10 @@ def test_tensorflow_s_form(flip: bool):
     assert fused(write.model(shapes, result), shapes) == ["LayerNormalization"]
 
 
-def test_a_scale_of_a_size_that_is_not_known_is_not_made():
+@pytest.mark.parametrize(("width", "found"), [(8, True), (1 << 20, True), ((1 << 20) + 1, False), ("n", False)])
+def test_a_scale_of_an_absurd_size_or_one_that_is_not_known_is_not_made(width: int | str, found: bool):
     write = Writer()
     result, _ = bare(write)
-    module, ctx = imported(write.model({"x": (2, "n")}, result))
+    module, ctx = imported(write.model({"x": (2, width)}, result))
     run_passes(module, ctx, FUSE)
-    assert "RMSNormalization" not in kinds(module)
+    assert ("RMSNormalization" in kinds(module)) == found
