@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LOG_WIDTH = 140
 BUG = 70
 INTERRUPTED = 130
+USAGE = 2
+JSON_FLAG = "--json"
 
 
 class _Seconds(click.FloatRange):
@@ -47,8 +49,6 @@ class _Seconds(click.FloatRange):
 
 SEED = click.IntRange(min=0)
 SECONDS = _Seconds(min=0, min_open=True)
-USAGE = 2
-JSON_FLAG = "--json"
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
-from gimlet.compiler.checking.reference import EVALUATOR_ERRORS, Reference
+from gimlet.compiler.checking.reference import OTHER_MODEL, Reference
 from gimlet.compiler.checking.reference_steps import STEPS, ReferenceSteps
 from gimlet.compiler.checking.segment_runs import Arrays, SegmentRunner, segment_runner
 from gimlet.runtime.bundle import Bundle
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import Manifest, Port, Segment, Value
 from gimlet.runtime.program import load
-
-_OTHER_MODEL = "is it the model that the bundle was compiled from?"
 
 
 @dataclass(frozen=True)
@@ -88,14 +86,10 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
 
 def _wanted(reference: Reference, manifest: Manifest, inputs: Arrays) -> list[Any]:
     """The reference's outputs. InputError where it cannot be the model that the bundle was compiled from."""
-    try:
-        wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
-    except (*EVALUATOR_ERRORS, StopIteration) as error:
-        message = f"does not run on the bundle's inputs: {type(error).__name__}: {error}"
-        raise InputError(message, where="the reference", hint=_OTHER_MODEL) from error
+    wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
     if len(wanted) != len(manifest.outputs):
         message = f"has {len(wanted)} outputs, and the bundle {len(manifest.outputs)}"
-        raise InputError(message, where="the reference", hint=_OTHER_MODEL)
+        raise InputError(message, where="the reference", hint=OTHER_MODEL)
     return wanted
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ Arrays = Mapping[str, Any]
 # What Python and numpy raise in the evaluator's operators, which check nothing themselves.
 # Of onnxruntime's log: its warnings are about how the source was exported.
 _ERRORS_ONLY = 3
-EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+OTHER_MODEL: Final = "is it the model that the bundle was compiled from, and are these inputs for it?"
 
 
 class Reference(ABC):
@@ -34,7 +37,7 @@ class Reference(ABC):
 
     @abstractmethod
     def run(self, inputs: Arrays) -> list[Any]:
-        """The model's outputs, in its own order."""
+        """The model's outputs, in its own order. InputError where it does not run on these inputs."""
 
     @property
     def output_names(self) -> list[str] | None:
@@ -78,12 +81,18 @@ class TorchReference(Reference):
     def run(self, inputs: Arrays) -> list[Any]:
         torch = self._torch
         given = iter(inputs.values())
+        wanted = sum(isinstance(leaf, torch.Tensor) for leaf in self._leaves)
+        if len(inputs) < wanted:
+            raise InputError(f"takes {wanted} inputs, and got {len(inputs)}", where="the reference", hint=OTHER_MODEL)
         leaves = [
             self._tensor(np.array(next(given))) if isinstance(leaf, torch.Tensor) else leaf for leaf in self._leaves
         ]
         args, kwargs = self._tree.tree_unflatten(leaves, self._spec)
-        with torch.no_grad():
-            result = self._module(*args, **kwargs)
+        try:
+            with torch.no_grad():
+                result = self._module(*args, **kwargs)
+        except _EVALUATOR_ERRORS as error:
+            raise _does_not_run(error) from error
         # What the module changes in place are outputs too, behind those that it returns.
         changed = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf._version > 0]
         returned = [leaf for leaf in self._tree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
@@ -127,7 +136,7 @@ class OnnxReference(Reference):
         if self._session is None:
             try:
                 return _arrays(self._evaluate(inputs))
-            except EVALUATOR_ERRORS as error:
+            except _EVALUATOR_ERRORS as error:
                 self._session = SessionReference(self._path)
                 self.name = f"{self._session.name} (the reference evaluator failed: {type(error).__name__}: {error})"
         return self._session.run(inputs)
@@ -161,19 +170,38 @@ class SessionReference(Reference):
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = _ERRORS_ONLY
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except _refusals() as error:
+            raise InputError(f"onnxruntime does not load the model: {error}", where=str(path)) from error
 
     @property
     def output_names(self) -> list[str] | None:
         return [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> list[Any]:
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
-
         try:
             return _arrays(self._session.run(None, dict(inputs)))
-        except (Fail, InvalidArgument, RuntimeException) as error:
-            raise RuntimeError(str(error)) from error
+        except _refusals() as error:
+            raise _does_not_run(error) from error
+
+
+def _does_not_run(error: Exception) -> InputError:
+    message = f"does not run on these inputs: {type(error).__name__}: {error}"
+    return InputError(message, where="the reference", hint=OTHER_MODEL)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model or inputs that it does not take; missing inputs are a ValueError."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        NotImplemented,
+        RuntimeException,
+    )
+
+    return (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException, ValueError)
 
 
 def reference_of(source: Source) -> Reference:
@@ -198,8 +226,8 @@ def _onnx_reference(path: Path) -> Reference:
     except (RuntimeError, NotImplementedError, TypeError, KeyError, ValueError) as error:
         try:
             return SessionReference(path)
-        except RuntimeError as second:
-            raise InputError(f"no reference can run the model: {error}; {second}", where=str(path)) from second
+        except InputError as second:
+            raise InputError(f"no reference can run the model: {error}; {second.message}", where=str(path)) from second
 
 
 def _arrays(values: Any) -> list[Any]:

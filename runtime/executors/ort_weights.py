@@ -37,7 +37,8 @@ Field = tuple[int, int | memoryview]
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
-_NODE_INPUT, _NODE_OPERATOR = 1, 4
+_NODE_INPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE = 1, 4, 5
+_ATTRIBUTE_GRAPH = 6
 _DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA = 1, 2, 8, 13
 _KEY, _VALUE = 1, 2
 
@@ -79,12 +80,23 @@ def external_tensors(model: bytes) -> list[ExternalTensor]:
 
 
 def changeable_names(model: bytes) -> frozenset[str]:
-    """What nodes of a model's main graph read that may give it another form; nothing for bytes that are no model."""
+    """What nodes of a model, also of branches and loops, read that may give it another form.
+
+    Nothing for bytes that are no model.
+    """
     try:
-        nodes = [node for graph in _messages(memoryview(model), _MODEL_GRAPH) for node in _messages(graph, _GRAPH_NODE)]
-        return frozenset(name for node in nodes for name in _changeable(node))
+        graphs = _messages(memoryview(model), _MODEL_GRAPH)
+        return frozenset(name for graph in graphs for node in _nodes(graph) for name in _changeable(node))
     except (ValueError, IndexError):
         return frozenset()
+
+
+def _nodes(graph: memoryview) -> Iterator[memoryview]:
+    for node in _messages(graph, _GRAPH_NODE):
+        yield node
+        for attribute in _messages(node, _NODE_ATTRIBUTE):
+            for inner in _messages(attribute, _ATTRIBUTE_GRAPH):
+                yield from _nodes(inner)
 
 
 def _changeable(node: memoryview) -> list[str]:

@@ -8,7 +8,7 @@ or transfers have prices of their own, cost is bounded by `price_bound`, for eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from time import perf_counter
@@ -22,11 +22,12 @@ from gimlet.compiler.placement.bounds.spread_bound import spread_bound
 from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
-from gimlet.compiler.placement.model.streaming import all_streamed, dearest_byte, fast_bytes_priced, kept_s
+from gimlet.compiler.placement.model.streaming import all_kept_s, all_streamed, dearest_byte, fast_bytes_priced
 
 _MOST_SETS = 16
-_STREAMED_PARTS = (1.0, 1 / 4, 1 / 16, 1 / 64)
-_PRICES = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
+_Ladders = tuple[tuple[float, ...], ...]
+_STREAMED_PARTS: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64), (0.5, 2.0))
+_PRICES: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
 
 
 @dataclass(frozen=True)
@@ -58,61 +59,47 @@ def lower_bound(problem: Problem, best_known: float = float("inf"), until: float
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
 
     After `until` (of `time.perf_counter`) it is no longer improved. Where weights may be streamed,
-    the problem in which a part of each always is gets bounded as well, less what fast memories can save of that.
+    problems in which all of them are charged for it get bounded as well, less what of that fast memories can save: for
+    latency a price for each byte, and for other objectives, and after that, a part of what streaming takes.
     """
     found = _bound_of(problem, best_known, until)
     if not problem.streaming or problem.rules.objective == "throughput":
         return found
     if problem.rules.objective == "latency":
-        return _with_priced_bytes(problem, found, best_known, until)
-    values: dict[float, float] = {}
+        dearest = dearest_byte(problem)
+        found = _charged(found, best_known, until, _PRICES, lambda part: fast_bytes_priced(problem, part * dearest))
     saved = _saved(problem)
-    for ladder in (_STREAMED_PARTS, (0.5, 2.0)):
+    return _charged(found, best_known, until, _STREAMED_PARTS, lambda part: (all_streamed(problem, part), part * saved))
+
+
+def _charged(
+    found: Bound, best_known: float, until: float, ladders: _Ladders, charged: Callable[[float], tuple[Problem, float]]
+) -> Bound:
+    """The best bound over parts of the largest charge: of the first ladder, and then around the best of them so far.
+
+    `charged` gives the problem for a part, and what its objective may be too large by.
+    """
+    values: dict[float, float] = {}
+    for ladder in ladders:
         middle = max(values, key=lambda part: values[part]) if values else 1.0
         for part in (middle * step for step in ladder):
             if found.value >= best_known * (1 - 1e-9) or part > 1 or (values and perf_counter() > until):
                 continue
-            slow = _bound_of(all_streamed(problem, part), best_known + part * saved, until)
-            values[part] = slow.value - part * saved
-            suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
+            slow, saved = charged(part)
+            bound = _bound_of(slow, best_known + saved, until)
+            values[part] = bound.value - saved
+            suggestions = tuple(dict.fromkeys((*found.suggestions, *bound.suggestions)))
             found = Bound(max(found.value, values[part]), suggestions)
-    return found
-
-
-def _with_priced_bytes(problem: Problem, found: Bound, best_known: float, until: float) -> Bound:
-    """The best bound over prices of a byte in fast memory, tried from the dearest down and then around the best."""
-    dearest = dearest_byte(problem)
-    values: dict[float, float] = {}
-    for ladder in _PRICES:
-        middle = max(values, key=lambda price: values[price]) if values else dearest
-        for price in (middle * step for step in ladder):
-            if found.value >= best_known * (1 - 1e-9) or price > dearest or (values and perf_counter() > until):
-                continue
-            priced, saved = fast_bytes_priced(problem, price)
-            slow = _bound_of(priced, best_known + saved, until)
-            values[price] = slow.value - saved
-            suggestions = tuple(dict.fromkeys((*found.suggestions, *slow.suggestions)))
-            found = Bound(max(found.value, values[price]), suggestions)
     return found
 
 
 def _saved(problem: Problem) -> float:
     """The most that fast memories save of the objective, in its unit, against streaming all weights."""
-    kept = kept_s(problem)
-    devices = problem.devices
-    at_once = sum(
-        max((sum(users.values()) for users in w.stream_s.values()), default=0.0)
-        for w in problem.weights
-        if len(w.users) == 1
-    )
-    seconds = sum(kept.values())
-    if all(len(w.users) == 1 for w in problem.weights if w.stream_s):
-        # A weight of one user is on one device only.
-        seconds = min(seconds, at_once)
+    seconds, devices = all_kept_s(problem), problem.devices
     match problem.rules.objective:
         case "energy":
             idle = sum(device.idle_w or 0.0 for device in devices)
-            return seconds * (max(devices[device].load_w or 0.0 for device in kept) + idle)
+            return seconds * (max(devices[device].load_w or 0.0 for device in problem.streaming) + idle)
         case "cost":
             return seconds * sum(device.usd_per_hour or 0.0 for device in devices) / 3600.0
         case _:

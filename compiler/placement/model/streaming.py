@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gimlet.compiler.placement.model.problem import Node, Problem
+from gimlet.compiler.placement.model.problem import Node, Problem, Weight
 
 
 @dataclass(frozen=True)
@@ -108,26 +108,26 @@ def fast_bytes_priced(problem: Problem, price: float) -> tuple[Problem, float]:
     where that is less; and how much longer, at most, that makes any path of a placement.
 
     A weight that is streamed makes its users longer by as much at least, so only what is in fast memories is charged
-    too much: at most the price of all their bytes.
+    too much.
     """
-    longer: dict[tuple[int, int], float] = {}
-    charged: dict[int, float] = {}
-    for weight in problem.weights:
-        of_weight: dict[int, float] = {}
-        for place, users in weight.stream_s.items():
-            whole = sum(users.values())
-            devices = [device for device in problem.streaming if device in problem.units[problem.device_of[place]]]
-            if not whole or not devices:
-                continue
-            part = min(price * weight.size_bytes.get(place, 0) / whole, 1.0)
-            for user, seconds in users.items():
-                longer[user, place] = longer.get((user, place), 0.0) + part * seconds
-            for device in devices:
-                of_weight[device] = of_weight.get(device, 0.0) + part * whole
-        for device, seconds in of_weight.items():
-            charged[device] = charged.get(device, 0.0) + seconds
-    saved = sum(min(price * (problem.devices[d].fast_bytes or 0), seconds) for d, seconds in charged.items())
-    return _slowed(problem, longer), saved
+    charged = tuple(
+        replace(
+            weight,
+            stream_s={
+                place: {user: _least_part(weight, place, price) * seconds for user, seconds in users.items()}
+                for place, users in weight.stream_s.items()
+            },
+        )
+        for weight in problem.weights
+    )
+    charging = replace(problem, weights=charged)
+    return _slowed(problem, stream_s(charging)), all_kept_s(charging)
+
+
+def _least_part(weight: Weight, place: int, price: float) -> float:
+    """The part of a weight's streaming that its bytes cost at a price, at most all of it."""
+    whole = sum(weight.stream_s[place].values())
+    return min(price * weight.size_bytes.get(place, 0) / whole, 1.0) if whole else 0.0
 
 
 def dearest_byte(problem: Problem) -> float:
@@ -162,6 +162,16 @@ def _slowed(problem: Problem, longer: Mapping[tuple[int, int], float]) -> Proble
 def kept_s(problem: Problem) -> dict[int, float]:
     """For each device that may stream, the most seconds that its fast memory can save of streaming everything."""
     return {device: _most_kept(problem, device) for device in problem.streaming}
+
+
+def all_kept_s(problem: Problem) -> float:
+    """The most seconds that all fast memories together can save."""
+    seconds = sum(kept_s(problem).values())
+    if any(len(weight.users) > 1 for weight in problem.weights if weight.stream_s):
+        return seconds
+    # A weight of one user is on one device only.
+    longest = (max((sum(users.values()) for users in w.stream_s.values()), default=0.0) for w in problem.weights)
+    return min(seconds, sum(longest))
 
 
 def _most_kept(problem: Problem, device: int) -> float:

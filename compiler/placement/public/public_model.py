@@ -18,7 +18,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from gimlet.compiler.placement.public.joint_search import JointAnswer, search_joints
+from gimlet.compiler.placement.public.joint_search import search_joints
 from gimlet.compiler.placement.public.public_anneal import annealed
 from gimlet.compiler.placement.public.public_format import (
     PublicObjective,
@@ -34,11 +34,12 @@ _TICKS = 10_000_000
 _NO_SPLIT = "no split fits the accelerators and CPUs of the problem"
 # A gap that counts as none: sums in ticks, and ways that leave out units of hardly any time.
 _PROVEN = 1e-4
-# How much of the time allowed goes to the way through the joints before CP-SAT's turn.
+# How much of the time allowed goes to the way through the joints before CP-SAT's turn; without contiguity, how much to
+# CP-SAT before annealing, and to annealing, of at most so many steps.
 _JOINTS_SHARE = 0.6
-# And how much to annealing, of at most so many steps.
-_ANNEALING_SHARE = 0.3
+_FIRST_SHARE, _ANNEALING_SHARE = 0.4, 0.2
 _STEPS = 400_000
+_DETERMINISTIC_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,49 +70,103 @@ def solve_public(
 
     `subgraphs` is how many an accelerator may run one after another for latency without contiguity.
     """
-    began = time.perf_counter()
+    clock = _Clock(time_limit_s)
     units = units_of(problem, contiguous=contiguous or objective == "latency")
     start = contiguous_start(problem, units, objective)
-    subgraphs = 1 if contiguous else subgraphs
-    joints = JointAnswer(0.0, start)
+    asked = _Asked(problem, units, objective, contiguous, 1 if contiguous else subgraphs, seed)
     if objective == "latency":
-        share = float("inf") if time_limit_s is None else began + _JOINTS_SHARE * time_limit_s
-        joints = search_joints(problem, units, start, subgraphs, until=share)
-    if joints.split is not None and objective == "latency":
-        value = latency(problem, joints.split)
-        if joints.bound >= value * (1 - _PROVEN):
-            return PublicAnswer(joints.split, value, min(joints.bound, value), "optimal", time.perf_counter() - began)
-    if joints.bound == float("inf"):
-        raise InfeasibleError(_NO_SPLIT)
-    start = joints.split
-    if objective == "throughput" and not contiguous and start is not None:
-        share = float("inf") if time_limit_s is None else began + _ANNEALING_SHARE * time_limit_s
-        start = annealed(problem, units, start, steps=_STEPS, until=share, seed=seed)
-    model = _Model(problem, units, objective, contiguous, subgraphs, start)
-    model.at_least(joints.bound)
+        joints = search_joints(problem, units, start, asked.subgraphs, until=clock.at(_JOINTS_SHARE))
+        if joints.bound == float("inf"):
+            raise InfeasibleError(_NO_SPLIT)
+        found = _Found(joints.split, joints.bound)
+        if not found.is_within(_PROVEN, asked):
+            found = _solved(asked, found, clock, 1.0)
+        found.proven |= found.is_within(_PROVEN, asked)
+    elif contiguous or start is None:
+        found = _solved(asked, _Found(start), clock, 1.0)
+    else:
+        # An annealed start is a better one, and may be in the way of a proof.
+        found = _solved(asked, _Found(start), clock, _FIRST_SHARE)
+        if not found.proven and found.split is not None:
+            until = clock.at(_FIRST_SHARE + _ANNEALING_SHARE)
+            better = annealed(problem, units, found.split, steps=_STEPS, until=until, seed=seed)
+            found = _solved(asked, _Found(better, found.bound), clock, 1.0)
+    if found.split is None:
+        raise InfeasibleError("no split was found in the time allowed", hint="allow more with --time-limit")
+    value = asked.figure(found.split)
+    status = "optimal" if found.proven else "feasible"
+    return PublicAnswer(found.split, value, max(min(found.bound, value), 0.0), status, clock.passed())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be solved, and how."""
+
+    problem: PublicProblem
+    units: Units
+    objective: PublicObjective
+    contiguous: bool
+    subgraphs: int
+    seed: int
+
+    def figure(self, split: PublicSplit) -> float:
+        """The objective of a split."""
+        return (max_load if self.objective == "throughput" else latency)(self.problem, split)
+
+
+@dataclass
+class _Found:
+    """The best split so far, if there is one, and a bound; `proven` where nothing better is to be looked for."""
+
+    split: PublicSplit | None
+    bound: float = 0.0
+    proven: bool = False
+
+    def is_within(self, gap: float, asked: _Asked) -> bool:
+        """Whether the split is that close to the bound."""
+        return self.split is not None and self.bound >= asked.figure(self.split) * (1 - gap)
+
+
+class _Clock:
+    """Wall time since the beginning, against a limit if there is one."""
+
+    def __init__(self, limit_s: float | None) -> None:
+        self.limit_s, self.began = limit_s, time.perf_counter()
+
+    def passed(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self.began
+
+    def at(self, share: float) -> float:
+        """When a share of the limit has passed, as `time.perf_counter` says it."""
+        return float("inf") if self.limit_s is None else self.began + share * self.limit_s
+
+    def limit(self, solver: cp_model.CpSolver, share: float) -> None:
+        """Stops a solver when a share of the limit has passed; without one, after as much deterministic time."""
+        if self.limit_s is None:
+            solver.parameters.max_deterministic_time = _DETERMINISTIC_S * share
+        else:
+            solver.parameters.max_time_in_seconds = max(self.at(share) - time.perf_counter(), 0.01)
+
+
+def _solved(asked: _Asked, before: _Found, clock: _Clock, share: float) -> _Found:
+    """What CP-SAT finds from what was found before. InfeasibleError where nothing fits."""
+    model = _Model(asked.problem, asked.units, asked.objective, asked.contiguous, asked.subgraphs, before.split)
+    model.at_least(before.bound)
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
-    solver.parameters.random_seed = seed
-    if objective == "latency":
+    solver.parameters.random_seed = asked.seed
+    if asked.objective == "latency":
         solver.parameters.relative_gap_limit = _PROVEN / 2
-    if time_limit_s is None:
-        solver.parameters.max_deterministic_time = 60.0
-    else:
-        solver.parameters.max_time_in_seconds = max(time_limit_s - (time.perf_counter() - began), 0.01)
+    clock.limit(solver, share)
     status = solver.solve(model.model)
-    if status == cp_model.INFEASIBLE and start is None:
+    if status == cp_model.INFEASIBLE and before.split is None:
         raise InfeasibleError(_NO_SPLIT)
-    found = [start] if start is not None else []
+    splits = [] if before.split is None else [before.split]
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        found.append(model.read(solver))
-    if not found:
-        raise InfeasibleError("no split was found in the time allowed", hint="allow more with --time-limit")
-    figure = max_load if objective == "throughput" else latency
-    best = min(found, key=lambda split: figure(problem, split))
-    value = figure(problem, best)
-    bound = max(min(solver.best_objective_bound * model.tick - model.error, value), min(joints.bound, value), 0.0)
-    proven = status == cp_model.OPTIMAL or bound >= value * (1 - _PROVEN)
-    return PublicAnswer(best, value, bound, "optimal" if proven else "feasible", time.perf_counter() - began)
+        splits.append(model.read(solver))
+    bound = max(solver.best_objective_bound * model.tick - model.error, before.bound)
+    return _Found(min(splits, key=asked.figure, default=None), bound, status == cp_model.OPTIMAL)
 
 
 class _Model:

@@ -96,6 +96,19 @@ def test_what_reads_a_weight_as_it_is():
     assert changeable_names(model("Neg", 3, [external("table", [3, 3], 0, 36)])) == {"h0"}
 
 
+def test_what_a_branch_reads_counts():
+    inner = helper.make_graph(
+        [helper.make_node("Add", ["h", "captured"], ["o"])], "b", [], [helper.make_tensor_value_info("o", 1, None)]
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "captured"], ["h"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner),
+    ]
+    ports = [helper.make_tensor_value_info(name, 1, None) for name in ("x", "c", "y")]
+    graph = helper.make_graph(nodes, "g", ports[:2], ports[2:], [external("captured", [3, 3], 0, 36)])
+    assert changeable_names(helper.make_model(graph).SerializeToString()) == {"h", "captured", "c"}
+
+
 def test_bytes_that_are_no_model_have_no_readers():
     assert changeable_names(b"\xff\xff") == frozenset()
 

@@ -133,7 +133,10 @@ def test_a_bundle_is_compared_with_another_model(capsys: pytest.CaptureFixture[s
     onnx.save(model(2, 3, outputs=2), "outputs.onnx")
     code, text = refused(gimlet_compare.main, capsys, "m.gimlet", "--ref", "other.onnx", "--json")
     said = json.loads(text)
-    assert (code, said["hint"]) == (1, "is it the model that the bundle was compiled from?")
-    assert "does not run on the bundle's inputs" in said["message"]
+    assert (code, said["hint"]) == (
+        1,
+        "is it the model that the bundle was compiled from, and are these inputs for it?",
+    )
+    assert "does not run on these inputs" in said["message"]
     code, text = refused(gimlet_compare.main, capsys, "m.gimlet", "--ref", "outputs.onnx")
     assert (code, "has 2 outputs, and the bundle 1" in text) == (1, True)

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
-from gimlet.compiler.checking.reference import OnnxReference
+from gimlet.compiler.checking.reference import OnnxReference, SessionReference, TorchReference, reference_of
+from gimlet.compiler.sources import Source
+from gimlet.runtime.errors import InputError
 
 
 def saved(path: Path, node: onnx.NodeProto, shape: list[int], weights: dict[str, np.ndarray], opset: int = 13) -> Path:
@@ -53,3 +56,24 @@ def test_where_the_evaluator_fails_a_session_runs_and_is_named(tmp_path: Path, m
     assert reference.name.startswith("onnxruntime, unsplit")
     assert "axis 2 is out of bounds" in reference.name
     assert reference.values({"x": y}, ["y"]) == {}
+
+
+def test_a_model_that_no_reference_runs_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.onnx", helper.make_node("Nothing", ["x"], ["y"], domain="nobody"), [2], {})
+    with pytest.raises(InputError, match=r"no reference can run the model: .*onnxruntime does not load the model"):
+        reference_of(Source(path, "m", "m.onnx"))
+
+
+def test_inputs_that_a_session_does_not_take_are_refused(tmp_path: Path) -> None:
+    reference = SessionReference(saved(tmp_path / "m.onnx", helper.make_node("Relu", ["x"], ["y"]), [2], {}))
+    for inputs in ({}, {"x": np.zeros(3, np.float32)}, {"x": np.zeros(2, np.int64)}):
+        with pytest.raises(InputError, match="does not run on these inputs"):
+            reference.run(inputs)
+
+
+def test_inputs_that_a_module_does_not_take_are_refused() -> None:
+    reference = TorchReference(Source(torch.nn.Linear(3, 2), "m", "m", (torch.zeros(1, 3),)))
+    with pytest.raises(InputError, match="takes 1 inputs, and got 0"):
+        reference.run({})
+    with pytest.raises(InputError, match="does not run on these inputs: RuntimeError"):
+        reference.run({"x": np.zeros((1, 4), np.float32)})
