@@ -125,5 +125,6 @@ def _load(bundle: Bundle, segment: Segment, candidate: Candidate) -> LoadedVaria
         outputs=segment.outputs,
         open_file=bundle.open_file,
         options=variant.options,
+        content=bundle.id,
     )
     return LoadedVariant(executor.load(artifact, candidate.device), variant.profile)

@@ -104,7 +104,8 @@ class SegmentArtifact:
     `inputs` and `outputs` carry the names that bindings use, in the segment's order. `files` are the variant's own
     files, relative to the bundle; `open_file(path)` checks the file's size and hash on first use and returns where it
     lies (InputError if it is missing, CheckError if it was changed). `root` is the bundle's folder: external data of
-    an ONNX model is named relative to it. `options` is what the target put into its artifact.
+    an ONNX model is named relative to it. `options` is what the target put into its artifact. `content` is the bundle's
+    id: another bundle in the same folder has another one, and what is loaded of the one serves nothing of the other.
     """
 
     segment: str
@@ -115,6 +116,12 @@ class SegmentArtifact:
     outputs: tuple[TensorSpec, ...]
     open_file: Callable[[str], Path]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    content: str = ""
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """What segments whose files may be shared have in common: the bundle's folder and what it held when opened."""
+        return str(self.root), self.content
 
     def file_ending(self, suffix: str) -> Path:
         """Opens the variant's only file whose name ends in `suffix`. InputError where there is none, or several."""

@@ -95,21 +95,21 @@ def _append_provider(library: OrtLibrary, options: int, artifact_options: Mappin
     return True
 
 
-_pools: WeakValueDictionary[str, WeightPool] = WeakValueDictionary()
-_sessions: WeakValueDictionary[tuple[str, ...], OrtSession] = WeakValueDictionary()
+_pools: WeakValueDictionary[tuple[str, str], WeightPool] = WeakValueDictionary()
+_sessions: WeakValueDictionary[tuple[str, str, tuple[str, str]], OrtSession] = WeakValueDictionary()
 _sessions_lock = threading.Lock()
 
 
 def _session(artifact: SegmentArtifact) -> OrtSession:
     model = artifact.file_ending(".onnx").read_bytes()
     settings = [artifact.options.get(name) for name in ("provider", "provider_options", "threads", "shares_cores")]
-    key = (hashlib.sha256(model).hexdigest(), str(artifact.root), repr(settings))
+    key = (hashlib.sha256(model).hexdigest(), repr(settings), artifact.origin)
     with _sessions_lock:
         session = _sessions.get(key)
         if session is None:
-            pool = _pools.get(str(artifact.root))
+            pool = _pools.get(artifact.origin)
             if pool is None:
-                pool = _pools[str(artifact.root)] = WeightPool(ort_library())
+                pool = _pools[artifact.origin] = WeightPool(ort_library())
             session = _sessions[key] = OrtSession(model, artifact, pool)
     return session
 

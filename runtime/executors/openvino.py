@@ -93,7 +93,7 @@ class OvModel:
         self.outputs = library.count("ov_compiled_model_outputs_size", self.handle)
 
 
-_models: WeakValueDictionary[tuple[str, ...], OvModel] = WeakValueDictionary()
+_models: WeakValueDictionary[tuple[str, str, tuple[str, str]], OvModel] = WeakValueDictionary()
 _models_lock = threading.Lock()
 
 
@@ -103,7 +103,7 @@ def _model(artifact: SegmentArtifact) -> OvModel:
     if len(others) > 1:
         raise InputError(f"expected one file of weights, the manifest lists {len(others)}", where=artifact.segment)
     settings = settings_of(artifact.options)
-    key = (hashlib.sha256(path.read_bytes()).hexdigest(), str(artifact.root), repr(settings))
+    key = (hashlib.sha256(path.read_bytes()).hexdigest(), repr(settings), artifact.origin)
     with _models_lock:
         model = _models.get(key)
         if model is None:

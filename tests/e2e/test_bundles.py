@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 from tests.e2e.models import CHAIN_BIND, CHAIN_PINS, chain
 
 import gimlet
@@ -127,3 +128,28 @@ def test_a_program_for_the_accelerator_stands_alone(tmp_path: Path) -> None:
     assert sorted(found.files) == sorted(wanted)
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value)
+
+
+def product(path: Path, weight: np.ndarray) -> str:
+    """y = x·weight, of [2, n] and [n, n]."""
+    ports = [helper.make_tensor_value_info(name, 1, [2, len(weight)]) for name in ("x", "y")]
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "g", ports[:1], ports[1:], [numpy_helper.from_array(weight, "w")])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    return str(path)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_bundle_in_the_place_of_a_loaded_one_has_its_own_weights(tmp_path: Path, runtime: str) -> None:
+    """A server that loads the next version before it lets go of the last one: the same graph, other weights."""
+    place, draw = tmp_path / "m.gimlet", np.random.default_rng(0)
+    x = draw.standard_normal((2, 64)).astype(np.float32)
+    weights = [draw.standard_normal((64, 64)).astype(np.float32) for _ in range(2)]
+    programs = []
+    for weight in weights:
+        model = product(tmp_path / "m.onnx", weight)
+        gimlet.compile(model, output=place, force=True, pins={".": f"cpu:{runtime}"}, cache=tmp_path / "cache")
+        programs.append(gimlet.load(place))
+    for program, weight in zip(programs, weights, strict=True):
+        assert {running.executor for running in program.running} == {runtime}
+        np.testing.assert_allclose(program(x=x)["y"], x @ weight, rtol=1e-4, atol=1e-4)
