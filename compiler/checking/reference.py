@@ -126,10 +126,10 @@ class OnnxReference(Reference):
     name = "onnx reference evaluator"
 
     def __init__(self, path: Path) -> None:
-        from onnx.reference import ReferenceEvaluator
+        from gimlet.compiler.checking.half_evaluator import HalfEvaluator
 
         self._path = path
-        self._evaluator = ReferenceEvaluator(str(path), new_ops=corrections(path))
+        self._evaluator = HalfEvaluator(str(path), new_ops=corrections(path))
         self._session: SessionReference | None = None
 
     def run(self, inputs: Arrays) -> list[Any]:

@@ -3,6 +3,8 @@
 BatchNormalization before opset 14 normalises with the statistics that it is given where it has one output; the
 evaluator mixes them with the batch's own, by `momentum`, as if the model were being trained. GlobalMaxPool takes the
 maximum over all spatial dimensions; the evaluator takes it over two dimensions, the right ones only in images.
+GatherElements fails there along more than 64 elements, as BERT's positions have, and where indices are fewer than the
+data in another dimension.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ def corrections(path: Path) -> list[type[OpRun]]:
     model = onnx.load(str(path), load_external_data=False)
     opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
     if _BATCH_NORMALIZATION_GIVEN <= opset < _BATCH_NORMALIZATION_MODES:
-        return [_global_max_pool(), _batch_normalization()]
-    return [_global_max_pool()]
+        return [_global_max_pool(), _gather_elements(), _batch_normalization()]
+    return [_global_max_pool(), _gather_elements()]
 
 
 def _global_max_pool() -> type[OpRun]:
@@ -41,6 +43,22 @@ def _global_max_pool() -> type[OpRun]:
             return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
     return GlobalMaxPool
+
+
+def _gather_elements() -> type[OpRun]:
+    from onnx.reference.op_run import OpRun
+
+    class GatherElements(OpRun):
+        op_domain = ""
+
+        def _run(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, data: NDArray[Any], indices: NDArray[Any], axis: int = 0
+        ) -> tuple[NDArray[Any]]:
+            along = axis % data.ndim
+            read = tuple(slice(None if i == along else size) for i, size in enumerate(indices.shape))
+            return (np.take_along_axis(data[read], indices.astype(np.int64), along),)
+
+    return GatherElements
 
 
 def _batch_normalization() -> type[OpRun]:

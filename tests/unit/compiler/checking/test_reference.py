@@ -77,3 +77,19 @@ def test_inputs_that_a_module_does_not_take_are_refused() -> None:
         reference.run({})
     with pytest.raises(InputError, match="does not run on these inputs: RuntimeError"):
         reference.run({"x": np.zeros((1, 4), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("axis", "data", "indices"), [(1, (2, 100), (2, 70)), (0, (100, 3), (7, 2)), (-1, (4, 3), (2, 5))]
+)
+def test_elements_are_gathered_along_any_length(
+    tmp_path: Path, axis: int, data: tuple[int, int], indices: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    i = rng.integers(-data[axis], data[axis], indices)
+    node = helper.make_node("GatherElements", ["x", "i"], ["y"], axis=axis)
+    path = saved(tmp_path / "m.onnx", node, list(data), {"i": i})
+    x = rng.standard_normal(data).astype(np.float32)
+    (y,) = OnnxReference(path).run({"x": x})
+    rows, columns = np.indices(indices)
+    np.testing.assert_array_equal(y, x[i, columns] if axis == 0 else x[rows, i])
