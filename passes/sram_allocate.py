@@ -49,7 +49,13 @@ def _sized(tensor: Tensor, program: Program) -> Tensor:
     """The tensor with the bytes that it takes with every dimension at its maximum, or its optimum if that is more."""
     maximum, optimum = ({each.name: getattr(each, size) for each in program.dims} for size in ("maximum", "optimum"))
     most = tuple(max(0, dim.evaluate(maximum), dim.evaluate(optimum)) for dim in tensor.shape)
-    return replace(tensor, capacity_bytes=stored_bytes(tensor.dtype, most) if prod(most) else 0)
+    size = stored_bytes(tensor.dtype, most) if prod(most) else 0
+    unit = tensor.unit(prod(most), program.parts)
+    if tensor.width or tensor.role == "weight" or unit == 1 or not size:
+        return replace(tensor, capacity_bytes=size)
+    # Every chiplet has as much room as the one with most rows. Of a weight's thousands of rows one does not count.
+    rows = program.parts * program.dealing.run(prod(most) // unit)
+    return replace(tensor, capacity_bytes=max(size, stored_bytes(tensor.dtype, (rows, unit))))
 
 
 class _Space:

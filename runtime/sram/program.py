@@ -62,8 +62,8 @@ class Tensor:
     private part. There are `copies` of the blocks, dealt one copy after the other. A `state` is an input and an output:
     what a run leaves in it is what the next one finds.
 
-    Shared SRAM has runs of a tensor's elements, or with a `width` of its columns, of which a row has so many: that
-    suits few rows of many columns.
+    Shared SRAM has a run of a tensor on each chiplet: of whole rows where there are more of those than chiplets, else
+    of elements; with a `width` of its columns, of which a row has so many: that suits few rows of many columns.
     """
 
     name: str
@@ -78,6 +78,11 @@ class Tensor:
     first: int = 0
     copies: int = 1
     width: int = 0
+
+    def unit(self, elements: int, parts: int) -> int:
+        """What stays together of so many elements that are dealt to `parts` groups: a row, or one element."""
+        row = self.shape[-1].as_int() if self.shape and self.shape[-1].is_constant else 1
+        return row if row and elements // row > parts else 1
 
 
 @dataclass(frozen=True)

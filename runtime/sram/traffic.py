@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 
 from gimlet.runtime.sram.binding import BoundAccess, BoundKernel
-from gimlet.runtime.sram.dealing import Array
-from gimlet.runtime.sram.program import Gather, Program, Scatter, Store, Transfer
+from gimlet.runtime.sram.dealing import Array, Dealing
+from gimlet.runtime.sram.program import Gather, Program, Scatter, Store, Tensor, Transfer
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: in
     low, high = _reach(access, kernel)
     groups = dealing.parts // places
     here = dealing.groups(np.arange(kernel.items), kernel.items) // groups
-    low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), elements, program.tensor(access.tensor).width)
+    low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), elements, program.tensor(access.tensor), dealing)
     first = dealing.groups(low, elements) // groups
     last = dealing.groups(high, elements) // groups
     inside = (first <= here) & (here <= last)
@@ -109,29 +109,36 @@ def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: in
     return float(np.mean(1.0 - inside / (last - first + 1)))
 
 
-def _dealt(low: Array, high: Array, elements: int, width: int) -> tuple[Array, Array, int]:
-    """The first and last of what is dealt, elements or columns, and how many there are."""
+def _dealt(low: Array, high: Array, elements: int, tensor: Tensor, dealing: Dealing) -> tuple[Array, Array, int]:
+    """The first and last of what is dealt, rows, columns or elements, and how many there are."""
+    width = tensor.width
     if not width:
-        return low, high, elements
+        row = tensor.unit(elements, dealing.parts)
+        return low // row, high // row, elements // row
     wraps = high % width - low % width != (high - low) % width
     return np.where(wraps, 0, low % width), np.where(wraps, width - 1, high % width), width
 
 
 def _reach(access: BoundAccess, kernel: BoundKernel) -> tuple[Array, Array]:
     """The first and last element that each item may use, in all steps of its loops; a dimension for each range."""
-    low = high = sum(position * stride for position, stride in zip(access.base, access.strides, strict=True))
-    for axis in (axis for group in access.axes for axis in group if axis.dim >= 0):
-        size = axis.size if isinstance(axis.size, int) else axis.size.evaluate(kernel.largest)
-        reach = axis.step * access.strides[axis.dim] * (size - 1)
-        low, high = low + min(0, reach), high + max(0, reach)
-    behind = {each.name: len(kernel.grid) - axis - 1 for axis, each in enumerate(kernel.grid)}
-    moves = np.zeros([1] * len(behind), np.int64)
-    for name, move in access.moves.items():
-        distance = sum(each * stride for each, stride in zip(move, access.strides, strict=True))
-        if name in behind:
-            moves = moves + distance * np.arange(kernel.counts[name]).reshape([-1] + [1] * behind[name])
-        else:
-            reach = distance * (kernel.counts[name] - 1)
+    counts = [kernel.counts[each.name] for each in kernel.grid]
+    steps = {each.name: np.arange(count) for each, count in zip(kernel.grid, counts, strict=True)}
+    first = last = np.zeros([1] * len(counts), np.int64)
+    for dim, (base, size, stride) in enumerate(zip(access.base, access.shape, access.strides, strict=True)):
+        low = high = np.full([1] * len(counts), base, np.int64)
+        for axis in (axis for group in access.axes for axis in group if axis.dim == dim):
+            counter = axis.size if isinstance(axis.size, int) else axis.size.evaluate(kernel.largest)
+            reach = axis.step * (counter - 1)
             low, high = low + min(0, reach), high + max(0, reach)
-    moves = np.broadcast_to(moves, [kernel.counts[each.name] for each in kernel.grid])
-    return moves + low, moves + high
+        for name, move in access.moves.items():
+            if name in steps:
+                behind = len(counts) - list(steps).index(name) - 1
+                along = move[dim] * steps[name].reshape([-1] + [1] * behind)
+                low, high = low + along, high + along
+            else:
+                reach = move[dim] * (kernel.counts[name] - 1)
+                low, high = low + min(0, reach), high + max(0, reach)
+        # The last tile of a row that is not full ends with it.
+        low, high = np.clip(low, 0, max(0, size - 1)), np.clip(high, 0, max(0, size - 1))
+        first, last = first + low * stride, last + high * stride
+    return np.broadcast_to(first, counts), np.broadcast_to(last, counts)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.functions import FUNCTIONS
 from gimlet.runtime.sram.program import Range
+from gimlet.targets.sram.aligned import aligned_steps
 from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
 from gimlet.targets.sram.views import Counter, Shape, View
 
@@ -181,11 +183,19 @@ def _index(kernel: KernelBuilder, index: Index, place: Place) -> str:
 
 def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what: str = "map") -> None:
     """One kernel that computes a tree without products into `target`."""
-    shape, views, output = _merged(builder, root, target)
+    by_columns = builder.tensors[target.tensor].width > 0
+    shape, views, output = _merged(builder, root, target, by_columns or target.dtype == "mxint8")
+    aligned = None
+    if not by_columns and _rows_dealt(builder, target):
+        by_rows = _merged(builder, root, target, True)
+        aligned = _aligned(builder, by_rows[0], len(by_rows[1]), target.dtype)
+        shape, views, output = by_rows if aligned else (shape, views, output)
     replaced = dict(zip(views_of(root), views, strict=True))
     with builder.kernel(what) as kernel:
-        by_columns = builder.tensors[target.tensor].width > 0
-        ranges = _grid(builder, kernel, shape, len(views), target.dtype, by_columns)
+        if aligned:
+            ranges = [kernel.range(size, step) for size, step in zip(shape, aligned, strict=True)]
+        else:
+            ranges = _grid(builder, kernel, shape, len(views), target.dtype, by_columns)
         place = Place(
             shape=shape,
             begin=tuple(each.start for each in ranges),
@@ -210,8 +220,32 @@ def _full(kernel: KernelBuilder, tile: str, place: Place, dtype: str) -> str:
     return kernel.map("add", [tile, zeros], base)
 
 
-def _merged(builder: ProgramBuilder, root: Argument, target: View) -> tuple[Shape, list[View], View]:
-    """The shape with as few dimensions as all views allow, and the views of that shape."""
+def _rows_dealt(builder: ProgramBuilder, target: View) -> bool:
+    """Whether a whole tensor of a fixed number of rows is written, which chiplets have in whole rows."""
+    declared = builder.tensors[target.tensor].shape
+    fixed = all(size.is_constant for size in target.shape)
+    if not fixed or not target.is_whole or not target.shape or target.shape[-1] != declared[-1]:
+        return False
+    elements = prod(size.as_int() for size in target.shape)
+    return builder.tensors[target.tensor].unit(elements, builder.dealing.parts) > 1
+
+
+def _aligned(builder: ProgramBuilder, shape: Shape, leaves: int, dtype: str) -> tuple[int, int] | None:
+    """The steps of [rows, columns] with which items are where their rows are, where there are such."""
+    if len(shape) != 2:
+        return None
+    rows, columns = (size.as_int() for size in shape)
+    limits = (_SMALLEST_TILE, min(_LARGEST_TILE, _room(leaves)))
+    return aligned_steps(builder.dealing, rows, columns, limits, dtype)
+
+
+def _room(leaves: int) -> int:
+    """The elements that a tile may have, of so many views that are read and what is made of them."""
+    return _PRIVATE_ELEMENTS // (2 * leaves + 4)
+
+
+def _merged(builder: ProgramBuilder, root: Argument, target: View, keeps_rows: bool) -> tuple[Shape, list[View], View]:
+    """The shape with as few dimensions as all views allow, and the views of that shape; `keeps_rows` apart if asked."""
     shape = target.shape or (ONE,)
     output = target if target.shape else target.unsqueeze(0)
     views = [view.expand(shape) for view in views_of(root)]
@@ -219,10 +253,9 @@ def _merged(builder: ProgramBuilder, root: Argument, target: View) -> tuple[Shap
     if indexed:
         return shape, views, output
     probe = {name: max(2, size) for name, size in builder.bounds.optimum.items()}
-    by_columns = builder.tensors[target.tensor].width > 0
     axis = len(shape) - 2
     while axis >= 0:
-        keeps_blocks = (target.dtype == "mxint8" or by_columns) and axis == len(shape) - 2 and shape[axis] != ONE
+        keeps_blocks = keeps_rows and axis == len(shape) - 2 and shape[axis] != ONE
         merged = (*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
         found = [] if keeps_blocks else [each.reshape(merged, probe) for each in (output, *views)]
         if found and all(each is not None for each in found):
@@ -243,8 +276,7 @@ def _grid(
     total = 1
     for size in best:
         total *= size
-    room = _PRIVATE_ELEMENTS // (2 * leaves + 4)
-    budget = max(_SMALLEST_TILE, min(_LARGEST_TILE, room, -(-total // builder.cores)))
+    budget = max(_SMALLEST_TILE, min(_LARGEST_TILE, _room(leaves), -(-total // builder.cores)))
     steps: list[int] = []
     for axis in reversed(range(len(shape))):
         step = max(1, min(best[axis], budget))

@@ -20,6 +20,7 @@ from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
 
 _ROWS = (256, 128, 64, 32, 16, 8, 4)
+_EQUAL_PARTS = 4
 _ACCUMULATORS = (1, 2, 4, 8)
 _MOST_COPIES = 8
 _COPIES_SHARE = 8
@@ -103,25 +104,45 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spa
             more = (replicas - 1) * weight_bytes(sizes) / dealing.cores
             if replicas and (not sizes.weights or block > room or more > spare):
                 continue
-            for step in dict.fromkeys(min(step, most.rows, rows) for step in (most.rows, *_ROWS)):
+            for step in _steps(min(rows, most.rows), rows):
                 plain = Mapping(step, splits, tiles, replicas > 0, max(1, replicas))
                 plain = replace(plain, copies=_copies(machine, sizes, step, most))
                 yield plain
                 yield from _variants(machine, sizes, plain, rows)
 
 
+def _steps(most: int, rows: int) -> Iterator[int]:
+    """Rows that an instruction may stream: powers of two, and equal parts of all `rows`."""
+    equal = (-(-rows // parts) for parts in range(1, _EQUAL_PARTS + 1))
+    yield from dict.fromkeys(min(step, most) for step in (most, *_ROWS, *equal))
+
+
 def replicas_of(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int) -> Iterator[int]:
-    """Numbers of copies of weights: none resident (0), one, or as many for each chiplet."""
+    """Numbers of copies of weights to try: none resident (0), one, or as many for each chiplet.
+
+    Of those twice as many as before, the most, and such that parts of the rows end where those of a chiplet do.
+    """
     yield 0
     yield 1
-    copies = dealing.parts
-    while sizes.fixed and sizes.weights and machine.dataflow == "rhs" and 1 < copies <= sizes.rows:
-        # A core that has two copies of a block has one too many.
-        if copies * blocks > max(dealing.cores, dealing.parts * blocks):
-            return
-        if -(-sizes.rows // -(-sizes.rows // copies)) == copies:
-            yield copies
-        copies *= 2
+    most = min(sizes.rows, max(dealing.cores // blocks, dealing.parts)) // dealing.parts
+    ends = -(-sizes.rows // dealing.parts)
+    tried = {1 << power for power in range(most.bit_length())}
+    tried |= {each for each in range(1, most + 1) if ends % each == 0} | set(range(max(1, most - 1), most + 1))
+    for each in sorted(tried):
+        if has_copies(machine, dealing, sizes, blocks, each * dealing.parts):
+            yield each * dealing.parts
+
+
+def has_copies(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int, copies: int) -> bool:
+    """Whether weights may be in so many copies: one, or as many for each chiplet, each with a part of the rows."""
+    if copies <= 1:
+        return copies >= 0
+    if not (sizes.fixed and sizes.weights and machine.dataflow == "rhs") or not 1 < copies <= sizes.rows:
+        return False
+    # A core that has two copies of a block has one too many.
+    if copies % dealing.parts or copies * blocks > max(dealing.cores, dealing.parts * blocks):
+        return False
+    return -(-sizes.rows // -(-sizes.rows // copies)) == copies
 
 
 def _variants(machine: Machine, sizes: Sizes, plain: Mapping, rows: int) -> Iterator[Mapping]:

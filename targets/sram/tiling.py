@@ -14,7 +14,7 @@ from gimlet.passes.refusal import RefusedError
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.sram.mapping import Sizes, Steps, largest_steps, replicas_of
+from gimlet.targets.sram.mapping import Sizes, Steps, has_copies, largest_steps
 
 _QUARTERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -153,7 +153,7 @@ def problem(tiles: Tiles, sizes: Sizes, machine: Machine, dealing: Dealing) -> s
     blocks = ceil(sizes.columns / tiles.columns) * mapping.splits
     if mapping.resident and not sizes.weights:
         return "only weights are resident, its second operand is computed"
-    if mapping.resident and mapping.replicas not in replicas_of(machine, dealing, sizes, blocks):
+    if mapping.resident and not has_copies(machine, dealing, sizes, blocks, mapping.replicas):
         return f"{mapping.replicas} copies of its weights are not one, or as many for each chiplet"
     return _problem_of_units(tiles, sizes, machine)
 

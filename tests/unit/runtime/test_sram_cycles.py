@@ -251,6 +251,29 @@ def test_columns_are_dealt_where_a_tensor_says_so():
     assert timed(by_elements).traffic.die == pytest.approx(2 * 2 * 512 * 4 / 2)
 
 
+def rows_of(rows: int, columns: int, step: int, across: int) -> Program:
+    """A copy of `rows` whose items have `step` of them and a part of the columns, dealt to two chiplets."""
+    m, n = Range("m", Expr.const(rows), step), Range("n", Expr.const(columns), across)
+    place = [access(name, (rows, columns), (m.start, n.start), (m.size, n.size)) for name in ("x", "y")]
+    body = [Load("a", place[0]), Store(place[1], "a")]
+    shape = (rows, columns)
+    made = program(
+        [kernel([m, n], [Tile("a", "f32", (step, across))], body)], {"x": ("f32", shape)}, {"y": ("f32", shape)}
+    )
+    return dealt(made, 2)
+
+
+def test_rows_are_not_cut_between_chiplets():
+    """Five rows of ten columns: three on the first chiplet and two on the other, as items of three rows have them."""
+    assert timed(rows_of(5, 10, 3, 3)).traffic.die == 0
+    assert timed(rows_of(5, 10, 2, 3)).traffic.die > 0
+
+
+def test_a_tile_that_is_not_full_reaches_no_further_than_its_row():
+    """The last of four columns of tiles has one column of ten, not the first two of the next row."""
+    assert timed(rows_of(6, 10, 1, 3)).traffic.die == 0
+
+
 def test_lpddr_can_be_what_decides():
     slow = replace(MACHINE, lpddr_bytes_per_s=1e9, lpddr_latency_cycles=1)
     timing = timed(in_lpddr(copies(1 << 16, 1024, slow)))

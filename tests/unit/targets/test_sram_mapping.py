@@ -15,6 +15,7 @@ from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Loop
 from gimlet.targets.sram import products
+from gimlet.targets.sram.aligned import aligned_steps
 from gimlet.targets.sram.codegen import Work, generate_for
 from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
 from gimlet.targets.sram.trial import quickest, timed
@@ -231,3 +232,37 @@ def test_a_trial_takes_as_long_as_the_program():
     room = MACHINE.sram_bytes_per_core * 15 // 16
     mapping = quickest(program.machine, DEALING, sizes, room, room)
     assert timed(program.machine, DEALING, sizes, mapping, room) == runner.artifact.facts["cycles"]
+
+
+def test_items_of_an_elementwise_kernel_are_where_their_rows_are():
+    """129 rows on 8 chiplets are 17 each but for the last: so are the rows of an item, or they divide 17."""
+    eight = Dealing(2048, 8)
+    assert aligned_steps(eight, 129, 3072, (64, 8192), "f32") == (17, 12)
+    rows, columns = aligned_steps(eight, 129, 768, (64, 8192), "mxint8") or (0, 0)
+    assert columns % 32 == 0 == 17 % rows
+    rows, columns = aligned_steps(eight, 700, 900, (64, 8192), "f32") or (0, 0)
+    assert 88 % rows == 0
+    assert rows * columns <= 1.25 * 700 * 900 / 2048
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "limits"),
+    [(9, 100, (64, 8192)), (17 * 8, 1 << 20, (64, 16))],
+    ids=["a chiplet would have none", "a tile of a row is too large"],
+)
+def test_rows_that_cannot_be_shared_equally_are_not_kept_together(rows, columns, limits):
+    found = aligned_steps(Dealing(2048, 8), rows, columns, limits, "mxint8")
+    assert found is None
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(129, 768, 3072), (197, 768, 768), (700, 1300, 900)])
+def test_odd_rows_cross_no_chiplet(rows, depth, columns):
+    """What a product reads and writes of rows that do not divide by the chiplets stays on them."""
+    machine = Machine()
+    sizes = Sizes(1, rows, depth, columns, "mxint8", "mxint8", True, False, True)
+    dealing = Dealing(machine.cores, machine.chiplets)
+    mapping = quickest(machine, dealing, sizes, 1 << 19, 1 << 19)
+    slow = replace(machine, die_latency_s=10 * machine.die_latency_s, die_bytes_per_s=1e11)
+    here, there = (timed(each, dealing, sizes, mapping, 1 << 19) for each in (machine, slow))
+    assert mapping.replicas > 1
+    assert here == there
