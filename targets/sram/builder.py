@@ -37,7 +37,8 @@ from gimlet.runtime.sram.program import (
 from gimlet.runtime.sram.verify import tile_bytes
 from gimlet.targets.sram.views import Counter, Shape, View
 
-_COLUMNS_A_GROUP = 16
+COLUMNS_A_CHIPLET = 16
+"""The fewest columns of a chiplet where columns are dealt."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class ProgramBuilder:
     bounds: Bounds
     dealing: Dealing
     homes: Homes
+    by_columns: frozenset[int] = frozenset()
+    """Numbers of rows of tensors that are dealt by columns, beyond those of a few rows (layout.py)."""
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     kernels: list[Kernel] = field(default_factory=list[Kernel])
     source: str = ""
@@ -90,12 +93,13 @@ class ProgramBuilder:
         return name
 
     def width(self, shape: Shape) -> int:
-        """The columns of a tensor that is dealt by columns: one of several rows, but no more than there are groups."""
+        """The columns of a tensor that is dealt by columns: one of several rows, but few, or so many that it pays."""
         if not shape or not shape[-1].is_constant:
             return 0
         rows = prod(self.bounds.most(size) for size in shape[:-1])
         columns = shape[-1].as_int()
-        return columns if 1 < rows <= self.dealing.parts <= columns // _COLUMNS_A_GROUP else 0
+        few = 1 < rows <= self.dealing.parts or rows in self.by_columns
+        return columns if few and self.dealing.parts <= columns // COLUMNS_A_CHIPLET else 0
 
     def temporary(self, dtype: str, shape: Shape) -> View:
         """A new tensor, seen whole."""

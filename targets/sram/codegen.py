@@ -21,6 +21,7 @@ from gimlet.targets.api import DimBound
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import emit_elementwise
+from gimlet.targets.sram.layout import rows_by_columns
 from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
@@ -58,7 +59,7 @@ class Generated:
     """A program, how to read the values of each of its weights, and its time with dimensions at their optimum.
 
     `flops` are the operations of matrix products by element type of their operands. `in_parts` says that there are
-    products in parts (stages.py).
+    products in parts (stages.py), `by_columns` that tensors of more than a few rows are dealt by columns (layout.py).
     """
 
     program: Program
@@ -66,6 +67,7 @@ class Generated:
     timing: Timing
     flops: Mapping[str, float]
     in_parts: bool = False
+    by_columns: bool = False
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
@@ -92,7 +94,7 @@ def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated
     # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
     for share in RESIDENT_SHARES:
         try:
-            candidate = _best_of_parts(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
+            candidate = _best_of_variants(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
         except RefusedError as error:
             refusal = error
             continue
@@ -105,13 +107,15 @@ def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated
     return found
 
 
-def _best_of_parts(work: Work, machine: Machine, fmt: str, cores: int, room: int) -> Generated:
-    """The program with products in parts where that is quicker."""
+def _best_of_variants(work: Work, machine: Machine, fmt: str, cores: int, room: int) -> Generated:
+    """The program with products in parts, and with columns dealt, where that is quicker."""
     found = generate_for(work, machine, fmt, cores, room)
-    if not found.in_parts:
-        return found
-    whole = generate_for(work, machine, fmt, cores, room, parts=False)
-    return min(whole, found, key=lambda each: each.timing.cycles)
+    others: list[Generated] = []
+    if found.in_parts:
+        others.append(generate_for(work, machine, fmt, cores, room, parts=False))
+    if found.by_columns:
+        others.append(generate_for(work, machine, fmt, cores, room, columns=False))
+    return min([*others, found], key=lambda each: each.timing.cycles)
 
 
 def _spills(program: Program, meant: frozenset[str]) -> bool:
@@ -122,20 +126,30 @@ def _spills(program: Program, meant: frozenset[str]) -> bool:
     )
 
 
-def generate_for(work: Work, machine: Machine, fmt: str, cores: int, room: int = 0, parts: bool = True) -> Generated:
+def generate_for(
+    work: Work,
+    machine: Machine,
+    fmt: str,
+    cores: int,
+    room: int = 0,
+    parts: bool = True,
+    columns: bool = True,
+) -> Generated:
     """The program for the first `cores` cores of the machine, with at most `room` bytes of weights resident in each.
 
-    Products are computed in parts (stages.py) only if `parts`.
+    Products are computed in parts (stages.py) only if `parts`, and columns of many rows dealt (layout.py) only if
+    `columns`.
     """
-    unplaced, lowering = kernels_for(work, machine, fmt, cores, room, parts)
+    unplaced, lowering = kernels_for(work, machine, fmt, cores, room, parts, columns)
     program = completed(unplaced)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
-    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, bool(lowering.halves))
+    by_columns, halves = bool(lowering.builder.by_columns), bool(lowering.halves)
+    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, halves, by_columns)
 
 
 def kernels_for(
-    work: Work, machine: Machine, fmt: str, cores: int, room: int = 0, parts: bool = True
+    work: Work, machine: Machine, fmt: str, cores: int, room: int = 0, parts: bool = True, columns: bool = True
 ) -> tuple[Program, Lowering]:
     """The kernels of `generate_for`, without addresses, and what was found out about the ops on the way."""
     bounds = Bounds(
@@ -144,7 +158,9 @@ def kernels_for(
         {name: bound.minimum for name, bound in work.bounds.items()},
     )
     dealing = Dealing(cores, cores // machine.cores_per_chiplet)
-    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room))
+    results = [value for _, value in work.outputs]
+    by_columns = rows_by_columns(results, machine, dealing, bounds, fmt, room) if columns else frozenset[int]()
+    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room), by_columns)
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts)
     inputs: list[Binding] = []
     states = states_of((value for _, value in work.outputs), (value for _, value in work.inputs))

@@ -44,6 +44,8 @@ class Sizes:
     """Whether vector work waits for the result: then parts that are added up cost one more kernel."""
     fixed: bool = False
     """Whether the number of rows is the same in every run: then weights may be in several copies."""
+    by_columns: bool = False
+    """Whether chiplets share the columns of what it reads and makes, not the rows (layout.py)."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spa
 
 
 def _steps(most: int, rows: int) -> Iterator[int]:
-    """Rows that an instruction may stream: powers of two, and equal parts of all `rows`."""
-    equal = (-(-rows // parts) for parts in range(1, _EQUAL_PARTS + 1))
+    """Rows that an instruction may stream: powers of two, and equal parts of all `rows`, not fewer than those."""
+    equal = (max(_ROWS[-1], -(-rows // parts)) for parts in range(1, _EQUAL_PARTS + 1))
     yield from dict.fromkeys(min(step, most) for step in (most, *_ROWS, *equal))
 
 
@@ -224,9 +226,9 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     items = sizes.batch * chunks * column_tiles * mapping.splits
     rounds = ceil(items / dealing.cores)
     way = _Way(machine, dealing, min(items, dealing.cores))
-    by_rows = sizes.batch >= dealing.parts if sizes.batch > 1 else chunks % dealing.parts == 0
+    by_rows = sizes.batch >= dealing.parts if sizes.batch > 1 else chunks % dealing.parts == 0 and not sizes.by_columns
     # Of a few rows the columns are dealt, as the items of column tiles are.
-    few = sizes.rows == 1 or sizes.rows <= dealing.parts
+    few = sizes.rows == 1 or sizes.rows <= dealing.parts or sizes.by_columns
     stays = by_rows or (sizes.batch == 1 and few and chunks == 1)
 
     lhs, streamed = stored_bytes(sizes.lhs, (mapping.rows, depth)), stored_bytes(sizes.held, (mapping.rows, depth))

@@ -49,7 +49,7 @@ def product_types(
     routers = _routers(ops)
     candidates: list[tuple[float, int, OnnxOp]] = []
     for index, op in enumerate(ops):
-        shape = _weight_shape(op)
+        shape = weight_shape(op)
         if shape is None:
             continue
         depth = prod(shape[1:]) if op.op_type in _CONVOLUTIONS else shape[0]
@@ -82,7 +82,7 @@ def product_flops(
 
 def resident_bytes(types: Mapping[OnnxOp, str]) -> int:
     """What the weights of products take together, each in its type. Those of convolutions are never resident."""
-    shapes = ((_weight_shape(op), dtype) for op, dtype in types.items() if op.op_type not in _CONVOLUTIONS)
+    shapes = ((weight_shape(op), dtype) for op, dtype in types.items() if op.op_type not in _CONVOLUTIONS)
     return sum(stored_bytes(dtype, (shape[1], shape[0])) for shape, dtype in shapes if shape is not None)
 
 
@@ -90,7 +90,7 @@ _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _ERRORS = {**dict.fromkeys(_CONVOLUTIONS, _CONVOLUTION_ERROR), "MoE": _EXPERTS_ERROR}
 
 
-def _weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
+def weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
     """The shape of a product's weights as [depth, columns], of a convolution's as [outputs, channels, ...]."""
     if op.op_type == "MoE" and op.domain == "com.microsoft":
         return _expert_shape(op)

@@ -167,6 +167,7 @@ class MatrixProduct:
             weights=isinstance(self.rhs, WeightMatrix),
             fused=fused or output.dtype != "f32",
             fixed=bounds.fixed(lhs.shape[-2]),
+            by_columns=self.builder.tensors[output.tensor].width > 0,
         )
 
     def _kernel(

@@ -112,7 +112,8 @@ def _streamed(lowering: Lowering, op: OnnxOp, value: SSAValue, weights: WeightMa
         return lowering.view(value) if given[0].loaded == "f32" else lowering.operand(value, dtype)
     rows = lowering.bounds.best(product_of(shape[:-1]))
     fixed = lowering.bounds.fixed(product_of(shape[:-1]))
-    sizes = Sizes(1, rows, weights.depth, weights.columns, "f32", dtype, weights=True, fused=False, fixed=fixed)
+    by_columns = builder.width((*shape[:-1], Expr.const(weights.columns))) > 0
+    sizes = Sizes(1, rows, weights.depth, weights.columns, "f32", dtype, True, False, fixed, by_columns)
     readers = max(1, len(lowering.readers.get(value, ())))
     if converts_tiles(builder.machine, builder.dealing, sizes, builder.homes, readers):
         return lowering.view(value)

@@ -36,6 +36,11 @@ def quickest(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare:
     return _tried(machine, dealing, sizes, room, spare)[0]
 
 
+def cycles_of(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> float:
+    """The cycles of a product alone with its quickest mapping."""
+    return _tried(machine, dealing, sizes, room, spare)[1]
+
+
 def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, homes: Homes, readers: int) -> bool:
     """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
     before = replace(sizes, lhs=sizes.held)
@@ -68,7 +73,8 @@ def _tried(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: i
 def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, room: int) -> int | None:
     """The cycles of the kernel of a product alone, nothing behind it. None where its tensors or tiles do not fit."""
     bounds = Bounds({}, {}, {})
-    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room))
+    by_columns = frozenset({sizes.rows} if sizes.by_columns else ())
+    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room), by_columns)
     batch = (Expr.const(sizes.batch),) if sizes.batch > 1 else ()
     rows, depth, columns = (Expr.const(size) for size in (sizes.rows, sizes.depth, sizes.columns))
     lhs, output = (*batch, rows, depth), (*batch, rows, columns)

@@ -14,7 +14,7 @@ func.func @main(%x: tensor<8x128xf32>) -> tensor<8x64xf32> attributes {sram.mach
   func.return %y : tensor<8x64xf32>
 }
 // CHECK:       sram.chosen_for = {format = "fp32", cores = 2 : i64, room = 983040 : i64}
-// CHECK:       [8, 128, 128] "f32" by [2, 64, 64], groups 1 of 2, resident 1, held 8 rows, buffers 3, accumulators 4>]
+// CHECK:       [8, 128, 128] "f32" by [4, 64, 64], groups 1 of 2, resident 1, held 8 rows, buffers 3, accumulators 2>]
 // CHECK:       [8, 128, 64] "f32" by [2, 64, 32], groups 1 of 2, streamed, held 2 rows, buffers 2>]
 // MX:          main: tiles of MatMul: they are of [8, 128, 64] "f32" from "f32", it multiplies [8, 128, 64] "mxint8" from "f32"
 // FORMAT:      main: products are in fp32, bf16, mxint8, not in fp8

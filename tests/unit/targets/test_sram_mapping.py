@@ -14,9 +14,11 @@ from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Loop
-from gimlet.targets.sram import products
+from gimlet.targets.sram import codegen, products
 from gimlet.targets.sram.aligned import aligned_steps
-from gimlet.targets.sram.codegen import Work, generate_for
+from gimlet.targets.sram.builder import Bounds, RefusedError
+from gimlet.targets.sram.codegen import Generated, Work, generate, generate_for
+from gimlet.targets.sram.layout import rows_by_columns
 from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
 from gimlet.targets.sram.trial import quickest, timed
 
@@ -266,3 +268,63 @@ def test_odd_rows_cross_no_chiplet(rows, depth, columns):
     here, there = (timed(each, dealing, sizes, mapping, 1 << 19) for each in (machine, slow))
     assert mapping.replicas > 1
     assert here == there
+
+
+def columns_of(rows: int, depth: int, columns: int, fmt: str = "bf16") -> frozenset[int]:
+    """For which numbers of rows a product with weights of `depth` by `columns` is dealt by columns."""
+    weights = {"w": np.zeros((depth, columns), np.float32)}
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (F, [rows, depth])}, ["y"], weights)
+    machine, bounds = Machine(), Bounds({}, {}, {})
+    results = segment_of(model, fmt=fmt).op.results_yielded
+    dealing = Dealing(machine.cores, machine.chiplets)
+    return rows_by_columns(results, machine, dealing, bounds, fmt, 1 << 19)
+
+
+def test_columns_are_dealt_where_weights_are_large_beside_the_rows():
+    assert columns_of(64, 2048, 4096) == {64}
+    assert columns_of(64, 256, 1024) == frozenset()
+
+
+def test_one_chiplet_deals_nothing():
+    found = rows_by_columns([], Machine(chiplets=1), Dealing(2048, 1), Bounds({}, {}, {}), "bf16", 1 << 19)
+    assert found == frozenset()
+
+
+@pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
+def test_a_product_with_columns_dealt_computes_the_same(monkeypatch, fmt):
+    """Tensors of 24 rows are dealt by columns on two chiplets, the product, what stands behind it and the next one."""
+
+    def by_columns(work: Work, machine: Machine, fmt: str, cores: int, room: int) -> Generated:
+        if cores < machine.cores:
+            raise RefusedError("one chiplet has all columns")
+        return generate_for(work, machine, fmt, cores, room)
+
+    monkeypatch.setattr(codegen, "rows_by_columns", lambda *_: frozenset({24}))
+    monkeypatch.setattr(codegen, "_best_of_variants", by_columns)
+    random = np.random.default_rng(0)
+    x, v, w = (random.standard_normal(shape, np.float32) for shape in ((24, 160), (160, 130), (130, 96)))
+    v, w = v / 12, w / 12
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w"], ["c"]),
+        helper.make_node("Softmax", ["c"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": (F, x.shape)}, ["y"], {"v": v, "w": w})
+    runner = Runner(segment_of(model, fmt=fmt), fmt, ON)
+    assert {tensor.width for tensor in runner.executor.program.tensors if tensor.role == "output"} >= {96}
+    assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 5 * ERROR[fmt]
+
+
+def test_columns_are_dealt_only_where_the_program_is_quicker():
+    """64 rows by 2,048 x 4,096 take fewer cycles with columns dealt, and the program is the one of both that does."""
+    weights = {"w": np.zeros((2048, 4096), np.float32)}
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (F, [64, 2048])}, ["y"], weights)
+    work, machine = work_of(model, "bf16"), Machine()
+    by_columns, by_rows = (
+        generate_for(work, machine, "bf16", machine.cores, 1 << 19, columns=columns) for columns in (True, False)
+    )
+    assert by_columns.by_columns
+    assert not by_rows.by_columns
+    assert by_columns.timing.cycles < 0.9 * by_rows.timing.cycles
+    assert generate(work, machine, "bf16").timing.cycles <= by_columns.timing.cycles

@@ -33,7 +33,7 @@ def chain(*widths: int):
 @pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
 @pytest.mark.parametrize(("widths", "kernels"), [((256, 512, 256), 4), ((512,) * 4, 7)], ids=str)
 def test_a_chain_in_parts_computes_the_same(monkeypatch, widths, kernels, fmt):
-    monkeypatch.setattr(codegen, "_best_of_parts", generate_for)
+    monkeypatch.setattr(codegen, "_best_of_variants", generate_for)
     model = chain(*widths)
     runner = Runner(segment_of(model, fmt=fmt), fmt, ON)
     x = np.random.default_rng(1).standard_normal((1, widths[0]), np.float32)
