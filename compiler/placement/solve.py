@@ -170,7 +170,8 @@ class _Solve:
         for objective, limit in self.problem.rules.bounds.items():
             alone = replace(self.problem.rules, objective=objective, bounds={}, loss_budget=None)
             least = lower_bound(self.problem.with_rules(alone), until=self._until(0.1)).value
-            if least > limit * (1 + 1e-9):
+            # Where there is no placement at all, this limit is not why.
+            if limit * (1 + 1e-9) < least < float("inf"):
                 unit = UNITS[objective]
                 raise InfeasibleError(
                     f"{objective} cannot be below {least:.6g} {unit}, and at most {limit:.6g} {unit} is asked for",

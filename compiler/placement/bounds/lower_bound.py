@@ -1,6 +1,7 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
-Latency: `latency_bound`, with shares and capacities `relaxed_bound` and `spread_bound`. Throughput: `period_bound`.
+Latency: `latency_bound`, with shares and capacities `relaxed_bound` and `spread_bound`, where devices' memory can bind
+`stream_bound`. Throughput: `period_bound`.
 Energy and cost: for each set of classes of devices that may be in use, each node on its cheapest place, and idle power
 (or the price) of one device a class over the latency bound of that set; with many classes, only the host's. Where ops
 or transfers have prices of their own, cost is bounded by `price_bound`, for each of these sets.
@@ -19,12 +20,14 @@ from gimlet.compiler.placement.bounds.price_bound import PriceBound, price_bound
 from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound
 from gimlet.compiler.placement.bounds.share_program import share_program
 from gimlet.compiler.placement.bounds.spread_bound import spread_bound
+from gimlet.compiler.placement.bounds.stream_bound import stream_bound
 from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.streaming import all_kept_s, all_streamed, dearest_byte, fast_bytes_priced
 
 _MOST_SETS = 16
+_NEAR = 0.99
 _Ladders = tuple[tuple[float, ...], ...]
 _STREAMED_PARTS: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64), (0.5, 2.0))
 _PRICES: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
@@ -32,10 +35,14 @@ _PRICES: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.
 
 @dataclass(frozen=True)
 class Bound:
-    """A lower bound on the objective, and places that it suggests to start from."""
+    """A lower bound on the objective, and places that it suggests to start from.
+
+    `reached` is the objective of a placement, the best that is known.
+    """
 
     value: float
     suggestions: tuple[tuple[int, ...], ...]
+    reached: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,14 @@ class _Case:
 def lower_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
 
-    After `until` (of `time.perf_counter`) it is no longer improved. Where weights may be streamed,
-    problems in which all of them are charged for it get bounded as well, less what of that fast memories can save: for
-    latency a price for each byte, and for other objectives, and after that, a part of what streaming takes.
+    After `until` (of `time.perf_counter`) it is no longer improved. Where weights may be streamed and the gap is not
+    small yet, problems in which all of them are charged for it get bounded as well, less what of that fast memories can
+    save: for latency a price for each byte, and for other objectives, and after that, a part of what streaming takes.
+    For latency `stream_bound` is tighter where joints have the weights, and these where blocks have them: it charges
+    one device a step.
     """
     found = _bound_of(problem, best_known, until)
-    if not problem.streaming or problem.rules.objective == "throughput":
+    if not problem.streaming or problem.rules.objective == "throughput" or found.value >= _NEAR * found.reached:
         return found
     if problem.rules.objective == "latency":
         dearest = dearest_byte(problem)
@@ -89,7 +98,7 @@ def _charged(
             bound = _bound_of(slow, best_known + saved, until)
             values[part] = bound.value - saved
             suggestions = tuple(dict.fromkeys((*found.suggestions, *bound.suggestions)))
-            found = Bound(max(found.value, values[part]), suggestions)
+            found = Bound(max(found.value, values[part]), suggestions, found.reached)
     return found
 
 
@@ -109,6 +118,10 @@ def _saved(problem: Problem) -> float:
 def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
     if problem.rules.objective == "latency":
         relaxation = LatencyRelaxation(problem, until)
+        limited = stream_bound(problem, relaxation, best_known)
+        best_known = limited.reached_s
+        if limited.closed:
+            return Bound(limited.seconds, limited.places or (relaxation.bound(enough=0.0).place,), best_known)
         free = relaxation.bound(enough=best_known)
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
         least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
@@ -116,7 +129,7 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
         least = max(least, work_bound(problem, device_classes(problem)))
         if least < best_known * (1 - 1e-4):
             least = max(least, share_program(relaxation))
-        return Bound(min(least, best_known), (free.place, *seen))
+        return Bound(min(max(least, limited.seconds), best_known), (free.place, *limited.places, *seen), best_known)
     if problem.rules.objective == "throughput":
         period = min(period_bound(problem, best_known, until), best_known)
         return Bound(period, (LatencyRelaxation(problem, until).bound().place,))

@@ -16,6 +16,7 @@ from time import perf_counter
 from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, LatencyRelaxation
 from gimlet.compiler.placement.bounds.share_path import share_path
 from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.streaming import places_on
 
 _STEPS = 24
 _BUDGET = 4_000
@@ -46,7 +47,7 @@ def resources(problem: Problem) -> list[Resource]:
         )
     for device, spec in enumerate(problem.devices):
         capacity = spec.memory_bytes
-        on = [place for place in places if problem.device_of[place] == device]
+        on = places_on(problem, device)
         if capacity is None or not on or not capacity:
             continue
         amount = [[0.0 for _ in places] for _ in problem.nodes]
