@@ -261,8 +261,17 @@ def pinned_pool(device: Gpu) -> PinnedPool:
 
 
 @cache
-def copy_stream(device: Gpu) -> Stream:
-    """The stream that copies of a GPU go through, beside those that compute."""
+def upload_stream(device: Gpu) -> Stream:
+    """The stream that copies to a GPU go through, beside those that compute.
+
+    Not that of downloads: an upload would wait behind an output that leaves only when its segment has ended.
+    """
+    return Stream(device)
+
+
+@cache
+def download_stream(device: Gpu) -> Stream:
+    """The stream that copies from a GPU go through."""
     return Stream(device)
 
 
@@ -285,7 +294,7 @@ class CudaBuffer(DeviceBuffer):
         self.pointer = self._handle.value or 0
 
     def upload(self, source: np.ndarray, wait: Sequence[Event]) -> Event:
-        stream, pool = copy_stream(self._gpu), pinned_pool(self._gpu)
+        stream, pool = upload_stream(self._gpu), pinned_pool(self._gpu)
         pinned = pool.take(self.nbytes)
         wait_all([event for event in wait if not isinstance(event, CudaEvent)])
         pinned.array[: self.nbytes] = source.reshape(-1).view(np.uint8)
@@ -298,7 +307,7 @@ class CudaBuffer(DeviceBuffer):
         return arrived
 
     def download(self, target: np.ndarray, wait: Sequence[Event]) -> Event:
-        stream, pool = copy_stream(self._gpu), pinned_pool(self._gpu)
+        stream, pool = download_stream(self._gpu), pinned_pool(self._gpu)
         pinned = pool.take(self.nbytes)
         self._gpu.enter()
         stream.wait_for(wait)

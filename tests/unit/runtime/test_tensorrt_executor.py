@@ -30,6 +30,7 @@ class FakeDriver:
         self.memory = {}
         self.pending = False
         self.fail = {}
+        self.streams = {"upload": [], "download": [], "wait": []}
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -66,10 +67,15 @@ class FakeDriver:
 
     _cuStreamCreate = _cuEventCreate = _cuDevicePrimaryCtxRetain = _handle  # noqa: N815
 
+    def _cuStreamWaitEvent(self, stream, event, flags):  # noqa: N802
+        self.streams["wait"].append(stream.value)
+
     def _cuMemcpyHtoDAsync_v2(self, target, source, size, stream):  # noqa: N802
+        self.streams["upload"].append(stream.value)
         ctypes.memmove(target.value, source.value, size.value)
 
     def _cuMemcpyDtoHAsync_v2(self, target, source, size, stream):  # noqa: N802
+        self.streams["download"].append(stream.value)
         ctypes.memmove(target.value, source.value, size.value)
 
 
@@ -159,10 +165,10 @@ def driver(monkeypatch):
     fake = FakeDriver()
     loaded = cuda.Driver(fake)
     monkeypatch.setattr(cuda, "driver", lambda: loaded)
-    for cached in (cuda.gpu, cuda.pinned_pool, cuda.copy_stream):
+    for cached in (cuda.gpu, cuda.pinned_pool, cuda.upload_stream, cuda.download_stream):
         cached.cache_clear()
     yield fake
-    for cached in (cuda.gpu, cuda.pinned_pool, cuda.copy_stream):
+    for cached in (cuda.gpu, cuda.pinned_pool, cuda.upload_stream, cuda.download_stream):
         cached.cache_clear()
 
 
@@ -295,6 +301,16 @@ def test_a_download_is_done_when_the_values_are_where_they_belong(executor, driv
     assert event.done
     assert target.all()
     event.wait()
+
+
+def test_an_upload_does_not_wait_behind_an_output_of_a_segment_that_runs(executor, driver):
+    buffer = device_array(executor, np.ones((2, 3), np.float32))
+    event = executor.submit(executor.bind({"x": buffer}, {"y": None}))
+    buffer.download(np.zeros((2, 3), np.float32), [event])
+    buffer.upload(np.ones((2, 3), np.float32), [])
+    (waiting,) = driver.streams["wait"]
+    assert driver.streams["download"] == [waiting]
+    assert waiting not in driver.streams["upload"]
 
 
 def test_bindings_have_contexts_and_streams_of_their_own(executor, trt, driver):
