@@ -231,20 +231,28 @@ def _percent(start: float, end: float, total: float) -> tuple[float, float]:
 
 
 def _link_tracks(problem: Problem, schedule: Schedule, total: float) -> Iterable[tuple[str, float, list[Bar]]]:
-    """For each direction of a link its name, its busy time and its batches: what one segment sends to one device."""
-    batches: dict[tuple[int, int, float, float], list[int]] = {}
+    """For each direction of a link its name, its busy time and its batches: what one segment sends to one device.
+
+    A batch is drawn until the next one leaves, which may be before it has arrived.
+    """
+    batches: dict[tuple[float, float, int, int], list[int]] = {}
     for item in schedule.transfers:
-        batches.setdefault((item.source, item.destination, item.start_s, item.end_s), []).append(item.value)
-    tracks: dict[str, list[Bar]] = {}
-    for (source, destination, start, end), values in sorted(batches.items()):
+        batches.setdefault((item.start_s, item.end_s, item.source, item.destination), []).append(item.value)
+    tracks: dict[str, list[tuple[float, float, str, str]]] = {}
+    for (start, end, source, destination), values in sorted(batches.items()):
         ends = f"{problem.devices[source].name} → {problem.devices[destination].name}"
         size = bytes_text(sum(problem.values[value].size_bytes for value in values))
         names = listed([problem.values[value].name for value in values])
         tooltip = f"{size} {ends}, {seconds_text(start)} to {seconds_text(end)}\n" + "\n".join(names)
         for link, _ in problem.routes[source, destination].links or ((ends, 0.0),):
-            tracks.setdefault(link, []).append(Bar(*_percent(start, end, total), size, tooltip))
+            tracks.setdefault(link, []).append((start, end, size, tooltip))
     for link, found in sorted(tracks.items()):
-        yield link, schedule.link_busy_s.get(link, 0.0), found
+        following = [*(start for start, *_ in found[1:]), math.inf]
+        bars = [
+            Bar(*_percent(start, min(end, after), total), size, tooltip)
+            for (start, end, size, tooltip), after in zip(found, following, strict=True)
+        ]
+        yield link, schedule.link_busy_s.get(link, 0.0), bars
 
 
 def listed(names: Sequence[str]) -> list[str]:

@@ -221,6 +221,34 @@ def test_the_timeline_has_a_lane_a_device_and_a_direction_of_a_link():
     assert made.ticks[1][1] == "200 µs"
 
 
+def test_the_timeline_shows_inputs_as_they_arrive_for_segment_after_segment():
+    route = Route(2.0, 1.0, (("pcie0>", 1.0),))
+    problem = Problem(
+        devices=(DeviceSpec("cpu"), DeviceSpec("gpu0")),
+        places=(Place(1),),
+        nodes=(Node("first", options={0: Option(1.0)}), Node("second", options={0: Option(1.0)})),
+        values=(
+            Value("late", 10, None, (1,)),
+            Value("early", 10, None, (0,)),
+            Value("between", 0, 0, (1,)),
+            Value("y", 0, 1, (), is_output=True),
+        ),
+        routes={(0, 1): route, (1, 0): Route(0.0, 0.0)},
+    )
+    placement = Placement((0, 0), (0, 1))
+    schedule = simulate(problem, placement)
+    solution = Solution(placement, schedule, schedule.latency_s, schedule.latency_s, "optimal", 0.0, groups=2)
+    made = timeline(PlacementResult(problem, solution, ()), TOPOLOGY.links)
+    (there,) = (track for track in made.tracks if track.name == "pcie0 cpu → gpu0")
+    assert [bar.tooltip.splitlines() for bar in there.bars] == [
+        ["10 B cpu → gpu0, 0 ns to 12 s", "early"],
+        ["10 B cpu → gpu0, 10 s to 22 s", "late"],
+    ]
+    percent = 100 / schedule.latency_s
+    assert [bar.left for bar in there.bars] == pytest.approx([0.0, 10 * percent], abs=1e-3)
+    assert [bar.width for bar in there.bars] == pytest.approx([10 * percent, 12 * percent], abs=1e-3)
+
+
 def test_a_roofline_shows_what_has_operations_bytes_and_time():
     made = result()
     cpu, gpu = (roofline(made, device, op_bytes(made)) for device in TOPOLOGY.devices)
