@@ -63,12 +63,12 @@ def atomic_bound(table: BlockTable, block: Block, ends: Ends) -> tuple[float, bo
     """Least seconds of the block, the last joint not included, and whether that is the case of one segment."""
     if ends.first < 0 and ends.last < 0:
         return sum(_least_charge(table, node) for node in block.inner), False
-    one = _one_segment(table, block, ends)
-    rest = min(_two_segments(table, block, ends), more_segments(table, block, ends))
+    one = one_segment(table, block, ends)
+    rest = min(two_segments(table, block, ends), more_segments(table, block, ends))
     return min(one, rest), one <= rest
 
 
-def _one_segment(table: BlockTable, block: Block, ends: Ends) -> float:
+def one_segment(table: BlockTable, block: Block, ends: Ends) -> float:
     place = max(ends.first, ends.last)
     if ends.first != ends.last and min(ends.first, ends.last) >= 0:
         return _INFINITE
@@ -80,7 +80,7 @@ def _one_segment(table: BlockTable, block: Block, ends: Ends) -> float:
     return total
 
 
-def _two_segments(table: BlockTable, block: Block, ends: Ends) -> float:
+def two_segments(table: BlockTable, block: Block, ends: Ends) -> float:
     if ends.first == ends.last or min(ends.first, ends.last) < 0:
         return _INFINITE
     both = (ends.first, ends.last)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.block_bound import Block, BlockTable, Ends, solve_block
+from gimlet.compiler.placement.bounds.input_batches import input_bytes
 from gimlet.compiler.placement.model.problem import Problem
 
 _SPANS = (10**9, 64, 16, 4, 0)
@@ -58,6 +59,7 @@ class Relaxation:
 
     def __post_init__(self) -> None:
         problem = self.problem
+        self.input_bytes = input_bytes(problem)
         self.seconds = [[float(s) for s in row] for row in problem.seconds]
         for fusion in problem.fusions:
             for place, saved in fusion.seconds.items():
@@ -65,9 +67,7 @@ class Relaxation:
                 row[place] = max(row[place] - saved, 0.0)
         for value in problem.values:
             for consumer in set(value.consumers):
-                if value.producer is None:
-                    self.input_bytes[consumer] = self.input_bytes.get(consumer, 0) + value.size_bytes
-                else:
+                if value.producer is not None:
                     edge = value.producer, consumer
                     self.edges[edge] = self.edges.get(edge, 0) + value.size_bytes
             if value.is_output and value.producer is not None:

@@ -1,7 +1,7 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
-Latency: `latency_bound`, with shares and capacities `relaxed_bound` and `spread_bound`, where devices' memory can bind
-`stream_bound`. Throughput: `period_bound`.
+Latency: `latency_bound` and `queue_bound`, with shares and capacities `relaxed_bound` and `spread_bound`, where devices
+have too little memory `stream_bound`. Throughput: `period_bound`.
 Energy and cost: for each set of classes of devices that may be in use, each node on its cheapest place, and idle power
 (or the price) of one device a class over the latency bound of that set; with many classes, only the host's. Where ops
 or transfers have prices of their own, cost is bounded by `price_bound`, for each of these sets.
@@ -17,6 +17,7 @@ from time import perf_counter
 from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.price_bound import PriceBound, price_bound
+from gimlet.compiler.placement.bounds.queue_bound import queue_bound
 from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound
 from gimlet.compiler.placement.bounds.share_program import share_program
 from gimlet.compiler.placement.bounds.spread_bound import spread_bound
@@ -129,7 +130,11 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
         least = max(least, work_bound(problem, device_classes(problem)))
         if least < best_known * (1 - 1e-4):
             least = max(least, share_program(relaxation))
-        return Bound(min(max(least, limited.seconds), best_known), (free.place, *limited.places, *seen), best_known)
+        least = max(least, limited.seconds)
+        queued: list[tuple[int, ...]] = []
+        if least < best_known * (1 - 1e-4):
+            least, queued = queue_bound(relaxation, least, best_known)
+        return Bound(min(least, best_known), (free.place, *limited.places, *seen, *queued), best_known)
     if problem.rules.objective == "throughput":
         period = min(period_bound(problem, best_known, until), best_known)
         return Bound(period, (LatencyRelaxation(problem, until).bound().place,))

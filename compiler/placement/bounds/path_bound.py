@@ -6,6 +6,7 @@ end of everything. Both hold for every schedule: data moves along the path, and 
 
 from __future__ import annotations
 
+from gimlet.compiler.placement.bounds.input_batches import input_bytes
 from gimlet.compiler.placement.model.problem import Problem
 
 _INFINITE = float("inf")
@@ -23,12 +24,14 @@ def _own(problem: Problem) -> list[list[float]]:
 
 def _bytes(problem: Problem) -> dict[tuple[int, int], int]:
     """Bytes along each edge; -1 is the host at either end."""
-    sizes: dict[tuple[int, int], int] = {}
+    sizes = {(-1, node): size for node, size in input_bytes(problem).items()}
     for value in problem.values:
-        source = -1 if value.producer is None else value.producer
+        source = value.producer
+        if source is None:
+            continue
         for consumer in set(value.consumers):
             sizes[source, consumer] = sizes.get((source, consumer), 0) + value.size_bytes
-        if value.is_output and source >= 0:
+        if value.is_output:
             sizes[source, -1] = sizes.get((source, -1), 0) + value.size_bytes
     return sizes
 

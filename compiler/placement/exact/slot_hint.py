@@ -75,7 +75,7 @@ class _Hint:
             value = problem.values[index]
             wanted = any(self.on[consumer] == device for consumer in value.consumers)
             wanted |= value.is_output and device == problem.host
-            leaves = value.producer is None or self.slot[value.producer] == slot
+            leaves = self._first_read(index, device) == ~slot if slot < 0 else self.slot[value.producer or 0] == slot
             self._set(literal, int(wanted and leaves))
         for index, slot, literal in model.fused:
             fusion = problem.fusions[index]
@@ -91,22 +91,29 @@ class _Hint:
             for node, sources in enumerate(problem.predecessors)
             for source in sources
         }
+        flowing |= {
+            (~self._first_read(index, self.on[consumer]), self.slot[consumer])
+            for index, value in enumerate(problem.values)
+            if value.producer is None
+            for consumer in value.consumers
+        }
         for pair, flow in model.flows.items():
             self._set(flow, int(pair in flowing))
+
+    def _first_read(self, value: int, device: int) -> int:
+        """The first slot on a device that reads a value; one past all where none does."""
+        consumers = self.model.problem.values[value].consumers
+        return min((self.slot[c] for c in consumers if self.on[c] == device), default=len(self.model.device))
 
     def _time(self) -> None:
         """Slots in their order: each as early as its device and its inputs allow."""
         model, problem = self.model, self.model.problem
-        fed = {
-            self.slot[consumer] for value in problem.values if value.producer is None for consumer in value.consumers
-        }
         free: dict[int, int] = {}
         last = 0
-        self._arrive(-1)
+        for slot in range(len(model.device)):
+            self._arrive(~slot)
         for slot, device in enumerate(model.device):
             start = max(free.get(unit, 0) for unit in problem.units[device])
-            if slot in fed and (-1, device) in model.arrival:
-                start = max(start, self.values[model.arrival[-1, device].index])
             for (left, right), flow in model.flows.items():
                 if right == slot and self.values[flow.index]:
                     start = max(start, self.values[model.arrival[left, device].index])

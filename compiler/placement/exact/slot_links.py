@@ -16,7 +16,13 @@ from ortools.sat.python import cp_model
 from gimlet.compiler.placement.model.problem import Problem, Route
 
 Batch = tuple[int, int]
-"""A slot (-1: the model's inputs) and the device that its values go to."""
+"""A slot (`~slot`: the model's inputs that are first read there) and the device that its values go to."""
+
+
+def turn(batch: Batch, host: int) -> tuple[bool, int, bool, int]:
+    """The order of batches on a link: inputs as they are read, then what slots send; by device, the host last."""
+    slot, device = batch
+    return slot >= 0, max(slot, ~slot), device == host, device
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from gimlet.compiler.placement.bounds.path_bound import heads, tails
-from gimlet.compiler.placement.exact.slot_links import Batch, SlotLinks, routes_of
+from gimlet.compiler.placement.exact.slot_inputs import first_reads, wait_for_inputs
+from gimlet.compiler.placement.exact.slot_links import Batch, SlotLinks, routes_of, turn
 from gimlet.compiler.placement.exact.slot_streams import SlotStreams
 from gimlet.compiler.placement.model.problem import Objective, Placement, Problem
 from gimlet.compiler.placement.model.schedule import load_w
@@ -149,7 +150,7 @@ class SlotModel:
             self.used.append(used)
 
     def _move(self) -> None:
-        """A literal for each value, the slot it leaves (-1: the host, as an input), and the device it goes to."""
+        """A literal for each value, the slot it leaves (`~slot`: an input for it), and the device it goes to."""
         model, problem = self.model, self.problem
         for index, value in enumerate(problem.values):
             devices = {problem.device_of[place] for c in value.consumers for place in problem.allowed[c]}
@@ -159,9 +160,10 @@ class SlotModel:
                 consumers = [self.on_device(consumer, device) for consumer in value.consumers]
                 if value.producer is None:
                     if device != problem.host:
-                        literal = self.moves[index, -1, device] = model.new_bool_var(f"in{index}>{device}")
-                        for options in consumers:
-                            model.add(literal >= sum(options))
+                        readers = [self.at[consumer] for consumer in value.consumers]
+                        slots = [slot for slot, found in enumerate(self.device) if found == device]
+                        literals = first_reads(model, readers, slots, f"in{index}")
+                        self.moves |= {(index, ~slot, device): literal for slot, literal in literals.items()}
                     continue
                 leaving: list[Any] = []
                 for slot, at in self.at[value.producer].items():
@@ -349,14 +351,14 @@ class SlotModel:
         return latency
 
     def _send(self) -> None:
-        """When the batch of a slot (-1: the inputs) has arrived at a device."""
+        """When the batch of a slot (`~slot`: of inputs) has arrived at a device."""
         model, problem, tick = self.model, self.problem, self.tick
         moves: dict[Batch, list[tuple[int, Any]]] = {}
         for (value, slot, device), literal in self.moves.items():
             moves.setdefault((slot, device), []).append((problem.values[value].size_bytes, literal))
         routes = routes_of(problem, self.device, moves)
         self.links = SlotLinks(model, routes, moves, HORIZON, tick)
-        for batch in sorted(moves):
+        for batch in sorted(moves, key=lambda batch: turn(batch, problem.host)):
             slot, device = batch
             variable = self.arrival[batch] = model.new_int_var(0, HORIZON, f"arrival{slot}>{device}")
             leaves = self.links.leave(batch, 0 if slot < 0 else self.end[slot])
@@ -377,13 +379,13 @@ class SlotModel:
                         if (left, right) not in flows:
                             flows[left, right] = model.new_bool_var(f"flow{left}>{right}")
                         model.add_bool_or([sent.negated(), read.negated(), flows[left, right]])
+        for (index, batch, device), sent in self.moves.items():
+            if batch < 0:
+                readers = [self.at[consumer] for consumer in problem.values[index].consumers]
+                slots = [slot for slot, found in enumerate(self.device) if found == device and slot >= ~batch]
+                wait_for_inputs(model, flows, (batch, sent), readers, slots)
         for (left, right), flow in flows.items():
             model.add(start[right] >= arrival[left, self.device[right]]).only_enforce_if(flow)
-        fed = {consumer for value in problem.values if value.producer is None for consumer in value.consumers}
-        for node in sorted(fed):
-            for slot, literal in self.at[node].items():
-                if (-1, self.device[slot]) in arrival:
-                    model.add(start[slot] >= arrival[-1, self.device[slot]]).only_enforce_if(literal)
 
     def add_period(self) -> Any:
         """The busy time of the busiest device or link direction, in its own ticks."""

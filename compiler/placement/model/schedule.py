@@ -9,7 +9,9 @@ are streamed (`streaming.py`), which makes their users longer. When a segment ha
 needed on another device leave for that device as one batch: the route's latency, plus all their bytes over the route's
 bandwidth. A batch leaves when every link of its route is free of earlier batches, and holds each for its bytes over the
 link's bandwidth. Links serve batches in the order of their segments, of one segment in the order of the devices they go
-to. The model's inputs leave the host at time zero in the same way, and its outputs must arrive at the host.
+to, the host being the last. The model's inputs leave the host from time zero on, before anything else on a link: those
+that a segment is the first to read on its device are one batch, and a segment waits for the inputs that it reads, not
+for those of later ones. Its outputs must arrive at the host.
 
 Latency is the time at which the last segment has ended and the last output has arrived. Throughput is the period of
 a pipeline: the busy time of the busiest device or of the busiest direction of a link, where batches of different
@@ -174,14 +176,18 @@ def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True
 
     def send(segment: int, time: float) -> None:
         source = problem.host if segment < 0 else problem.device_of[place_of_segment[segment]]
-        for destination, values in sorted(batches.get(segment, {}).items()):
+        # What a later segment waits for goes before what only the host does, as the runtime has it.
+        going = batches.get(segment, {})
+        for destination in sorted(going, key=lambda device: (device == problem.host, device)):
+            values = going[destination]
             size = sum(problem.values[value].size_bytes for value in values)
             route = problem.routes[source, destination]
             leaves = max([time, *(free_links.get(link, 0.0) for link, seconds in route.links if seconds)])
             free_links.update({link: leaves + size * seconds for link, seconds in route.links if seconds})
             arrival[segment, destination] = (leaves, leaves + route.seconds(size))
 
-    send(-1, 0.0)
+    for segment in sorted(members):
+        send(~segment, 0.0)
     free: dict[int, float] = {}
     launches: list[Launch] = []
     for segment in sorted(members):
@@ -208,12 +214,18 @@ def simulate(problem: Problem, placement: Placement, *, with_memory: bool = True
 
 
 def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int, list[int]]], dict[int, set[int]]]:
-    """What each segment sends to each device (-1 is the model's inputs), and which segments' batches each waits for."""
+    """What each segment sends to each device, and which segments' batches each waits for.
+
+    `~segment` is the host with the model's inputs for that segment: those that nothing before it reads on its device.
+    """
     batches: dict[int, dict[int, list[int]]] = {}
     wanted: dict[int, set[int]] = {}
     for index, value in enumerate(problem.values):
-        segment = -1 if value.producer is None else placement.segment[value.producer]
-        source = problem.host if value.producer is None else problem.device_of[placement.place[value.producer]]
+        if value.producer is None:
+            _input_batches(problem, placement, index, batches, wanted)
+            continue
+        segment = placement.segment[value.producer]
+        source = problem.device_of[placement.place[value.producer]]
         destinations: set[int] = {problem.host} if value.is_output and source != problem.host else set()
         for consumer in value.consumers:
             reader = placement.segment[consumer]
@@ -227,6 +239,26 @@ def _batches(problem: Problem, placement: Placement) -> tuple[dict[int, dict[int
         for destination in sorted(destinations):
             batches.setdefault(segment, {}).setdefault(destination, []).append(index)
     return batches, wanted
+
+
+def _input_batches(
+    problem: Problem,
+    placement: Placement,
+    value: int,
+    batches: dict[int, dict[int, list[int]]],
+    wanted: dict[int, set[int]],
+) -> None:
+    """Adds an input of the model to the batch of the first segment on each device that reads it."""
+    first: dict[int, int] = {}
+    readers = sorted({(placement.segment[node], placement.place[node]) for node in problem.values[value].consumers})
+    for reader, place in readers:
+        device = problem.device_of[place]
+        if device == problem.host:
+            continue
+        segment = ~first.setdefault(device, reader)
+        wanted.setdefault(reader, set()).add(segment)
+        if segment == ~reader:
+            batches.setdefault(segment, {}).setdefault(device, []).append(value)
 
 
 def _durations(

@@ -87,6 +87,46 @@ def test_a_batch_waits_for_all_links_of_its_way():
     assert [t.start_s for t in schedule.transfers if t.destination == 2] == [10.0]
 
 
+def chain() -> Problem:
+    """Two nodes in a row on one device: the first reads `x`, the second `y`, and both `z`. Each has ten bytes."""
+    routes = {(a, b): Route(1.0, 0.5, ((f"{a}{b}", 0.5),)) for a, b in ((0, 1), (1, 0))}
+    return Problem(
+        (DeviceSpec("host"), DeviceSpec("a")),
+        (Place(1),),
+        (Node("first", options={0: Option(2.0)}), Node("second", options={0: Option(2.0)})),
+        (
+            Value("y", 10, None, (1,)),
+            Value("x", 10, None, (0,)),
+            Value("z", 10, None, (0, 1)),
+            Value("v", 0, 0, (1,)),
+            Value("w", 0, 1, (), True),
+        ),
+        routes,
+    )
+
+
+def test_what_another_device_waits_for_goes_before_the_outputs():
+    routes = {(a, b): Route(0.0, 1.0, ((f"{a}>", 1.0),)) for a in range(3) for b in range(3) if a != b}
+    problem = Problem(
+        tuple(DeviceSpec(name) for name in ("host", "a", "b")),
+        (Place(1), Place(2)),
+        (Node("first", options={0: Option(1.0)}), Node("second", options={1: Option(1.0)})),
+        (Value("cache", 10, 0, (), True), Value("v", 2, 0, (1,)), Value("w", 0, 1, (), True)),
+        routes,
+    )
+    schedule = simulate(problem, Placement((0, 1), (0, 1)))
+    sent = {problem.values[t.value].name: (t.start_s, t.end_s) for t in schedule.transfers}
+    assert sent == {"v": (1.0, 3.0), "cache": (3.0, 13.0), "w": (4.0, 4.0)}
+
+
+def test_a_segment_waits_for_the_inputs_that_it_reads_and_not_for_later_ones():
+    schedule = simulate(chain(), Placement((0, 0), (0, 1)))
+    sent = {chain().values[t.value].name: (t.start_s, t.end_s) for t in schedule.transfers if t.source == 0}
+    assert sent == {"x": (0.0, 11.0), "z": (0.0, 11.0), "y": (10.0, 16.0)}
+    assert [(launch.start_s, launch.end_s) for launch in schedule.launches] == [(11.0, 13.0), (16.0, 18.0)]
+    assert simulate(chain(), Placement((0, 0), (0, 0))).launches[0].start_s == 16.0
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), objective=st.sampled_from(OBJECTIVES))
 def test_the_answer_is_the_best_there_is(random_problem: Make, best_by_trying: Best, seed: int, objective: Objective):

@@ -1,0 +1,394 @@
+"""A lower bound on latency where inputs queue on links, and outputs leave when their segment has ended.
+
+The graph is seen as in `latency_bound`: joints in a row, blocks between them. The joints of a segment follow each
+other, and the blocks between them are in it as well, or the graph of segments had a cycle. So for a segment from
+joint *a* to joint *b* it is known what it takes at least, which inputs it waits for, and which outputs leave when it
+has ended:
+
+- it starts when all its inputs have arrived as one batch, which leaves at time zero at best;
+- joint *a* ends no earlier than the segment before lets it (`block_bound`);
+- nothing is done before its outputs are at the host.
+
+A shortest path over segments is a bound on the latency of all placements whose outputs are at the host by a *deadline*:
+segments that miss it are left out. Where it is above the deadline, there is no such placement. The deadline is found by
+bisection.
+
+A block between two segments has its nodes in one of them, or some in a third, which `more_segments` bounds. In the
+first case nodes with inputs or outputs of the model, if they are few, are tried on both sides.
+
+Cost, measured at load 9: 0.15 s a deadline for 300 joints and four kinds of place, 0.8 s for 1,100. The first deadline
+is just above what is known already: mostly nothing is gained, and that is seen at once. Deadlines are limited by work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gimlet.compiler.placement.bounds.atomic_bound import more_segments, one_segment, two_segments
+from gimlet.compiler.placement.bounds.block_bound import BlockTable, Ends, solve_block
+from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation, complete
+from gimlet.compiler.placement.model.alike import device_classes
+from gimlet.compiler.placement.model.problem import Problem
+
+_INFINITE = float("inf")
+_BUDGET = 2_000
+_LARGEST_BLOCK = 100
+_MOST_CARRIERS = 4
+_DEADLINES = 13
+_EXACT = 1e-3
+_EFFORT = 100_000
+_CELLS = 4096
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A way to divide a block: bytes of inputs and outputs in the segment before and in the one after it.
+
+    `third` says that some node is in neither; of such a block nothing is counted.
+    """
+
+    before: tuple[int, int] = (0, 0)
+    after: tuple[int, int] = (0, 0)
+    third: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """From a segment on one place to one on another, `onto`, which `state` stands for: equal devices are exchanged."""
+
+    left: int
+    onto: int
+    state: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A segment that starts with joint `step` on the place `onto`: what it has of its first block, and what was before.
+
+    `state` is the place that stands for `onto`. `before` is (place, side) where the segment before ended, and `side`
+    how the block between them is divided.
+    """
+
+    step: int
+    state: int
+    onto: int
+    head: tuple[int, int]
+    before: tuple[int, int] | None
+    side: int
+
+
+def queue_bound(relaxation: LatencyRelaxation, least: float, known: float) -> tuple[float, list[tuple[int, ...]]]:
+    """The bound in seconds, and placements that it suggests.
+
+    It is at least `least` (proven already) and at most `known` (the latency of some placement, or infinite).
+    """
+    seen: dict[tuple[int, ...], None] = {}
+    effort = _EFFORT
+    if not _carries(relaxation.problem):
+        return least, []
+    for choice in range(len(relaxation.choices)):
+        if relaxation.largest_block(choice) > _LARGEST_BLOCK or not relaxation.joints(choice).nodes:
+            continue
+        if least >= known or perf_counter() > relaxation.until:
+            break
+        row = _Row(relaxation, choice)
+        paths = min(_DEADLINES, effort // row.effort)
+        least, places = _bisect(row, least, min(known, 4 * least) if least else known, paths)
+        effort -= row.walked * row.effort
+        seen |= dict.fromkeys(places)
+    return least, list(reversed(seen))
+
+
+def _bisect(row: _Row, low: float, high: float, paths: int) -> tuple[float, list[tuple[int, ...]]]:
+    """The largest deadline that is missed, at least `low`, and places of those that are kept; after so many paths."""
+    places: list[tuple[int, ...]] = []
+    if high == _INFINITE:
+        return low, places
+    for number in range(paths):
+        if high - low <= _EXACT * high or perf_counter() > row.until:
+            break
+        # Most often nothing is gained, or else nothing is left to gain.
+        deadline = (low * (1 + _EXACT), high * (1 - 1e-9))[number] if number < 2 else (low + high) / 2
+        latency, place = row.path(deadline)
+        if latency > deadline:
+            low = deadline
+        else:
+            high = deadline
+            places.append(place)
+    return low, places
+
+
+def _carries(problem: Problem) -> bool:
+    """Whether an input or an output of the model is large enough for a link to matter."""
+    return any(value.size_bytes for value in problem.values if value.producer is None or value.is_output)
+
+
+class _Row:
+    """The joints of one amount of leaving out, and paths over segments of them."""
+
+    def __init__(self, relaxation: LatencyRelaxation, choice: int) -> None:
+        problem = self.problem = relaxation.problem
+        self.joints = relaxation.joints(choice)
+        self.ancestors, self.until = relaxation.ancestors, relaxation.until
+        zero = [[0.0] * len(problem.places) for _ in problem.nodes]
+        self.seconds = relaxation.relaxation.seconds
+        self.table = BlockTable(self.seconds, problem, zero, _BUDGET, relaxation.until)
+        self.blocks = [self.joints.block(step) for step in range(len(self.joints.inner))]
+        self.count = len(self.joints.nodes)
+        classes = device_classes(problem)
+        on = {d: [p for p, owner in enumerate(problem.device_of) if owner == d] for c in classes for d in c}
+        self.states = [place for members in classes for place in on[members[0]]]
+        self.changes = [Change(left, onto, onto) for left in self.states for onto in self.states]
+        for members in classes:
+            if len(members) > 1:
+                own, other = on[members[0]], on[members[1]]
+                pairs = list(zip(own, other, strict=True))
+                self.changes += [Change(left, onto, state) for left in own for state, onto in pairs]
+        self.bytes_in, self.bytes_out = self._bytes()
+        self.sides = [self._sides(step) for step in range(len(self.blocks))]
+        most = max(len(sides) for sides in self.sides)
+        self.after: Array = np.zeros((self.count, most, 2))
+        for step in range(self.count):
+            for number, side in enumerate(self.sides[step + 1]):
+                self.after[step, number] = side.before
+        entries = len(self.states) * sum(len(sides) for sides in self.sides)
+        self.effort = entries * (1 + self.count * most // _CELLS)
+        """How much a path takes, in rows of at most `_CELLS` cells: some 50 µs each."""
+        self.walked = 0
+
+    def _bytes(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Bytes of inputs and of outputs by node. An input that several nodes read counts nowhere.
+
+        It may have come with the batch of an earlier segment, also for a node that was left out of the row.
+        """
+        kept = set(self.joints.nodes).union(*self.joints.inner)
+        taken: dict[int, int] = {}
+        given: dict[int, int] = {}
+        for value in self.problem.values:
+            readers = set(value.consumers)
+            if value.producer in kept and value.is_output:
+                given[value.producer] = given.get(value.producer, 0) + value.size_bytes
+            elif value.producer is None and len(readers) == 1 and readers <= kept:
+                (reader,) = readers
+                taken[reader] = taken.get(reader, 0) + value.size_bytes
+        return taken, given
+
+    def _sum(self, nodes: tuple[int, ...]) -> tuple[int, int]:
+        return sum(self.bytes_in.get(n, 0) for n in nodes), sum(self.bytes_out.get(n, 0) for n in nodes)
+
+    def _sides(self, step: int) -> list[Side]:
+        inner = self.joints.inner[step]
+        if not inner:
+            return [Side()]
+        if step == 0:
+            return [Side(after=self._sum(inner)), Side(third=True)]
+        if step == self.count:
+            return [Side(before=self._sum(inner)), Side(third=True)]
+        carriers = [n for n in inner if n in self.bytes_in or n in self.bytes_out]
+        if len(carriers) > _MOST_CARRIERS:
+            return [Side(), Side(third=True)]
+        found: dict[Side, None] = {}
+        for first in product((True, False), repeat=len(carriers)):
+            before = tuple(n for n, here in zip(carriers, first, strict=True) if here)
+            after = tuple(n for n, here in zip(carriers, first, strict=True) if not here)
+            found[Side(self._sum(before), self._sum(after))] = None
+        return [*found, Side(third=True)]
+
+    def _step(self, step: int, first: int, last: int) -> tuple[float, float]:
+        """The least seconds from joint to joint in two segments: without a third one, and with one."""
+        block, ends, table = self.blocks[step], Ends(first, last), self.table
+        own = self.seconds[block.last][last] if block.last >= 0 else 0.0
+        plain, _ = solve_block(table, block, ends)
+        launch = self.problem.launch_s[last] if last >= 0 else 0.0
+        if first == last:
+            both = sum(self.seconds[node][last] for node in block.inner) + launch
+        elif not block.inner:
+            both = 0.0
+        elif first < 0 or last < 0:
+            both = one_segment(table, block, ends)
+        else:
+            both = two_segments(table, block, ends)
+        third = more_segments(table, block, ends) if block.inner else _INFINITE
+        return max(plain, own + both), max(plain, own + third)
+
+    @cached_property
+    def _steps(self) -> list[dict[tuple[int, int], tuple[float, float]]]:
+        """For each step between two joints, by (from, onto)."""
+        found: list[dict[tuple[int, int], tuple[float, float]]] = [{} for _ in self.blocks]
+        for step in range(1, self.count):
+            first, last = self.joints.nodes[step - 1], self.joints.nodes[step]
+            for change in self.changes:
+                if max(self.seconds[first][change.left], self.seconds[last][change.onto]) < _INFINITE:
+                    found[step][change.left, change.onto] = self._step(step, change.left, change.onto)
+        return found
+
+    @cached_property
+    def _ends(self) -> tuple[dict[int, tuple[float, float]], dict[int, tuple[float, float]]]:
+        """By place: the steps to the first joint and from the last one."""
+        first, last = self.joints.nodes[0], self.joints.nodes[-1]
+        into = {p: self._step(0, -1, p) for p in self.states if self.seconds[first][p] < _INFINITE}
+        out = {p: self._step(self.count, p, -1) for p in self.states if self.seconds[last][p] < _INFINITE}
+        return into, out
+
+    @cached_property
+    def _within(self) -> dict[int, tuple[Array, Array, Array, Array]]:
+        """By place, sums up to each joint: seconds, how many may not be there, and bytes of inputs and outputs.
+
+        Each has the joint and the block before it, the first one's block left out.
+        """
+        found: dict[int, tuple[Array, Array, Array, Array]] = {}
+        for place in self.states:
+            rows = np.zeros((4, self.count))
+            for step, joint in enumerate(self.joints.nodes):
+                nodes = (joint, *(self.joints.inner[step] if step else ()))
+                seconds = [self.seconds[node][place] for node in nodes]
+                rows[0, step] = sum(s for s in seconds if s < _INFINITE)
+                rows[1, step] = sum(1 for s in seconds if s == _INFINITE)
+                rows[2:, step] = self._sum(nodes)
+            found[place] = tuple(np.cumsum(rows, axis=1))
+        return found
+
+    def path(self, deadline: float) -> tuple[float, tuple[int, ...]]:
+        """The least latency of placements that are done by the deadline, and places that suggest it.
+
+        Infinite, and no places, where it is seen that none is.
+        """
+        self.walked += 1
+        width = self.after.shape[1]
+        ended = {place: np.full((self.count, width), _INFINITE) for place in self.states}
+        chosen = {place: np.full((self.count, width), -1) for place in self.states}
+        entries: list[Entry] = []
+        for step in range(self.count):
+            for time, entry in self._entries(step, ended):
+                if time > deadline:
+                    continue
+                ends = self._ended(entry, time, deadline)
+                better = ends < ended[entry.state][step:]
+                ended[entry.state][step:][better] = ends[better]
+                chosen[entry.state][step:][better] = len(entries)
+                entries.append(entry)
+        best, last = _INFINITE, (-1, -1)
+        for place, (both, third) in self._ends[1].items():
+            for number, side in enumerate(self.sides[self.count]):
+                latency = float(ended[place][-1, number]) + (third if side.third else both)
+                if latency < best:
+                    best, last = latency, (place, number)
+        return best, () if best == _INFINITE else self._places(entries, chosen, last)
+
+    def _entries(self, step: int, ended: dict[int, Array]) -> list[tuple[float, Entry]]:
+        """When joint `step` can have ended as the first of a segment, for each place and part of its block."""
+        found: dict[tuple[int, tuple[int, int]], tuple[float, Entry]] = {}
+        if step == 0:
+            ways = [(Change(-1, p, p), s, 0.0, both) for p, both in self._ends[0].items() for s in (0, 1)]
+        else:
+            ways = [
+                (change, s, float(ended[change.left][step - 1, s]), both)
+                for change in self.changes
+                if (both := self._steps[step].get((change.left, change.onto))) is not None
+                for s in range(len(self.sides[step]))
+            ]
+        for change, number, start, (both, third) in ways:
+            if number >= len(self.sides[step]):
+                continue
+            side = self.sides[step][number]
+            time = start + (third if side.third else both)
+            key = change.state, side.after
+            if time < _INFINITE and (key not in found or time < found[key][0]):
+                before = (change.left, number) if step else None
+                found[key] = time, Entry(step, change.state, change.onto, side.after, before, number)
+        return list(found.values())
+
+    def _ended(self, entry: Entry, time: float, deadline: float) -> Array:
+        """By last joint and side of the block behind it: when it can have ended, where the first joint does at `time`.
+
+        Infinite where its outputs are not at the host by the deadline.
+        """
+        problem, host, step, place = self.problem, self.problem.host, entry.step, entry.state
+        seconds, refused, taken, given = (row[step:] for row in self._within[place])
+        joint = self.joints.nodes[step]
+        own_in, own_out = self._sum((joint,))
+        size_in = (taken - taken[0] + own_in + entry.head[0])[:, None] + self.after[step:, :, 0]
+        size_out = (given - given[0] + own_out + entry.head[1])[:, None] + self.after[step:, :, 1]
+        device = problem.device_of[place]
+        begins: Array = np.full(size_in.shape, time)
+        late: Array = np.zeros(size_in.shape)
+        if device != host:
+            route, back = problem.routes[host, device], problem.routes[device, host]
+            # What is counted has one reader, so it is one batch.
+            arrives = np.where(size_in > 0, route.latency_s + route.seconds_per_byte * size_in, 0.0)
+            begins = np.maximum(begins, arrives + problem.launch_s[place] + self.seconds[joint][place])
+            late = np.where(size_out > 0, back.latency_s + back.seconds_per_byte * size_out, 0.0)
+        ends = begins + (seconds - seconds[0])[:, None]
+        ends[(refused - refused[0]) > 0] = _INFINITE
+        ends[ends + late > deadline] = _INFINITE
+        return ends
+
+    def _places(
+        self, entries: list[Entry], chosen: dict[int, NDArray[np.int64]], last: tuple[int, int]
+    ) -> tuple[int, ...]:
+        """Places of all nodes from the segments of a path. Equal devices take turns."""
+        segments: list[Entry] = []
+        end, at = self.count - 1, last
+        while True:
+            entry = entries[chosen[at[0]][end, at[1]]]
+            segments.append(entry)
+            if entry.before is None:
+                break
+            end, at = entry.step - 1, entry.before
+        segments.reverse()
+        place = [-1] * len(self.problem.nodes)
+        here = -1
+        for entry, following in zip(segments, [*(s.step for s in segments[1:]), self.count], strict=True):
+            here = self._onto(entry, here)
+            for step in range(entry.step, following):
+                place[self.joints.nodes[step]] = here
+                for node in self.joints.inner[step]:
+                    place[node] = here
+            if entry.before is not None:
+                self._divide(entry, place)
+        for node in self.joints.inner[self.count]:
+            place[node] = here
+        return complete(self.problem, [p if p in self.problem.allowed[n] else -1 for n, p in enumerate(place)])
+
+    def _onto(self, entry: Entry, here: int) -> int:
+        """The place of a segment after one on `here`: on another device of its class, whose links are free."""
+        others = [place for place, stands in self._stands.items() if stands == entry.state]
+        return others[(others.index(here) + 1) % len(others)] if here in others else others[0]
+
+    @cached_property
+    def _stands(self) -> dict[int, int]:
+        """For each place the one of the first device of its class."""
+        on = [
+            [p for p, owner in enumerate(self.problem.device_of) if owner == d]
+            for d in range(len(self.problem.devices))
+        ]
+        return {
+            place: state
+            for members in device_classes(self.problem)
+            for device in members
+            for state, place in zip(on[members[0]], on[device], strict=True)
+        }
+
+    def _divide(self, entry: Entry, place: list[int]) -> None:
+        """Moves what a block has in the segment before its last joint's to there: carriers, and what they depend on."""
+        step = entry.step
+        inner, side = self.joints.inner[step], self.sides[step][entry.side]
+        carriers = [n for n in inner if n in self.bytes_in or n in self.bytes_out]
+        if side.third or side.before == (0, 0) or len(carriers) > _MOST_CARRIERS:
+            return
+        left = place[self.joints.nodes[step - 1]]
+        for first in product((True, False), repeat=len(carriers)):
+            moved = [n for n, here in zip(carriers, first, strict=True) if here]
+            if self._sum(tuple(moved)) != side.before:
+                continue
+            for node in inner:
+                if any(node == n or self.ancestors[n] >> node & 1 for n in moved):
+                    place[node] = left
+            return
