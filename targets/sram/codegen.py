@@ -158,8 +158,10 @@ def kernels_for(
         {name: bound.minimum for name, bound in work.bounds.items()},
     )
     dealing = Dealing(cores, cores // machine.cores_per_chiplet)
-    results = [value for _, value in work.outputs]
-    by_columns = rows_by_columns(results, machine, dealing, bounds, fmt, room) if columns else frozenset[int]()
+    by_columns = frozenset[int]()
+    if columns:
+        results, given = ([value for _, value in side] for side in (work.outputs, work.inputs))
+        by_columns = rows_by_columns(results, given, machine, dealing, bounds, fmt, room)
     builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room), by_columns)
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts)
     inputs: list[Binding] = []

@@ -9,6 +9,7 @@ large beside the rows: 128 rows by a matrix of 4,096 × 4,096 put 4,096 tiles in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import prod
 
@@ -27,16 +28,22 @@ _MOST_ROWS = 1024
 
 
 def rows_by_columns(
-    results: Iterable[SSAValue], machine: Machine, dealing: Dealing, bounds: Bounds, fmt: str, room: int
+    results: Iterable[SSAValue],
+    given: Iterable[SSAValue],
+    machine: Machine,
+    dealing: Dealing,
+    bounds: Bounds,
+    fmt: str,
+    room: int,
 ) -> frozenset[int]:
     """The numbers of rows, at their maximum, of tensors whose columns chiplets share, beyond those of a few rows.
 
-    `results` are what is wanted; the products with weights that they depend on decide, all that have as many rows
-    together. `room` is what a core has for weights.
+    `results` are what is wanted of what is `given`; the products with weights between them decide, all that have as
+    many rows together. `room` is what a core has for weights.
     """
     if dealing.parts == 1 or machine.dataflow != "rhs":
         return frozenset()
-    ops = _products(results)
+    ops = [op for op in _products(results, set(given)) if _known(op, bounds)]
     types = product_types(ops, fmt, machine, bounds.optimum)
     gained: dict[int, float] = {}
     for op, dtype in types.items():
@@ -51,18 +58,19 @@ def rows_by_columns(
     return frozenset(most for most, cycles in gained.items() if cycles > 0)
 
 
-def _products(results: Iterable[SSAValue]) -> list[OnnxOp]:
-    """Matrix products that results depend on."""
+def _products(results: Iterable[SSAValue], given: AbstractSet[SSAValue]) -> list[OnnxOp]:
+    """Matrix products that results depend on, up to what is given."""
     found: dict[OnnxOp, None] = {}
-    seen, pending = set[Operation](), [value.owner for value in results]
+    seen, pending = set[Operation](), list(results)
     while pending:
-        op = pending.pop()
-        if not isinstance(op, OnnxOp) or op in seen:
+        value = pending.pop()
+        op = value.owner
+        if value in given or not isinstance(op, OnnxOp) or op in seen:
             continue
         seen.add(op)
         if op.op_type in ("MatMul", "Gemm") and not op.domain:
             found[op] = None
-        pending += [value.owner for value in op.operands]
+        pending += op.operands
     return list(found)
 
 
@@ -72,13 +80,17 @@ def _sizes(op: OnnxOp, dtype: str, bounds: Bounds) -> tuple[int, Sizes, Sizes] |
     if not dims or shape is None or 0 in shape:
         return None
     rows = dims[:-1]
-    if not _known(rows, bounds.maximum):
-        return None
     most, best = (prod(size(dim) for dim in rows) for size in (bounds.most, bounds.best))
     fixed = all(bounds.fixed(dim) for dim in rows)
     by_rows = Sizes(1, best, shape[0], shape[1], dtype, dtype, weights=True, fused=False, fixed=fixed)
     return most, by_rows, replace(by_rows, by_columns=True)
 
 
-def _known(dims: Iterable[Expr], bounds: Mapping[str, int]) -> bool:
-    return all(symbol in bounds for dim in dims for symbol in dim.symbols)
+def _known(op: OnnxOp, bounds: Bounds) -> bool:
+    """Whether all dimensions of what a product reads and makes have bounds."""
+    shapes = [dims_of(value) for value in (*op.operands, *op.results)]
+    return all(shape is not None and _bounded(shape, bounds.maximum) for shape in shapes)
+
+
+def _bounded(shape: Iterable[Expr], sizes: Mapping[str, int]) -> bool:
+    return all(symbol in sizes for dim in shape for symbol in dim.symbols)

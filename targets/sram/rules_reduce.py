@@ -25,6 +25,7 @@ from gimlet.targets.sram.products import product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_matrix import geometry_of
 from gimlet.targets.sram.rules_shape import reshaped
+from gimlet.targets.sram.softmax import LARGEST_FLOAT, SMALLEST_FLOAT, pieces_of, shared_softmax
 from gimlet.targets.sram.views import Counter, Shape, View
 
 _TILE = 4096
@@ -34,8 +35,6 @@ _LEAST_SHARE = 8
 _LONGEST_ROW = 16384
 _LEAST_SPREAD = 1024
 """Elements of a row from which many cores normalise it sooner than one, by the cycle model; twice with a mean."""
-_LARGEST_FLOAT = 3.4028234663852886e38
-_SMALLEST_FLOAT = 1.1754943508222875e-38
 _START = {"sum": 0.0, "max": -inf, "min": inf, "prod": 1.0}
 _SMALLEST = {"i64": -(1 << 63), "i32": -(1 << 31), "i1": 0}
 _LARGEST = {"i64": (1 << 63) - 1, "i32": (1 << 31) - 1, "i1": 1}
@@ -211,6 +210,10 @@ def softmax(
     """
     masked = isinstance(value, View)
     rows, shape, back = _view_rows(lowering, value) if isinstance(value, View) else _rows_of(lowering, value, axes)
+    piece = pieces_of(lowering.bounds, lowering.builder.cores, *rows.shape)
+    if piece is not None:
+        found = shared_softmax(lowering, rows, piece, log, masked, dtype)
+        return reshaped(lowering, found, shape).transpose(back)
     if lowering.bounds.most(rows.shape[1]) > _LONGEST_ROW:
         return reshaped(lowering, _long_softmax(lowering, rows, log), shape).transpose(back)
 
@@ -218,14 +221,14 @@ def softmax(
         del place
         largest = kernel.reduce("max", tile, [1])
         if masked:
-            largest = kernel.map("max", [largest, -_LARGEST_FLOAT])
+            largest = kernel.map("max", [largest, -LARGEST_FLOAT])
         shifted = kernel.map("sub", [tile, largest])
         powers = kernel.map("exp", [shifted])
         total = kernel.reduce("sum", powers, [1])
         if log:
             return kernel.map("sub", [shifted, kernel.map("log", [total])])
         if masked:
-            total = kernel.map("max", [total, _SMALLEST_FLOAT])
+            total = kernel.map("max", [total, SMALLEST_FLOAT])
         return kernel.map("div", [powers, total])
 
     found = by_rows(lowering, rows, "log_softmax" if log else "softmax", body, dtype)

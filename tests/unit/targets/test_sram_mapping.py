@@ -277,7 +277,7 @@ def columns_of(rows: int, depth: int, columns: int, fmt: str = "bf16") -> frozen
     machine, bounds = Machine(), Bounds({}, {}, {})
     results = segment_of(model, fmt=fmt).op.results_yielded
     dealing = Dealing(machine.cores, machine.chiplets)
-    return rows_by_columns(results, machine, dealing, bounds, fmt, 1 << 19)
+    return rows_by_columns(results, [], machine, dealing, bounds, fmt, 1 << 19)
 
 
 def test_columns_are_dealt_where_weights_are_large_beside_the_rows():
@@ -286,7 +286,7 @@ def test_columns_are_dealt_where_weights_are_large_beside_the_rows():
 
 
 def test_one_chiplet_deals_nothing():
-    found = rows_by_columns([], Machine(chiplets=1), Dealing(2048, 1), Bounds({}, {}, {}), "bf16", 1 << 19)
+    found = rows_by_columns([], [], Machine(chiplets=1), Dealing(2048, 1), Bounds({}, {}, {}), "bf16", 1 << 19)
     assert found == frozenset()
 
 
@@ -328,3 +328,18 @@ def test_columns_are_dealt_only_where_the_program_is_quicker():
     assert not by_rows.by_columns
     assert by_columns.timing.cycles < 0.9 * by_rows.timing.cycles
     assert generate(work, machine, "bf16").timing.cycles <= by_columns.timing.cycles
+
+
+def test_products_that_a_segment_is_given_do_not_decide():
+    """The first of two products has rows that the segment around the second knows nothing of."""
+    names = {"v": np.zeros((2048, 2048), np.float32), "w": np.zeros((2048, 4096), np.float32)}
+    nodes = [helper.make_node("MatMul", ["x", "v"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])]
+    block = segment_of(model_of(nodes, {"x": (F, ["n", 2048])}, ["y"], names), fmt="bf16").op
+    last = block.results_yielded[0].owner
+    machine = Machine()
+    dealing = Dealing(machine.cores, machine.chiplets)
+    known, unknown = (Bounds(sizes, sizes, sizes) for sizes in ({"n": 64}, {}))
+    given = [last.operands[0]]
+    assert rows_by_columns(block.results_yielded, [], machine, dealing, known, "bf16", 1 << 19) == {64}
+    assert rows_by_columns(given, given, machine, dealing, known, "bf16", 1 << 19) == frozenset()
+    assert rows_by_columns(block.results_yielded, given, machine, dealing, unknown, "bf16", 1 << 19) == frozenset()
