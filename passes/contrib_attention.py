@@ -8,38 +8,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from xdsl.ir import SSAValue
+
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.passes.contrib_lines import has, integers, number, rotated
+from gimlet.runtime.expr import Expr
 
 _INT64, _LOWEST = 7, -3.4028234663852886e38
 _MASK_FILTER = -10000.0
 
 
 def multi_head_attention(op: OnnxOp, opset: int) -> list[str] | None:
-    """Queries, keys and values by themselves or packed, with a bias of all three, a mask and a bias of scores."""
+    """Queries, keys and values by themselves or packed, with a bias of all three, a mask, a bias of scores, a past.
+
+    Keys and values that have their heads apart already, [batch, heads, positions, size], are those of another sequence.
+    """
     del opset
     heads = int(op.attr("num_heads", 0))
-    beyond = any(has(op, index) for index in range(6, len(op.inputs))) or len(op.outputs) > 1
-    if beyond or heads <= 0 or _rank(op, 4) not in (None, 2):
+    beyond = any(has(op, index) for index in range(8, len(op.inputs))) or len(op.outputs) > 3
+    if beyond or heads <= 0 or _rank(op, 4) not in (None, 2, 3) or has(op, 6) != has(op, 7):
         return None
     found = _packed(op, heads) if not has(op, 1) else _apart(op, heads)
     if found is None:
         return None
     lines, size, width = found
-    lines += [*_scores(size, op), *_padding(op, 4), *_bias(op, 5), *_causal(op)]
-    return [*lines, *_mixed(width)]
+    past = ("x6", "x7") if has(op, 6) else None
+    lines += [*_behind(past), *_scores(size, op), *_padding(op, 4), *_bias(op, 5), *_causal(op, past)]
+    return [*lines, *_mixed(width), *_presents(op)]
 
 
 def projected_attention(op: OnnxOp, opset: int) -> list[str] | None:
-    """com.microsoft's Attention: projects its input to queries, keys and values first."""
+    """com.microsoft's Attention: projects its input to queries, keys and values first; its past has both in one."""
     del opset
     weights = dims_of(op.operands[1])
     heads = int(op.attr("num_heads", 0))
-    beyond = any(has(op, index) for index in (4, *range(6, len(op.inputs)))) or len(op.outputs) > 1
+    beyond = any(has(op, index) for index in range(6, len(op.inputs))) or len(op.outputs) > 2
     if beyond or weights is None or len(weights) != 2 or not weights[1].is_constant or op.attr("do_rotary", 0):
         return None
     widths = list(op.attr("qkv_hidden_sizes") or [weights[1].as_int() // 3] * 3)
-    if not _splits(widths, heads) or sum(widths) != weights[1].as_int() or _rank(op, 3) not in (None, 2):
+    if not _splits(widths, heads) or sum(widths) != weights[1].as_int() or _rank(op, 3) not in (None, 2, 3):
         return None
     lines = ["projected = MatMul (x0, x1)"]
     lines.append("all = Add (projected, x2)" if has(op, 2) else "all = Identity (projected)")
@@ -47,19 +54,32 @@ def projected_attention(op: OnnxOp, opset: int) -> list[str] | None:
     lines += [
         line for index, width in enumerate(widths) for line in _heads(index, f"piece{index}", heads, width // heads)
     ]
-    lines += [*_scores(widths[0] // heads, op), *_padding(op, 3), *_bias(op, 5), *_causal(op)]
-    return [*lines, *_mixed(widths[2])]
+    past = ("past0", "past1") if has(op, 4) else None
+    for index, name in enumerate(past or ()):
+        lines += [
+            f"at{index} = Constant <value_int: int = {index}> ()",
+            f"{name} = Gather <axis: int = 0> (x4, at{index})",
+        ]
+    lines += [*_behind(past), *_scores(widths[0] // heads, op), *_padding(op, 3), *_bias(op, 5), *_causal(op, past)]
+    lines += _mixed(widths[2])
+    if len(op.outputs) > 1 and op.outputs[1] is not None:
+        lines += [integers("front", 0), "k1 = Unsqueeze (keys, front)", "v1 = Unsqueeze (values, front)"]
+        lines.append("y1 = Concat <axis: int = 0> (k1, v1)")
+    return lines
 
 
 def group_query_attention(op: OnnxOp, opset: int) -> list[str] | None:
-    """Fewer heads of keys than of queries, rotated, behind what is cached; each sequence has a length of its own."""
+    """Fewer heads of keys than of queries, rotated, behind what is cached; each sequence has a length of its own.
+
+    A sink of each head, or 0 for a smooth softmax, is one more score that weighs nothing.
+    """
     del opset
     heads, groups = int(op.attr("num_heads", 0)), int(op.attr("kv_num_heads", 0))
     width = dims_of(op.operands[0])
-    beyond = any(has(op, index) for index in (9, *range(11, len(op.inputs)))) or len(op.outputs) > 3
+    beyond = any(has(op, index) for index in range(12, len(op.inputs))) or len(op.outputs) > 3
     if beyond or min(heads, groups) <= 0 or heads % groups or not width or not width[-1].is_constant:
         return None
-    if any(int(op.attr(name, 0)) > 0 for name in ("smooth_softmax", "qk_output")) or has(op, 3) != has(op, 4):
+    if int(op.attr("qk_output", 0)) > 0 or has(op, 3) != has(op, 4):
         return None
     parts = heads if has(op, 1) else heads + 2 * groups
     size, rest = divmod(width[-1].as_int(), parts)
@@ -76,14 +96,14 @@ def group_query_attention(op: OnnxOp, opset: int) -> list[str] | None:
             return None
         lines += turned
     lines += _cached(op)
-    lines += [*_repeated(groups, heads, size), *_scores(size, op, keys="kr")]
+    lines += [*_repeated(groups, heads, size), *_scores(size, op, "query", "kr")]
     if softcap := float(op.attr("softcap", 0.0)):
         lines += [*number("cap", softcap, "x0"), "small = Div (s0, cap)", "curve = Tanh (small)"]
         lines += ["s0c = Mul (curve, cap)"]
     lines += _bias(op, 10, "s0c" if softcap else "s0")
     lines += [*_visible(int(op.attr("local_window_size", -1))), *number("lowest", _LOWEST, "x0")]
     lines.append("scores = Where (keep, s2, lowest)")
-    return [*lines, *_mixed(heads * size, values="vr"), *_presents(op)]
+    return [*lines, *_mixed(heads * size, values="vr", sink=_sink(op, heads)), *_kept(op)]
 
 
 def _splits(widths: Sequence[int], heads: int) -> bool:
@@ -108,6 +128,8 @@ def _heads(index: int, source: str, heads: int, size: int) -> list[str]:
 def _apart(op: OnnxOp, heads: int) -> tuple[list[str], int, int] | None:
     """The lines for queries, keys and values of three dimensions, the size of a head, the width of all values."""
     dims = [None if (value := op.input_at(index)) is None else dims_of(value) for index in range(3)]
+    if [None if each is None else len(each) for each in dims] == [3, 4, 4]:
+        return _across(op, heads)
     known = [each for each in dims if each is not None and len(each) == 3 and each[2].is_constant]
     widths = [each[2].as_int() for each in known]
     if len(known) != 3 or not _splits(widths, heads):
@@ -120,6 +142,28 @@ def _apart(op: OnnxOp, heads: int) -> tuple[list[str], int, int] | None:
     for index, width in enumerate(widths):
         lines += _heads(index, f"{source}{index}", heads, width // heads)
     return lines, widths[0] // heads, widths[2]
+
+
+def _across(op: OnnxOp, heads: int) -> tuple[list[str], int, int] | None:
+    """The same for keys and values of four dimensions, to which no bias is added."""
+    query, _, value = (dims_of(operand) for operand in op.operands[:3])
+    if not query or not value or not query[2].is_constant or not value[3].is_constant or len(op.outputs) > 1:
+        return None
+    width = query[2].as_int()
+    if not _splits([width], heads):
+        return None
+    lines = ["query3 = Identity (x0)"]
+    if has(op, 3):
+        lines = [integers("from", 0), integers("to", width), "bias0 = Slice (x3, from, to)", "query3 = Add (x0, bias0)"]
+    lines += [*_heads(0, "query3", heads, width // heads), "h1 = Identity (x1)", "h2 = Identity (x2)"]
+    return lines, width // heads, heads * value[3].as_int()
+
+
+def _behind(past: tuple[str, str] | None) -> list[str]:
+    """`keys` and `values`: those of the past, and the new ones behind them."""
+    if past is None:
+        return ["keys = Identity (h1)", "values = Identity (h2)"]
+    return [f"keys = Concat <axis: int = 2> ({past[0]}, h1)", f"values = Concat <axis: int = 2> ({past[1]}, h2)"]
 
 
 def _packed(op: OnnxOp, heads: int) -> tuple[list[str], int, int] | None:
@@ -162,7 +206,8 @@ def _turned(op: OnnxOp, heads: int, groups: int, size: int) -> list[str] | None:
     cache = None if (value := op.input_at(7)) is None else dims_of(value)
     if not cache or not cache[-1].is_constant or not has(op, 8):
         return None
-    lines = ["cos = Gather (x7, places)", "sin = Gather (x8, places)"]
+    turns = "x9" if has(op, 9) else "places"
+    lines = [f"cos = Gather (x7, {turns})", f"sin = Gather (x8, {turns})"]
     lines += ["cos4 = Unsqueeze (cos, one)", "sin4 = Unsqueeze (sin, one)", "x = Concat <axis: int = 1> (h0, h1)"]
     lines += rotated(cache[-1].as_int(), size, pairs=bool(op.attr("rotary_interleaved", 0)))
     return [*lines, integers("both_heads", heads, groups), "q, k = Split <axis: int = 1> (turned, both_heads)"]
@@ -200,9 +245,8 @@ def _repeated(groups: int, heads: int, size: int) -> list[str]:
     return lines
 
 
-def _scores(size: int, op: OnnxOp, keys: str = "h1") -> list[str]:
+def _scores(size: int, op: OnnxOp, query: str = "h0", keys: str = "keys") -> list[str]:
     scale = float(op.attr("scale", 0.0)) or 1 / math.sqrt(size)
-    query = "h0" if keys == "h1" else "query"
     return [
         f"turned_keys = Transpose <perm: ints = [0, 1, 3, 2]> ({keys})",
         f"product = MatMul ({query}, turned_keys)",
@@ -212,7 +256,7 @@ def _scores(size: int, op: OnnxOp, keys: str = "h1") -> list[str]:
 
 
 def _padding(op: OnnxOp, index: int) -> list[str]:
-    """`s1`: keys that a mask [batch, keys] excludes, with what ONNX Runtime adds to their scores."""
+    """`s1`: keys that a mask [batch, keys] or [batch, queries, keys] excludes, with what is added to their scores."""
     if not has(op, index):
         return ["s1 = Identity (s0)"]
     fill = float(op.attr("mask_filter_value", _MASK_FILTER))
@@ -223,7 +267,7 @@ def _padding(op: OnnxOp, index: int) -> list[str]:
         *number("none", 0.0, "x0"),
         *number("fill", fill, "x0"),
         "padding = Where (shown, none, fill)",
-        integers("between", 1, 2),
+        integers("between", *((1, 2) if _rank(op, index) == 2 else (1,))),
         "padding4 = Unsqueeze (padding, between)",
         "s1 = Add (s0, padding4)",
     ]
@@ -233,18 +277,17 @@ def _bias(op: OnnxOp, index: int, scores: str = "s1") -> list[str]:
     return [f"s2 = Add ({scores}, x{index})" if has(op, index) else f"s2 = Identity ({scores})"]
 
 
-def _causal(op: OnnxOp) -> list[str]:
+def _causal(op: OnnxOp, past: tuple[str, str] | None) -> list[str]:
+    """`scores`: those of keys behind a query's own place, which the past is in front of, are the lowest there are."""
     if not op.attr("unidirectional", 0):
         return ["scores = Identity (s2)"]
-    return [
-        "length = Shape <start: int = 2, end: int = 3> (h0)",
-        *_range("step", "length"),
-        integers("column", 1),
-        "rows = Unsqueeze (step, column)",
-        "keep = LessOrEqual (step, rows)",
-        *number("lowest", _LOWEST, "x0"),
-        "scores = Where (keep, s2, lowest)",
-    ]
+    lines = ["length = Shape <start: int = 2, end: int = 3> (h0)", *_range("step", "length")]
+    lines += ["all_keys = Shape <start: int = 2, end: int = 3> (keys)", *_range("slot", "all_keys")]
+    lines.append("at = Identity (step)")
+    if past is not None:
+        lines[-1:] = [f"before = Shape <start: int = 2, end: int = 3> ({past[0]})", "at = Add (step, before)"]
+    lines += [integers("column", 1), "rows = Unsqueeze (at, column)", "keep = LessOrEqual (slot, rows)"]
+    return [*lines, *number("lowest", _LOWEST, "x0"), "scores = Where (keep, s2, lowest)"]
 
 
 def _visible(window: int) -> list[str]:
@@ -256,9 +299,22 @@ def _visible(window: int) -> list[str]:
     return [*lines, "keep = And (up_to, near)"]
 
 
-def _mixed(width: int, values: str = "h2") -> list[str]:
+def _sink(op: OnnxOp, heads: int) -> list[str]:
+    """`sink` [heads, 1, 1], or nothing."""
+    if has(op, 11):
+        return [integers("one_each", heads, 1, 1), "sink = Reshape (x11, one_each)"]
+    return number("sink", 0.0, "x0") if int(op.attr("smooth_softmax", 0)) > 0 else []
+
+
+def _mixed(width: int, values: str = "values", sink: Sequence[str] = ()) -> list[str]:
+    lines = ["weights = Softmax <axis: int = -1> (scores)"]
+    if sink:
+        lines = [*sink, integers("begin", 0), integers("last", -1), "column1 = Slice (scores, begin, one, last)"]
+        lines += ["none = Sub (column1, column1)", "extra = Add (none, sink)"]
+        lines += ["with_sink = Concat <axis: int = -1> (scores, extra)", "all = Softmax <axis: int = -1> (with_sink)"]
+        lines.append("weights = Slice (all, begin, last, last)")
     return [
-        "weights = Softmax <axis: int = -1> (scores)",
+        *lines,
         f"mixed = MatMul (weights, {values})",
         "back = Transpose <perm: ints = [0, 2, 1, 3]> (mixed)",
         integers("joined", 0, 0, width),
@@ -266,6 +322,30 @@ def _mixed(width: int, values: str = "h2") -> list[str]:
     ]
 
 
-def _presents(op: OnnxOp) -> list[str]:
+def _presents(op: OnnxOp, prefix: str = "") -> list[str]:
     names = zip((1, 2), ("keys", "values"), strict=True)
-    return [f"y{index} = Identity ({name})" for index, name in names if len(op.outputs) > index and op.outputs[index]]
+    return [
+        f"y{index} = Identity ({prefix}{name})"
+        for index, name in names
+        if len(op.outputs) > index and op.outputs[index]
+    ]
+
+
+def _kept(op: OnnxOp) -> list[str]:
+    """`y1` and `y2`: what is cached and new; as long as the past where that is a buffer, with zeros behind."""
+    room, new = _length(op.input_at(3), 2), _length(op.operands[0], 1)
+    kept = None if len(op.outputs) < 2 else _length(op.outputs[1], 2)
+    if room is None or kept is None or new is None or kept == room + new or not kept.is_constant:
+        return _presents(op)
+    lines = ["end = Add (before2, shape)", "is_behind = GreaterOrEqual (slots, end)", integers("around", 1, 3)]
+    lines += ["is_behind4 = Unsqueeze (is_behind, around)", *number("nothing", 0.0, "x0")]
+    lines += [integers("kept_from", 0), integers("kept_to", kept.as_int()), integers("kept_axis", 2)]
+    for name in ("keys", "values"):
+        lines.append(f"clean_{name} = Where (is_behind4, nothing, {name})")
+        lines.append(f"kept_{name} = Slice (clean_{name}, kept_from, kept_to, kept_axis)")
+    return [*lines, *_presents(op, "kept_")]
+
+
+def _length(value: SSAValue | None, axis: int) -> Expr | None:
+    dims = None if value is None else dims_of(value)
+    return dims[axis] if dims is not None and len(dims) > axis else None

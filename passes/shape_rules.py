@@ -14,7 +14,8 @@ from typing import TypeAlias
 import onnx_ir as ir
 from onnx_shape_inference import ShapeInferenceContext, registry
 
-from gimlet.passes.contrib_shapes import extend_with_contrib
+from gimlet.passes.attention_shapes import attention, group_query_attention, multi_head_attention
+from gimlet.passes.contrib_shapes import DOMAIN, extend_with_contrib
 from gimlet.passes.data_dims import DATA_RULES
 from gimlet.passes.shape_fallback import extend_with_fallback
 
@@ -38,6 +39,8 @@ def extend_library() -> None:
         for version in registry.version_boundaries("", op_type):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
     extend_with_contrib()
+    for op_type, rule in _MICROSOFT.items():
+        registry.register(DOMAIN, op_type, 1)(_after(registry.get(DOMAIN, op_type, 1), rule))
     extend_with_fallback()
 
 
@@ -240,7 +243,12 @@ def _split(ctx: ShapeInferenceContext, node: ir.Node) -> None:
         output.shape = ir.Shape(dims)
 
 
+_MICROSOFT: dict[str, Rule] = {
+    "GroupQueryAttention": group_query_attention,
+    "MultiHeadAttention": multi_head_attention,
+}
 _RULES: dict[str, Rule] = {
+    "Attention": attention,
     **dict.fromkeys(("AveragePool", "Conv", "LpPool", "MaxPool"), _same_padding),
     "CastLike": _cast_like,
     "Concat": _concat,

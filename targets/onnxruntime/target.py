@@ -193,6 +193,8 @@ def _refusal(op: OnnxOp) -> str | None:
         return f"the types of {op.op_type} are not known"
     if op.op_type == "Attention" and not op.domain and not _has_full_mask(op):
         return "its Attention wants the last two dimensions of a mask in full"
+    if not _gives_what_it_caches(op):
+        return f"its {op.op_type} takes a past only where it gives the keys and values so far"
     schema = op.schema
     if schema is not None and not op.regions and op.op_type not in _BY_ATTRIBUTES:
         types = value_types(
@@ -213,6 +215,23 @@ def _has_full_mask(op: OnnxOp) -> bool:
     axis = -2 if len(query) == 4 else 1
     positions = keys[axis] + past[-2] if past else keys[axis]
     return mask[-2:] == (query[axis], positions)
+
+
+_CACHES = {
+    ("", "Attention"): (4, (1, 2)),
+    ("com.microsoft", "Attention"): (4, (1,)),
+    ("com.microsoft", "GroupQueryAttention"): (3, (1, 2)),
+    ("com.microsoft", "MultiHeadAttention"): (6, (1, 2)),
+}
+"""The input for the past, and the results that it is in with what is new."""
+
+
+def _gives_what_it_caches(op: OnnxOp) -> bool:
+    """Whether an attention with a past gives it with what is new: else the kernels of 1.32 fail or read beyond it."""
+    past, presents = _CACHES.get((op.domain, op.op_type), (0, ()))
+    if op.input_at(past) is None:
+        return True
+    return all(index < len(op.outputs) and op.outputs[index] is not None for index in presents)
 
 
 def _known_dims(op: OnnxOp, index: int) -> tuple[Expr, ...]:

@@ -50,6 +50,7 @@ FLAT = (2, 3, 32)
 GROUPS = {"num_heads": 4, "kv_num_heads": 2}
 PAST = [(1, 2, 4, 8), (1, 2, 4, 8), (1,), ()]
 GIVEN = ("y", "k", "v")
+HEADS_PAST = [(2, 4, 5, 8), (2, 4, 5, 8)]
 
 CASES = [
     Case("Attention", [HEADS, KEYS, KEYS], {"scale": 0.3}),
@@ -115,6 +116,43 @@ CASES = [
         MICROSOFT,
         GIVEN,
     ),
+    Case(
+        "GroupQueryAttention",
+        [
+            (1, 3, 64),
+            (1, 3, 32),
+            (1, 3, 32),
+            (1, 2, 4, 16),
+            (1, 2, 4, 16),
+            (1,),
+            (),
+            (16, 8),
+            (16, 8),
+            (1, 3),
+            None,
+            (4,),
+        ],
+        GROUPS | {"do_rotary": 1, "scale": 0.5},
+        MICROSOFT,
+        GIVEN,
+    ),
+    Case("GroupQueryAttention", [(1, 3, 64), None, None, *PAST], GROUPS | {"smooth_softmax": 1}, MICROSOFT, GIVEN),
+    Case(
+        "MultiHeadAttention",
+        [FLAT, FLAT, FLAT, (96,), (2, 8), (1, 4, 3, 8), *HEADS_PAST],
+        {"num_heads": 4, "unidirectional": 1},
+        MICROSOFT,
+        GIVEN,
+    ),
+    Case("MultiHeadAttention", [FLAT, FLAT, FLAT, None, (2, 3, 3)], {"num_heads": 4}, MICROSOFT, GIVEN),
+    Case("MultiHeadAttention", [FLAT, *HEADS_PAST, (96,)], {"num_heads": 4, "scale": 0.5}, MICROSOFT, opset=17),
+    Case(
+        "Attention",
+        [FLAT, (32, 96), (96,), (2, 8), (2, 2, 4, 5, 8)],
+        {"num_heads": 4, "unidirectional": 1},
+        MICROSOFT,
+        ("y", "present"),
+    ),
     Case("RotaryEmbedding", [FLAT, None, (16, 4), (16, 4)], {"num_heads": 4}, MICROSOFT, opset=17),
     Case("RotaryEmbedding", [HEADS, None, (16, 4), (16, 4)], {"interleaved": 1}, MICROSOFT),
     Case("RotaryEmbedding", [FLAT, None, (16, 2), (16, 2)], {"num_heads": 4, "rotary_embedding_dim": 4}, MICROSOFT),
@@ -133,6 +171,8 @@ def inputs_of(case: Case) -> dict[str, np.ndarray]:
         total = found["x0"].shape[1] + (found["x3"].shape[2] if "x3" in found else 0)
         # The sequences are as long as each other: what a shorter one's cache holds behind its end is not said.
         found |= {"x5": np.full(len(found["x0"]), total - 1, np.int32), "x6": np.array(total, np.int32)}
+        if "x9" in found:
+            found["x9"] = np.array([[2, 7, 5]])
     elif case.op_type in ("Attention", "MultiHeadAttention") and case.domain:
         name = "x3" if case.op_type == "Attention" else "x4"
         if name in found:
@@ -149,7 +189,7 @@ def model_of(case: Case, batch: str | None = None) -> onnx.ModelProto:
         helper.make_tensor_value_info(
             name,
             helper.np_dtype_to_tensor_dtype(array.dtype),
-            [batch or 2, *array.shape[1:]] if array.shape[:1] == (2,) else array.shape,
+            _named(array.shape, batch or 2),
         )
         for name, array in given.items()
     ]
@@ -158,6 +198,12 @@ def model_of(case: Case, batch: str | None = None) -> onnx.ModelProto:
     opsets += [helper.make_opsetid(case.domain, 1)] if case.domain else []
     graph = helper.make_graph([node], "alone", values, results)
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def _named(shape: Sequence[int], batch: str | int) -> list[str | int]:
+    """A past of five dimensions has keys and values in the first."""
+    at = 1 if len(shape) == 5 else 0
+    return [batch if axis == at and size == 2 else size for axis, size in enumerate(shape)]
 
 
 def _fix(model: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> None:
@@ -226,6 +272,20 @@ def test_sequences_of_their_own_lengths(seed: int):
     for index, length in enumerate(lengths):
         for new, theirs in zip(mine[1:], wanted[1:], strict=True):
             np.testing.assert_allclose(new[index, :, : length + 1], theirs[index, :, : length + 1], atol=1e-6)
+
+
+def test_a_past_that_is_a_buffer_stays_as_long_as_it_is():
+    """The kernel puts zeros behind the new keys and values."""
+    buffer = [(2, 2, 9, 8), (2, 2, 9, 8), (2,), ()]
+    case = Case("GroupQueryAttention", [(2, 1, 32), (2, 1, 16), (2, 1, 16), *buffer], GROUPS, MICROSOFT, GIVEN)
+    model = model_of(case)
+    given = inputs_of(case) | {"x5": np.array([5, 3], np.int32), "x6": np.array(6, np.int32)}
+    lengths = {name: given.pop(name) for name in ("x5", "x6")}
+    _fix(model, lengths)
+    module, ctx = written_out(model)
+    assert "GroupQueryAttention" not in operators(module)
+    for mine, wanted in zip(run(ir.to_proto(export_module(module, ctx)), given), run(model, given), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=3e-5, atol=3e-5)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,37 @@ def test_attention_wants_its_mask_in_full(only_op, host, mask, taken, past):
     assert taken or "in full" in str(refusal)
 
 
+CACHES = {
+    "": ("Attention", [(1, 4, 3, 8)] * 3 + [None] + [(1, 4, 5, 8)] * 2, {}, ["y", "k", "v"]),
+    "com.microsoft": (
+        "MultiHeadAttention",
+        [(1, 3, 32)] * 3 + [None] * 3 + [(1, 4, 5, 8)] * 2,
+        {"num_heads": 4},
+        "ykv",
+    ),
+}
+
+
+@pytest.mark.parametrize("domain", CACHES)
+@pytest.mark.parametrize("given", [1, 2, 3])
+def test_an_attention_with_a_past_gives_it_with_what_is_new(only_op, host, domain, given):
+    op_type, shapes, attributes, outputs = CACHES[domain]
+    names = [f"x{index}" if shape else "" for index, shape in enumerate(shapes)]
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in zip(names, shapes, strict=True)
+        if shape
+    ]
+    results = list(outputs[:given])
+    node = helper.make_node(op_type, names, results, name="/attention", domain=domain, **attributes)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in results]
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", infos, ends), opset_imports=opsets, ir_version=10)
+    refusal = OnnxRuntimeTarget().refuses(only_op(model), host, "fp32")
+    assert (refusal is None) == (given == 3)
+    assert given == 3 or "takes a past only where it gives the keys and values so far" in str(refusal)
+
+
 def test_a_session_is_built_once_for_equal_operations(only_op, host, monkeypatch):
     built = []
     session = module_under_test.InferenceSession
