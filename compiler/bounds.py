@@ -12,7 +12,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
+from xdsl.ir import Block
 
+from gimlet.dialects.onnx import shape_of, value_name
+from gimlet.passes.entry import describe
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound
@@ -139,6 +142,37 @@ def check_bounded(symbols: Iterable[str], bounds: Mapping[str, DimBound]) -> Non
             f"nothing bounds the dynamic dimension{'s' if len(unbound) > 1 else ''} {', '.join(unbound)}",
             hint=f"bind with minimum:optimum:maximum, for example --bind '{example}'",
         )
+
+
+def check_sizes(block: Block, bounds: Mapping[str, DimBound]) -> None:
+    """InputError for a tensor of `block` that would have a dimension below 0 at sizes within the ranges.
+
+    All dimensions are tried at their optima, those of one symbol at its minimum and maximum too. A window that is
+    larger than its input makes such a dimension: nothing could run it.
+    """
+    values = (result for op in block.ops for result in op.results)
+    dims = ((value, axis, dim) for value in values for axis, dim in enumerate(shape_of(value) or ()) if dim is not None)
+    tried: set[Expr] = set()
+    for value, axis, dim in dims:
+        if dim in tried or not dim.symbols or not dim.symbols <= bounds.keys():
+            continue
+        tried.add(dim)
+        sizes = next((sizes for sizes in _sizes_to_try(dim, bounds) if dim.evaluate(sizes) < 0), None)
+        if sizes is not None:
+            at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+            what = f"dimension {axis} of {value_name(value)!r} is {dim}"
+            raise InputError(
+                f"{describe(value.op)}: {what}, {dim.evaluate(sizes)} at {at}",
+                hint="bind it to sizes that the model can run",
+            )
+
+
+def _sizes_to_try(dim: Expr, bounds: Mapping[str, DimBound]) -> list[dict[str, int]]:
+    names = sorted(dim.symbols)
+    if len(names) > 1:
+        return [{name: bounds[name].optimum for name in names}]
+    bound = bounds[names[0]]
+    return [{names[0]: size} for size in (bound.minimum, bound.optimum, bound.maximum)]
 
 
 def _no_dimension(name: str, known: Sequence[str]) -> UsageError:

@@ -19,6 +19,7 @@ from xdsl.passes import ModulePass
 
 from gimlet.compiler.bounds import (
     check_bounded,
+    check_sizes,
     may_depend_on_data,
     merge_bounds,
     narrow,
@@ -115,6 +116,7 @@ class Compilation:
         if not self._is_bound:
             narrow(self.module, self.bind())
         check_bounded(self._input_symbols(), self.bounds)
+        check_sizes(entry_function(self.module).body.block, self.bounds)
         set_topology(self.module, self.options.topology)
         observe("place", self.module, self._solve, self.module.verify, self.instruments)
 

@@ -20,7 +20,7 @@ from onnx_shape_inference import (
 )
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from gimlet.dialects.onnx import AnyType, shape_of, value_name
 from gimlet.dialects.onnx.exporter import export_without_weights, read_opsets
@@ -28,7 +28,9 @@ from gimlet.dialects.onnx.ir_types import type_from_ir
 from gimlet.dialects.onnx.symbolic import SymbolTable
 from gimlet.passes.data_dims import LIMITS, TOP_LEVEL
 from gimlet.passes.dim_ranges import read_ranges
+from gimlet.passes.entry import describe
 from gimlet.passes.shape_rules import extend_library
+from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ONE, Expr
 
 # A domain that the library knows nothing of, for nodes on which it fails.
@@ -62,10 +64,24 @@ def analyse_shapes(module: ModuleOp, function: FuncOp) -> ShapeAnalysis:
     for value, exported in values.items():
         exported.shape = _spelled_shape(value, inputs, table)
     _infer(model)
+    for op in function.body.block.ops:
+        _check_sizes(op, values)
     limits = _limits(values, inputs, table)
     types = {value: _merged(value, exported, inputs, table) for value, exported in values.items()}
     integers = {value: found for value, exported in values.items() if (found := _integers(exported, table))}
     return ShapeAnalysis(types, integers, limits)
+
+
+def _check_sizes(op: Operation, values: Mapping[SSAValue, ir.Value]) -> None:
+    """InputError where an operation that certainly runs gives a tensor fewer than no elements along a dimension."""
+    for result in op.results:
+        shape = values[result].shape if result in values else None
+        for axis, dim in enumerate(shape or ()):
+            if isinstance(dim, int) and dim < 0:
+                raise InputError(
+                    f"{describe(op)}: dimension {axis} of {value_name(result)!r} would be {dim}",
+                    hint="its input is too small for it, or --bind makes it so",
+                )
 
 
 def _spelled_shape(value: SSAValue, inputs: set[str], table: SymbolTable) -> ir.Shape | None:

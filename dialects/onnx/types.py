@@ -229,7 +229,8 @@ def _tensor_type(element: Attribute, dims: tuple[int | str, ...]) -> TensorType[
 def tensor_type(element: Attribute | Any, dims: Sequence[Dim] | None) -> AnyTensor:
     """A tensor type from its element (an IR type or a numpy one) and dimensions; None for an unknown dimension or rank.
 
-    A text is parsed as an expression. InputError for a dimension that ONNX has no number for.
+    A text is parsed as an expression. A dimension below 0, as of a window larger than its input, is unknown: no tensor
+    has it. InputError for a dimension that ONNX has no number for.
     """
     if not isinstance(element, Attribute):
         element = element_by_dtype(element).type
@@ -246,6 +247,8 @@ def _canonical(dim: Dim) -> int | str:
         if not expression.is_constant:
             return str(expression)
         dim = expression.as_int()
+    if dim < 0:
+        return UNKNOWN_DIM
     if dim > LARGEST_DIM:
         raise InputError(f"a dimension of {dim} elements is more than ONNX has numbers for")
     return dim

@@ -7,7 +7,7 @@ cannot disagree with it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +19,7 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.errors import InputError
+from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
@@ -47,8 +48,8 @@ from gimlet.targets.sram.states import changes_in_place
 
 PROGRAM_FILE = "program.sram"
 WEIGHTS_FILE = "weights.sram"
-_ASSUMED_SIZE = 64
-"""The size of every symbolic dimension when all that is asked is whether there is a program at all."""
+_ASSUMED_SIZES = tuple(64 << power for power in range(15))
+"""Sizes of symbolic dimensions, where all that is asked is whether there is a program: the first that will do."""
 
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _EXPERTS = "com.microsoft.MoE"
@@ -105,8 +106,9 @@ class SramTarget(Target):
             return Rounding(("bf16",) * 3)
         if rule_name(op) not in _PRODUCTS | {_EXPERTS}:
             return None
-        sizes = dict.fromkeys(_symbols(op), _ASSUMED_SIZE)
-        dtype = product_types([op], fmt, self.machine(device), sizes, mx_budget=1.0).get(op, "bf16")
+        dtype = product_types([op], fmt, self.machine(device), dict.fromkeys(_symbols(op), 1), mx_budget=1.0).get(
+            op, "bf16"
+        )
         if dtype == "f32":
             return None
         if rule_name(op) == _EXPERTS:
@@ -140,11 +142,7 @@ class SramTarget(Target):
 
     def _refusal(self, op: OnnxOp, device: Device, fmt: str) -> str | None:
         try:
-            generate(
-                work_of_ops([op], dict.fromkeys(_symbols(op), _ASSUMED_SIZE), _mx_budget(device.kind)),
-                self.machine(device),
-                fmt,
-            )
+            generate(work_of_ops([op], _assumed_sizes(op), _mx_budget(device.kind)), self.machine(device), fmt)
         except RefusedError as error:
             return str(error)
         return None
@@ -319,13 +317,31 @@ def _is_constant_value(value: SSAValue) -> bool:
     return isinstance(value, OpResult) and is_constant(value.op)
 
 
+def _dims(op: OnnxOp) -> Iterator[Expr]:
+    """The known dimensions of the types around an op."""
+    for value in (*op.operands, *op.results):
+        yield from (dim for dim in shape_of(value) or () if dim is not None)
+
+
 def _symbols(op: OnnxOp) -> set[str]:
     """The symbolic dimensions in the types around an op."""
-    found: set[str] = set()
-    for value in (*op.operands, *op.results):
-        for dim in shape_of(value) or ():
-            found |= dim.symbols if dim is not None else set()
-    return found
+    return set().union(*(dim.symbols for dim in _dims(op)))
+
+
+def _assumed_sizes(op: OnnxOp) -> dict[str, int]:
+    """Sizes of the symbolic dimensions around an op at which no dimension is below 1: a window has to fit.
+
+    RefusedError where the sizes tried give none.
+    """
+    symbols = sorted(_symbols(op))
+    dims = [dim for dim in _dims(op) if dim.symbols]
+    rising = range(len(symbols))
+    for size in _ASSUMED_SIZES:
+        for doublings in ([0] * len(symbols), rising, rising[::-1]):
+            sizes = {name: size << times for name, times in zip(symbols, doublings, strict=True)}
+            if all(dim.evaluate(sizes) >= 1 for dim in dims):
+                return sizes
+    raise RefusedError("no sizes were found at which its dimensions are positive")
 
 
 def _known(ops: Sequence[OnnxOp], sizes: Mapping[str, int]) -> dict[str, int]:

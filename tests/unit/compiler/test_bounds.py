@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from xdsl.dialects.builtin import ModuleOp
 
 from gimlet.compiler.api import resolve_topology, start
@@ -14,7 +15,8 @@ from gimlet.compiler.bounds import check_bounded, merge_bounds, parse_bindings, 
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import open_source
-from gimlet.runtime.errors import UsageError
+from gimlet.dialects.onnx.types import tensor_type
+from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound
 
@@ -125,3 +127,39 @@ def test_an_axis_is_bound_by_the_input_s_own_name(tmp_path: Path) -> None:
     compilation = start(open_source(str(tmp_path / "m.onnx")), options, Progress(quiet=True))
     compilation.bind()
     assert "tensor<3x4xf32>" in str(compilation.module)
+
+
+def windowed(path: Path, length: int | str) -> str:
+    """A convolution whose kernel is 320 long, of an input of this length."""
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, length])
+    kernel = numpy_helper.from_array(np.ones((4, 1, 320), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="windows", strides=[160])
+    graph = helper.make_graph([node], "g", [info], [helper.make_empty_tensor_value_info("y")], [kernel])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        ("length=100", "onnx.Conv 'windows': dimension 2 of 'y' would be -1"),
+        ("length=100:1000:2000", "onnx.Conv 'windows': dimension 2 of 'y' is .*, -1 at length = 100"),
+        ("length=100:200:2000", "onnx.Conv 'windows': dimension 2 of 'y' is .*, -1 at length = 100"),
+    ],
+)
+def test_sizes_at_which_nothing_could_run_are_refused(tmp_path: Path, bindings: str, message: str) -> None:
+    options = CompileOptions(resolve_topology(None), bindings=parse_bindings(["batch=1:2:4", bindings]))
+    compilation = start(open_source(windowed(tmp_path / "m.onnx", "length")), options, Progress(quiet=True))
+    with pytest.raises(InputError, match=message):
+        compilation.run_to("place")
+
+
+def test_a_model_whose_window_never_fits_is_refused(tmp_path: Path) -> None:
+    options = CompileOptions(resolve_topology(None), bindings=parse_bindings(["batch=1"]))
+    compilation = start(open_source(windowed(tmp_path / "m.onnx", 100)), options, Progress(quiet=True))
+    with pytest.raises(InputError, match=r"onnx\.Conv 'windows': dimension 2 of 'y' would be -1"):
+        compilation.run_to("normalize")
+
+
+def test_a_dimension_below_0_is_unknown_in_a_type() -> None:
+    assert str(tensor_type(np.float32, [2, Expr.const(-1)])) == str(tensor_type(np.float32, [2, None]))

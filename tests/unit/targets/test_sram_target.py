@@ -104,6 +104,13 @@ def test_what_is_taken_is_not_refused():
             assert [TARGET.refuses(op, DEVICE, fmt) for op in ops_of(segment)] == [None] * len(ops_of(segment))
 
 
+def test_a_window_larger_than_the_size_that_is_tried_first_is_taken():
+    """Whether there is a program is asked at some size of each dynamic dimension, at which the window must fit."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[160])
+    model = model_of([node], {"x": (F, ["batch", 1, "length"])}, ["y"], {"w": np.ones((4, 1, 320), np.float32)})
+    assert TARGET.refuses(first(model, "Conv"), DEVICE, "fp32") is None
+
+
 @pytest.mark.parametrize(
     ("bounds", "on", "message"),
     [
