@@ -20,9 +20,9 @@ from gimlet.compiler.checking.compare import compare
 from gimlet.compiler.checking.reference import reference_of
 from gimlet.compiler.checking.verify import verify_bundle
 from gimlet.compiler.hardware import load_topology
-from gimlet.compiler.placement.reasons.explain import seconds_text
 from gimlet.compiler.sources import open_source
 from gimlet.runtime.bundle import open_bundle
+from gimlet.runtime.units import seconds_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.e2e.models import MODELS

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp
 from xdsl.passes import ModulePass
 
 from gimlet.compiler.bounds import (
@@ -33,8 +33,8 @@ from gimlet.compiler.costs.provider import MEASURED, parse_providers
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.instruments import Instrument, observe
 from gimlet.compiler.ir_text import module_text
-from gimlet.compiler.lowering import BuildFailure, Lowering
-from gimlet.compiler.manifest_ir import dim_ranges, manifest_parts
+from gimlet.compiler.lowering import BuildFailure, Lowering, segments_of
+from gimlet.compiler.manifest_ir import ManifestParts, dim_ranges, manifest_parts
 from gimlet.compiler.options import PHASES, CompileOptions
 from gimlet.compiler.pipeline import FUSE, NORMALIZE, SPLIT, phase_of, run_passes, set_phase
 from gimlet.compiler.placement.reading.graph import op_key
@@ -47,6 +47,7 @@ from gimlet.compiler.topology_ir import set_topology
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.names import value_name
 from gimlet.dialects.onnx.types import shape_of
+from gimlet.dialects.placement import SEGMENT_HINT
 from gimlet.passes.annotate_costs import AnnotateCostsPass
 from gimlet.passes.bind_dims import BindDimsPass
 from gimlet.passes.entry import entry_function
@@ -62,7 +63,9 @@ from gimlet.runtime.manifest import (
     ModelInfo,
     PlacementSummary,
     Segment,
+    Step,
     TopologyEntry,
+    Transfer,
 )
 from gimlet.targets import registry
 from gimlet.targets.api import Device, DimBound, Topology
@@ -216,16 +219,36 @@ class Compilation:
                 self.refusals[op_key(op), failure.place] = failure.reason.message
 
     def predicted(self, segments: list[Segment]) -> list[Segment]:
-        """The segments with the times that placement counts on, where it launches the same ones in the same order."""
+        """The segments with what placement's schedule has for them; as they are where nothing was placed.
+
+        A segment that only returns constants is in no schedule.
+        """
         if self.placement is None:
             return segments
-        problem = self.placement.problem
-        launches = self.placement.schedule.launches
-        places = [problem.places[launch.place] for launch in launches]
-        expected = [(problem.devices[place.device].name, place.format) for place in places]
-        if expected != [(segment.device, segment.format) for segment in segments]:
-            return segments
-        return [replace(segment, seconds=launch.seconds) for segment, launch in zip(segments, launches, strict=True)]
+        numbers = {op.sym_name.data: op.attributes.get(SEGMENT_HINT) for op in segments_of(self.module)}
+        figures = self.placement.segments()
+        found: list[Segment] = []
+        for segment in segments:
+            number = numbers[segment.id]
+            own = figures.get(number.value.data) if isinstance(number, IntegerAttr) else None
+            if own is None:
+                found.append(replace(segment, seconds=0.0, joules=None, weight_bytes=0))
+            else:
+                found.append(replace(segment, seconds=own.seconds, joules=own.joules, weight_bytes=own.weight_bytes))
+        return found
+
+    def promised_steps(self, parts: ManifestParts) -> tuple[Step, ...]:
+        """The steps, with the seconds that the schedule has for each transfer."""
+        if self.placement is None:
+            return tuple(parts.steps)
+        seconds = self.placement.transfers()
+        device = {value.id: value.device for value in parts.values}
+        return tuple(
+            replace(step, seconds=seconds.get((step.source, device[step.source], device[step.target]), step.seconds))
+            if isinstance(step, Transfer)
+            else step
+            for step in parts.steps
+        )
 
     def manifest(self, segments: list[Segment], defaults: Mapping[int, Default]) -> Manifest:
         """The manifest of the module after `split`, with the artifacts of its segments and the inputs' `defaults`."""
@@ -239,7 +262,7 @@ class Compilation:
             topology=topology_entry(self.options.topology),
             values=tuple(parts.values),
             segments=tuple(segments),
-            steps=tuple(parts.steps),
+            steps=self.promised_steps(parts),
             buffers=tuple(parts.buffers),
             states=tuple(parts.states),
             placement=self.placement.summary() if self.placement else PlacementSummary(),

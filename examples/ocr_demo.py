@@ -25,11 +25,12 @@ import gimlet
 from gimlet.compiler.api import CompiledBundle
 from gimlet.compiler.checking.compare import Comparison, compare
 from gimlet.compiler.checking.reference import reference_of
-from gimlet.compiler.placement.reasons.explain import bytes_text, seconds_text, summary_line
+from gimlet.compiler.placement.reasons.explain import summary_line
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import open_source
 from gimlet.runtime.bundle import Bundle, open_bundle
 from gimlet.runtime.manifest import Segment
+from gimlet.runtime.units import bytes_text, seconds_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from examples.minilm import package_folder

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr, SymbolRefAttr
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, SymbolRefAttr
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
@@ -40,7 +40,7 @@ class Colour(NamedTuple):
     device: str
     number_format: str
     target: str
-    hint: object
+    hint: Attribute | None
     settings: Attribute | None = None
 
 
@@ -75,8 +75,10 @@ class OutlineSegmentsPass(ModulePass):
     ```
 
     The graph of segments has no cycle, and as few segments as can be found. Ops with the same `placement.segment` hint
-    stay together as far as that allows, and apart from the others. With `keep_schedule` ops share a segment only where
-    no value is made later for it, however long each op takes. Constants are copied into every segment that uses them.
+    stay together as far as that allows, and apart from the others; where all have one, segments are launched in the
+    order of their hints, as far as values allow. A segment keeps its ops' hint: by it placement knows the segment
+    again. With `keep_schedule` ops share a segment only where no value is made later for it, however long each op
+    takes. Constants are copied into every segment that uses them.
 
     It must not act on a function that is split already, on ops without a device, or on a group of devices: it fails and
     names the op.
@@ -170,7 +172,7 @@ class _Outliner:
                 [value.index for value in values if isinstance(value, BlockArgument) and value.owner is block]
             )
         if not keep_schedule:
-            self.segment_of = partition(colours, predecessors)
+            self.segment_of = partition(colours, predecessors, order=_hints(colours))
             return
         departures: list[list[int]] = [[] for _ in self.ops]
         for position, value in enumerate(return_of(block).operands):
@@ -245,6 +247,8 @@ class _Outliner:
         )
         if colour.settings is not None:
             segment.attributes[SETTINGS] = colour.settings
+        if colour.hint is not None:
+            segment.attributes[SEGMENT_HINT] = colour.hint
         self.module.body.block.insert_op_before(segment, self.function)
         values = [self.launched.get(value, value) for value in arguments]
         tokens = dict.fromkeys(token for value in values if (token := completion_of(value)) is not None)
@@ -254,6 +258,12 @@ class _Outliner:
         for value, output in zip(results, launch.outputs, strict=True):
             output.name_hint = value.name_hint
             self.launched[value] = output
+
+
+def _hints(colours: Sequence[Colour]) -> list[int] | None:
+    """The number of each op's segment, where placement has given one to all of them."""
+    hints = [colour.hint.value.data for colour in colours if isinstance(colour.hint, IntegerAttr)]
+    return hints if len(hints) == len(colours) else None
 
 
 def _text(op: Operation, key: str, default: str) -> str:

@@ -28,11 +28,18 @@ from heapq import heapify, heappop, heappush
 MOST_SEGMENTS_MERGED = 2048
 
 
-def partition(colours: Sequence[Hashable], predecessors: Sequence[Sequence[int]], *, merge: bool = True) -> list[int]:
+def partition(
+    colours: Sequence[Hashable],
+    predecessors: Sequence[Sequence[int]],
+    *,
+    merge: bool = True,
+    order: Sequence[int] | None = None,
+) -> list[int]:
     """The segment of each node; segments are numbered in an order in which they can be launched.
 
     Nodes are in a topological order: all of `predecessors[n]` are smaller than n. Without `merge`, segments that the
-    phases leave apart stay apart.
+    phases leave apart stay apart. Where there is a choice, that segment is first whose first node has the smallest
+    number in `order`, or without it is the first node.
     """
     dense: dict[Hashable, int] = {}
     colour = [dense.setdefault(value, len(dense)) for value in colours]
@@ -41,13 +48,13 @@ def partition(colours: Sequence[Hashable], predecessors: Sequence[Sequence[int]]
     for node, before in enumerate(predecessors):
         own = rank[colour[node]]
         phases.append(max((phases[p] + (rank[colour[p]] > own) for p in before), default=0))
-    order = sorted({(phase, rank[c]) for phase, c in zip(phases, colour, strict=True)})
-    number = {key: index for index, key in enumerate(order)}
+    keys = sorted({(phase, rank[c]) for phase, c in zip(phases, colour, strict=True)})
+    number = {key: index for index, key in enumerate(keys)}
     segments = [number[phase, rank[c]] for phase, c in zip(phases, colour, strict=True)]
-    if merge and len(order) <= MOST_SEGMENTS_MERGED:
-        into = _merge([key[1] for key in order], segments, predecessors)
+    if merge and len(keys) <= MOST_SEGMENTS_MERGED:
+        into = _merge([key[1] for key in keys], segments, predecessors)
         segments = [into[segment] for segment in segments]
-    return _launch_order(segments, predecessors)
+    return _launch_order(segments, predecessors, range(len(colours)) if order is None else order)
 
 
 def frontier_colours(
@@ -224,11 +231,11 @@ def _members(bits: int) -> list[int]:
     return found
 
 
-def _launch_order(segments: Sequence[int], predecessors: Sequence[Sequence[int]]) -> list[int]:
-    """The segments renumbered in a topological order, that of their first nodes where there is a choice."""
-    first: dict[int, int] = {}
+def _launch_order(segments: Sequence[int], predecessors: Sequence[Sequence[int]], order: Sequence[int]) -> list[int]:
+    """The segments renumbered in a topological order, in `order` of their first nodes where there is a choice."""
+    first: dict[int, tuple[int, int]] = {}
     for node, segment in enumerate(segments):
-        first.setdefault(segment, node)
+        first.setdefault(segment, (order[node], node))
     after: dict[int, set[int]] = {segment: set() for segment in first}
     waiting = dict.fromkeys(first, 0)
     for node, before in enumerate(predecessors):

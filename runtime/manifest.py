@@ -1,4 +1,4 @@
-"""The one definition of `manifest.json`, schema 4.
+"""The one definition of `manifest.json`, schema 5.
 
 A manifest says what a bundle computes (inputs, outputs, ranges of dimensions), on what (topology), in which pieces
 (segments, with the artifacts of each), in which order (steps), where values live (devices and buffers), what the
@@ -18,9 +18,10 @@ from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.signature import Signature
 from gimlet.runtime.tensors import TensorSpec
 
-SCHEMA = 4
+SCHEMA = 5
 OLDEST_SCHEMA = 1
-"""Schema 1 has no `signature`; schema 2 has tensors only, and no `default` of inputs; schema 3 has no states."""
+"""Schema 1 has no `signature`; schema 2 has tensors only, and no `default` of inputs; schema 3 has no states;
+schema 4 has of a placement only the objective's figure."""
 ENGINES_SCHEMA = 1
 
 
@@ -166,7 +167,10 @@ class Segment:
     """A part of the model that runs on one device as a whole.
 
     Variants stand in the order of preference. `portable` is the form that a CPU can run where the device is absent.
-    `seconds` and `joules` are what the placement predicted for one run at the optimum of every dimension.
+    `seconds` and `joules` are what placement's schedule has for one run at the optimum of every dimension, launch
+    included; `weight_bytes` are the weights and states that it uses on its device. Where nothing was placed (IR that
+    was split before) the target's estimate stands there instead, and of a segment that is in no schedule, because it
+    only returns constants, nothing.
     """
 
     id: str
@@ -196,7 +200,10 @@ class Launch:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Copies the value `source` to another device, as the value `target`, over the links of `route`."""
+    """Copies the value `source` to another device, as the value `target`, over the links of `route`.
+
+    `seconds` is what it takes alone; in placement's schedule, what leaves a segment for one device goes together.
+    """
 
     id: str
     source: str
@@ -212,13 +219,21 @@ Step = Launch | Transfer
 
 @dataclass(frozen=True)
 class PlacementSummary:
-    """What the placement promised: the objective's value, a proven lower bound, and the gap between the two."""
+    """What the placement promised: the objective's value, a proven lower bound, and the gap between the two.
+
+    The four figures are those of one run in its schedule, whatever the objective; None where a device's power or price
+    is not known, or nothing was placed.
+    """
 
     objective: str = "latency"
     value: float = 0.0
     bound: float = 0.0
     gap: float = 0.0
     status: str = "forced"
+    latency_s: float | None = None
+    period_s: float | None = None
+    energy_j: float | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True)

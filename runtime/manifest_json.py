@@ -39,6 +39,7 @@ from gimlet.runtime.tensors import TensorSpec
 MANIFEST = "manifest.json"
 _NO_DEFAULTS = 2
 _NO_STATES = 3
+_NO_FIGURES = 4
 
 
 def write_manifest(manifest: Manifest) -> bytes:
@@ -84,7 +85,7 @@ def read_manifest(text: bytes, where: str = MANIFEST) -> Manifest:
         steps=tuple(_step(item) for item in root.objects("steps")),
         buffers=tuple(_buffer(item) for item in root.objects("buffers")),
         states=_states(root, schema),
-        placement=_placement(root.object("placement")),
+        placement=_placement(root.object("placement"), schema),
         costs=root.plain("costs"),
         signature=_signature(root, schema),
         files=read_files(root.object("files")),
@@ -293,13 +294,20 @@ def _step(item: JsonObject) -> Step:
     return step
 
 
-def _placement(item: JsonObject) -> PlacementSummary:
+def _placement(item: JsonObject, schema: int) -> PlacementSummary:
+    def figure(key: str) -> float | None:
+        return item.optional_number(key) if schema > _NO_FIGURES else None
+
     summary = PlacementSummary(
         objective=item.text("objective"),
         value=item.number("value"),
         bound=item.number("bound"),
         gap=item.number("gap"),
         status=item.text("status"),
+        latency_s=figure("latency_s"),
+        period_s=figure("period_s"),
+        energy_j=figure("energy_j"),
+        cost_usd=figure("cost_usd"),
     )
     item.done()
     return summary

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from gimlet.runtime.units import amount_text, bytes_text, joules_text, seconds_text
 from gimlet.tools.cli import console_for_tables, print_json, run
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gimlet.runtime.bundle import Bundle
-    from gimlet.runtime.manifest import Manifest, Segment, StateEntry, Variant
+    from gimlet.runtime.manifest import Manifest, PlacementSummary, Segment, StateEntry, Variant
 
 PATH = click.Path(path_type=Path)
 
@@ -78,8 +79,9 @@ def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
         *(f"output {manifest.spec(port)}" for port in manifest.outputs),
         *(f"state {_state(manifest, state)}" for state in manifest.states),
         *(f"dimension {name}: {dim.minimum} to {dim.maximum}, best at {dim.optimum}" for name, dim in _dims(bundle)),
-        f"placement: {placement.objective} {_figure(placement.objective, placement.value)}, "
-        f"bound {_figure(placement.objective, placement.bound)}, gap {placement.gap:.1%} ({placement.status})",
+        f"placement: {placement.objective} {_objective(placement, placement.value)}, "
+        f"bound {_objective(placement, placement.bound)}, gap {placement.gap:.2%} ({placement.status})",
+        *_promised(placement),
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -88,7 +90,23 @@ def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
     _print_transfers(bundle, console)
     _print_files(bundle, console)
     if verified is not None:
-        console.print(f"all hashes hold ({_bytes(verified)})")
+        console.print(f"all hashes hold ({bytes_text(verified)})")
+
+
+def _objective(placement: PlacementSummary, value: float) -> str:
+    return amount_text(value, {"energy": "J", "cost": "USD"}.get(placement.objective, "s"))
+
+
+def _promised(placement: PlacementSummary) -> list[str]:
+    """One line with the figures of a run in the schedule, as far as they are known."""
+    known = {
+        "latency": (placement.latency_s, "s"),
+        "period": (placement.period_s, "s"),
+        "energy": (placement.energy_j, "J"),
+        "cost": (placement.cost_usd, "USD"),
+    }
+    texts = [f"{name} {amount_text(value, unit)}" for name, (value, unit) in known.items() if value is not None]
+    return [f"predicted for one run: {', '.join(texts)}"] if texts else []
 
 
 def _state(manifest: Manifest, state: StateEntry) -> str:
@@ -126,7 +144,7 @@ def _print_segments(bundle: Bundle, console: Console) -> None:
     from rich.table import Table
 
     table = Table("segment", "device", "format", "artifact", title="segments", title_justify="left")
-    for name in ("ops", "FLOPs", "weights", "size", "predicted"):
+    for name in ("ops", "FLOPs", "weights", "size", "predicted", "energy"):
         table.add_column(name, justify="right", no_wrap=True)
     sizes = _sizes(bundle)
     for segment in bundle.manifest.segments:
@@ -139,9 +157,10 @@ def _print_segments(bundle: Bundle, console: Console) -> None:
             variant.executor + (" (deferred)" if _is_deferred(bundle, variant) else ""),
             str(segment.ops),
             "?" if flops is None else _count(flops),
-            _bytes(segment.weight_bytes),
-            _bytes(_artifact_bytes(bundle, segment, variant)),
-            _seconds(segment.seconds),
+            bytes_text(segment.weight_bytes),
+            bytes_text(_artifact_bytes(bundle, segment, variant)),
+            seconds_text(segment.seconds),
+            "" if segment.joules is None else joules_text(segment.joules),
         )
     console.print(table)
 
@@ -172,8 +191,8 @@ def _print_transfers(bundle: Bundle, console: Console) -> None:
             values[step.source].device,
             values[step.target].device,
             " → ".join(step.route),
-            _bytes(step.bytes.evaluate(_sizes(bundle))) if known else str(step.bytes),
-            _seconds(step.seconds),
+            bytes_text(step.bytes.evaluate(_sizes(bundle))) if known else str(step.bytes),
+            seconds_text(step.seconds),
         )
     console.print(table)
 
@@ -184,12 +203,8 @@ def _print_files(bundle: Bundle, console: Console) -> None:
         groups[path.partition("/")[0]] = groups.get(path.partition("/")[0], 0) + entry.bytes
     if bundle.engines:
         groups["engines"] = sum(entry.bytes for entry in bundle.engines.values())
-    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in sorted(groups.items()))
+    parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in sorted(groups.items()))
     console.print(f"files: {parts}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _figure(objective: str, value: float) -> str:
-    return _seconds(value) if objective in ("latency", "throughput") else f"{value:.4g}"
 
 
 def _count(value: float) -> str:
@@ -198,22 +213,6 @@ def _count(value: float) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     return f"{value:.4g} T"
-
-
-def _seconds(value: float) -> str:
-    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value * 1e9:.3g} ns"
-
-
-def _bytes(value: int) -> str:
-    size = float(value)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}" if unit != "B" else f"{value} B"
-        size /= 1024
-    return f"{size:.3g} GiB"
 
 
 if __name__ == "__main__":

@@ -41,14 +41,15 @@ class Timing:
         steady = len(self.ends_s) - self.inflight
         return (self.ends_s[-1] - self.ends_s[self.inflight - 1]) / steady if steady > 0 else None
 
-    def to_json(self, predicted_period_s: float | None) -> dict[str, Any]:
-        """The figures that a user wants of it, beside the period that placement predicted."""
+    def to_json(self, predicted_s: float | None, predicted_period_s: float | None) -> dict[str, Any]:
+        """The figures that a user wants of it, beside the latency and the period that placement predicted."""
         period_s = self.period_s
         return {
             "runs": len(self.latencies_s),
             "inflight": self.inflight,
             "median_s": statistics.median(self.latencies_s),
             "min_s": min(self.latencies_s),
+            "predicted_s": predicted_s,
             "period_s": period_s,
             "predicted_period_s": predicted_period_s,
             "runs_per_s": 1 / period_s if period_s else len(self.ends_s) / self.ends_s[-1],
@@ -119,7 +120,7 @@ def gimlet_run(
                 {"name": spec.name, **_described(outputs[spec.name], spec.dtype), "file": files.get(spec.name)}
                 for spec in program.outputs
             ],
-            "latency": timing.to_json(_predicted_period_s(program)),
+            "latency": timing.to_json(program.manifest.placement.latency_s, _predicted_period_s(program)),
         }
     if as_json:
         print_json(data)
@@ -258,9 +259,12 @@ def _pipelined(
 
 
 def _predicted_period_s(program: Program) -> float | None:
-    """The period of the pipeline that placement promised, where it placed for throughput."""
+    """The period of a pipeline in the schedule that placement promised. Bundles before schema 5 say it only where
+    they were placed for throughput."""
     promised = program.manifest.placement
-    return promised.value if promised.objective == "throughput" else None
+    if promised.period_s is None and promised.objective == "throughput":
+        return promised.value
+    return promised.period_s
 
 
 def _write_trace(trace: Any, path: Path) -> None:
@@ -302,9 +306,7 @@ def _print(data: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
             line += f" min {array.min():.6g} mean {array.mean():.6g} max {array.max():.6g}"
         click.echo(f"{line} -> {item['file']}" if item["file"] else line)
     latency = data["latency"]
-    text = f"latency: median {_milliseconds(latency['median_s'])}, min {_milliseconds(latency['min_s'])}"
-    runs = f" over {latency['runs']} runs" if latency["runs"] > 1 else " (first run)"
-    click.echo(f"{text}{runs}")
+    click.echo(_latency_text(data))
     if latency["period_s"] is not None:
         click.echo(_period_text(data))
 
@@ -318,14 +320,26 @@ def _form(item: Mapping[str, Any]) -> str:
     return f"{item['dtype']} of [{', '.join(map(_form, cast('list[Any]', items)))}]"
 
 
+def _latency_text(data: Mapping[str, Any]) -> str:
+    latency = data["latency"]
+    text = f"latency: median {_milliseconds(latency['median_s'])}, min {_milliseconds(latency['min_s'])}"
+    text += f" over {latency['runs']} runs" if latency["runs"] > 1 else " (first run)"
+    return text if latency["inflight"] > 1 else text + _predicted_text(latency["predicted_s"], data)
+
+
 def _period_text(data: Mapping[str, Any]) -> str:
+    """The period, beside the predicted one where enough is in flight for a pipeline."""
     latency = data["latency"]
     text = f"period: {_milliseconds(latency['period_s'])} with {latency['inflight']} in flight"
     text += f", {latency['runs_per_s']:.4g} inferences/s"
-    if latency["predicted_period_s"] is None:
-        return text
-    text += f"; predicted {_milliseconds(latency['predicted_period_s'])}"
+    return text + _predicted_text(latency["predicted_period_s"], data) if latency["inflight"] > 1 else text
+
+
+def _predicted_text(seconds: float | None, data: Mapping[str, Any]) -> str:
+    if seconds is None:
+        return ""
     emulated = sorted({item["device"] for item in data["segments"] if item["emulated"]})
+    text = f"; predicted {_milliseconds(seconds)}"
     return f"{text} with the real {', '.join(emulated)}, emulated here" if emulated else text
 
 

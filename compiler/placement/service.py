@@ -50,6 +50,7 @@ from gimlet.compiler.placement.reading.graph import ASSUMED_SIZE, ModuleGraph, o
 from gimlet.compiler.placement.reading.ir_topology import read_topology
 from gimlet.compiler.placement.reasons.coverage import coverage
 from gimlet.compiler.placement.reasons.explain import explanation
+from gimlet.compiler.placement.reasons.predicted import SegmentFigures, segment_figures
 from gimlet.compiler.placement.solve import Solution, solve
 from gimlet.compiler.placement.within_budget import Loss, check_budget, checked, solve_within
 from gimlet.dialects.context import GimletContext
@@ -178,7 +179,31 @@ class PlacementResult:
 
     def summary(self) -> PlacementSummary:
         """What the bundle's manifest says of it."""
-        return PlacementSummary(self.problem.rules.objective, self.objective, self.bound, self.gap, self.status)
+        found = self.schedule
+        return PlacementSummary(
+            self.problem.rules.objective,
+            self.objective,
+            self.bound,
+            self.gap,
+            self.status,
+            found.latency_s,
+            found.period_s,
+            found.energy_j,
+            found.cost_usd,
+        )
+
+    def segments(self) -> dict[int, SegmentFigures]:
+        """What is promised of each segment, by the number that its ops have."""
+        figures = segment_figures(self.problem, self.solution.placement, self.schedule)
+        return {each.segment: each for each in figures}
+
+    def transfers(self) -> dict[tuple[str, str, str], float]:
+        """Seconds that each value takes alone, by its name, the device that it comes from and the one it goes to."""
+        names = [device.name for device in self.problem.devices]
+        return {
+            (self.problem.values[item.value].name, names[item.source], names[item.destination]): item.seconds
+            for item in self.schedule.transfers
+        }
 
     def costs(self) -> dict[str, Any]:
         """The costs it was made from, as `--costs` reads them."""

@@ -14,8 +14,8 @@ from typing import Final
 
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.schedule import Launch, Schedule
-from gimlet.compiler.placement.reasons.explain import bytes_text, seconds_text
 from gimlet.compiler.placement.service import PlacementResult
+from gimlet.runtime.units import bytes_text, seconds_text
 from gimlet.targets.api import Link
 
 _BOX, _PILL, _GAP, _ROW, _HEIGHT, _LEFT = 156, 62, 74, 108, 64, 84

@@ -18,11 +18,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.reasons.explain import bytes_text, place_text, seconds_text
+from gimlet.compiler.placement.reasons.explain import place_text
 from gimlet.compiler.report.figures import graph, timeline
 from gimlet.compiler.report.modules import outline
 from gimlet.compiler.report.roofline import op_bytes, rate_text, roofline
 from gimlet.runtime.errors import InputError, UsageError
+from gimlet.runtime.units import bytes_text, joules_text, seconds_text
 
 Json = dict[str, Any]
 COLOURS: Final = 6
@@ -107,7 +108,7 @@ def render(compilation: Compilation) -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None or not math.isfinite(value):
         return "unknown"
-    return {"s": seconds_text(value), "J": f"{value:.4g} J", "USD": f"{value:.4g} USD"}[unit]
+    return {"s": seconds_text(value), "J": joules_text(value), "USD": f"{value:.4g} USD"}[unit]
 
 
 def _facts(summary: Mapping[str, Any], latency_s: float) -> list[tuple[str, str, str]]:
@@ -184,7 +185,19 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "streamed": "B",
         "streaming": "s",
     },
-    "segments": {"segment": "text", "device": "text", "format": "text", "ops": "count", "start": "s", "time": "s"},
+    "segments": {
+        "segment": "text",
+        "device": "text",
+        "format": "text",
+        "ops": "count",
+        "weights": "B",
+        "start": "s",
+        "time": "s",
+        "launch": "s",
+        "saved by fusion": "s",
+        "casts": "s",
+        "energy": "J",
+    },
     "transfers": {"value": "text", "from": "text", "to": "text", "size": "B", "start": "s", "time alone": "s"},
     "ops": {
         "op": "text",
@@ -202,6 +215,9 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 """The columns of each table with the kind of their values; the template's script writes and sorts each kind."""
+
+
+_SEGMENT_KEYS: Final = "ops weight_bytes start_s seconds launch_s fused_s edges_s joules"
 
 
 def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
@@ -224,8 +240,7 @@ def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
         for entry in data["devices"]
     ]
     segments = [
-        [f"s{e['segment']}", e["device"], place_text(e, data), *_picked(e, "ops start_s seconds")]
-        for e in data["segments"]
+        [f"s{e['segment']}", e["device"], place_text(e, data), *_picked(e, _SEGMENT_KEYS)] for e in data["segments"]
     ]
     transfers = [_picked(entry, "value from to bytes start_s seconds") for entry in data["transfers"]]
     ops = [_op_row(op, size, data) for op, size in zip(data["ops"], sizes_bytes, strict=True)]

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gimlet.compiler.placement.model.problem import Problem
-from gimlet.compiler.placement.reasons.explain import seconds_text
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.report.figures import listed
+from gimlet.runtime.units import seconds_text
 from gimlet.targets.api import Device
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from xdsl.ir import BlockArgument, Operation, OpResult, SSAValue
 
 from gimlet.compiler.bounds import read_bounds
-from gimlet.compiler.placement.reasons.explain import bytes_text
 from gimlet.compiler.workbench.index import IrIndex
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import shape_of
 from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.errors import InputError
+from gimlet.runtime.units import bytes_text
 from gimlet.targets.api import DimBound
 
 _LONGEST = 2000

@@ -63,7 +63,11 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A placement over time, with every figure that can be an objective (None where a figure is unknown)."""
+    """A placement over time, with every figure that can be an objective (None where a figure is unknown).
+
+    The energy is what segments take (`segment_j`), and what devices draw while they compute nothing (`idle_j`); the two
+    are empty where it is not known.
+    """
 
     launches: tuple[Launch, ...]
     transfers: tuple[Transfer, ...]
@@ -75,6 +79,8 @@ class Schedule:
     link_busy_s: Mapping[str, float]
     memory_bytes: Mapping[int, int]
     streamed: Streamed = field(default_factory=Streamed)
+    segment_j: Mapping[int, float] = field(default_factory=dict[int, float])
+    idle_j: Mapping[int, float] = field(default_factory=dict[int, float])
 
     def figure(self, objective: Objective) -> float:
         """The value of `objective`, smaller being better; infinite where it is unknown."""
@@ -271,14 +277,14 @@ def _durations(
         segment = placement.segment[fusion.producer]
         if segment == placement.segment[fusion.consumer]:
             duration[segment] -= fusion.seconds.get(place_of_segment[segment], 0.0)
-    for segment, seconds in _edges(problem, placement.segment, place_of_segment):
+    for segment, seconds in edges(problem, placement.segment, place_of_segment):
         duration[segment] += seconds
     for node, seconds in streamed.seconds.items():
         duration[placement.segment[node]] += seconds
     return duration
 
 
-def _edges(problem: Problem, segment: Sequence[int], place: Mapping[int, int]) -> Iterator[tuple[int, float]]:
+def edges(problem: Problem, segment: Sequence[int], place: Mapping[int, int]) -> Iterator[tuple[int, float]]:
     """Segments with the seconds that each value which enters them takes there, and each of theirs that leaves."""
     if not problem.has_edges:
         return
@@ -311,19 +317,22 @@ def _figures(
         for link, seconds_per_byte in problem.routes[transfer.source, transfer.destination].links:
             links[link] = links.get(link, 0.0) + transfer.size_bytes * seconds_per_byte
     in_use = sorted({*busy, problem.host})
+    active = {device: busy.get(device, 0.0) - overhead.get(device, 0.0) for device in in_use}
+    segment_j = _segment_joules(problem, placement, streamed)
+    idle_j = {device: (problem.devices[device].idle_w or 0.0) * max(latency - active[device], 0.0) for device in in_use}
     return Schedule(
         launches,
         transfers,
         latency_s=latency,
         period_s=max([*busy.values(), *links.values()], default=0.0),
-        energy_j=_energy(
-            problem, placement, {d: busy.get(d, 0.0) - overhead.get(d, 0.0) for d in in_use}, latency, streamed
-        ),
+        energy_j=None if segment_j is None else sum(segment_j.values()) + sum(idle_j.values()),
         cost_usd=_cost(problem, placement, in_use, transfers, latency),
         device_busy_s=dict(sorted(busy.items())),
         link_busy_s=dict(sorted(links.items())),
         memory_bytes=memory_of(problem, placement.place) if with_memory else {},
         streamed=streamed,
+        segment_j=segment_j or {},
+        idle_j=idle_j if segment_j is not None else {},
     )
 
 
@@ -332,25 +341,23 @@ def load_w(problem: Problem, device: int) -> float:
     return sum(problem.devices[unit].load_w or 0.0 for unit in problem.units[device])
 
 
-def _energy(
-    problem: Problem, placement: Placement, active: Mapping[int, float], latency: float, streamed: Streamed
-) -> float | None:
-    total = 0.0
-    for node, place in enumerate(placement.place):
+def _segment_joules(problem: Problem, placement: Placement, streamed: Streamed) -> dict[int, float] | None:
+    """What each segment takes, its launch not included; None where an op's energy is unknown."""
+    total = dict.fromkeys(placement.segment, 0.0)
+    for node, (place, segment) in enumerate(zip(placement.place, placement.segment, strict=True)):
         joules = problem.nodes[node].options[place].joules
         if joules is None:
             return None
-        total += joules
+        total[segment] += joules
     for fusion in problem.fusions:
-        if placement.segment[fusion.producer] == placement.segment[fusion.consumer]:
-            total -= fusion.joules.get(placement.place[fusion.producer], 0.0)
+        segment = placement.segment[fusion.producer]
+        if segment == placement.segment[fusion.consumer]:
+            total[segment] -= fusion.joules.get(placement.place[fusion.producer], 0.0)
     place_of = dict(zip(placement.segment, placement.place, strict=True))
-    for segment, seconds in _edges(problem, placement.segment, place_of):
-        total += seconds * load_w(problem, problem.device_of[place_of[segment]])
+    for segment, seconds in edges(problem, placement.segment, place_of):
+        total[segment] += seconds * load_w(problem, problem.device_of[place_of[segment]])
     for node, seconds in streamed.seconds.items():
-        total += seconds * load_w(problem, problem.device_of[placement.place[node]])
-    for device, seconds in active.items():
-        total += (problem.devices[device].idle_w or 0.0) * max(latency - seconds, 0.0)
+        total[placement.segment[node]] += seconds * load_w(problem, problem.device_of[placement.place[node]])
     return total
 
 

@@ -8,8 +8,9 @@ from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import UNITS, Problem
 from gimlet.compiler.placement.model.schedule import Schedule, violations
 from gimlet.compiler.placement.model.segments import Found, carve
-from gimlet.compiler.placement.reasons.explain import NOT_ASKED, amount_text, bytes_text
+from gimlet.compiler.placement.reasons.explain import NOT_ASKED
 from gimlet.compiler.placement.solve import Solution
+from gimlet.runtime.units import amount_text, bytes_text
 
 # Below these a sentence would name what does not matter.
 _SHARE_TO_NAME: Final = 0.01

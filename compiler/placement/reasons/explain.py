@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,9 @@ from rich.table import Table
 from gimlet.compiler.placement.model.problem import UNITS, Problem
 from gimlet.compiler.placement.model.schedule import load_w
 from gimlet.compiler.placement.reasons.moves import Move, Moves, moves_of
+from gimlet.compiler.placement.reasons.predicted import segment_figures
 from gimlet.compiler.placement.solve import Solution
+from gimlet.runtime.units import amount_text, bytes_text, joules_text, seconds_text
 
 Json = dict[str, Any]
 NOT_ASKED = "no target of this device was asked"
@@ -23,7 +26,8 @@ NOT_ASKED = "no target of this device was asked"
 def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ()) -> Json:
     """What was decided, in numbers: `summary`, `devices`, `segments`, `transfers` and `ops`.
 
-    An op's seconds are those in this placement, streaming of its weights included. Each place that it could be on as
+    An op's seconds and joules are those of the op alone on its place, streaming of its weights included; a segment's
+    have also its launch, what fusion saves and what its edges take (`predicted.py`). Each place that it could be on as
     well has `alone` and `with_segment`: how much more of the objective the move costs, and what it `breaks`.
     """
     schedule = solution.schedule
@@ -61,6 +65,7 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
                 "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
                 "flops_share": _share(problem, solution, index),
                 "busy_s": schedule.device_busy_s.get(index, 0.0),
+                "idle_joules": schedule.idle_j.get(index),
                 "memory_bytes": schedule.memory_bytes.get(index, 0),
                 "capacity_bytes": device.memory_bytes,
                 "fast_bytes": device.fast_bytes,
@@ -78,9 +83,11 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
                 "format": problem.places[launch.place].format,
                 "ops": len(launch.nodes),
                 "start_s": launch.start_s,
-                "seconds": launch.seconds,
+                **{key: value for key, value in asdict(figures).items() if key != "segment"},
             }
-            for launch in schedule.launches
+            for launch, figures in zip(
+                schedule.launches, segment_figures(problem, solution.placement, schedule), strict=True
+            )
         ],
         "transfers": [
             {
@@ -161,7 +168,11 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
     columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of", "streamed")
     console.print(figure_table("devices", columns, _device_rows(data)))
     console.print(
-        figure_table("segments", ("segment", "device", "format", "ops", "start", "time"), _segment_rows(data))
+        figure_table(
+            "segments",
+            ("segment", "device", "format", "ops", "weights", "start", "time", "of it launch", "energy"),
+            _segment_rows(data),
+        )
     )
     if data["transfers"]:
         console.print(figure_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
@@ -187,29 +198,6 @@ def loss_line(loss: Mapping[str, Any]) -> str:
         f"loss {loss['measured']:.3g} (relative L2 of the worst output, on {loss['inputs']}), "
         f"{loss['expected']:.3g} expected from the ops, {loss['budget']:g} allowed"
     )
-
-
-def amount_text(value: float, unit: str) -> str:
-    """An amount of an objective for people: `1.25 ms`, `0.5 J`."""
-    return seconds_text(value) if unit == "s" else f"{value:.4g} {unit}"
-
-
-def seconds_text(seconds: float) -> str:
-    """A time for people: `1.25 ms`."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.4g} {unit}"
-    return f"{seconds / 1e-9:.4g} ns"
-
-
-def bytes_text(size: float | None) -> str:
-    """A size for people, in powers of ten: `1.5 MB`."""
-    if size is None:
-        return "∞"
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size:.0f} B"
 
 
 def figure_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -252,8 +240,11 @@ def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             segment["device"],
             place_text(segment, data),
             str(segment["ops"]),
+            bytes_text(segment["weight_bytes"]),
             seconds_text(segment["start_s"]),
             seconds_text(segment["seconds"]),
+            seconds_text(segment["launch_s"]),
+            "" if segment["joules"] is None else joules_text(segment["joules"]),
         )
 
 
@@ -281,7 +272,7 @@ def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             f"{other['device']} ({place_text(other, data)}): {_elsewhere(other, unit)}" for other in op["others"]
         )
         pinned = " (pinned)" if op["pinned"] else ""
-        energy = "" if op["joules"] is None else f"{op['joules']:.3g} J"
+        energy = "" if op["joules"] is None else joules_text(op["joules"])
         loss = f", loses {op['loss']:.2g}" if op["loss"] else ""
         device = f"{op['device']} ({place_text(op, data)}{loss}){pinned}"
         streamed = f" ({seconds_text(op['streamed_s'])} streaming)" if op["streamed_s"] else ""
@@ -303,4 +294,4 @@ def _elsewhere(other: Mapping[str, Any], unit: str) -> str:
 def _delta_text(delta: float, unit: str) -> str:
     """A difference for people: `+1.5 ms`."""
     sign = "-" if delta < 0 else "+"
-    return sign + (seconds_text(abs(delta)) if unit == "s" else f"{abs(delta):.3g} {unit}")
+    return sign + amount_text(abs(delta), unit)

@@ -15,7 +15,7 @@ from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import CheckError, GimletError, InputError
 from gimlet.runtime.manifest import Manifest, Variant
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-4.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-5.gimlet"
 FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
 
@@ -140,11 +140,11 @@ def test_a_forged_path_is_refused_when_the_manifest_is_read(bundle: Path):
 
 def test_a_newer_format_says_which_version_reads_it(bundle: Path):
     def newer(text: str) -> str:
-        data = json.loads(text) | {"schema": 5, "producer": {"gimlet": "9.1.0"}}
+        data = json.loads(text) | {"schema": 6, "producer": {"gimlet": "9.1.0"}}
         return json.dumps(data)
 
     rewrite(bundle, newer)
-    with pytest.raises(InputError, match=r"format 5, and this version reads formats 1 to 4; use gimlet 9\.1\.0"):
+    with pytest.raises(InputError, match=r"format 6, and this version reads formats 1 to 5; use gimlet 9\.1\.0"):
         open_bundle(bundle)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest_json import read_engines, read_manifest, write_manifest
 
-GOLDEN = Path(__file__).parent / "golden" / "schema-4.gimlet"
+GOLDEN = Path(__file__).parent / "golden" / "schema-5.gimlet"
 TEXT = (GOLDEN / "manifest.json").read_bytes()
 
 
@@ -37,7 +37,7 @@ def test_what_was_read_is_written_again_byte_for_byte():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", 5, r"schema: this bundle has format 5, .* use gimlet 0\.1\.0 or newer"),
+        ("schema", 6, r"schema: this bundle has format 6, .* use gimlet 0\.1\.0 or newer"),
         ("schema", "1", r"schema: expected an integer of at least 1, found \"1\""),
         ("schema", ..., r"schema: is missing"),
         ("steps", ..., r"steps: is missing"),
@@ -103,7 +103,7 @@ def test_a_wrong_entry_is_named(path: str, value: Any, message: str):
         read_manifest(changed(path, value))
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4])
 def test_a_manifest_of_a_format_before(schema: int):
     old = read_manifest((GOLDEN.parent / f"schema-{schema}.gimlet" / "manifest.json").read_bytes())
     assert schema > 1 or old.signature is None

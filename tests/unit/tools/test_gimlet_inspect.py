@@ -17,7 +17,7 @@ def bundle(make_bundle, part) -> Path:
     def change(manifest: Manifest) -> Manifest:
         first, second = manifest.segments
         away = Variant("onnxruntime", "fp16", ("e.bin",), ("e.bin",), "k", requires={"execution_provider": "FarAway"})
-        first = replace(first, ops=7, flops=Expr.parse("1000*n"), seconds=0.0021, weight_bytes=3 << 20)
+        first = replace(first, ops=7, flops=Expr.parse("1000*n"), seconds=0.0021, joules=0.5, weight_bytes=3 << 20)
         steps = [
             step if isinstance(step, Launch) else replace(step, bytes=Expr.parse("16*n"), route=("to-gpu0",))
             for step in manifest.steps
@@ -50,14 +50,25 @@ def test_the_tables_say_what_runs_where(bundle: Path, capsys: pytest.CaptureFixt
     assert text.startswith(f"m.gimlet {(bundle / 'manifest.sha256').read_text().strip()}\n")
     assert "input x: float32[n, 4]\noutput z: float32[n, 4]\ndimension n: 1 to 8, best at 2\n" in text
     size = (bundle / "segments" / "s0" / "model.onnx").stat().st_size
-    assert cells(text, "s0") == ["s0", "cpu", "fp32", "onnxruntime", "7", "2 k", "3 MiB", f"{size} B", "2.1 ms"]
+    assert cells(text, "s0") == [
+        "s0",
+        "cpu",
+        "fp32",
+        "onnxruntime",
+        "7",
+        "2 k",
+        "3.146 MB",
+        f"{size} B",
+        "2.1 ms",
+        "500 mJ",
+    ]
     assert cells(text, "s1")[:5] == ["s1", "gpu0", "fp32", "onnxruntime", "1"]
     assert cells(text, "cpu") == ["cpu", "host", "1", "yes, by onnxruntime"]
     assert cells(text, "gpu0")[:3] == ["gpu0", "vendor/chip", "1"]
     assert cells(text, "gpu0")[3].startswith("no: ONNX Runtime here has no FarAway")
     assert cells(text, "spare") == ["spare", "vendor/chip", "0", "nothing to run"]
-    assert cells(text, "y") == ["y", "cpu", "gpu0", "to-gpu0", "32 B", "0 ns"]
-    assert "files: engines 2 KiB, module.mlir 18 B, segments " in text
+    assert cells(text, "y") == ["y", "cpu", "gpu0", "to-gpu0", "32 B", "0 s"]
+    assert "files: engines 2.048 kB, module.mlir 18 B, segments " in text
 
 
 def test_an_unbuilt_engine_is_marked(make_bundle, part, capsys: pytest.CaptureFixture[str]):

@@ -240,14 +240,15 @@ def test_the_period_is_that_of_a_pipeline_that_is_full():
     """With two in flight, the first two ends fill it: the others come every 2 s."""
     timing = Timing((4.0, 4.5, 4.0, 4.0), (4.0, 4.5, 6.5, 8.5), inflight=2)
     assert timing.period_s == 2.0
-    figures = timing.to_json(1.5)
-    assert (figures["period_s"], figures["runs_per_s"], figures["predicted_period_s"]) == (2.0, 0.5, 1.5)
+    figures = timing.to_json(3.5, 1.5)
+    assert (figures["period_s"], figures["runs_per_s"]) == (2.0, 0.5)
+    assert (figures["predicted_s"], figures["predicted_period_s"]) == (3.5, 1.5)
 
 
 def test_too_few_runs_have_no_steady_state():
     timing = Timing((4.0, 4.0), (4.0, 5.0), inflight=2)
     assert timing.period_s is None
-    assert timing.to_json(None)["runs_per_s"] == pytest.approx(0.4)
+    assert timing.to_json(None, None)["runs_per_s"] == pytest.approx(0.4)
 
 
 @pytest.fixture
@@ -283,10 +284,27 @@ def test_a_period_of_emulated_devices_says_so(away: Path, capsys: pytest.Capture
     assert run(away, "--random", "--emulate-missing", "--repeat", 3) == 0
     assert "predicted" not in capsys.readouterr().out
     segments = [{"device": "sram0", "emulated": True}]
-    latency = {"period_s": 0.5, "inflight": 2, "runs_per_s": 2.0, "predicted_period_s": 0.001}
+    latency: dict[str, Any] = {"period_s": 0.5, "inflight": 2, "runs_per_s": 2.0, "predicted_period_s": 0.001}
     assert _period_text({"segments": segments, "latency": latency}).endswith(
         "2 inferences/s; predicted 1 ms with the real sram0, emulated here"
     )
+
+
+def test_a_latency_stands_beside_the_predicted_one_where_requests_take_turns(
+    make_bundle, part, capsys: pytest.CaptureFixture[str]
+):
+    summary = PlacementSummary("energy", 1.0, 1.0, latency_s=0.5, period_s=0.25)
+    bundle = make_bundle(
+        [part("s0", "cpu", "Neg", ("x",), "y")], change=lambda manifest: replace(manifest, placement=summary)
+    )
+    assert run(bundle, "--random", "--repeat", 4) == 0
+    latency, period = capsys.readouterr().out.splitlines()[-2:]
+    assert latency.endswith("over 4 runs; predicted 500 ms")
+    assert "predicted" not in period, "one request after the other is no pipeline"
+    assert run(bundle, "--random", "--repeat", 4, "--inflight", 2) == 0
+    latency, period = capsys.readouterr().out.splitlines()[-2:]
+    assert "predicted" not in latency
+    assert period.endswith("; predicted 250 ms")
 
 
 def test_a_failure_in_flight_ends_the_runs(bundle: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):

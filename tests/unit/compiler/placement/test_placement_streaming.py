@@ -222,6 +222,10 @@ def test_what_is_streamed_is_explained():
     assert [op["seconds"] for op in data["ops"]] == [1.0, 11.0, 6.0]
     assert [op["streamed_s"] for op in data["ops"]] == [0.0, 10.0, 5.0]
     assert sum(op["joules"] for op in data["ops"]) == pytest.approx(30 + 150)
+    (segment,) = data["segments"]
+    assert segment["seconds"] == pytest.approx(segment["launch_s"] + 18.0)
+    assert segment["joules"] == pytest.approx(30 + 150)
+    assert segment["weight_bytes"] == 30
     console = Console(width=200, record=True, file=StringIO())
     print_explanation(data, console)
     text = console.export_text()
