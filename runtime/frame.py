@@ -169,6 +169,7 @@ class ShapePlan:
     def _bind(self, executor: Executor, step: LaunchStep) -> Bindings:
         inputs = {port: self._buffer(place) for port, place in step.inputs}
         bindings = executor.bind(inputs, {port: self._memory[place] for port, place in step.outputs})
+        bindings.set_sizes(self._sizes)
         self._bindings.append(bindings)
         for port, place in step.inputs:
             self._setters[place].append((bindings.set_input, port))

@@ -165,6 +165,10 @@ class Bindings(ABC):
     def output(self, name: str) -> Buffer:
         """The buffer that holds an output, after the event of the run is done."""
 
+    def set_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Says the sizes of the model's dimensions, for executors that need more than the segment's inputs tell."""
+        del sizes
+
     def close(self) -> None:
         """Frees what these bindings hold in the framework (an execution context). Buffers are not freed."""
         return

@@ -39,6 +39,7 @@ class SramBindings(Bindings):
         self.inputs: dict[str, np.ndarray] = {}
         self.outputs: dict[str, np.ndarray | None] = {}
         self.made: dict[str, np.ndarray] = {}
+        self.sizes: Mapping[str, int] = {}
         for name, buffer in inputs.items():
             self.set_input(name, buffer)
         for name, buffer in outputs.items():
@@ -57,6 +58,9 @@ class SramBindings(Bindings):
         if found is None:
             raise InputError(f"output {name!r} was read before a run", where=self.segment)
         return found
+
+    def set_sizes(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
 
     def _array(self, name: str, buffer: Buffer) -> np.ndarray:
         if not isinstance(buffer, np.ndarray):
@@ -112,7 +116,7 @@ class SramExecutor(Executor):
         if not isinstance(bindings, SramBindings):
             raise TypeError(f"bindings of another executor: {type(bindings).__name__}")
         wait_all(wait)
-        sizes = self.sizes(bindings.inputs)
+        sizes = self.sizes(bindings.inputs, bindings.sizes)
         for name, values in self.emulator.run(bindings.inputs, sizes, self._in_place(bindings)).items():
             dtype = self.outputs[name].numpy_type
             given = bindings.outputs.get(name)
@@ -136,13 +140,16 @@ class SramExecutor(Executor):
                 found.append(state)
         return found
 
-    def sizes(self, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
-        """The program's symbolic dimensions as the shapes of the inputs tell them. InputError where they do not."""
+    def sizes(self, inputs: Mapping[str, np.ndarray], known: Mapping[str, int] | None = None) -> dict[str, int]:
+        """The program's symbolic dimensions: `known` ones, and what the shapes of the inputs tell.
+
+        InputError where neither does.
+        """
         pairs: list[tuple[Expr, int]] = []
         for name, spec in self.inputs.items():
             if name in inputs and spec.shape is not None:
                 pairs += _pairs(spec, inputs[name], self.segment)
-        return solve(self.program.dims, pairs, self.segment)
+        return solve(self.program.dims, pairs, self.segment, known or {})
 
     def timing(self, inputs: Mapping[str, np.ndarray]) -> Timing:
         """How many cycles the machine would take for a run with such inputs."""
@@ -160,29 +167,33 @@ def _pairs(spec: TensorSpec, array: np.ndarray, segment: str) -> list[tuple[Expr
     return [(expr, size) for expr, size in zip(shape, array.shape, strict=True) if expr is not None]
 
 
-def solve(dims: Sequence[Dim], pairs: Sequence[tuple[Expr, int]], segment: str) -> dict[str, int]:
+def solve(
+    dims: Sequence[Dim], pairs: Sequence[tuple[Expr, int]], segment: str, given: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Sizes of `dims` at which every expression has the size beside it. InputError where there are none.
 
-    An expression of one unknown dimension is taken to grow with it, and solved by bisection for the smallest size that
-    fits; of several expressions the largest of these fits all, or none does. Everything inside the segment follows from
-    the shapes of its inputs, so any size that fits them will do.
+    What is `given` is not looked for. An expression of one unknown dimension is taken to grow with it, and solved by
+    bisection for the smallest size that fits; of several expressions the largest of these fits all, or none does.
+    Everything inside the segment follows from the shapes of its inputs, so any size that fits them will do, and where
+    two dimensions are only known by their sum, any two.
     """
-    known: dict[str, int] = {}
     bounds = {dim.name: dim for dim in dims}
+    known = {name: size for name, size in (given or {}).items() if name in bounds}
     pending = sorted(pairs, key=lambda pair: len(str(pair[0])))
     for expr, size in pending:
         if str(expr) in bounds and str(expr) not in known:
             known[str(expr)] = _bisect(expr, size, bounds[str(expr)], known, segment)
     progress = True
     while progress and len(known) < len(bounds):
+        before = len(known)
         found: dict[str, int] = {}
         for expr, size in pending:
             unknown = [name for name in expr.symbols if name in bounds and name not in known]
             if len(unknown) == 1 and expr.symbols - set(unknown) <= known.keys():
                 least = _bisect(expr, size, bounds[unknown[0]], known, segment)
                 found[unknown[0]] = max(least, found.get(unknown[0], least))
-        known |= found
-        progress = bool(found)
+        known |= found or _any_fit(pending, bounds, known)
+        progress = len(known) > before
     for name in bounds:
         if name not in known:
             raise InputError(f"the shapes of the inputs do not tell the size of dimension {name!r}", where=segment)
@@ -191,6 +202,24 @@ def solve(dims: Sequence[Dim], pairs: Sequence[tuple[Expr, int]], segment: str) 
             told = ", ".join(f"{name} = {value}" for name, value in known.items())
             raise InputError(f"a dimension should be {expr}, it is {size} ({told})", where=segment)
     return known
+
+
+def _any_fit(pairs: Sequence[tuple[Expr, int]], bounds: Mapping[str, Dim], known: Mapping[str, int]) -> dict[str, int]:
+    """Sizes for the first expression with unknown dimensions: one after another the largest that it allows."""
+    for expr, size in pairs:
+        unknown = sorted(name for name in expr.symbols if name in bounds and name not in known)
+        if not unknown or not expr.symbols <= bounds.keys():
+            continue
+        found = {name: bounds[name].minimum for name in unknown}
+        for name in unknown:
+            low, high = bounds[name].minimum, bounds[name].maximum
+            while low < high:
+                middle = (low + high + 1) // 2
+                fits = expr.evaluate({**known, **found, name: middle}) <= size
+                low, high = (middle, high) if fits else (low, middle - 1)
+            found[name] = low
+        return found
+    return {}
 
 
 def _bisect(expr: Expr, size: int, dim: Dim, known: Mapping[str, int], segment: str) -> int:

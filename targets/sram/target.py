@@ -7,19 +7,22 @@ cannot disagree with it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, OpResult, SSAValue
 
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.work import work_of
+from gimlet.dialects.placement import SegmentOp
+from gimlet.passes.entry import ENTRY
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
@@ -134,6 +137,8 @@ class SramTarget(Target):
             return None
         if rule_name(op) not in RULES:
             return Reason(_label(op), f"{op.op_type} has no lowering to the machine")
+        if data_dims := _data_dims(op):
+            return Reason(_label(op), f"its shape depends on data: {data_dims[0]} is not known before it has run")
         key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_op(op))
         if key not in self._refusals:
             self._refusals[key] = self._refusal(op, device, fmt)
@@ -244,6 +249,7 @@ class SramTarget(Target):
         )
         try:
             generated = generate(work, self.machine(device), fmt)
+            _check_told(generated, op)
             artifact = self._write(generated, fmt, folder, ctx)
         except RefusedError as error:
             return Reason(name, str(error))
@@ -317,15 +323,38 @@ def _is_constant_value(value: SSAValue) -> bool:
     return isinstance(value, OpResult) and is_constant(value.op)
 
 
-def _dims(op: OnnxOp) -> Iterator[Expr]:
-    """The known dimensions of the types around an op."""
-    for value in (*op.operands, *op.results):
-        yield from (dim for dim in shape_of(value) or () if dim is not None)
-
-
 def _symbols(op: OnnxOp) -> set[str]:
     """The symbolic dimensions in the types around an op."""
-    return set().union(*(dim.symbols for dim in _dims(op)))
+    return _symbols_in((*op.operands, *op.results))
+
+
+def _symbols_in(values: Iterable[SSAValue]) -> set[str]:
+    return {name for value in values for dim in shape_of(value) or () if dim is not None for name in dim.symbols}
+
+
+def _model_symbols(op: Operation) -> set[str] | None:
+    """The symbolic dimensions of the model's inputs; None for an op of no whole model."""
+    top: Operation | None = op
+    while top is not None and not isinstance(top, ModuleOp):
+        top = top.parent_op()
+    functions = () if top is None else top.body.block.ops
+    main = next((each for each in functions if isinstance(each, FuncOp) and each.sym_name.data == ENTRY), None)
+    return None if main is None else _symbols_in(main.args)
+
+
+def _data_dims(op: OnnxOp) -> list[str]:
+    """The dimensions of an op's results that are known only when it has run."""
+    new = _symbols_in(op.results) - _symbols_in(op.operands)
+    known = _model_symbols(op) if new else None
+    return [] if known is None else sorted(new - known)
+
+
+def _check_told(generated: Generated, segment: SegmentOp) -> None:
+    """RefusedError for a program with a dimension that neither the segment's inputs nor the model's tell."""
+    told = _symbols_in(segment.body.block.args) | (_model_symbols(segment) or set())
+    for dim in generated.program.dims:
+        if dim.name not in told:
+            raise RefusedError(f"the shapes of its inputs do not tell the size of dimension {dim.name}")
 
 
 def _assumed_sizes(op: OnnxOp) -> dict[str, int]:
@@ -334,7 +363,8 @@ def _assumed_sizes(op: OnnxOp) -> dict[str, int]:
     RefusedError where the sizes tried give none.
     """
     symbols = sorted(_symbols(op))
-    dims = [dim for dim in _dims(op) if dim.symbols]
+    known = (dim for value in (*op.operands, *op.results) for dim in shape_of(value) or () if dim is not None)
+    dims = [dim for dim in known if dim.symbols]
     rising = range(len(symbols))
     for size in _ASSUMED_SIZES:
         for doublings in ([0] * len(symbols), rising, rising[::-1]):

@@ -9,7 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import gimlet
-from gimlet.runtime.errors import UsageError
+from gimlet.runtime.errors import InfeasibleError, UsageError
+
+RACK = Path(__file__).resolve().parents[2] / "examples" / "topologies" / "rack.toml"
 
 
 def detector() -> onnx.ModelProto:
@@ -67,3 +69,39 @@ def test_a_limit_can_be_narrowed_and_not_fixed(tmp_path: Path):
         dims(selected_d0=4)
     with pytest.raises(UsageError, match="the model has no dimension 'selected_d9'"):
         dims(selected_d9="1:2:3")
+
+
+def prefix() -> onnx.ModelProto:
+    """The sum of `x` spread over as many elements as `x` has, and the first `count` of these."""
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], name="total"),
+        helper.make_node("Shape", ["x"], ["shape"], name="length"),
+        helper.make_node("Expand", ["sum", "shape"], ["spread"], name="spreads"),
+        helper.make_node("Slice", ["spread", "zero", "count", "zero"], ["first"], name="cuts"),
+        helper.make_node("Neg", ["first"], ["y"], name="turns"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"]),
+        helper.make_tensor_value_info("count", TensorProto.INT64, [1]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(np.array([0]), "zero")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_a_program_gets_the_sizes_that_none_of_its_inputs_has(tmp_path: Path):
+    """The accelerator's segment reads one element and makes n; what comes after the cut has a length from its input."""
+    pins = {"total|length|cuts": "cpu", "spreads|turns": "sram0"}
+    bundle = gimlet.compile(prefix(), output=tmp_path / "m.gimlet", bind={"n": "1:8:64"}, topology=RACK, pins=pins)
+    with gimlet.load(bundle.path, emulate_missing=True) as program:
+        assert {running.executor for running in program.running} == {"onnxruntime", "sram"}
+        for size, count in ((8, 3), (5, 5), (64, 1)):
+            x = np.arange(size, dtype=np.float32)
+            np.testing.assert_allclose(program(x=x, count=np.array([count]))["y"], np.full(count, -x.sum()))
+
+
+def test_a_program_is_not_made_where_its_own_data_decide_a_size(tmp_path: Path):
+    with pytest.raises(InfeasibleError, match="its shape depends on data: first_d0 is not known before it has run"):
+        gimlet.compile(
+            prefix(), output=tmp_path / "m.gimlet", bind={"n": "1:8:64"}, topology=RACK, pins={"cuts": "sram0"}
+        )

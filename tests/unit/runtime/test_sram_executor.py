@@ -166,3 +166,11 @@ executor.submit(bindings)
 np.testing.assert_allclose(bindings.output("y"), x @ w, rtol=1e-4, atol=1e-5)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_sizes_of_which_only_the_sum_is_told():
+    found = solve([dim("a"), dim("b")], [(Expr.parse("a + b + 2"), 11)], "s0")
+    assert found["a"] + found["b"] == 9
+    assert solve([dim("a"), dim("b")], [(Expr.parse("a + b + 2"), 11)], "s0", {"a": 4, "c": 1}) == {"a": 4, "b": 5}
+    with pytest.raises(InputError, match="a dimension should be"):
+        solve([dim("a"), dim("b")], [(Expr.parse("2*a + 2*b"), 11)], "s0")
