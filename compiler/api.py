@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.defaults import DEFAULT
 from gimlet.dialects.onnx.importer import INPUTS
 from gimlet.passes.entry import entry_function
+from gimlet.runtime.errors import UsageError
 from gimlet.runtime.manifest import Manifest
 from gimlet.targets.api import DimBound, Topology
 
@@ -128,15 +131,48 @@ def compile(
 
 
 def start(source: Source, options: CompileOptions, progress: Progress) -> Compilation:
-    """Imports a source: the compilation in the phase `import`, or in that of the IR it was given."""
+    """Imports a source: the compilation in the phase `import`, or in that of the IR it was given.
+
+    UsageError for a seed, a time limit or an expression that means nothing, and for an input to measure losses on that
+    the model does not have.
+    """
+    _check_numbers(options)
+    _check_expression(source.overridable)
     ctx = GimletContext()
     with progress.phase("import", source.origin):
         module = source.import_module(ctx, progress.say)
     say_defaults(module, progress)
+    _check_loss_inputs(module, options.loss_inputs or {})
     add_states(module, options.states)
     if PHASES.index(phase_of(module)) >= PHASES.index("place"):
         check_topology(module, options.topology)
     return Compilation(module, ctx, options, source.info(module), progress)
+
+
+def _check_numbers(options: CompileOptions) -> None:
+    """As the command's options check them."""
+    if options.seed < 0:
+        raise UsageError(f"{options.seed} is not in the range x>=0", where="--seed")
+    limit = options.time_limit_s
+    if limit is not None and math.isnan(limit):
+        raise UsageError("'nan' is no number of seconds", where="--time-limit")
+    if limit is not None and limit <= 0:
+        raise UsageError(f"{limit} is not in the range x>0", where="--time-limit")
+
+
+def _check_expression(overridable: str | None) -> None:
+    try:
+        re.compile(overridable or "")
+    except re.error as error:
+        raise UsageError(f"{overridable!r} is not a regular expression: {error}", where="--overridable") from None
+
+
+def _check_loss_inputs(module: ModuleOp, given: Mapping[str, NDArray[Any]]) -> None:
+    known = [value_name(value) for value in entry_function(module).args]
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        hint = f"the inputs are: {', '.join(known) or 'none'}"
+        raise UsageError(f"there is no input {unknown[0]!r}", where="--loss-input", hint=hint)
 
 
 def say_defaults(module: ModuleOp, progress: Progress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gimlet.compiler.checking.reference import Arrays, Reference
+from gimlet.compiler.checking.reference import OTHER_MODEL, Arrays, Reference
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.manifest import Manifest
 
@@ -27,8 +27,13 @@ class ReferenceSteps:
         found = self._reference.run(self._in_order({**inputs, **self.states}))
         names = self._output_names()
         if len(names) != len(found):
-            raise InputError(f"the reference has {len(found)} outputs, and the bundle names {len(names)}")
+            message = f"has {len(found)} outputs, and the bundle names {len(names)}"
+            raise InputError(message, where="the reference", hint=OTHER_MODEL)
         outputs = dict(zip(names, found, strict=True))
+        missing = [port.name for port in self._manifest.outputs if port.name not in outputs]
+        if missing:
+            message = f"has no output {missing[0]!r}, which the bundle has"
+            raise InputError(message, where="the reference", hint=OTHER_MODEL)
         # A state that is no output is a buffer of the reference, which keeps it itself.
         kept = [state for state in self._manifest.states if state.result not in outputs]
         outputs |= {state.result: self._reference.kept(state.name) for state in kept}

@@ -96,6 +96,7 @@ def render(compilation: Compilation) -> str:
             if any(entry["name"] == device.name and entry["ops"] for entry in data["devices"])
         ],
         tables=_tables(data, sizes_bytes),
+        unit=data["summary"]["unit"],
         outline=outline(result.problem, compilation.module),
         producers=producers(),
         colours=COLOURS,
@@ -253,12 +254,15 @@ def _picked(entry: Json, keys: str) -> list[Any]:
 
 
 def _op_row(op: Json, size_bytes: int, data: Json) -> list[Any]:
-    """A row of the table of ops. Its last cell lists the other places, with the time there or why not there."""
+    """A row of the table of ops. Its last cell lists the other places: the time there or why not there, the energy, and
+    what it costs to move the op there alone and with its segment (more of the objective, and the limits that breaks).
+    """
     others = [
         [
             f"{other['device']} ({place_text(other, data)}{_loses(other)})",
             _finite(other.get("seconds")),
             other.get("refused", "pinned away" if other.get("pinned_away") else ""),
+            *_moves(other),
         ]
         for other in op["others"]
     ]
@@ -269,6 +273,21 @@ def _op_row(op: Json, size_bytes: int, data: Json) -> list[Any]:
         "pinned" if op["pinned"] else "",
     ]
     return [*where, op["seconds"], op["joules"], op["loss"] or None, op["flops"], size_bytes, others]
+
+
+def _moves(other: Json) -> list[Any]:
+    """The energy there, and both moves as (more of the objective, limits that break), with four digits."""
+    if _finite(other.get("seconds")) is None:
+        return []
+    moves = [other[key] and [_short(other[key]["delta"]), *other[key]["breaks"]] for key in _MOVES]
+    return [_short(other["joules"]), *moves]
+
+
+def _short(figure: float | None) -> float | None:
+    return None if figure is None or not math.isfinite(figure) else float(f"{figure:.4g}")
+
+
+_MOVES: Final = ("alone", "with_segment")
 
 
 def _loses(place: Json) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gimlet.tools import gimlet_compare, gimlet_compile, gimlet_diff, gimlet_run
+import gimlet
+from gimlet.runtime.errors import UsageError
+from gimlet.tools import gimlet_compare, gimlet_compile, gimlet_diff, gimlet_place, gimlet_run
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = '[[device]]\nname = "cpu"\nkind = "host"\n'
@@ -124,6 +128,42 @@ def test_topologies_that_do_not_exist(text: str, message: str, model: Path, caps
     code, said = run(gimlet_compile.main, capsys, *compile_args(model, "--topology", rack))
     assert code == 2
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "message"),
+    [
+        (["--seed", "-1"], {"seed": -1}, "-1 is not in the range x>=0"),
+        (["--time-limit", "0"], {"time_limit_s": 0.0}, "0.0 is not in the range x>0"),
+        (["--time-limit", "nan"], {"time_limit_s": float("nan")}, "'nan' is no number of seconds"),
+        (["--overridable", "(w"], {"overridable": "(w"}, "'(w' is not a regular expression: missing )"),
+    ],
+)
+def test_python_is_told_what_the_command_line_is(
+    flags: list[str], options: dict[str, Any], message: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(gimlet_compile.main, capsys, *compile_args(model, *flags))
+    assert (code, message in text) == (2, True), text
+    with pytest.raises(UsageError) as refused:
+        gimlet.compile(str(model), output=model.parent / "out.gimlet", bind={"n": "1:2:8"}, **options)
+    assert refused.value.message.startswith(message)
+    assert refused.value.where == flags[0]
+
+
+def test_an_input_to_measure_losses_on_that_the_model_lacks(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    array = model.parent / "a.npy"
+    np.save(array, np.ones((2, 4), np.float32))
+    flags = ["--loss-budget", "0.1", "--loss-input", f"x={array}", "--loss-input", f"ex={array}"]
+    code, text = run(gimlet_compile.main, capsys, *compile_args(model, *flags))
+    assert (code, "there is no input 'ex'" in text, "the inputs are: x" in text) == (2, True, True), text
+
+
+def test_a_problem_in_a_file_is_named_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = {"schema": 1, "devices": [{"name": "d"}], "nodes": [{"name": "n", "options": {"d": {"seconds": 1}}}]}
+    (tmp_path / "p.json").write_text(json.dumps(problem | {"values": []}))
+    code, text = run(gimlet_place.main, capsys, tmp_path / "p.json", "--objective", "energy")
+    assert (code, "needs load_w, which the problem leaves out" in text) == (1, True), text
+    assert "hardware file" not in text
 
 
 def test_an_operator_that_no_target_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
         held, seen = relaxed_bound(problem, relaxation, free, best_known)
         least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
         # No device and no link is busy for longer than one request takes.
-        least = max(least, work_bound(problem, device_classes(problem)))
+        least = max(least, work_bound(problem, device_classes(problem), until))
         if least < best_known * (1 - 1e-4):
             least = max(least, share_program(relaxation))
         least = max(least, limited.seconds)

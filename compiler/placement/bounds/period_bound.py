@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, combinations
+from time import perf_counter
 
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.work_bound import work_bound
@@ -36,14 +37,19 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
     After `until` (of `time.perf_counter`) it is no longer improved.
     """
     classes = device_classes(problem)
-    floor = work_bound(problem, classes)
+    floor = work_bound(problem, classes, until)
     others = [members for members in classes if problem.host not in members]
     hosts = [members for members in classes if problem.host in members]
     in_use = 2 ** len(others) <= _MOST_SETS
     sets: Iterable[tuple[list[int], ...]] = [tuple(others)]
     if in_use:
         sets = chain.from_iterable(combinations(others, size) for size in range(len(others) + 1))
-    programs = [PeriodProgram(problem, [*hosts, *chosen], chosen if in_use else (), best_known) for chosen in sets]
+    programs: list[PeriodProgram] = []
+    for chosen in sets:
+        if perf_counter() > until:
+            # The bound is the least of all programs, so some of them are worth nothing.
+            return floor
+        programs.append(PeriodProgram(problem, [*hosts, *chosen], chosen if in_use else (), best_known))
     least = [0.0] * len(programs)
     solved = [False] * len(programs)
     while True:

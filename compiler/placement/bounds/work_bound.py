@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 from ortools.linear_solver import pywraplp
@@ -12,15 +13,20 @@ from gimlet.compiler.placement.bounds.period_program import SHORTFALL, shared_li
 from gimlet.compiler.placement.model.problem import Problem
 
 
-def work_bound(problem: Problem, classes: Sequence[list[int]]) -> float:
+def work_bound(problem: Problem, classes: Sequence[list[int]], until: float = float("inf")) -> float:
     """The least period for the nodes' work alone, and for what they have from the host and send there.
 
-    Fusion saves all that it could, and nodes that cost alike are one, so this takes little time for many nodes.
+    Fusion saves all that it could, and nodes that cost alike are one, so this takes little time for many nodes. Where
+    the program is not solved by `until` (of `time.perf_counter`), it is the work of every node where it is least, over
+    all devices.
     """
     seconds = problem.seconds.copy()
     for fusion in problem.fusions:
         for place, saved in fusion.seconds.items():
             seconds[fusion.consumer, place] = max(seconds[fusion.consumer, place] - saved, 0.0)
+    shared = float(seconds.min(axis=1).sum()) / max(sum(map(len, classes)), 1) * (1 - SHORTFALL)
+    if perf_counter() > until:
+        return shared
     moved = [[0.0, 0.0] for _ in problem.nodes]
     for value in problem.values:
         if value.is_output and value.producer is not None:
@@ -57,6 +63,8 @@ def work_bound(problem: Problem, classes: Sequence[list[int]]) -> float:
         for terms in own:
             solver.Add(period * len(members) >= solver.Sum(terms))
     solver.Minimize(period)
+    if until < float("inf"):
+        solver.SetTimeLimit(max(int(1000 * (until - perf_counter())), 1))
     if solver.Solve() != pywraplp.Solver.OPTIMAL:
-        return 0.0
+        return shared
     return max(solver.Objective().Value() * scale * (1 - SHORTFALL), 0.0)

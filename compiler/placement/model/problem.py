@@ -441,9 +441,14 @@ def require_figures(problem: Problem, objective: Objective) -> None:
         device = problem.devices[index]
         figures = {"energy": ("power.load_w", device.load_w), "cost": ("price.usd_per_hour", device.usd_per_hour)}
         name, figure = figures.get(objective, ("", 0.0))
-        if figure is None:
-            raise InputError(
-                f"the objective {objective!r} needs {name}, which the device's hardware file leaves out",
-                where=f"device {device.name}" + (f" ({device.kind})" if device.kind else ""),
-                hint="add the figure to the hardware file, or choose another objective",
-            )
+        if figure is not None:
+            continue
+        named = f"device {device.name}" + (f" ({device.kind})" if device.kind else "")
+        # A device of a problem in a file has no kind, and so no file of its own.
+        source = "hardware file" if device.kind else "problem"
+        own = name if device.kind else name.rpartition(".")[2]
+        raise InputError(
+            f"the objective {objective!r} needs {own}, which the {source} leaves out",
+            where=named,
+            hint=f"add the figure to the {source}, or choose another objective",
+        )

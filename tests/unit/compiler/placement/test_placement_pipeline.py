@@ -150,10 +150,19 @@ def test_no_placement_is_below_the_bound(random_problem: Make, best_by_trying: T
 def test_a_bound_that_has_no_time_is_lower(random_problem: Make, best_by_trying: Try, seed: int, memory: bool):
     problem = twinned(random_problem(seed, nodes=3, devices=2, memory=memory))
     quick = work_bound(problem, device_classes(problem))
-    assert period_bound(problem, until=0.0) == quick
+    quickest = work_bound(problem, device_classes(problem), until=0.0)
+    assert period_bound(problem, until=0.0) == quickest <= quick * (1 + 1e-6)
     best = best_by_trying(problem)
     if best is not None:
         assert quick <= best * (1 + 1e-6)
+
+
+def test_without_time_no_program_is_made(random_problem: Make, monkeypatch: pytest.MonkeyPatch):
+    problem = random_problem(1, nodes=6, devices=3)
+    monkeypatch.setattr("gimlet.compiler.placement.bounds.period_bound.PeriodProgram", None)
+    assert period_bound(problem, until=0.0) > 0
+    with pytest.raises(TypeError):
+        period_bound(problem)
 
 
 def test_what_the_host_sends_is_work_for_a_link():

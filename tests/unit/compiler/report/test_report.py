@@ -125,7 +125,9 @@ def test_tables_hold_every_op_with_its_other_places():
         ("a", "gpu0", "cpu"),
     ]
     conv, relu, softmax = rows(page, "ops")
-    assert conv["elsewhere"] == [["cpu (fp32)", 4e-3, ""]]
+    (there,) = conv["elsewhere"]
+    assert there[:4] == ["cpu (fp32)", 4e-3, "", 0.1]
+    assert [move[0] for move in there[4:]] == pytest.approx([2.95e-3, 2.95e-3], abs=2e-4), "alone, and with its segment"
     assert relu["elsewhere"] == [["gpu0 (fp32)", None, "it has a data-dependent shape"]]
     assert softmax["elsewhere"] == [["gpu0 (fp32)", None, ""]], "JSON has no infinity"
     assert "pinned" not in conv, "a column that is empty in every row is left out"
@@ -241,7 +243,7 @@ def test_the_timeline_shows_inputs_as_they_arrive_for_segment_after_segment():
     made = timeline(PlacementResult(problem, solution, ()), TOPOLOGY.links)
     (there,) = (track for track in made.tracks if track.name == "pcie0 cpu → gpu0")
     assert [bar.tooltip.splitlines() for bar in there.bars] == [
-        ["10 B cpu → gpu0, 0 ns to 12 s", "early"],
+        ["10 B cpu → gpu0, 0 s to 12 s", "early"],
         ["10 B cpu → gpu0, 10 s to 22 s", "late"],
     ]
     percent = 100 / schedule.latency_s
