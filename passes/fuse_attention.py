@@ -14,6 +14,7 @@ from gimlet.dialects.onnx import OnnxOp, dims_of, ops, set_value_name, tensor_ty
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.attention_scores import Scores, added_mask, repeated_heads, scores_of, weights_of
 from gimlet.passes.entry import entry_function
+from gimlet.passes.heads_apart import take_heads_apart
 from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.match import is_closed, is_float
 from gimlet.runtime.expr import ONE, Expr
@@ -56,9 +57,10 @@ class FuseAttentionPass(ModulePass):
 
     The scale may be on the scores, the queries or the keys. Keys are transposed as they were, but for the last two
     dimensions. Keys and values may be repeated for groups of query heads (Unsqueeze, Expand, Reshape); Attention takes
-    them as they are before. Scores may be capped, c·tanh(scores/c), before the mask is added. The softmax may be
-    computed in float32 between casts, and zeros may stand where it is not a number, which a finite mask excludes. A
-    mask that chooses between scores and −∞, or a number as far down, is added first.
+    them as they are before. Products may have batch and heads joined to one dimension, where their operands had them
+    apart and their results have them apart again (`bmm`). Scores may be capped, c·tanh(scores/c), before the mask is
+    added. The softmax may be computed in float32 between casts, and zeros may stand where it is not a number, which a
+    finite mask excludes. A mask that chooses between scores and −∞, or a number as far down, is added first.
 
     It does not act below opset 23, where the scale is not positive, keys are not the result of a Transpose, batch and
     heads do not fit together, the mask is not of the scores' type or does not spread over them, or an operation outside
@@ -78,6 +80,7 @@ class FuseAttentionPass(ModulePass):
         opset = large.opset_for(_OPSET)
         if opset is None:
             return
+        take_heads_apart(entry_function(op))
         for nested in list(entry_function(op).walk()):
             if isinstance(nested, ops.MatMul) and nested.parent is not None:
                 _fuse(nested, large, opset)
