@@ -96,7 +96,7 @@ def _charged(
             if found.value >= best_known * (1 - 1e-9) or part > 1 or (values and perf_counter() > until):
                 continue
             slow, saved = charged(part)
-            bound = _bound_of(slow, best_known + saved, until)
+            bound = _bound_of(slow, best_known + saved, until, charged=True)
             values[part] = bound.value - saved
             suggestions = tuple(dict.fromkeys((*found.suggestions, *bound.suggestions)))
             found = Bound(max(found.value, values[part]), suggestions, found.reached)
@@ -116,7 +116,8 @@ def _saved(problem: Problem) -> float:
             return seconds
 
 
-def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
+def _bound_of(problem: Problem, best_known: float, until: float, *, charged: bool = False) -> Bound:
+    """The bound of one problem. `queue_bound` would take long for each part of a charge, so it is not asked there."""
     if problem.rules.objective == "latency":
         relaxation = LatencyRelaxation(problem, until)
         limited = stream_bound(problem, relaxation, best_known)
@@ -132,8 +133,8 @@ def _bound_of(problem: Problem, best_known: float, until: float) -> Bound:
             least = max(least, share_program(relaxation))
         least = max(least, limited.seconds)
         queued: list[tuple[int, ...]] = []
-        if least < best_known * (1 - 1e-4):
-            least, queued = queue_bound(relaxation, least, best_known)
+        if not charged and least < best_known * (1 - 1e-4):
+            least, queued = queue_bound(relaxation, free.seconds, least, best_known)
         return Bound(min(least, best_known), (free.place, *limited.places, *seen, *queued), best_known)
     if problem.rules.objective == "throughput":
         period = min(period_bound(problem, best_known, until), best_known)

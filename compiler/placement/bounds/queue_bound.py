@@ -5,9 +5,11 @@ other, and the blocks between them are in it as well, or the graph of segments h
 joint *a* to joint *b* it is known what it takes at least, which inputs it waits for, and which outputs leave when it
 has ended:
 
-- it starts when all its inputs have arrived as one batch, which leaves at time zero at best;
+- it starts when all its inputs have arrived as one batch, which leaves at time zero at best, or when the inputs of the
+  segments right before on its device have left the link;
 - joint *a* ends no earlier than the segment before lets it (`block_bound`);
-- nothing is done before its outputs are at the host.
+- nothing is done before its outputs are at the host, which leave when those of the segments right before on its device
+  have left the link.
 
 A shortest path over segments is a bound on the latency of all placements whose outputs are at the host by a *deadline*:
 segments that miss it are left out. Where it is above the deadline, there is no such placement. The deadline is found by
@@ -16,25 +18,38 @@ bisection.
 A block between two segments has its nodes in one of them, or some in a third, which `more_segments` bounds. In the
 first case nodes with inputs or outputs of the model, if they are few, are tried on both sides.
 
-Cost, measured at load 9: 0.15 s a deadline for 300 joints and four kinds of place, 0.8 s for 1,100. The first deadline
-is just above what is known already: mostly nothing is gained, and that is seen at once. Deadlines are limited by work.
+So what is known of a segment has three figures, and labels of about the same queues are merged into one that is below
+them. Segments that come back to a device after another's find its links free.
+
+Cost, measured at load 8: 0.5 s a deadline for 300 joints and four kinds of place, 1 s for 1,100. The first deadline is
+just above what is known already: mostly nothing is gained, and that is seen at once. Work is limited.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import product
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gimlet.compiler.placement.bounds.atomic_bound import more_segments, one_segment, two_segments
 from gimlet.compiler.placement.bounds.block_bound import BlockTable, Ends, solve_block
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation, complete
+from gimlet.compiler.placement.bounds.queue_labels import (
+    Array,
+    Change,
+    Ended,
+    Entry,
+    Kept,
+    Links,
+    Queue,
+    Side,
+    undominated,
+)
 from gimlet.compiler.placement.model.alike import device_classes
-from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.problem import Problem, Route
 
 _INFINITE = float("inf")
 _BUDGET = 2_000
@@ -42,81 +57,46 @@ _LARGEST_BLOCK = 100
 _MOST_CARRIERS = 4
 _DEADLINES = 13
 _EXACT = 1e-3
-_EFFORT = 100_000
+_EFFORT = 40_000
 _CELLS = 4096
-Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Side:
-    """A way to divide a block: bytes of inputs and outputs in the segment before and in the one after it.
-
-    `third` says that some node is in neither; of such a block nothing is counted.
-    """
-
-    before: tuple[int, int] = (0, 0)
-    after: tuple[int, int] = (0, 0)
-    third: bool = False
-
-
-@dataclass(frozen=True)
-class Change:
-    """From a segment on one place to one on another, `onto`, which `state` stands for: equal devices are exchanged."""
-
-    left: int
-    onto: int
-    state: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A segment that starts with joint `step` on the place `onto`: what it has of its first block, and what was before.
-
-    `state` is the place that stands for `onto`. `before` is (place, side) where the segment before ended, and `side`
-    how the block between them is divided.
-    """
-
-    step: int
-    state: int
-    onto: int
-    head: tuple[int, int]
-    before: tuple[int, int] | None
-    side: int
-
-
-def queue_bound(relaxation: LatencyRelaxation, least: float, known: float) -> tuple[float, list[tuple[int, ...]]]:
+def queue_bound(
+    relaxation: LatencyRelaxation, free: float, least: float, known: float
+) -> tuple[float, list[tuple[int, ...]]]:
     """The bound in seconds, and placements that it suggests.
 
-    It is at least `least` (proven already) and at most `known` (the latency of some placement, or infinite).
+    It is at least `least` (proven already) and at most `known` (the latency of some placement, or infinite). `free` is
+    `latency_bound`: where that and all inputs and outputs on one link are far below `least`, nothing is searched.
     """
     seen: dict[tuple[int, ...], None] = {}
     effort = _EFFORT
-    if not _carries(relaxation.problem):
+    if 2 * free + _carried(relaxation.problem) < least:
         return least, []
     for choice in range(len(relaxation.choices)):
         if relaxation.largest_block(choice) > _LARGEST_BLOCK or not relaxation.joints(choice).nodes:
             continue
         if least >= known or perf_counter() > relaxation.until:
             break
-        row = _Row(relaxation, choice)
-        paths = min(_DEADLINES, effort // row.effort)
-        least, places = _bisect(row, least, min(known, 4 * least) if least else known, paths)
-        effort -= row.walked * row.effort
+        row = _Row(relaxation, choice, effort)
+        least, places = _bisect(row, least, min(known, 4 * least) if least else known)
+        effort = row.effort
         seen |= dict.fromkeys(places)
     return least, list(reversed(seen))
 
 
-def _bisect(row: _Row, low: float, high: float, paths: int) -> tuple[float, list[tuple[int, ...]]]:
-    """The largest deadline that is missed, at least `low`, and places of those that are kept; after so many paths."""
+def _bisect(row: _Row, low: float, high: float) -> tuple[float, list[tuple[int, ...]]]:
+    """The largest deadline that is missed, at least `low`, and places of those that are kept."""
     places: list[tuple[int, ...]] = []
     if high == _INFINITE:
         return low, places
-    for number in range(paths):
-        if high - low <= _EXACT * high or perf_counter() > row.until:
-            break
+    for number in range(_DEADLINES):
         # Most often nothing is gained, or else nothing is left to gain.
         deadline = (low * (1 + _EXACT), high * (1 - 1e-9))[number] if number < 2 else (low + high) / 2
-        latency, place = row.path(deadline)
+        found = row.path(deadline) if high - low > _EXACT * high and perf_counter() < row.until else None
+        if found is None:
+            break
+        latency, place = found
         if latency > deadline:
             low = deadline
         else:
@@ -125,15 +105,22 @@ def _bisect(row: _Row, low: float, high: float, paths: int) -> tuple[float, list
     return low, places
 
 
-def _carries(problem: Problem) -> bool:
-    """Whether an input or an output of the model is large enough for a link to matter."""
-    return any(value.size_bytes for value in problem.values if value.producer is None or value.is_output)
+def _carried(problem: Problem) -> float:
+    """Seconds of all inputs to a device and all outputs from one, on the slowest ways; minus infinity without any."""
+    taken = sum(value.size_bytes for value in problem.values if value.producer is None)
+    given = sum(value.size_bytes for value in problem.values if value.producer is not None and value.is_output)
+    if not taken and not given:
+        return -_INFINITE
+    devices = {place.device for place in problem.places} - {problem.host}
+    there = max((problem.routes[problem.host, device].seconds(taken) for device in devices), default=0.0)
+    back = max((problem.routes[device, problem.host].seconds(given) for device in devices), default=0.0)
+    return there + back
 
 
 class _Row:
     """The joints of one amount of leaving out, and paths over segments of them."""
 
-    def __init__(self, relaxation: LatencyRelaxation, choice: int) -> None:
+    def __init__(self, relaxation: LatencyRelaxation, choice: int, effort: int) -> None:
         problem = self.problem = relaxation.problem
         self.joints = relaxation.joints(choice)
         self.ancestors, self.until = relaxation.ancestors, relaxation.until
@@ -145,7 +132,10 @@ class _Row:
         classes = device_classes(problem)
         on = {d: [p for p, owner in enumerate(problem.device_of) if owner == d] for c in classes for d in c}
         self.states = [place for members in classes for place in on[members[0]]]
-        self.changes = [Change(left, onto, onto) for left in self.states for onto in self.states]
+        owner, host = problem.device_of, problem.host
+        self.changes = [
+            Change(left, onto, onto, owner[left] == owner[onto] != host) for left in self.states for onto in self.states
+        ]
         for members in classes:
             if len(members) > 1:
                 own, other = on[members[0]], on[members[1]]
@@ -158,10 +148,19 @@ class _Row:
         for step in range(self.count):
             for number, side in enumerate(self.sides[step + 1]):
                 self.after[step, number] = side.before
-        entries = len(self.states) * sum(len(sides) for sides in self.sides)
-        self.effort = entries * (1 + self.count * most // _CELLS)
-        """How much a path takes, in rows of at most `_CELLS` cells: some 50 µs each."""
-        self.walked = 0
+        self.links = {place: self._links(place) for place in self.states}
+        self.rows = 1 + self.count * most // _CELLS
+        self.effort = effort
+        """How much may still be done, in segments' rows of at most `_CELLS` cells: some 100 µs each."""
+
+    def _links(self, place: int) -> Links:
+        """The ways between the host and the device of a place."""
+        problem, device = self.problem, self.problem.device_of[place]
+        if device == problem.host:
+            return Links(Route(0.0, 0.0), Route(0.0, 0.0), 0.0)
+        return Links(
+            problem.routes[problem.host, device], problem.routes[device, problem.host], sum(self.bytes_in.values())
+        )
 
     def _bytes(self) -> tuple[dict[int, int], dict[int, int]]:
         """Bytes of inputs and of outputs by node. An input that several nodes read counts nowhere.
@@ -255,89 +254,102 @@ class _Row:
             found[place] = tuple(np.cumsum(rows, axis=1))
         return found
 
-    def path(self, deadline: float) -> tuple[float, tuple[int, ...]]:
+    @cached_property
+    def _rest(self) -> dict[int, Array]:
+        """By place and joint: what is left at least when the joint has ended, queues left out."""
+        rest = {place: np.full(self.count, _INFINITE) for place in self.states}
+        for place, seconds in self._ends[1].items():
+            rest[place][-1] = min(seconds)
+        for step in range(self.count - 1, 0, -1):
+            nodes = self.joints.nodes[step], *self.joints.inner[step]
+            for place in self.states:
+                within = sum(self.seconds[node][place] for node in nodes)
+                rest[place][step - 1] = within + rest[place][step]
+            for change, seconds in self._changes(step):
+                left = rest[change.left]
+                left[step - 1] = min(left[step - 1], min(seconds) + rest[change.state][step])
+        return rest
+
+    def path(self, deadline: float) -> tuple[float, tuple[int, ...]] | None:
         """The least latency of placements that are done by the deadline, and places that suggest it.
 
-        Infinite, and no places, where it is seen that none is.
+        Infinite, and no places, where it is seen that none is; None where that takes too much effort.
         """
-        self.walked += 1
         width = self.after.shape[1]
-        ended = {place: np.full((self.count, width), _INFINITE) for place in self.states}
-        chosen = {place: np.full((self.count, width), -1) for place in self.states}
+        kept = {p: Kept(self.count, width, self.links[p], deadline) for p in self.states}
         entries: list[Entry] = []
         for step in range(self.count):
-            for time, entry in self._entries(step, ended):
-                if time > deadline:
+            for time, entry in self._entries(step, kept):
+                if time + self._rest[entry.state][step] > deadline:
                     continue
-                ends = self._ended(entry, time, deadline)
-                better = ends < ended[entry.state][step:]
-                ended[entry.state][step:][better] = ends[better]
-                chosen[entry.state][step:][better] = len(entries)
+                self.effort -= self.rows
+                if self.effort < 0:
+                    return None
+                kept[entry.state].add(len(entries), step, self._ended(entry, time, deadline))
                 entries.append(entry)
         best, last = _INFINITE, (-1, -1)
         for place, (both, third) in self._ends[1].items():
             for number, side in enumerate(self.sides[self.count]):
-                latency = float(ended[place][-1, number]) + (third if side.third else both)
+                latency = float(kept[place].first[-1, number]) + (third if side.third else both)
                 if latency < best:
                     best, last = latency, (place, number)
-        return best, () if best == _INFINITE else self._places(entries, chosen, last)
+        return best, () if best == _INFINITE else self._places(entries, kept, last)
 
-    def _entries(self, step: int, ended: dict[int, Array]) -> list[tuple[float, Entry]]:
-        """When joint `step` can have ended as the first of a segment, for each place and part of its block."""
-        found: dict[tuple[int, tuple[int, int]], tuple[float, Entry]] = {}
+    def _entries(self, step: int, kept: dict[int, Kept]) -> list[tuple[float, Entry]]:
+        """When joint `step` can have ended as the first of a segment, for each place, part of its block, and queue."""
+        found: dict[tuple[int, tuple[int, int]], list[tuple[float, Entry]]] = {}
+        for number, side in enumerate(self.sides[step]):
+            for change, (both, third) in self._changes(step):
+                ways = kept[change.left].before(step, number, change.same_device) if step else [(-1, 0.0, Queue())]
+                for part, start, queue in ways:
+                    time = start + (third if side.third else both)
+                    before = (change.left, number, part) if step else None
+                    entry = Entry(step, change, side.after, queue, before, number)
+                    if time < _INFINITE:
+                        found.setdefault((change.state, side.after), []).append((time, entry))
+        return [way for ways in found.values() for way in undominated(ways)]
+
+    def _changes(self, step: int) -> Iterator[tuple[Change, tuple[float, float]]]:
         if step == 0:
-            ways = [(Change(-1, p, p), s, 0.0, both) for p, both in self._ends[0].items() for s in (0, 1)]
-        else:
-            ways = [
-                (change, s, float(ended[change.left][step - 1, s]), both)
-                for change in self.changes
-                if (both := self._steps[step].get((change.left, change.onto))) is not None
-                for s in range(len(self.sides[step]))
-            ]
-        for change, number, start, (both, third) in ways:
-            if number >= len(self.sides[step]):
-                continue
-            side = self.sides[step][number]
-            time = start + (third if side.third else both)
-            key = change.state, side.after
-            if time < _INFINITE and (key not in found or time < found[key][0]):
-                before = (change.left, number) if step else None
-                found[key] = time, Entry(step, change.state, change.onto, side.after, before, number)
-        return list(found.values())
+            yield from ((Change(-1, place, place), seconds) for place, seconds in self._ends[0].items())
+            return
+        for change in self.changes:
+            seconds = self._steps[step].get((change.left, change.onto))
+            if seconds is not None:
+                yield change, seconds
 
-    def _ended(self, entry: Entry, time: float, deadline: float) -> Array:
-        """By last joint and side of the block behind it: when it can have ended, where the first joint does at `time`.
+    def _ended(self, entry: Entry, time: float, deadline: float) -> Ended:
+        """When a segment can have ended whose first joint does at `time`.
 
         Infinite where its outputs are not at the host by the deadline.
         """
-        problem, host, step, place = self.problem, self.problem.host, entry.step, entry.state
+        step, place, links, queue = entry.step, entry.state, self.links[entry.state], entry.queue
         seconds, refused, taken, given = (row[step:] for row in self._within[place])
         joint = self.joints.nodes[step]
         own_in, own_out = self._sum((joint,))
         size_in = (taken - taken[0] + own_in + entry.head[0])[:, None] + self.after[step:, :, 0]
         size_out = (given - given[0] + own_out + entry.head[1])[:, None] + self.after[step:, :, 1]
-        device = problem.device_of[place]
-        begins: Array = np.full(size_in.shape, time)
-        late: Array = np.zeros(size_in.shape)
-        if device != host:
-            route, back = problem.routes[host, device], problem.routes[device, host]
-            # What is counted has one reader, so it is one batch.
-            arrives = np.where(size_in > 0, route.latency_s + route.seconds_per_byte * size_in, 0.0)
-            begins = np.maximum(begins, arrives + problem.launch_s[place] + self.seconds[joint][place])
-            late = np.where(size_out > 0, back.latency_s + back.seconds_per_byte * size_out, 0.0)
+        # What is counted has one reader, so it is one batch.
+        travel = links.inward.latency_s + links.inward.seconds_per_byte * size_in
+        arrives = np.where(size_in > 0, queue.inward_s + travel, -self.problem.launch_s[place])
+        begins = np.maximum(time, arrives + self.problem.launch_s[place] + self.seconds[joint][place])
         ends = begins + (seconds - seconds[0])[:, None]
+        leaves = np.maximum(ends, queue.outward_s)
+        late = np.where(
+            size_out > 0, leaves + links.outward.latency_s + links.outward.seconds_per_byte * size_out, ends
+        )
         ends[(refused - refused[0]) > 0] = _INFINITE
-        ends[ends + late > deadline] = _INFINITE
-        return ends
+        ends[np.maximum(late, ends + self._rest[place][step:, None]) > deadline] = _INFINITE
+        inward = queue.inward_s + links.held_in * size_in
+        outward = np.where(size_out > 0, leaves + links.held_out * size_out, queue.outward_s)
+        return Ended(ends, inward, outward)
 
-    def _places(
-        self, entries: list[Entry], chosen: dict[int, NDArray[np.int64]], last: tuple[int, int]
-    ) -> tuple[int, ...]:
+    def _places(self, entries: list[Entry], kept: dict[int, Kept], last: tuple[int, int]) -> tuple[int, ...]:
         """Places of all nodes from the segments of a path. Equal devices take turns."""
         segments: list[Entry] = []
-        end, at = self.count - 1, last
+        end, at = self.count - 1, (*last, -1)
         while True:
-            entry = entries[chosen[at[0]][end, at[1]]]
+            entry = entries[kept[at[0]].entry(end, at[1], at[2])]
             segments.append(entry)
             if entry.before is None:
                 break
@@ -358,7 +370,10 @@ class _Row:
         return complete(self.problem, [p if p in self.problem.allowed[n] else -1 for n, p in enumerate(place)])
 
     def _onto(self, entry: Entry, here: int) -> int:
-        """The place of a segment after one on `here`: on another device of its class, whose links are free."""
+        """The place of a segment after one on `here`: there again, or on the next device of its class."""
+        owner = self.problem.device_of
+        if entry.change.same_device:
+            return next(place for place, s in self._stands.items() if s == entry.state and owner[place] == owner[here])
         others = [place for place, stands in self._stands.items() if stands == entry.state]
         return others[(others.index(here) + 1) % len(others)] if here in others else others[0]
 

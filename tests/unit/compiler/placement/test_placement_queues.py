@@ -36,16 +36,17 @@ def with_caches(problem: Problem, seed: int) -> Problem:
     return replace(problem, values=tuple(values), routes=routes)
 
 
-def layers(count: int) -> Problem:
-    """A host that takes nothing, and two devices on links of their own: layers with a cache of 10 s each way."""
-    routes = {(a, b): Route(0.0, 1.0, ((f"{a}{b}", 1.0),)) for a in range(3) for b in range(3) if a != b}
+def layers(count: int, devices: int = 2) -> Problem:
+    """A host that takes nothing, and devices on links of their own: layers with a cache of 10 s each way."""
+    every = range(devices + 1)
+    routes = {(a, b): Route(0.0, 1.0, ((f"{a}{b}", 1.0),)) for a in every for b in every if a != b}
     values = [Value(f"v{layer}", 0, layer, (layer + 1,)) for layer in range(count - 1)]
     values += [Value(f"past{layer}", 10, None, (layer,)) for layer in range(count)]
     values += [Value(f"present{layer}", 10, layer, (), True) for layer in range(count)]
     return Problem(
-        (DeviceSpec("host"), DeviceSpec("a", segment_overhead_s=5.0), DeviceSpec("b", segment_overhead_s=5.0)),
-        (Place(1), Place(2)),
-        tuple(Node(f"n{layer}", options={0: Option(1.0), 1: Option(1.0)}) for layer in range(count)),
+        (DeviceSpec("host"), *(DeviceSpec(f"d{device}", segment_overhead_s=5.0) for device in range(devices))),
+        tuple(Place(device + 1) for device in range(devices)),
+        tuple(Node(f"n{layer}", options=dict.fromkeys(range(devices), Option(1.0))) for layer in range(count)),
         tuple(values),
         routes,
     )
@@ -53,7 +54,8 @@ def layers(count: int) -> Problem:
 
 def bounded(problem: Problem, known: float) -> float:
     relaxation = LatencyRelaxation(problem)
-    return queue_bound(relaxation, relaxation.bound().seconds, known)[0]
+    free = relaxation.bound().seconds
+    return queue_bound(relaxation, free, free, known)[0]
 
 
 def two_hops(shared: int) -> Problem:
@@ -109,7 +111,7 @@ def test_what_is_looked_for_is_limited_by_work(monkeypatch: pytest.MonkeyPatch):
     found = [least]
     for effort in (0, 60, 200, 100_000):
         monkeypatch.setattr(under_test, "_EFFORT", effort)
-        found.append(queue_bound(relaxation, least, 40.0)[0])
+        found.append(queue_bound(relaxation, least, least, 40.0)[0])
     assert found == sorted(found)
     assert found[0] == found[1] < found[-1]
 
@@ -132,6 +134,27 @@ def test_caches_that_arrive_and_leave_in_parts_are_seen(best_by_trying: Best):
     found = bounded(problem, best)
     assert latency_bound(problem).seconds < 0.7 * best
     assert found == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_segments_that_follow_each_other_on_a_device_share_its_links(best_by_trying: Best, count: int):
+    problem = layers(count, devices=1)
+    best = best_by_trying(problem)
+    assert best is not None
+    assert bounded(problem, best) == pytest.approx(best, rel=1e-2)
+
+
+def test_equal_devices_have_links_of_their_own(best_by_trying: Best):
+    one, two = best_by_trying(layers(4, devices=1)), best_by_trying(layers(4, devices=2))
+    assert one is not None
+    assert two is not None
+    assert bounded(layers(4), one) <= two < 0.9 * one
+
+
+def test_nothing_is_looked_for_where_links_cannot_matter():
+    relaxation = LatencyRelaxation(layers(4))
+    free = relaxation.bound().seconds
+    assert queue_bound(relaxation, free, 2 * free + 81.0, 1000.0) == (2 * free + 81.0, [])
 
 
 def test_a_known_placement_is_the_most_that_is_returned():
