@@ -218,9 +218,6 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
 """The columns of each table with the kind of their values; the template's script writes and sorts each kind."""
 
 
-_SEGMENT_KEYS: Final = "ops weight_bytes start_s seconds launch_s fused_s edges_s joules"
-
-
 def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
     """The tables as the template's script takes them."""
     latency = data["summary"]["latency_s"]
@@ -241,7 +238,16 @@ def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
         for entry in data["devices"]
     ]
     segments = [
-        [f"s{e['segment']}", e["device"], place_text(e, data), *_picked(e, _SEGMENT_KEYS)] for e in data["segments"]
+        [
+            f"s{e['segment']}",
+            e["device"],
+            place_text(e, data),
+            *_picked(e, "ops weight_bytes start_s seconds launch_s"),
+            e["fused_s"] or None,
+            e["edges_s"] or None,
+            e["joules"],
+        ]
+        for e in data["segments"]
     ]
     transfers = [_picked(entry, "value from to bytes start_s seconds") for entry in data["transfers"]]
     ops = [_op_row(op, size, data) for op, size in zip(data["ops"], sizes_bytes, strict=True)]
@@ -256,23 +262,22 @@ def _picked(entry: Json, keys: str) -> list[Any]:
 def _op_row(op: Json, size_bytes: int, data: Json) -> list[Any]:
     """A row of the table of ops. Its last cell lists the other places: the time there or why not there, the energy, and
     what it costs to move the op there alone and with its segment (more of the objective, and the limits that breaks).
+    Devices of which all of that is the same are one entry.
     """
-    others = [
-        [
-            f"{other['device']} ({place_text(other, data)}{_loses(other)})",
-            _finite(other.get("seconds")),
-            other.get("refused", "pinned away" if other.get("pinned_away") else ""),
-            *_moves(other),
-        ]
-        for other in op["others"]
-    ]
+    others: dict[str, tuple[list[str], list[Any]]] = {}
+    for other in op["others"]:
+        format_and_loss = f"({place_text(other, data)}{_loses(other)})"
+        reason = other.get("refused", "pinned away" if other.get("pinned_away") else "")
+        figures = [_finite(other.get("seconds")), reason, *_moves(other)]
+        others.setdefault(repr((format_and_loss, figures)), ([], [format_and_loss, figures]))[0].append(other["device"])
+    elsewhere = [[f"{', '.join(names)} {where}", *figures] for names, (where, figures) in others.values()]
     where = [
         *_picked(op, "name type device"),
         place_text(op, data),
         f"s{op['segment']}",
         "pinned" if op["pinned"] else "",
     ]
-    return [*where, op["seconds"], op["joules"], op["loss"] or None, op["flops"], size_bytes, others]
+    return [*where, op["seconds"], op["joules"], op["loss"] or None, op["flops"], size_bytes, elsewhere]
 
 
 def _moves(other: Json) -> list[Any]:

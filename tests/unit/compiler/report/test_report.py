@@ -133,6 +133,36 @@ def test_tables_hold_every_op_with_its_other_places():
     assert "pinned" not in conv, "a column that is empty in every row is left out"
 
 
+def test_devices_that_are_alike_elsewhere_are_one_entry():
+    made = compilation()
+    assert made.placement is not None
+    problem = made.placement.problem
+    twins = tuple(
+        replace(node, options=node.options | ({2: node.options[1]} if 1 in node.options else {}), refusals={})
+        for node in problem.nodes
+    )
+    links = (
+        Link("pcie0", "pcie5x16", ("cpu", "gpu0"), 1e-5, 5e10),
+        Link("pcie1", "pcie5x16", ("cpu", "gpu1"), 1e-5, 5e10),
+    )
+    route = Route(1e-5, 2e-11)
+    wider = replace(
+        problem,
+        devices=(*problem.devices, replace(problem.devices[1], name="gpu1")),
+        places=(*problem.places, Place(2)),
+        nodes=twins,
+        routes=dict.fromkeys([(a, b) for a in range(3) for b in range(3) if a != b], route),
+    )
+    placement = Placement((0, 0, 0), (0, 0, 0))
+    schedule = simulate(wider, placement)
+    made.placement = PlacementResult(wider, Solution(placement, schedule, 1.0, 1.0, "feasible", 1.0, groups=3), ())
+    devices = (*TOPOLOGY.devices, Device("gpu1", KIND))
+    made.options = replace(made.options, topology=Topology("rack", devices, links, "cpu"))
+    conv, relu, _ = rows(Page(render(made)), "ops")
+    assert [entry[0] for entry in conv["elsewhere"]] == ["gpu0, gpu1 (fp32)"]
+    assert [entry[0] for entry in relu["elsewhere"]] == ["gpu0, gpu1 (fp32)"]
+
+
 def test_nothing_in_a_name_becomes_markup():
     plain, evil = Page(render(compilation())), Page(render(compilation((EVIL, EVIL + "2", EVIL + "3"), EVIL)))
     assert [tag for tag, _ in evil.elements] == [tag for tag, _ in plain.elements]
