@@ -23,10 +23,22 @@ from math import prod
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
-from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.values import constant_value
 from gimlet.dialects.onnx.work import is_weight
 from gimlet.dialects.onnx.work_formulas import FORMULAS
+from gimlet.targets.onnxruntime.amounts import (
+    CACHE_BYTES,
+    FILTERS,
+    Features,
+    added,
+    bytes_of,
+    moves,
+    padded_to,
+    product,
+    results_of,
+    size_of,
+    weights_of,
+)
 from gimlet.targets.onnxruntime.layout import (
     BLOCK,
     Sizes,
@@ -42,17 +54,6 @@ from gimlet.targets.onnxruntime.layout import (
     takes_blocked,
 )
 
-Features = dict[str, float]
-NEAR_BYTES = 1 << 20
-"""What a second-level cache holds, about."""
-CACHE_BYTES = 24 << 20
-"""What the last level of cache holds of one op's values, about."""
-ROWS = 12
-"""Rows of the largest product kernel with AVX-512 (MLAS)."""
-COLUMNS = 16
-FILTERS = 64
-"""Filters that one pass of a convolution in blocks of channels computes."""
-
 
 def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, cut: bool = False) -> Features:
     """The work of an op among its neighbours; nothing for what a neighbour's kernel computes.
@@ -66,7 +67,7 @@ def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, c
         return {}
     found = Counter({"call": 1.0})
     found.update(_KERNELS.get(op.op_type, _elementwise)(op, sizes))
-    found.update(_weights(op, sizes, resident_bytes))
+    found.update(weights_of(op, sizes, resident_bytes))
     found.update(_reorders(op, sizes))
     return {name: float(amount) for name, amount in found.items() if amount}
 
@@ -81,67 +82,6 @@ def has_kernel_model(op: OnnxOp) -> bool:
     return (name in _KERNELS and own is None) or heavy is None or heavy[0] not in ("matrix", "conv", "depthwise")
 
 
-def product(m: int, k: int, n: int, batch: int = 1, *, constant: bool) -> Features:
-    """A product [batch, m, k] × [k, n], or × [batch, k, n] where the right side is not a constant."""
-    columns = _padded(n, COLUMNS)
-    found = {
-        "gemm.flops": 2.0 * batch * m * columns * k,
-        "gemm.passes": 1.0 * batch * -(-m // ROWS) * columns * k,
-        "gemm.calls": float(batch),
-        **_moved("gemm", 4.0 * batch * (m * k + m * n)),
-    }
-    if not constant:
-        found |= _moved("gemm.right", 4.0 * k * n * batch)
-        found["gemm.packed"] = 4.0 * k * n * batch if m > 1 else 0.0
-    return found
-
-
-def _moved(kernel: str, amount: float) -> Features:
-    return {
-        f"{kernel}.bytes": amount,
-        "cache.bytes": amount if amount > NEAR_BYTES else 0.0,
-        "dram.bytes": amount if amount > CACHE_BYTES else 0.0,
-    }
-
-
-def _added(*parts: Features) -> Features:
-    found: Counter[str] = Counter()
-    for part in parts:
-        found.update(part)
-    return dict(found)
-
-
-def _bytes(op: OnnxOp, sizes: Sizes) -> tuple[float, float]:
-    """Bytes read that are no weights, and bytes written."""
-    read = sum(_size(value, sizes) for value in op.inputs if value is not None and not is_weight(value))
-    return read, sum(_size(value, sizes) for value in op.outputs if value is not None)
-
-
-def _size(value: SSAValue, sizes: Sizes) -> float:
-    element = element_of(value.type)
-    return 0.0 if element is None else count(value, sizes) * element.bits / 8
-
-
-def _out(op: OnnxOp, sizes: Sizes) -> float:
-    return float(count(op.results[0], sizes))
-
-
-def _weights(op: OnnxOp, sizes: Sizes, resident_bytes: float | None) -> Features:
-    if op.op_type in ("Gather", "GatherND", "GatherElements", "MoE"):
-        return {}
-    own = sum(_size(value, sizes) for value in op.inputs if value is not None and is_weight(value))
-    held = own if resident_bytes is None else resident_bytes
-    return {
-        "weights": own,
-        "cache.weights": own if held > NEAR_BYTES else 0.0,
-        "dram.weights": own if held > CACHE_BYTES else 0.0,
-    }
-
-
-def _padded(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
 def _reorders(op: OnnxOp, sizes: Sizes) -> Features:
     """Images brought into blocks of channels before an op, and out of them behind it."""
     found: list[Features] = []
@@ -149,10 +89,10 @@ def _reorders(op: OnnxOp, sizes: Sizes) -> Features:
     if op.op_type == "Conv" and takes_blocked(op, sizes) and source is not None and not is_blocked(source, sizes):
         readers = [user for user in consumers(source) if user is not None and user.op_type == "Conv"]
         share = 1.0 / max(sum(takes_blocked(user, sizes) for user in readers), 1)
-        found += [_moved("reorder", 2 * share * _size(source, sizes)), {"call": share}]
+        found += [moves("reorder", 2 * share * size_of(source, sizes)), {"call": share}]
     if is_blocked(result, sizes) and not all(takes_blocked(user, sizes) for user in consumers(result)):
-        found += [_moved("reorder", 2 * _size(result, sizes)), {"call": 1.0}]
-    return _added(*found)
+        found += [moves("reorder", 2 * size_of(result, sizes)), {"call": 1.0}]
+    return added(*found)
 
 
 def _conv(op: OnnxOp, sizes: Sizes) -> Features:
@@ -163,11 +103,11 @@ def _conv(op: OnnxOp, sizes: Sizes) -> Features:
     if kind is None:
         return _plain_conv(op, x, w, y)
     pixels, window, group = prod(y[2:]) * y[0], prod(w[2:]), int(op.attr("group", 1))
-    moved = _moved(f"conv.{kind}", sum(_bytes(op, sizes)))
+    moved = moves(f"conv.{kind}", sum(bytes_of(op, sizes)))
     if kind == "depthwise":
         return {"conv.depthwise.flops": 2.0 * pixels * window * w[0], **moved}
-    inner = w[1] if kind == "first" else _padded(w[1], 4)
-    filters = _padded(w[0] // group, BLOCK)
+    inner = w[1] if kind == "first" else padded_to(w[1], 4)
+    filters = padded_to(w[0] // group, BLOCK)
     return {
         f"conv.{kind}.flops": 2.0 * pixels * window * inner * filters * group,
         f"conv.{kind}.passes": 1.0 * pixels * window * inner * -(-filters // FILTERS) * group,
@@ -184,7 +124,7 @@ def _plain_conv(op: OnnxOp, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int
     batch, inner = x[0] * group, window * w[1]
     found = product(w[0] // group, inner, pixels, batch, constant=True)
     found["conv.plain.calls"] = found.pop("gemm.calls")
-    return _added(found, _moved("conv.plain", 4.0 * pixels * inner * batch))
+    return added(found, moves("conv.plain", 4.0 * pixels * inner * batch))
 
 
 def _conv_transpose(op: OnnxOp, sizes: Sizes) -> Features:
@@ -196,7 +136,7 @@ def _conv_transpose(op: OnnxOp, sizes: Sizes) -> Features:
     pixels, columns = prod(x[2:]), prod(w[1:])
     found = product(columns, w[0] // group, pixels, x[0] * group, constant=True)
     spread = 4.0 * x[0] * pixels * columns * group
-    return _added(found, _moved("conv.transposed", spread + 4.0 * _out(op, sizes)))
+    return added(found, moves("conv.transposed", spread + 4.0 * results_of(op, sizes)))
 
 
 def _matmul(op: OnnxOp, sizes: Sizes) -> Features:
@@ -220,7 +160,7 @@ def _recurrent(op: OnnxOp, sizes: Sizes) -> Features:
     each = product(batch, r[2], r[1], constant=True)
     state = {name: amount * steps * directions for name, amount in each.items() if name != "gemm.bytes"}
     inputs = product(steps * batch, w[2], w[1], constant=True)
-    return _added(
+    return added(
         state,
         {name: amount * directions for name, amount in inputs.items()},
         {"recurrent.steps": 1.0 * steps * directions, "recurrent.values": 1.0 * steps * directions * batch * w[1]},
@@ -244,7 +184,7 @@ def _elementwise(op: OnnxOp, sizes: Sizes) -> Features:
         kind = "simple"
     values = float(sum(count(value, sizes) for value in op.outputs if value is not None))
     return {
-        **_moved("elementwise", sum(_bytes(op, sizes))),
+        **moves("elementwise", sum(bytes_of(op, sizes))),
         f"elementwise.{kind}.values": values,
         "elementwise.rows": float(_broadcast_rows(op, sizes)),
     }
@@ -297,7 +237,7 @@ def _by_rows(kernel: str, value: SSAValue | None, sizes: Sizes) -> Features:
     return {
         f"{kernel}.values": float(prod(dims)),
         f"{kernel}.rows": float(rows),
-        **_moved("elementwise", 8.0 * prod(dims)),
+        **moves("elementwise", 8.0 * prod(dims)),
     }
 
 
@@ -310,22 +250,25 @@ def _attention(op: OnnxOp, sizes: Sizes) -> Features:
     q, k, v = (shape(op.input_at(index), sizes) for index in range(3))
     if not q or not k or not v:
         return _elementwise(op, sizes)
-    found = [_moved("copy", 2.0 * _size(value, sizes)) for value in _rearranged(op, sizes)]
+    found = [moves("copy", 2.0 * size_of(value, sizes)) for value in _rearranged(op, sizes)]
     q, k, v = (_by_heads(dims, int(op.attr(name, 1))) for dims, name in zip((q, k, v), _HEADS, strict=True))
     past = shape(op.input_at(4), sizes)
     positions, heads = k[2] + (past[2] if past else 0), q[0] * q[1]
     scores = float(heads * q[2] * positions)
-    found.append({"softmax.values": scores, "softmax.rows": float(heads * q[2]), **_moved("elementwise", 8.0 * scores)})
+    found.append({"softmax.values": scores, "softmax.rows": float(heads * q[2]), **moves("elementwise", 8.0 * scores)})
     if op.input_at(3) is not None:
         found.append({"attention.masked.values": scores})
-    return _added(*found, *_head_products(heads, q[2], positions, (q[3], v[3])))
+    return added(*found, *_head_products(heads, q[2], positions, (q[3], v[3])))
 
 
 def _head_products(heads: int, queries: int, positions: int, widths: tuple[int, int]) -> list[Features]:
     """Of each head: queries by keys of the first width, their weights by values of the second."""
     if queries == 1:
         values = float(heads * positions * sum(widths))
-        return [{"attention.row.values": values, "attention.row.calls": 2.0 * heads}, _moved("attention", 4.0 * values)]
+        return [
+            {"attention.row.values": values, "attention.row.calls": 2.0 * heads},
+            moves("attention", 4.0 * values),
+        ]
     return [
         product(queries, widths[0], positions, heads, constant=False),
         product(queries, positions, widths[1], heads, constant=False),
@@ -359,7 +302,7 @@ def _rotary(op: OnnxOp, sizes: Sizes) -> Features:
     return {
         "rotary.values": float(prod(dims)),
         "rotary.rows": float(prod(dims[:-1]) * heads),
-        **_moved("elementwise", 8.0 * prod(dims)),
+        **moves("elementwise", 8.0 * prod(dims)),
     }
 
 
@@ -379,8 +322,8 @@ def _packed_product(op: OnnxOp, sizes: Sizes) -> Features:
         return {f"{kernel}.integer.flops": 2.0 * rows * values, f"{kernel}.integer.values": values}
     if rows == 1 and bits == 4:
         return {f"{kernel}.row.values": values}
-    return _added(
-        {f"{kernel}.unpacked.values": values, **_moved("unpacked", 4.0 * values)},
+    return added(
+        {f"{kernel}.unpacked.values": values, **moves("unpacked", 4.0 * values)},
         product(rows, k, n, constant=True),
     )
 
@@ -401,7 +344,7 @@ def _experts(op: OnnxOp, sizes: Sizes) -> Features:
         "expert.read.weights": 4.0 * each * reached,
         "dram.weights": 4.0 * each * reached if 4.0 * each * experts > CACHE_BYTES else 0.0,
         "elementwise.exponential.values": rows * reached * width,
-        **_moved("elementwise", 8.0 * rows * reached * (width + x[-1])),
+        **moves("elementwise", 8.0 * rows * reached * (width + x[-1])),
     }
 
 
@@ -418,7 +361,7 @@ def _reduce(op: OnnxOp, sizes: Sizes) -> Features:
     return {
         f"reduce.{kind}.values": float(prod(dims)),
         "reduce.rows": float(prod(result)),
-        **_moved("elementwise", sum(_bytes(op, sizes))),
+        **moves("elementwise", sum(bytes_of(op, sizes))),
     }
 
 
@@ -433,7 +376,7 @@ def _transpose(op: OnnxOp, sizes: Sizes) -> Features:
     moved = [axis for axis in perm if dims[axis] != 1]
     kind = "transpose.runs" if prod(dims[last:]) > 1 else "transpose.values"
     amount = 0 if moved == sorted(moved) else prod(dims[:last])
-    return {kind: float(amount), **_moved("copy", 2 * _size(op.results[0], sizes))}
+    return {kind: float(amount), **moves("copy", 2 * size_of(op.results[0], sizes))}
 
 
 def _copy(op: OnnxOp, sizes: Sizes) -> Features:
@@ -448,8 +391,8 @@ def _copy(op: OnnxOp, sizes: Sizes) -> Features:
         runs = prod(result) // max(prod(source[axis % max(len(source), 1) + 1 :]), 1)
     else:
         runs = prod(result) // max(_copied(source, result), 1)
-    written = sum(_size(value, sizes) for value in op.outputs if value is not None)
-    return {f"{op.op_type.lower()}.runs": float(runs), **_moved("copy", 2 * written)}
+    written = sum(size_of(value, sizes) for value in op.outputs if value is not None)
+    return {f"{op.op_type.lower()}.runs": float(runs), **moves("copy", 2 * written)}
 
 
 def _copied(source: tuple[int, ...], result: tuple[int, ...]) -> int:
@@ -462,7 +405,7 @@ def _copied(source: tuple[int, ...], result: tuple[int, ...]) -> int:
 
 
 def _cast(op: OnnxOp, sizes: Sizes) -> Features:
-    return {"cast.values": _out(op, sizes), **_moved("elementwise", sum(_bytes(op, sizes)))}
+    return {"cast.values": results_of(op, sizes), **moves("elementwise", sum(bytes_of(op, sizes)))}
 
 
 def _over_image(kernel: str, amount: Callable[[OnnxOp, Sizes], float]) -> _Kernel:
@@ -471,7 +414,7 @@ def _over_image(kernel: str, amount: Callable[[OnnxOp, Sizes], float]) -> _Kerne
     def measure(op: OnnxOp, sizes: Sizes) -> Features:
         kind = "blocked" if is_blocked(op.results[0], sizes) else "plain"
         mode = op.attr("mode", "nearest") if kernel == "resize" else kind
-        return {f"{kernel}.{mode}.values": amount(op, sizes), **_moved("copy", sum(_bytes(op, sizes)))}
+        return {f"{kernel}.{mode}.values": amount(op, sizes), **moves("copy", sum(bytes_of(op, sizes)))}
 
     return measure
 
@@ -479,7 +422,7 @@ def _over_image(kernel: str, amount: Callable[[OnnxOp, Sizes], float]) -> _Kerne
 def _window(op: OnnxOp, sizes: Sizes) -> float:
     """Values that all windows hold; one that is larger than the image is cut to it."""
     image = (shape(op.inputs[0], sizes) or ())[2:]
-    return _out(op, sizes) * prod(min(*pair) for pair in zip(op.attr("kernel_shape", []), image, strict=False))
+    return results_of(op, sizes) * prod(min(*pair) for pair in zip(op.attr("kernel_shape", []), image, strict=False))
 
 
 def _source(op: OnnxOp, sizes: Sizes) -> float:
@@ -515,5 +458,5 @@ _KERNELS: Mapping[str, _Kernel] = {
     **_all(_cast, "Cast CastLike"),
     **_all(_over_image("pool", _window), "MaxPool AveragePool LpPool"),
     **_all(_over_image("pool.global", _source), "GlobalAveragePool GlobalMaxPool"),
-    **_all(_over_image("resize", _out), "Resize Upsample"),
+    **_all(_over_image("resize", results_of), "Resize Upsample"),
 }

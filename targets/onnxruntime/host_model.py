@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from gimlet.targets.api import HardwareKind
-from gimlet.targets.onnxruntime.features import Features
+from gimlet.targets.onnxruntime.amounts import Features
 
 FIGURES = Path(__file__).parent / "host_figures.toml"
 SERIAL_S = 1.5e-5

@@ -18,7 +18,8 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.targets.api import Device, HardwareKind, MemoryLevel
-from gimlet.targets.onnxruntime.features import features, has_kernel_model, product
+from gimlet.targets.onnxruntime.amounts import product
+from gimlet.targets.onnxruntime.features import features, has_kernel_model
 from gimlet.targets.onnxruntime.host_model import SERIAL_S, host_figures, host_seconds
 from gimlet.targets.onnxruntime.layout import blocked_convolution, fused_into, is_blocked, is_fused_away
 from gimlet.targets.onnxruntime.target import OnnxRuntimeTarget

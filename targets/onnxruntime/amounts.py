@@ -1,0 +1,90 @@
+"""Amounts of work that several kernels have in common: products, bytes moved, weights. `features` has the kernels."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from xdsl.ir import SSAValue
+
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.types import element_of
+from gimlet.dialects.onnx.work import is_weight
+from gimlet.targets.onnxruntime.layout import Sizes, count
+
+Features = dict[str, float]
+NEAR_BYTES = 1 << 20
+"""What a second-level cache holds, about."""
+CACHE_BYTES = 24 << 20
+"""What the last level of cache holds of one op's values, about."""
+ROWS = 12
+"""Rows of the largest product kernel with AVX-512 (MLAS)."""
+COLUMNS = 16
+FILTERS = 64
+"""Filters that one pass of a convolution in blocks of channels computes."""
+
+
+def product(m: int, k: int, n: int, batch: int = 1, *, constant: bool) -> Features:
+    """A product [batch, m, k] × [k, n], or × [batch, k, n] where the right side is not a constant."""
+    columns = padded_to(n, COLUMNS)
+    found = {
+        "gemm.flops": 2.0 * batch * m * columns * k,
+        "gemm.passes": 1.0 * batch * -(-m // ROWS) * columns * k,
+        "gemm.calls": float(batch),
+        **moves("gemm", 4.0 * batch * (m * k + m * n)),
+    }
+    if not constant:
+        found |= moves("gemm.right", 4.0 * k * n * batch)
+        found["gemm.packed"] = 4.0 * k * n * batch if m > 1 else 0.0
+    return found
+
+
+def moves(kernel: str, amount: float) -> Features:
+    """Bytes that a kernel moves, also as those that leave the caches."""
+    return {
+        f"{kernel}.bytes": amount,
+        "cache.bytes": amount if amount > NEAR_BYTES else 0.0,
+        "dram.bytes": amount if amount > CACHE_BYTES else 0.0,
+    }
+
+
+def added(*parts: Features) -> Features:
+    """The sum of amounts."""
+    found: Counter[str] = Counter()
+    for part in parts:
+        found.update(part)
+    return dict(found)
+
+
+def bytes_of(op: OnnxOp, sizes: Sizes) -> tuple[float, float]:
+    """Bytes read that are no weights, and bytes written."""
+    read = sum(size_of(value, sizes) for value in op.inputs if value is not None and not is_weight(value))
+    return read, sum(size_of(value, sizes) for value in op.outputs if value is not None)
+
+
+def size_of(value: SSAValue, sizes: Sizes) -> float:
+    """Bytes of a value; none where it is no tensor."""
+    element = element_of(value.type)
+    return 0.0 if element is None else count(value, sizes) * element.bits / 8
+
+
+def results_of(op: OnnxOp, sizes: Sizes) -> float:
+    """Elements of an op's first result."""
+    return float(count(op.results[0], sizes))
+
+
+def weights_of(op: OnnxOp, sizes: Sizes, resident_bytes: float | None) -> Features:
+    """Bytes of the weights that an op reads, of `resident_bytes` that are read in turn with them."""
+    if op.op_type in ("Gather", "GatherND", "GatherElements", "MoE"):
+        return {}
+    own = sum(size_of(value, sizes) for value in op.inputs if value is not None and is_weight(value))
+    held = own if resident_bytes is None else resident_bytes
+    return {
+        "weights": own,
+        "cache.weights": own if held > NEAR_BYTES else 0.0,
+        "dram.weights": own if held > CACHE_BYTES else 0.0,
+    }
+
+
+def padded_to(size: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-size // multiple) * multiple
