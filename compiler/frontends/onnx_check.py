@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import onnx
 from onnx import AttributeProto, TensorProto
 
+from gimlet.dialects.onnx.attributes import MOST_DIMENSIONS
 from gimlet.dialects.onnx.types import ELEMENTS
 from gimlet.runtime.errors import InputError
 
@@ -211,8 +212,10 @@ def _check_tensor(tensor: TensorProto, where: str) -> None:
 
 
 def _count(dims: Iterable[int], where: str) -> int:
-    """The number of elements. InputError where a dimension is negative, or the product absurd."""
+    """The number of elements. InputError where a dimension is negative, or their number or product absurd."""
     sizes = list(dims)
+    if len(sizes) > MOST_DIMENSIONS:
+        raise InputError(f"it has {len(sizes)} dimensions, and numpy at most {MOST_DIMENSIONS}", where=where)
     if any(size < 0 for size in sizes):
         raise InputError(f"it has a negative dimension: {sizes}", where=where)
     count = math.prod(sizes)

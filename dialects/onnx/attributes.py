@@ -47,6 +47,9 @@ from gimlet.dialects.onnx.schema import AttributeKind
 from gimlet.dialects.onnx.types import STRING, dtype_of, element_by_dtype, tensor_type
 from gimlet.runtime.errors import InputError
 
+MOST_DIMENSIONS = 64
+"""Of numpy's arrays, which every constant is at some point."""
+
 
 @irdl_attr_definition
 class StringsAttr(ParametrizedAttribute):
@@ -116,6 +119,7 @@ class SparseAttr(ParametrizedAttribute):
             raise VerifyException(f"{self.type} has one index for each value, not {indices} for {values}")
         if any(size < 0 for size in self.type.get_shape()):
             raise VerifyException(f"a sparse tensor has fixed dimensions, not {self.type}")
+        check_rank(self.type)
 
 
 @irdl_attr_definition
@@ -318,6 +322,13 @@ def _text_or_bytes(data: bytes) -> str | bytes:
         return data.decode()
     except UnicodeDecodeError:
         return data
+
+
+def check_rank(type_: Attribute) -> None:
+    """VerifyException for the type of a constant with more dimensions than numpy's arrays have."""
+    rank = len(type_.get_shape()) if isinstance(type_, TensorType) else 0
+    if rank > MOST_DIMENSIONS:
+        raise VerifyException(f"a constant has at most {MOST_DIMENSIONS} dimensions, not {rank}")
 
 
 def kind_of(attribute: Attribute) -> AttributeKind | None:

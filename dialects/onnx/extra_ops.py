@@ -11,7 +11,15 @@ from xdsl.ir import Attribute, Operation, OpTraits, Region, SSAValue
 from xdsl.traits import IsTerminator, Pure
 from xdsl.utils.exceptions import VerifyException
 
-from gimlet.dialects.onnx.attributes import SparseAttr, attribute_of, kind_of, strings_attr, tensor_attr, text_of
+from gimlet.dialects.onnx.attributes import (
+    SparseAttr,
+    attribute_of,
+    check_rank,
+    kind_of,
+    strings_attr,
+    tensor_attr,
+    text_of,
+)
 from gimlet.dialects.onnx.names import named_location, set_value_name
 from gimlet.dialects.onnx.op import (
     ABSENT_INPUTS,
@@ -85,6 +93,7 @@ class InitializerOp(OnnxOp):
             raise VerifyException("onnx.initializer takes no operands and no regions, and has one result")
         if not isinstance(self.results[0].type, TensorType):
             raise VerifyException(f"onnx.initializer is a tensor with a shape, not {self.results[0].type}")
+        check_rank(self.results[0].type)
         if set(self.properties) not in ({"key"}, {"value"}):
             raise VerifyException("onnx.initializer has either a key or a value, and no other property")
         if "key" in self.properties:

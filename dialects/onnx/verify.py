@@ -24,7 +24,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from gimlet.dialects.onnx import experts_form
-from gimlet.dialects.onnx.attributes import ReferenceAttr, kind_of
+from gimlet.dialects.onnx.attributes import ReferenceAttr, check_rank, kind_of
 from gimlet.dialects.onnx.extra_ops import CustomOp, YieldOp
 from gimlet.dialects.onnx.op import RESERVED, SINCE_VERSION, OnnxOp
 from gimlet.dialects.onnx.parts import PARTS, has_parts, module_of, parts_of
@@ -198,6 +198,8 @@ def _verify_attributes(op: OnnxOp, schema: OpSchema) -> None:
             )
         if not _fits(value, declared.kind):
             raise VerifyException(f"{op.name}: attribute {name!r} is of kind {declared.kind}, which {value} is not")
+        if declared.kind == "tensor":
+            check_rank(getattr(value, "type", value))
     for name, declared in schema.attributes.items():
         if declared.required and name not in properties and declared.kind != "graph":
             raise VerifyException(f"{op.name} needs the attribute {name!r} of kind {declared.kind}")

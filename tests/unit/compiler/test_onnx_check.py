@@ -132,6 +132,7 @@ CASES: list[tuple[Change, str]] = [
     (weight(dims=[1 << 62]), "weight 'w': its dimensions .* are more than any machine holds"),
     (weight(dims=[1 << 40, 1 << 40]), "weight 'w': its dimensions .* are more than any machine holds"),
     (weight(dims=[0, 1 << 62]), "weight 'w': its dimensions .* are more than any machine holds"),
+    (weight(dims=[4] + [1] * 64), "weight 'w': it has 65 dimensions, and numpy at most 64"),
     (weight(dims=[5]), r"weight 'w': it holds 16 bytes, and its dimensions \[5\] need 20"),
     (weight(dims=[3], raw_data=b"\0" * 13), "weight 'w': it holds 13 bytes"),
     (lambda m: m.graph.initializer[0].ClearField("raw_data"), "weight 'w': it holds 0 floats"),
@@ -139,6 +140,7 @@ CASES: list[tuple[Change, str]] = [
     (lambda m: m.graph.initializer[0].segment.SetInParent(), "weight 'w': it is a segment of a tensor"),
     # types of values
     (dims(-2), r"value 'x': it has a negative dimension: \[-2\]"),
+    (dims(*[1] * 65), "value 'x': it has 65 dimensions, and numpy at most 64"),
     (dims(1 << 62), "value 'x': its dimensions .* are more than any machine holds"),
     (dims(1 << 40, 1 << 40), "value 'x': its dimensions .* are more than any machine holds"),
     (lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 99), "value 'x': its element type 99 is not"),
