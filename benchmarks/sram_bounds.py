@@ -1,10 +1,10 @@
 """The SRAM machine's cycles against a bound from shapes and figures: python benchmarks/sram_bounds.py [--kind KIND]
 
-Chains of matrix-vector products with resident weights, as in decoding, and matrix products, on the reference part or
-another. For each: cycles of the program that the code generator makes, the two bounds (targets/sram/bound.py), how far
-above them the program is, for how much of its time the cores' SRAM moves bytes, and where a core's cycles go: what its
-matrix unit multiplies, what it waits for, and what is left when it has no more to do (results are on their way, or a
-kernel without products runs).
+Chains of matrix-vector products with resident weights, as in decoding, and matrix products, square ones and such of
+rows that do not divide by the chiplets, on the reference part or another. For each: cycles of the program that the code
+generator makes, the two bounds (targets/sram/bound.py), how far above them the program is, for how much of its time the
+cores' SRAM moves bytes, and where a core's cycles go: what its matrix unit multiplies, what it waits for, and what is
+left when it has no more to do (results are on their way, or a kernel without products runs).
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
@@ -37,6 +37,16 @@ DECODE = (
     (8192, 28672, 8192),
 )
 PRODUCTS = (512, 1024, 2048, 4096, 8192)
+ODD = (
+    (16, (4096, 14336)),
+    (64, (4096, 14336)),
+    (128, (4096, 4096)),
+    (256, (4096, 4096)),
+    (129, (768, 3072)),
+    (197, (768, 768)),
+    (700, (1300, 900)),
+    (1500, (384, 1536)),
+)
 REASONS = {
     "operand from array": "a tile goes into the array",
     "operand from dma_in": "rows come",
@@ -100,7 +110,7 @@ def main() -> None:
         machine = replace(machine, array_tiles=2)
     columns = f"{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}{'SRAM':>6}"
     print(f"{'':34}{'format':8}{columns}  the busiest matrix unit")
-    shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS]
+    shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS] + list(ODD)
     for rows, widths in shapes:
         times = len(widths) - 1
         label = f"{rows} x {widths[0]}, {times} times" if len(set(widths)) == 1 and times > 1 else ""

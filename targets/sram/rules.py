@@ -11,6 +11,7 @@ from gimlet.targets.sram import (
     rules_gather,
     rules_matrix,
     rules_order,
+    rules_quantize,
     rules_reduce,
     rules_scatter,
     rules_shape,
@@ -26,6 +27,7 @@ RULES: Mapping[str, Rule] = {
     **rules_attention.RULES,
     **rules_experts.RULES,
     **rules_order.RULES,
+    **rules_quantize.RULES,
     **rules_scatter.RULES,
 }
 

@@ -47,7 +47,9 @@ def _matmul(lowering: Lowering, op: OnnxOp) -> None:
 def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) -> Product:
     """The product as numpy.matmul defines it, vectors as matrices of one row or column."""
     found = weight_of(right)
-    constant = None if found is None else lowering.get(found[0])
+    constant = lowering.get(right if found is None else found[0])
+    if found is None and isinstance(constant, Constant):  # Integers that are dequantized.
+        found = right, False
     if found is not None and isinstance(constant, Constant) and len(constant.shape) == 2 and 0 not in constant.shape:
         weights = WeightMatrix(lowering.weights, constant, lowering.product_type(op), transposed=found[1])
         lhs = _as_matrix(_streamed(lowering, op, left, weights), row=True)

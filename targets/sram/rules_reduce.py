@@ -210,7 +210,8 @@ def softmax(
     """
     masked = isinstance(value, View)
     rows, shape, back = _view_rows(lowering, value) if isinstance(value, View) else _rows_of(lowering, value, axes)
-    piece = pieces_of(lowering.bounds, lowering.builder.cores, *rows.shape)
+    builder = lowering.builder
+    piece = pieces_of(builder.machine, builder.dealing, lowering.bounds, *rows.shape)
     if piece is not None:
         found = shared_softmax(lowering, rows, piece, log, masked, dtype)
         return reshaped(lowering, found, shape).transpose(back)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from math import ceil
 
 from gimlet.runtime.expr import ONE, ZERO, Expr, ceildiv
+from gimlet.runtime.sram.dealing import Dealing
+from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram.builder import Bounds
 from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.views import Counter, View
@@ -21,17 +23,25 @@ LARGEST_FLOAT = 3.4028234663852886e38
 SMALLEST_FLOAT = 1.1754943508222875e-38
 _LEAST_PIECE = 64
 _MOST_PIECES = 64
-_LEAST_LENGTH = 512
-"""Elements of a row from which two kernels take fewer cycles than one, by the cycle model."""
+_ELEMENT_CYCLES = 0.5
+"""What a core takes for an element of a row, by the cycle model."""
+_SMALL_CYCLES = 60
+"""What a core takes for the numbers of all pieces."""
 _LEAST_SHARE = 4
 
 
-def pieces_of(bounds: Bounds, cores: int, rows: Expr, length: Expr) -> int | None:
+def pieces_of(machine: Machine, dealing: Dealing, bounds: Bounds, rows: Expr, length: Expr) -> int | None:
     """The elements of a piece where many cores make a row sooner than one; None where one does."""
     best, count = bounds.best(length), bounds.best(rows)
-    if best < _LEAST_LENGTH or count * _LEAST_SHARE > cores or not bounds.never_empty(length):
+    if count * _LEAST_SHARE > dealing.cores or not bounds.never_empty(length):
         return None
-    return max(_LEAST_PIECE, ceil(best / min(_MOST_PIECES, cores // count)))
+    piece = max(_LEAST_PIECE, ceil(best / min(_MOST_PIECES, dealing.cores // count)))
+    latency = machine.network_latency_cycles
+    if count <= dealing.parts > 1:  # A chiplet has no whole rows.
+        latency += machine.die_latency_cycles
+        latency += machine.card_latency_cycles if dealing.cores > machine.cores_per_card else 0
+    saved, added = _ELEMENT_CYCLES * (best - piece), 2 * latency + machine.semaphore_cycles + _SMALL_CYCLES
+    return piece if saved > added else None
 
 
 def shared_softmax(lowering: Lowering, rows: View, piece: int, log: bool, masked: bool, dtype: str) -> View:

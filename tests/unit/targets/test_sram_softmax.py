@@ -8,6 +8,8 @@ from tests.unit.targets.sram_models import Runner, model_of, reference, relative
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import time_program
+from gimlet.runtime.sram.dealing import Dealing
+from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram import rules_reduce
 from gimlet.targets.sram.builder import Bounds
 from gimlet.targets.sram.softmax import pieces_of
@@ -76,7 +78,18 @@ def test_two_kernels_take_fewer_cycles_than_one(monkeypatch):
 
 
 def test_many_or_short_rows_have_a_core_each():
-    bounds = Bounds({}, {}, {})
-    assert pieces_of(bounds, 2048, Expr.const(512), Expr.const(1024)) == 256
-    assert pieces_of(bounds, 2048, Expr.const(513), Expr.const(1024)) is None
-    assert pieces_of(bounds, 2048, Expr.const(1), Expr.const(511)) is None
+    assert pieces(512, 1024) == 256
+    assert pieces(513, 1024) is None
+    assert pieces(512, 256) is None
+
+
+def test_rows_that_lie_on_many_chiplets_are_shared_if_they_are_long():
+    """The numbers of the pieces cross between chiplets, which takes longer than a short row."""
+    assert pieces(8, 768) is None
+    assert pieces(8, 1536) == 64
+    assert pieces(9, 768) == 64
+
+
+def pieces(rows: int, length: int) -> int | None:
+    machine, bounds = Machine(), Bounds({}, {}, {})
+    return pieces_of(machine, Dealing(2048, 8), bounds, Expr.const(rows), Expr.const(length))
