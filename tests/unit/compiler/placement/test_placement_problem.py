@@ -52,11 +52,16 @@ def test_what_does_not_fit_together_is_refused(change: dict[str, Any], message: 
 
 
 def test_an_objective_needs_its_figure():
-    with pytest.raises(InputError, match=r"'energy' needs power.load_w"):
-        require_figures(ONE, "energy")
-    with pytest.raises(InputError, match=r"'cost' needs price.usd_per_hour"):
-        require_figures(ONE, "cost")
-    require_figures(ONE, "latency")
+    for kind, energy, cost, source in (
+        ("", "load_w", "usd_per_hour", "problem"),
+        ("a/b", "power.load_w", "price.usd_per_hour", "hardware file"),
+    ):
+        problem = replace(ONE, devices=(replace(ONE.devices[0], kind=kind),))
+        with pytest.raises(InputError, match=f"'energy' needs {energy}, which the .*{source}"):
+            require_figures(problem, "energy")
+        with pytest.raises(InputError, match=f"'cost' needs {cost}, which the .*{source}"):
+            require_figures(problem, "cost")
+        require_figures(problem, "latency")
 
 
 def test_pins_narrow_what_is_allowed(random_problem: Callable[..., Problem]):
