@@ -61,7 +61,7 @@ def build(model: Any) -> None:
 
 def tidy(error: Exception) -> str:
     """OpenVINO's message without the places in its own sources."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.strip() for line in str(error).removeprefix("RuntimeError: ").splitlines()]
     noise = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't", "Summary:", "To facilitate")
     kept = [line for line in lines if line and not line.startswith(noise)]
     return " ".join(kept or lines[:1])[:300]

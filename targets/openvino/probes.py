@@ -5,16 +5,19 @@ a rounding differs. Its own `query_model` says yes to them. So an op is taken if
 numbers as the reference on made-up values. Where the reference accepts none of these values (they would have to fit
 together), a build is all there is; an op that it does not know is refused.
 
-Compiling a model takes OpenVINO tens of milliseconds, however small it is. The ops of a question that are of the same
-opsets are therefore put into one model side by side; where it does not build, halves are tried. Answers are kept on
-disk by the op and the versions.
+They run in a process of their own (worker.py), which OpenVINO may end. Compiling a model takes it tens of milliseconds,
+however small it is. The ops of a question that are of the same opsets are therefore put into one model side by side;
+where it does not build, halves are tried. Answers are kept on disk by the op and the versions.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +27,25 @@ from onnx import numpy_helper
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.executors.openvino import settings_of
 from gimlet.runtime.expr import Expr
 from gimlet.targets.answers import AnswerFile
 from gimlet.targets.one_op import is_constant, one_op_model, signature_of, signature_text
-from gimlet.targets.openvino.library import DEVICE, core, installed_version, tidy
+from gimlet.targets.openvino.library import core, installed_version, tidy
 from gimlet.targets.openvino.reference import Values, reference
 from gimlet.targets.openvino.rules import static_refusal
+from gimlet.targets.worker import Worker, WorkerCrashError, started
 
-_SIZE = 16
-"""The size of every symbol, and of a dimension that has none. Multiples of it divide evenly in most models."""
+_SIZES = (16, 64, 256, 1024)
+"""Sizes of every symbol, and of dimensions that have none: the first at which the op runs, which it may not where a
+window is larger or a size that was divided and multiplied again is another one. They divide evenly in most models.
+"""
+
+_MOST_ELEMENTS = 1 << 22
+"""Larger sizes are not tried where an input would have more elements."""
 
 _TOGETHER = 64
 
-_METHOD = 2
+_METHOD = 3
 """Counts up where ops are tried in another way, so that what was found before is asked again."""
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-5
 
@@ -120,13 +128,39 @@ def _of_the_same_opsets(trials: Sequence[_Trial]) -> Iterable[list[_Trial]]:
 
 
 def _trial(key: str, op: OnnxOp) -> _Trial:
+    """At the first size at which the reference runs the op, else at the first. InputError where it knows it at none."""
     one = one_op_model(op)
-    model = _fixed(onnx.load_from_string(one.data), one.inputs)
-    inputs, wanted = reference(model)
-    return _Trial(key, model, inputs, wanted)
+    first: _Trial | InputError | None = None
+    for size in _sizes(one.inputs.values()):
+        try:
+            model = _fixed(onnx.load_from_string(one.data), one.inputs, size)
+            found = _Trial(key, model, *reference(model))
+        except InputError as error:
+            first = first or error
+            continue
+        if found.wanted is not None:
+            return found
+        first = found if first is None else first
+    if not isinstance(first, _Trial):
+        raise first or InputError("no size is small enough to try it")
+    return first
 
 
-def _fixed(model: onnx.ModelProto, inputs: Mapping[str, tuple[Expr | None, ...] | None]) -> onnx.ModelProto:
+def _sizes(inputs: Iterable[tuple[Expr | None, ...] | None]) -> Iterator[int]:
+    """Sizes of symbols to try: those at which no dimension is below 1, or the smallest where that is so at none."""
+    shapes = [shape for shape in inputs if shape is not None]
+    dims = [dim for shape in shapes for dim in shape]
+    fit = [size for size in _SIZES if all(_size(dim, size) >= 1 for dim in dims if dim is None or dim.symbols)]
+    sizes = fit or _SIZES[:1]
+    yield sizes[0]
+    if all(dim is not None and not dim.symbols for dim in dims):
+        return
+    for size in sizes[1:]:
+        if max(prod(_size(dim, size) for dim in shape) for shape in shapes) <= _MOST_ELEMENTS:
+            yield size
+
+
+def _fixed(model: onnx.ModelProto, inputs: Mapping[str, tuple[Expr | None, ...] | None], size: int) -> onnx.ModelProto:
     """The model with a size for every dimension of its inputs, and varied numbers for its weights."""
     for info in model.graph.input:
         dims = inputs[info.name]
@@ -135,7 +169,7 @@ def _fixed(model: onnx.ModelProto, inputs: Mapping[str, tuple[Expr | None, ...] 
         shape = info.type.tensor_type.shape
         del shape.dim[:]
         for dim in dims:
-            shape.dim.add(dim_value=_size(dim))
+            shape.dim.add(dim_value=max(1, _size(dim, size)))
     generator = np.random.default_rng(0)
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -154,19 +188,23 @@ def _varied(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     return (generator.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
-def _size(dim: Expr | None) -> int:
-    return _SIZE if dim is None else max(1, dim.evaluate(dict.fromkeys(dim.symbols, _SIZE)))
+def _size(dim: Expr | None, size: int) -> int:
+    return size if dim is None else dim.evaluate(dict.fromkeys(dim.symbols, size))
 
 
-def _tried(trials: Sequence[_Trial]) -> dict[str, str]:
-    """Tries all at once; where that fails, halves until it is known which of them fail."""
+def _tried(trials: Sequence[_Trial], again: bool = True) -> dict[str, str]:
+    """Tries all at once; where that fails, halves until it is known which of them fail.
+
+    An op that alone ends the process is tried once more: that may have been another reason.
+    """
     if not trials:
         return {}
     try:
         computed = _computed(trials)
     except RuntimeError as error:
         if len(trials) == 1:
-            return {trials[0].key: tidy(error)}
+            crashed = isinstance(error, WorkerCrashError)
+            return _tried(trials, again=False) if crashed and again else {trials[0].key: tidy(error)}
         middle = len(trials) // 2
         return _tried(trials[:middle]) | _tried(trials[middle:])
     return {trial.key: _difference(trial, computed[index]) for index, trial in enumerate(trials)}
@@ -174,31 +212,43 @@ def _tried(trials: Sequence[_Trial]) -> dict[str, str]:
 
 def _computed(trials: Sequence[_Trial]) -> list[Values]:
     """What OpenVINO computes for each trial that the reference could run. RuntimeError where it does not."""
-    import openvino
-
-    merged = side_by_side([trial.model for trial in trials])
-    model = core().read_model(merged.SerializeToString())
-    compiled = core().compile_model(model, DEVICE, settings_of({"threads": 1}))
-    if len(compiled.inputs) != len(merged.graph.input) or len(compiled.outputs) != len(merged.graph.output):
-        raise RuntimeError("OpenVINO's model has other inputs or outputs than the op")
-    request = compiled.create_infer_request()
-    if any(trial.wanted is None for trial in trials):
-        runnable = [trial for trial in trials if trial.wanted is not None]
+    runnable = [trial for trial in trials if trial.wanted is not None]
+    if len(runnable) < len(trials):
+        _run(trials, runs=False)
         found = dict(zip((id(trial) for trial in runnable), _computed(runnable) if runnable else [], strict=True))
         return [found.get(id(trial), {}) for trial in trials]
-    names = [info.name for info in merged.graph.input]
-    values = {f"{index}_{name}": array for index, trial in enumerate(trials) for name, array in trial.inputs.items()}
-    for position, name in enumerate(names):
-        request.set_input_tensor(position, openvino.Tensor(values[name]))
-    request.infer()
-    outputs = {
-        info.name: np.array(request.get_output_tensor(position).data)
-        for position, info in enumerate(merged.graph.output)
-    }
+    outputs = _run(trials, runs=True)
     return [
         {info.name: outputs[f"{index}_{info.name}"] for info in trial.model.graph.output}
         for index, trial in enumerate(trials)
     ]
+
+
+def _run(trials: Sequence[_Trial], *, runs: bool) -> Values:
+    """Builds the models of all trials as one, and what it computes where it `runs`, in the process for that."""
+    merged = side_by_side([trial.model for trial in trials])
+    values = {f"{index}_{name}": array for index, trial in enumerate(trials) for name, array in trial.inputs.items()}
+    arrays = [values[info.name] for info in merged.graph.input] if runs else []
+    with tempfile.TemporaryDirectory(prefix="gimlet-probe-") as folder:
+        found = _worker().call(
+            "run",
+            [merged.SerializeToString(), *(array.tobytes() for array in arrays)],
+            dtypes=[array.dtype.name for array in arrays],
+            shapes=[array.shape for array in arrays],
+            inputs=len(merged.graph.input),
+            outputs=len(merged.graph.output),
+            runs=runs,
+            folder=folder,
+        )
+        return {
+            info.name: np.fromfile(Path(folder) / str(position), each["dtype"]).reshape(each["shape"])
+            for position, (info, each) in enumerate(zip(merged.graph.output, found, strict=runs))
+        }
+
+
+@cache
+def _worker() -> Worker:
+    return started(Worker("OpenVINO", "gimlet.targets.openvino.worker"))
 
 
 def side_by_side(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.executors.cuda import compute_capability as capability_at_hand
-from gimlet.targets.tensorrt.client import WorkerError, worker
+from gimlet.targets.tensorrt.client import worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
+from gimlet.targets.worker import WorkerError
 
 MODULE = "tensorrt"
 SETTINGS_FILE = "build.json"

@@ -17,8 +17,8 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.answers import AnswerFile
 from gimlet.targets.one_op import OneOpModel, is_constant, one_op_model, signature_of, signature_text
-from gimlet.targets.tensorrt.client import Worker, WorkerError
 from gimlet.targets.tensorrt.rules import depends_on_its_place, must_be_built, static_refusal
+from gimlet.targets.worker import Worker, WorkerError
 
 _PROBE_SIZE = 64
 """The size of every symbol in a probe's profile. Multiples of it are what kernels are tuned for."""
@@ -68,7 +68,7 @@ class Probes:
                 by_name[signature] = op
             else:
                 asked[signature] = self._question(op)
-        stored = AnswerFile(self.folder / f"{self.worker.module}-{self.version}.json")
+        stored = AnswerFile(self.folder / f"{self.worker.name}-{self.version}.json")
         self._ask_by_name(by_name, stored)
         answers = self._answers(asked.values(), stored)
         for signature, question in asked.items():

@@ -30,7 +30,7 @@ from gimlet.targets.shape_operands import compute_shapes_inside, shapes_from_out
 from gimlet.targets.tensorrt import builder_rtx, builder_trt
 from gimlet.targets.tensorrt.builder_trt import ENGINE_FILE, SETTINGS_FILE, BuildSettings
 from gimlet.targets.tensorrt.cache import EngineCache, engine_key
-from gimlet.targets.tensorrt.client import WorkerError, worker
+from gimlet.targets.tensorrt.client import worker
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 from gimlet.targets.tensorrt.llm_kernels import kernel_of, model_seconds
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
@@ -39,6 +39,7 @@ from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.profiles import Profile, profile_json, profile_of
 from gimlet.targets.tensorrt.rules import FORMATS, LARGE, POINTWISE, PRODUCTS
 from gimlet.targets.tensorrt.tables import table_seconds
+from gimlet.targets.worker import WorkerError
 
 TYPED_MODEL_FILE = "typed.onnx"
 """The model that an engine is built from, where that is not the portable one."""

@@ -1,26 +1,21 @@
 """The process that TensorRT runs in: `python -m gimlet.targets.tensorrt.worker MODULE`.
 
 TensorRT prints on standard output and error what cannot be turned off, a failed assertion of its own ends the process,
-and a build peaks at several times the weights. So it has a process of its own, which the compiler asks over a pipe.
-
-A request is a line of JSON, `{"call": NAME, "arguments": {…}, "sizes": [n, …]}`, followed by as many payloads of those
-sizes in bytes; an answer is a line of JSON, `{"result": …}` or `{"error": "…"}`. The process ends with its input.
+and a build peaks at several times the weights. So it has a process of its own (`gimlet.targets.worker`).
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gimlet.targets.tensorrt import engine
-
-Payloads = Sequence[bytes]
+from gimlet.targets.worker import Payloads, serve_parent
 
 
 def hello(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> dict[str, str]:
@@ -82,24 +77,10 @@ CALLS: dict[str, Callable[[Any, dict[str, Any], Payloads], Any]] = {
 }
 
 
-def serve(trt: Any, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answers requests until there are no more."""
-    for line in requests:
-        request = json.loads(line)
-        payloads = [requests.read(size) for size in request["sizes"]]
-        try:
-            answer = {"result": CALLS[request["call"]](trt, request["arguments"], payloads)}
-        except (RuntimeError, ValueError, TypeError, AttributeError, OSError, MemoryError) as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
-
-
 def main() -> None:
-    """Serves standard input; what is printed goes to standard error, which the parent keeps in a file."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    serve(importlib.import_module(sys.argv[1]), sys.stdin.buffer, answers)
+    """Serves the parent with the library that the command names."""
+    library = importlib.import_module(sys.argv[1])
+    serve_parent({name: partial(call, library) for name, call in CALLS.items()})
 
 
 if __name__ == "__main__":

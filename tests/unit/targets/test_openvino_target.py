@@ -18,6 +18,7 @@ from gimlet.targets.api import Artifact, Reason, Target
 from gimlet.targets.openvino import library
 from gimlet.targets.openvino import target as module_under_test
 from gimlet.targets.openvino.target import OpenVinoTarget
+from gimlet.targets.worker import Worker, WorkerCrashError
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -155,6 +156,39 @@ def test_ops_of_different_opsets_are_tried_each_in_its_own(import_onnx, make_dev
     ops = [module.body.block.first_op.body.block.first_op for module in modules]
     found = OpenVinoTarget().refuses_all(ops, make_device("openvino"), "fp32")
     assert found == [None] * len(ops)
+
+
+def test_a_size_is_found_at_which_a_window_fits(answers):
+    """Dynamic dimensions are 16 at first, less than the kernel."""
+    weights = numpy_helper.from_array(np.ones((4, 1, 320), np.float32), "w")
+    model = parse("net (float[1, 1, n] x, float[4, 1, 320] w) => (float[1, 4, m] y) { y = Conv (x, w) }")
+    del model.graph.input[1]
+    model.graph.initializer.append(weights)
+    assert answers(model)["Conv"] is None
+
+
+class Mortal:
+    """A worker that dies of models with an operator, so many times."""
+
+    def __init__(self, deadly: str, times: int) -> None:
+        self.deadly, self.left, self.worker = deadly, times, Worker("OpenVINO", "gimlet.targets.openvino.worker")
+
+    def call(self, name: str, payloads: list[bytes], **arguments: object) -> object:
+        operators = {node.op_type for node in onnx.load_from_string(payloads[0]).graph.node}
+        if self.deadly in operators and self.left:
+            self.left -= 1
+            raise WorkerCrashError("OpenVINO ended with signal 11")
+        return self.worker.call(name, payloads, **arguments)
+
+
+@pytest.mark.parametrize(("times", "refusal"), [(2, None), (3, "OpenVINO ended with signal 11")])
+def test_an_op_that_ends_the_process_is_tried_again_and_then_refused(answers, monkeypatch, times, refusal):
+    """It fails beside the other op, alone, and once more."""
+    mortal = Mortal("Tanh", times)
+    monkeypatch.setattr("gimlet.targets.openvino.probes._worker", lambda: mortal)
+    found = answers(parse("net (float[4] x) => (float[4] y) { t = Tanh (x) y = Relu (t) }"))
+    mortal.worker.close()
+    assert found == {"Tanh": refusal, "Relu": None}
 
 
 def test_answers_are_kept_on_disk(answers, monkeypatch: pytest.MonkeyPatch):

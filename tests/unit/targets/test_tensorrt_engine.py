@@ -15,9 +15,10 @@ import pytest
 from gimlet.targets.tensorrt import builder_trt, engine
 from gimlet.targets.tensorrt.builder_trt import BuildSettings, trtexec_lines
 from gimlet.targets.tensorrt.cache import EngineCache, engine_key
-from gimlet.targets.tensorrt.client import Worker, WorkerError
+from gimlet.targets.tensorrt.client import worker_of
 from gimlet.targets.tensorrt.engine import BuildJob, BuildReport
 from gimlet.targets.tensorrt.memory import available_bytes, predicted_bytes
+from gimlet.targets.worker import WorkerError
 
 
 class Severity(IntEnum):
@@ -288,7 +289,7 @@ class OnnxParser:
 def fake_worker(tmp_path, monkeypatch):
     (tmp_path / "fake_trt.py").write_text(FAKE_MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    worker = Worker("fake_trt")
+    worker = worker_of("fake_trt")
     yield worker
     worker.close()
 
@@ -313,7 +314,7 @@ def test_what_the_library_raises_is_the_answer(fake_worker):
 
 
 def test_a_worker_without_its_library(monkeypatch):
-    worker = Worker("no_such_module")
+    worker = worker_of("no_such_module")
     with pytest.raises(WorkerError, match="no_such_module"):
         worker.call("hello")
     worker.close()

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from gimlet.targets.answers import AnswerFile
-from gimlet.targets.tensorrt.client import WorkerError
 from gimlet.targets.tensorrt.probes import Probes
 from gimlet.targets.tensorrt.rules import depends_on_its_place, must_be_built
+from gimlet.targets.worker import WorkerError
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -16,7 +16,7 @@ FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 class FakeWorker:
     """Answers like a worker; dies of models that hold the operator `deadly`."""
 
-    module = "fake"
+    name = "fake"
 
     def __init__(self, objections=(), deadly="nothing"):
         self.asked = []

@@ -1,0 +1,48 @@
+"""The process in which OpenVINO runs ops on made-up values: `python -m gimlet.targets.openvino.worker`.
+
+Now and then a run ends in a null pointer of its CPU plug-in, and with it the process (seen twice with 2026.4.1, once in
+three runs of a compile with audio models, and then not in ten).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gimlet.runtime.executors.openvino import settings_of
+from gimlet.targets.openvino.library import DEVICE, core
+from gimlet.targets.worker import Payloads, serve_parent
+
+
+def run(arguments: dict[str, Any], payloads: Payloads) -> list[dict[str, Any]]:
+    """Builds a model, and runs it where there are values: the type and shape of each output, in files of `folder`.
+
+    The first payload is the ONNX model, the others are its inputs, of `dtypes` and `shapes`. RuntimeError with
+    OpenVINO's message, and for a model that has other inputs or outputs than `inputs` and `outputs` in number.
+    """
+    import openvino
+
+    compiled = core().compile_model(core().read_model(payloads[0]), DEVICE, settings_of({"threads": 1}))
+    if len(compiled.inputs) != arguments["inputs"] or len(compiled.outputs) != arguments["outputs"]:
+        raise RuntimeError("OpenVINO's model has other inputs or outputs than the op")
+    if not arguments["runs"]:
+        return []
+    request = compiled.create_infer_request()
+    values = zip(payloads[1:], arguments["dtypes"], arguments["shapes"], strict=True)
+    for position, (data, dtype, shape) in enumerate(values):
+        array = np.frombuffer(data, getattr(ml_dtypes, dtype, dtype)).reshape(shape)
+        request.set_input_tensor(position, openvino.Tensor(array.copy()))
+    request.infer()
+    found: list[dict[str, Any]] = []
+    for position in range(arguments["outputs"]):
+        array = np.array(request.get_output_tensor(position).data)
+        array.tofile(Path(arguments["folder"]) / str(position))
+        found.append({"dtype": array.dtype.name, "shape": array.shape})
+    return found
+
+
+if __name__ == "__main__":
+    serve_parent({"run": run})
