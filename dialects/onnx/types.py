@@ -47,12 +47,18 @@ class DimsAttr(Data[tuple[str, ...]]):
 
     @classmethod
     def parse_parameter(cls, parser: AttrParser) -> tuple[str, ...]:
-        texts = parser.parse_comma_separated_list(parser.Delimiter.ANGLE, parser.parse_str_literal)
+        texts = parser.parse_comma_separated_list(parser.Delimiter.ANGLE, lambda: _parse_text(parser))
         return tuple(_parse_dim(text, parser) for text in texts)
 
     def print_parameter(self, printer: Printer) -> None:
         with printer.in_angle_brackets():
             printer.print_list(self.data, printer.print_string_literal)
+
+
+def _parse_text(parser: AttrParser) -> str:
+    """A text, which xDSL takes for bytes where it is not ASCII: a dimension has the name that the model gives it."""
+    data = parser.parse_optional_bytes_literal()
+    return parser.parse_str_literal() if data is None else data.decode(errors="replace")
 
 
 def _parse_dim(text: str, parser: AttrParser) -> str:
