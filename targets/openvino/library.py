@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from gimlet.runtime.errors import MissingError
-from gimlet.runtime.executors.openvino import settings_of
 
 PACKAGE = "openvino"
 DEVICE = "CPU"
@@ -52,11 +51,6 @@ def core() -> Any:
     import openvino
 
     return openvino.Core()
-
-
-def build(model: Any) -> None:
-    """Compiles a model as the executor will, to see that it builds. RuntimeError with OpenVINO's message."""
-    core().compile_model(model, DEVICE, settings_of({"threads": 1}))
 
 
 def tidy(error: Exception) -> str:

@@ -19,7 +19,8 @@ from gimlet.dialects.onnx.types import shape_of
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound, Reason, SegmentContext, WeightsWriter
-from gimlet.targets.openvino.library import build, core, tidy
+from gimlet.targets.openvino.client import check_build
+from gimlet.targets.openvino.library import core, tidy
 from gimlet.targets.portable import SegmentModel, segment_model, write_model
 
 MODEL_FILE = "model.xml"
@@ -57,8 +58,9 @@ def _convert(found: SegmentModel, segment: SegmentContext, weights: WeightsWrite
     model.reshape({index: shape for index, shape in enumerate(shapes) if shape is not None})
     if (len(model.inputs), len(model.outputs)) != (len(shapes), len(segment.op.results_yielded)):
         raise RuntimeError("OpenVINO's model has other inputs or outputs than the segment")
-    openvino.serialize(model, str(folder / MODEL_FILE), str(folder / "model.bin"))
-    build(model)
+    written, constants = str(folder / MODEL_FILE), str(folder / "model.bin")
+    openvino.serialize(model, written, constants)
+    check_build(written, constants)
 
 
 def _shape(value: Any, bounds: Mapping[str, DimBound]) -> Any:

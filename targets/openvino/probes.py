@@ -16,7 +16,6 @@ import hashlib
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,11 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.answers import AnswerFile
 from gimlet.targets.one_op import is_constant, one_op_model, signature_of, signature_text
+from gimlet.targets.openvino.client import worker
 from gimlet.targets.openvino.library import core, installed_version, tidy
 from gimlet.targets.openvino.reference import Values, reference
 from gimlet.targets.openvino.rules import static_refusal
-from gimlet.targets.worker import Worker, WorkerCrashError, started
+from gimlet.targets.worker import WorkerCrashError
 
 _SIZES = (16, 64, 256, 1024)
 """Sizes of every symbol, and of dimensions that have none: the first at which the op runs, which it may not where a
@@ -230,7 +230,7 @@ def _run(trials: Sequence[_Trial], *, runs: bool) -> Values:
     values = {f"{index}_{name}": array for index, trial in enumerate(trials) for name, array in trial.inputs.items()}
     arrays = [values[info.name] for info in merged.graph.input] if runs else []
     with tempfile.TemporaryDirectory(prefix="gimlet-probe-") as folder:
-        found = _worker().call(
+        found = worker().call(
             "run",
             [merged.SerializeToString(), *(array.tobytes() for array in arrays)],
             dtypes=[array.dtype.name for array in arrays],
@@ -244,11 +244,6 @@ def _run(trials: Sequence[_Trial], *, runs: bool) -> Values:
             info.name: np.fromfile(Path(folder) / str(position), each["dtype"]).reshape(each["shape"])
             for position, (info, each) in enumerate(zip(merged.graph.output, found, strict=runs))
         }
-
-
-@cache
-def _worker() -> Worker:
-    return started(Worker("OpenVINO", "gimlet.targets.openvino.worker"))
 
 
 def side_by_side(models: Sequence[onnx.ModelProto]) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""The process in which OpenVINO runs ops on made-up values: `python -m gimlet.targets.openvino.worker`.
+"""The process in which OpenVINO builds models and tries ops: `python -m gimlet.targets.openvino.worker`.
 
 Now and then a run ends in a null pointer of its CPU plug-in, and with it the process (seen twice with 2026.4.1, once in
 three runs of a compile with audio models, and then not in ten).
@@ -16,6 +16,14 @@ from gimlet.runtime.executors.openvino import settings_of
 from gimlet.targets.openvino.library import DEVICE, core
 from gimlet.targets.worker import Payloads, serve_parent
 
+_SETTINGS = settings_of({"threads": 1})
+
+
+def build(arguments: dict[str, Any], payloads: Payloads) -> None:
+    """Compiles the model in the files `model` and `constants`, as the executor will. RuntimeError with the message."""
+    del payloads
+    core().compile_model(core().read_model(arguments["model"], arguments["constants"]), DEVICE, _SETTINGS)
+
 
 def run(arguments: dict[str, Any], payloads: Payloads) -> list[dict[str, Any]]:
     """Builds a model, and runs it where there are values: the type and shape of each output, in files of `folder`.
@@ -25,7 +33,7 @@ def run(arguments: dict[str, Any], payloads: Payloads) -> list[dict[str, Any]]:
     """
     import openvino
 
-    compiled = core().compile_model(core().read_model(payloads[0]), DEVICE, settings_of({"threads": 1}))
+    compiled = core().compile_model(core().read_model(payloads[0]), DEVICE, _SETTINGS)
     if len(compiled.inputs) != arguments["inputs"] or len(compiled.outputs) != arguments["outputs"]:
         raise RuntimeError("OpenVINO's model has other inputs or outputs than the op")
     if not arguments["runs"]:
@@ -45,4 +53,4 @@ def run(arguments: dict[str, Any], payloads: Payloads) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    serve_parent({"run": run})
+    serve_parent({"build": build, "run": run})

@@ -1,5 +1,6 @@
 """What OpenVINO runs, found by trying it, and the models it gets over the bundle's weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,8 +174,8 @@ class Mortal:
     def __init__(self, deadly: str, times: int) -> None:
         self.deadly, self.left, self.worker = deadly, times, Worker("OpenVINO", "gimlet.targets.openvino.worker")
 
-    def call(self, name: str, payloads: list[bytes], **arguments: object) -> object:
-        operators = {node.op_type for node in onnx.load_from_string(payloads[0]).graph.node}
+    def call(self, name: str, payloads: Sequence[bytes] = (), **arguments: object) -> object:
+        operators = {node.op_type for node in onnx.load_from_string(payloads[0]).graph.node} if payloads else {"build"}
         if self.deadly in operators and self.left:
             self.left -= 1
             raise WorkerCrashError("OpenVINO ended with signal 11")
@@ -185,10 +186,20 @@ class Mortal:
 def test_an_op_that_ends_the_process_is_tried_again_and_then_refused(answers, monkeypatch, times, refusal):
     """It fails beside the other op, alone, and once more."""
     mortal = Mortal("Tanh", times)
-    monkeypatch.setattr("gimlet.targets.openvino.probes._worker", lambda: mortal)
+    monkeypatch.setattr("gimlet.targets.openvino.probes.worker", lambda: mortal)
     found = answers(parse("net (float[4] x) => (float[4] y) { t = Tanh (x) y = Relu (t) }"))
     mortal.worker.close()
     assert found == {"Tanh": refusal, "Relu": None}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_build_that_ends_the_process_is_tried_again(make_segment, make_device, monkeypatch, tmp_path, times):
+    mortal = Mortal("build", times)
+    monkeypatch.setattr("gimlet.targets.openvino.client.worker", lambda: mortal)
+    segment = make_segment(parse("net (float[4] x) => (float[4] y) { y = Relu (x) }"))
+    found = OpenVinoTarget().emit(segment, make_device("openvino"), "fp32", tmp_path)
+    mortal.worker.close()
+    assert isinstance(found, Artifact) if times == 1 else "OpenVINO ended with signal 11" in str(found)
 
 
 def test_answers_are_kept_on_disk(answers, monkeypatch: pytest.MonkeyPatch):
