@@ -1,7 +1,7 @@
 """The process in which OpenVINO builds models and tries ops: `python -m gimlet.targets.openvino.worker`.
 
-Now and then a run ends in a null pointer of its CPU plug-in, and with it the process (seen twice with 2026.4.1, once in
-three runs of a compile with audio models, and then not in ten).
+Now and then a run ends in a null pointer of its CPU plug-in, and with it the process: with 2026.4.1 in two of some
+fifteen runs over audio models, on a busy machine.
 """
 
 from __future__ import annotations
