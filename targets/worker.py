@@ -2,11 +2,14 @@
 
 A request is a line of JSON, `{"call": NAME, "arguments": {…}, "sizes": [n, …]}`, followed by as many payloads of those
 sizes in bytes; an answer is a line of JSON, `{"result": …}` or `{"error": "…"}`. The process ends with its input.
+
+It runs `python -m gimlet.targets.worker MODULE ARGUMENT…`: the module's `calls(ARGUMENT, …)` are what answers.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import subprocess
@@ -34,13 +37,13 @@ class WorkerCrashError(WorkerError):
 class Worker:
     """One worker process: started when first needed, and again after it has died. Calls from threads take turns.
 
-    `program` is the module that it runs as a program, with `arguments`; `name` is what messages call it. `tidy` makes
-    the library's messages readable.
+    `module` is the one whose `calls` it asks for, with `arguments`; `name` is what messages call it. `tidy` makes the
+    library's messages readable.
     """
 
-    def __init__(self, name: str, program: str, *arguments: str, tidy: Callable[[str], str] = str.strip) -> None:
+    def __init__(self, name: str, module: str, *arguments: str, tidy: Callable[[str], str] = str.strip) -> None:
         self.name = name
-        self._command = [sys.executable, "-m", program, *arguments]
+        self._command = [sys.executable, "-m", __name__, module, *arguments]
         self._tidy = tidy
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,8 +120,19 @@ def started(worker: Worker) -> Worker:
     return worker
 
 
-def serve(calls: Mapping[str, Call], requests: BinaryIO, answers: BinaryIO) -> None:
-    """In the process itself: answers requests until there are no more."""
+def main() -> None:
+    """In the process itself: answers requests until there are no more.
+
+    What is printed goes to standard error, which the parent keeps in a file, from before the module is imported: its
+    library may print as it loads.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    module, *arguments = sys.argv[1:]
+    _serve(importlib.import_module(module).calls(*arguments), sys.stdin.buffer, answers)
+
+
+def _serve(calls: Mapping[str, Call], requests: BinaryIO, answers: BinaryIO) -> None:
     for line in requests:
         request = json.loads(line)
         payloads = [requests.read(size) for size in request["sizes"]]
@@ -130,8 +144,5 @@ def serve(calls: Mapping[str, Call], requests: BinaryIO, answers: BinaryIO) -> N
         answers.flush()
 
 
-def serve_parent(calls: Mapping[str, Call]) -> None:
-    """Serves standard input; what is printed goes to standard error, which the parent keeps in a file."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    serve(calls, sys.stdin.buffer, answers)
+if __name__ == "__main__":
+    main()

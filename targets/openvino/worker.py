@@ -1,4 +1,4 @@
-"""The process in which OpenVINO builds models and tries ops: `python -m gimlet.targets.openvino.worker`.
+"""What OpenVINO does in a process of its own (`gimlet.targets.worker`): it builds models and tries ops.
 
 Now and then a run ends in a null pointer of its CPU plug-in, and with it the process: with 2026.4.1 in two of some
 fifteen runs over audio models, on a busy machine.
@@ -14,7 +14,7 @@ import numpy as np
 
 from gimlet.runtime.executors.openvino import settings_of
 from gimlet.targets.openvino.library import DEVICE, core
-from gimlet.targets.worker import Payloads, serve_parent
+from gimlet.targets.worker import Call, Payloads
 
 _SETTINGS = settings_of({"threads": 1})
 
@@ -52,5 +52,6 @@ def run(arguments: dict[str, Any], payloads: Payloads) -> list[dict[str, Any]]:
     return found
 
 
-if __name__ == "__main__":
-    serve_parent({"build": build, "run": run})
+def calls() -> dict[str, Call]:
+    """What the process answers."""
+    return {"build": build, "run": run}

@@ -1,21 +1,19 @@
-"""The process that TensorRT runs in: `python -m gimlet.targets.tensorrt.worker MODULE`.
+"""What TensorRT does in a process of its own (`gimlet.targets.worker`).
 
-TensorRT prints on standard output and error what cannot be turned off, a failed assertion of its own ends the process,
-and a build peaks at several times the weights. So it has a process of its own (`gimlet.targets.worker`).
+It prints on standard output and error what cannot be turned off, a failed assertion of its own ends the process, and a
+build peaks at several times the weights.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gimlet.targets.tensorrt import engine
-from gimlet.targets.worker import Payloads, serve_parent
+from gimlet.targets.worker import Call, Payloads
 
 
 def hello(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> dict[str, str]:
@@ -68,20 +66,7 @@ def build(trt: Any, arguments: dict[str, Any], payloads: Payloads) -> dict[str, 
     return engine.build(trt, engine.BuildJob(**arguments)).to_json()
 
 
-CALLS: dict[str, Callable[[Any, dict[str, Any], Payloads], Any]] = {
-    "hello": hello,
-    "operators": operators,
-    "supports": supports,
-    "probe": probe,
-    "build": build,
-}
-
-
-def main() -> None:
-    """Serves the parent with the library that the command names."""
-    library = importlib.import_module(sys.argv[1])
-    serve_parent({name: partial(call, library) for name, call in CALLS.items()})
-
-
-if __name__ == "__main__":
-    main()
+def calls(module: str) -> dict[str, Call]:
+    """What the process answers, with the library that Python imports as `module`."""
+    library = importlib.import_module(module)
+    return {call.__name__: partial(call, library) for call in (hello, operators, supports, probe, build)}

@@ -4,6 +4,7 @@ TensorRT itself (`tensorrt`) builds on its own GPU only, so what is checked here
 documented API. `tests/gpu` has the same build for whoever has the GPU.
 """
 
+import os
 import subprocess
 import sys
 from enum import IntEnum
@@ -288,7 +289,8 @@ class OnnxParser:
 @pytest.fixture
 def fake_worker(tmp_path, monkeypatch):
     (tmp_path / "fake_trt.py").write_text(FAKE_MODULE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # so that what the module prints as it loads is written at once
     worker = worker_of("fake_trt")
     yield worker
     worker.close()
