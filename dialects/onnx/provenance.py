@@ -27,6 +27,7 @@ SUBGRAPHS = "onnx.subgraphs"
 SCOPE_KEY = "namespace"
 _STACK_KEY = "pkg.torch.onnx.stack_trace"
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # PyTorch's name for the place of ops that no module made
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)|^(\S+\.py)\((\d+)\)', re.MULTILINE)
 _PACKAGES = ("site-packages", "dist-packages")
 
@@ -103,8 +104,9 @@ def scope_of(op: Operation) -> str:
 
 
 def _scope(metadata: Mapping[str, str]) -> str:
-    scopes = _name_scopes(metadata.get(_SCOPES_KEY, ""))
-    return scopes or metadata.get(SCOPE_KEY, "")
+    """The module that the scopes name; "" for the model itself. Other exporters write it into the namespace."""
+    scopes = metadata.get(_SCOPES_KEY)
+    return metadata.get(SCOPE_KEY, "") if scopes is None else _name_scopes(scopes)
 
 
 @lru_cache(maxsize=4096)
@@ -114,7 +116,8 @@ def _name_scopes(text: str) -> str:
         names = ast.literal_eval(text) if text else []
     except (SyntaxError, ValueError):
         return ""
-    return str(names[-2]) if isinstance(names, list) and len(names) > 1 else ""
+    modules = names[:-1] if isinstance(names, list) else []
+    return str(modules[-1]) if modules and modules[-1] != _NO_MODULE else ""
 
 
 @lru_cache(maxsize=4096)

@@ -326,6 +326,16 @@ def test_where_a_node_comes_from():
     assert user_metadata({"pkg.x": "a", "namespace": "b", "c": "d"}) == {"c": "d"}
 
 
+@pytest.mark.parametrize("scopes", ["['', 'relu']", "['', '_empty_nn_module_stack_from_metadata_hook', 'relu']"])
+def test_a_node_of_the_model_itself_is_in_no_module(scopes):
+    """PyTorch writes a namespace too, which says ": Net/relu: aten.relu.default" then."""
+    model = model_of([RELU], {"x": [4]}, {"y": [4]})
+    for key, text in {"pkg.torch.onnx.name_scopes": scopes, "namespace": ": Net/relu: aten.relu.default"}.items():
+        model.graph.node[0].metadata_props.add(key=key, value=text)
+    module, _ = imported(model)
+    assert scope_of(only(module, "onnx.Relu")) == ""
+
+
 @pytest.mark.parametrize(
     ("trace", "place"),
     [
