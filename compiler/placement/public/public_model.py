@@ -71,7 +71,9 @@ def solve_public(
     `subgraphs` is how many an accelerator may run one after another for latency without contiguity.
     """
     clock = _Clock(time_limit_s)
-    units = units_of(problem, contiguous=contiguous or objective == "latency")
+    if problem.nodes and not problem.accelerators + problem.cpus:
+        raise InfeasibleError(_NO_SPLIT)
+    units = units_of(problem, contiguous=contiguous or objective == "latency", forward=objective == "throughput")
     start = contiguous_start(problem, units, objective)
     asked = _Asked(problem, units, objective, contiguous, 1 if contiguous else subgraphs, seed)
     if objective == "latency":
@@ -189,12 +191,12 @@ class _Model:
         self.tick = (scale or 1.0) / _TICKS
         count = problem.accelerators * (subgraphs if objective == "latency" else 1)
         self.subgraphs = subgraphs
-        # Data only flows forward through the slots; a CPU slot (True) stands before, between and after accelerators.
-        self.is_cpu = [index % 2 == 0 for index in range(2 * count + 1)]
+        # Data only flows forward through the slots; CPU slots (True) stand before, between and after accelerators. For
+        # latency the cores are one slot, for throughput each of them may be in each of these places.
+        cores = [True] * min(problem.cpus, 1 if objective == "latency" else len(units.members))
+        self.is_cpu = cores + [kind for _ in range(count) for kind in (False, *cores)]
         if not self.ordered:
             self.is_cpu = [False] * problem.accelerators + [True] * problem.cpus
-        elif not problem.cpus:
-            self.is_cpu = [False] * count
         # What rounding to ticks can be off by in any sum: each node is counted once, each value once a slot at most.
         summed = len(problem.nodes) * (2 if objective == "throughput" else 2 + count)
         self.error = 0.5 * self.tick * summed
@@ -373,16 +375,22 @@ class _Model:
                 self.model.add_hint(literal, int(slot == slot_of[node]))
 
     def _slots_of(self, split: PublicSplit) -> Sequence[int]:
-        """Slots that hold a contiguous split: its subgraphs in their order, CPU nodes after what they need."""
+        """Slots that hold a contiguous split: for throughput its devices in the order of their first units, for latency
+        its subgraphs in their order, and CPU nodes after what they need."""
         if not self.ordered:
             return split.device
-        position: dict[int, int] = {}
-        for node, device in enumerate(split.device):
-            if device < self.problem.accelerators:
-                position.setdefault(split.subgraph[node], 0)
-        step = 2 if True in self.is_cpu else 1
-        for number, subgraph in enumerate(sorted(position)):
-            position[subgraph] = number * step + (step - 1)
+        if self.objective == "throughput":
+            slot_of: dict[int, int] = {}
+            last = -1
+            for members in self.units.members:
+                device = split.device[members[0]]
+                if device not in slot_of:
+                    last = self.is_cpu.index(device >= self.problem.accelerators, last + 1)
+                    slot_of[device] = last
+            return [slot_of[device] for device in split.device]
+        accelerators = [slot for slot, is_cpu in enumerate(self.is_cpu) if not is_cpu]
+        used = {split.subgraph[node] for node, d in enumerate(split.device) if d < self.problem.accelerators}
+        position = dict(zip(sorted(used), accelerators, strict=False))
         slots: list[int] = []
         for node, device in enumerate(split.device):
             if device < self.problem.accelerators:
@@ -401,9 +409,10 @@ class _Model:
         if not self.ordered:
             devices = tuple(chosen[node] for node in range(len(chosen)))
             return PublicSplit(devices, devices)
-        accelerators = [slot for slot, is_cpu in enumerate(self.is_cpu) if not is_cpu]
+        cores = sorted(slot for slot in set(chosen.values()) if self.is_cpu[slot])
+        core = {slot: 0 if self.objective == "latency" else number for number, slot in enumerate(cores)}
         device: list[int] = []
         for node in range(len(chosen)):
             slot = chosen[node]
-            device.append(self._device(slot) if slot in accelerators else self.problem.accelerators)
+            device.append(self.problem.accelerators + core[slot] if self.is_cpu[slot] else self._device(slot))
         return PublicSplit(tuple(device), tuple(chosen[node] for node in range(len(chosen))))

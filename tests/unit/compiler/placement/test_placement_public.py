@@ -78,19 +78,51 @@ def test_the_best_split_is_found(problem: PublicProblem):
     assert max(memory(problem, answer.split)) <= problem.capacity
 
 
+def changed(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """The problem's nodes with other fields in one."""
+    return {"nodes": [{**node, **(fields if place == number else {})} for place, node in enumerate(data()["nodes"])]}
+
+
+def edge(source: object, destination: object, cost: object) -> dict[str, object]:
+    return {"sourceId": source, "destId": destination, "cost": cost}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"nodes": 3}, "needs 'nodes', a list"),
-        ({"maxFPGAs": "two"}, "needs 'maxFPGAs', a number"),
-        ({"edges": [{"sourceId": 1, "destId": 9, "cost": 1.0}]}, "there is no node 9"),
-        ({"edges": [{"sourceId": 1, "destId": 2, "cost": -1.0}]}, "edges[0]: needs 'cost'"),
-        (
-            {"edges": [{"sourceId": 1, "destId": 2, "cost": 1.0}, {"sourceId": 2, "destId": 1, "cost": 1.0}]},
-            "the graph has a cycle",
-        ),
-        ({"nodes": data()["nodes"][:1] * 2, "edges": []}, "two nodes have the same id"),
+        ({"nodes": None}, "needs 'nodes', a list"),
+        ({"edges": {}}, "needs 'edges', a list"),
+        ({"maxFPGAs": "two"}, "needs 'maxFPGAs', a whole number"),
+        ({"maxFPGAs": 1.5}, "needs 'maxFPGAs', a whole number that is not negative"),
+        ({"maxCPUs": -1}, "needs 'maxCPUs', a whole number that is not negative"),
+        ({"maxCPUs": True}, "needs 'maxCPUs', a whole number"),
+        ({"maxSizePerFPGA": -1.0}, "needs 'maxSizePerFPGA', a number from 0"),
+        ({"maxSizePerFPGA": float("inf")}, "needs 'maxSizePerFPGA', a number from 0"),
+        (changed(2, cpuLatency=float("nan")), "nodes[2]: needs 'cpuLatency', a number from 0"),
+        (changed(2, fpgaLatency=1e300), "nodes[2]: needs 'fpgaLatency', a number from 0 to 1e+100"),
+        (changed(2, fpgaLatency=10**400), "nodes[2]: needs 'fpgaLatency', a number from 0"),
+        (changed(1, size="big"), "nodes[1]: needs 'size', a number"),
+        (changed(1, size=None), "nodes[1]: needs 'size', a number"),
+        (changed(1, id=1.5), "nodes[1]: needs 'id', a whole number"),
+        (changed(1, id="1"), "nodes[1]: needs 'id', a whole number"),
+        (changed(1, id=1), "nodes[1]: nodes[0] has the id 1 already"),
+        (changed(1, colorClass="red"), "nodes[1]: needs 'colorClass', a whole number"),
+        (changed(3, supportedOnFpga=2), "nodes[3]: needs 'supportedOnFpga', true or false"),
+        (changed(3, supportedOnFpga="no"), "nodes[3]: needs 'supportedOnFpga', true or false"),
+        (changed(3, isBackwardNode=0.5), "nodes[3]: needs 'isBackwardNode', true or false"),
         ({"nodes": [{"id": 1}], "edges": []}, "nodes[0]: needs 'supportedOnFpga'"),
+        ({"nodes": [5], "edges": []}, "nodes[0]: needs 'id'"),
+        ({"edges": [7]}, "edges[0]: needs 'sourceId'"),
+        ({"edges": [edge(1, 9, 1.0)]}, "edges[0]: there is no node 9"),
+        ({"edges": [edge(1, 2.5, 1.0)]}, "edges[0]: needs 'destId', a whole number"),
+        ({"edges": [edge(1, 2, 0.5), edge(1, 2, -1.0)]}, "edges[1]: needs 'cost'"),
+        ({"edges": [edge(1, 2, 0.5), edge(1, 3, 0.75)]}, "edges[1]: node 1 costs 0.5 in an edge before and 0.75 here"),
+        ({"edges": [edge(1, 1, 1.0)]}, "edges: the graph has a cycle: 1 -> 1"),
+        (
+            {"edges": [edge(1, 2, 1.0), edge(2, 3, 1.0), edge(3, 2, 1.0), edge(3, 4, 1.0)]},
+            "edges: the graph has a cycle: 2 -> 3 -> 2",
+        ),
     ],
 )
 def test_bad_files(tmp_path: Path, changes: dict[str, Any], message: str):
@@ -98,6 +130,13 @@ def test_bad_files(tmp_path: Path, changes: dict[str, Any], message: str):
     with pytest.raises(InputError) as error:
         load_public(tmp_path / "p.json")
     assert message in str(error.value).replace("\n", " ")
+
+
+def test_an_edge_that_is_given_twice_counts_once(tmp_path: Path):
+    (tmp_path / "p.json").write_text(json.dumps(data(edges=data()["edges"] * 2)))
+    twice = load_public(tmp_path / "p.json")
+    assert len(twice.edges) == 3
+    assert solve_public(twice, "throughput", contiguous=True).objective == 5.25
 
 
 def test_a_problem_that_fits_nowhere(tmp_path: Path):

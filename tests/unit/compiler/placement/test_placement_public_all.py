@@ -1,0 +1,94 @@
+"""Throughput of public problems against trying all splits: training graphs, several CPUs, colours, small memories."""
+
+import random
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from gimlet.compiler.placement.public.public_format import PublicNode, PublicProblem, PublicSplit, max_load, memory
+from gimlet.compiler.placement.public.public_model import solve_public
+from gimlet.compiler.placement.public.public_start import contiguous_start, units_of
+from gimlet.runtime.errors import InfeasibleError
+
+
+def some_problem(draw: random.Random) -> PublicProblem:
+    """Up to seven nodes; the last ones may be a backward pass, of which some nodes share colours with forward ones."""
+    count = draw.randint(1, 7)
+    forward = draw.randint(1, count)
+    colours = [None, 1, 2] if draw.random() < 0.7 else [None]
+    nodes = tuple(
+        PublicNode(
+            id=index,
+            on_accelerator=draw.random() < 0.9,
+            cpu=draw.choice([0, 1, 2, 5, 10]),
+            accelerator=draw.choice([0, 0.5, 1, 2]),
+            size=draw.choice([0, 1, 2, 3]),
+            colour=draw.choice(colours),
+            backward=index >= forward,
+        )
+        for index in range(count)
+    )
+    edges = tuple((a, b) for b in range(count) for a in range(b) if draw.random() < (0.7 if b - a == 1 else 0.2))
+    cost = tuple(draw.choice([0, 0.1, 0.5, 3]) for _ in range(count))
+    return PublicProblem(draw.randint(0, 2), draw.randint(0, 3), draw.choice([2, 4, 100]), nodes, edges, cost)
+
+
+def every_split(problem: PublicProblem, *, contiguous: bool) -> Iterator[PublicSplit]:
+    """Splits that keep colours together, bytes within memory and nodes where they may be."""
+    names = [f"colour {node.colour}" if node.colour is not None else f"node {node.id}" for node in problem.nodes]
+    owners = sorted(set(names))
+    for choice in product(range(problem.accelerators + problem.cpus), repeat=len(owners)):
+        device = tuple(choice[owners.index(name)] for name in names)
+        allowed = all(n.on_accelerator or d >= problem.accelerators for n, d in zip(problem.nodes, device, strict=True))
+        split = PublicSplit(device, device)
+        if not allowed or max(memory(problem, split), default=0.0) > problem.capacity:
+            continue
+        if not contiguous or has_order({(device[a], device[b]) for a, b in problem.forward_edges}):
+            yield split
+
+
+def has_order(edges: set[tuple[int, int]]) -> bool:
+    left = {(a, b) for a, b in edges if a != b}
+    while left:
+        ends = {a for a, _ in left} - {b for _, b in left}
+        if not ends:
+            return False
+        left = {(a, b) for a, b in left if a not in ends}
+    return True
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("seed", range(60))
+def test_the_largest_load_is_that_of_trying_all(seed: int, contiguous: bool):
+    problem = some_problem(random.Random(seed))
+    least = min((max_load(problem, split) for split in every_split(problem, contiguous=contiguous)), default=None)
+    if least is None:
+        with pytest.raises(InfeasibleError, match="no split fits"):
+            solve_public(problem, "throughput", contiguous=contiguous)
+        return
+    answer = solve_public(problem, "throughput", contiguous=contiguous)
+    assert answer.status == "optimal"
+    assert answer.objective == pytest.approx(least, rel=1e-4)
+    assert answer.bound <= least * (1 + 1e-9)
+    assert answer.split.device in {split.device for split in every_split(problem, contiguous=contiguous)}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_start_is_one_of_all_splits(seed: int):
+    problem = some_problem(random.Random(seed))
+    start = contiguous_start(problem, units_of(problem, contiguous=True, forward=True), "throughput")
+    if start is not None:
+        assert start.device in {split.device for split in every_split(problem, contiguous=True)}
+
+
+def test_the_backward_pass_returns_along_the_devices():
+    """A training step of three layers: each device does a layer forward and backward, which no order of devices does
+    where the backward pass counts."""
+    nodes = tuple(PublicNode(index, True, 100.0, 1.0, 1.0, index % 3, index >= 3) for index in (0, 1, 2, 5, 4, 3))
+    edges = tuple((a, a + 1) for a in range(5))
+    problem = PublicProblem(3, 1, 100.0, nodes, edges, (0.25,) * 6)
+    answer = solve_public(problem, "throughput", contiguous=True)
+    # The middle one fetches two values and gives two away.
+    assert answer.objective == 3.0
+    assert len(set(answer.split.device)) == 3
