@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from xdsl.dialects.builtin import DictionaryAttr, IntegerAttr, ModuleOp, SymbolRefAttr, i64
 from xdsl.ir import Attribute, Operation
@@ -125,4 +126,14 @@ def _note(device: Device, choices: list[_Choice], outcome: Outcome) -> str:
         for choice, seconds in zip(choices, outcome.seconds, strict=True)
     ]
     taken = choices[outcome.winner].candidate.name
-    return f"{device.name}: tried by {outcome.runs} runs in turns: {', '.join(figures)}; taken: {taken}"
+    return (
+        f"{device.name}: tried by {outcome.runs} runs in turns: {', '.join(figures)}; "
+        f"taken: {taken}{_settings_text(outcome)}"
+    )
+
+
+def _settings_text(outcome: Outcome) -> str:
+    """The settings of the parts, those of neighbours that are alike once."""
+    texts = [", ".join(f"{name} {value}" for name, value in settings.items()) for settings in outcome.settings]
+    found = "; ".join(text for text, _ in groupby(texts) if text)
+    return f" ({found})" if found else ""

@@ -3,9 +3,10 @@
 Costs of pieces, however they were measured, do not add up to the time of a cut model: the least of many noisy times is
 too small, and what one runtime leaves in the caches another does not find. So where a device has several targets and
 its costs are measured, the placement that these costs give is one *candidate*, and all of the device's ops on each of
-its targets are others. Each segment is run in each of its target's settings, in turns, and then each candidate as a
-whole, one segment after the other, in turns with the other candidates. The least median wins; within `MARGIN` of it,
-fewer segments win, then the device's first target and its default setting.
+its targets are others. A candidate in one part is run in each setting of its target; one in several parts in the
+settings in which each of its parts alone is quickest. All of these *chains* are run as wholes, in turns with each other
+(`turns`), and what two candidates have in common is run once. The least time wins; within `MARGIN` of it, fewer
+segments win, then the device's first target and its default setting.
 
 What came out is kept beside the timings, by the shape classes of the segments, this processor and the libraries.
 """
@@ -14,28 +15,23 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from xdsl.ir import Operation
 
 from gimlet.compiler.costs.shape_class import digest
 from gimlet.compiler.costs.timer import Launch, SegmentTimer
+from gimlet.compiler.costs.turns import Standing, in_turns
 from gimlet.targets.api import Device, Reason, Target
 
-MARGIN = 0.02
-_SCHEMA = 2
+MARGIN = 0.01
+_SCHEMA = 3
 _SECONDS = 5.0
-_LEAST, _MOST = 21, 300
-_WARM_UP = 2
-_SETTLE_SECONDS = 0.01
-"""A runtime's threads spin for milliseconds after a run, on cores that the next runtime's run wants."""
 
 Settings = Mapping[str, Any]
 
@@ -101,21 +97,31 @@ class Trial:
     def _tried(self, candidates: Sequence[Candidate]) -> Outcome:
         with ExitStack() as stack:
             loaded = self._loaded(candidates, stack)
-            chosen = self._settings(loaded)
-            chains = {
-                index: [loaded[key][chosen[key]] for key in _keys(candidate)]
-                for index, candidate in enumerate(candidates)
-                if all(loaded[key] for key in _keys(candidate))
-            }
-            times = _in_turns([partial(_run_all, chain) for chain in chains.values()], self.seconds)
-        seconds = {index: median(own) for index, own in zip(chains, times, strict=True)}
-        winner = _best(candidates, seconds)
+            chains = self._chains(candidates, loaded)
+            runs = [partial(_run_all, [loaded[key][setting] for key, setting in chain]) for chain in chains]
+            standings = dict(zip(chains, in_turns(runs, self.seconds), strict=True))
+        winner, chain = _best(candidates, standings)
         settings = tuple(
-            part.target.settings(part.device)[chosen.get(key, 0)]
-            for key, part in zip(_keys(candidates[winner]), candidates[winner].parts, strict=True)
+            part.target.settings(part.device)[setting]
+            for part, (_, setting) in zip(candidates[winner].parts, chain, strict=True)
         )
-        runs = min((len(own) for own in times), default=0)
-        return Outcome(winner, settings, tuple(seconds.get(index) for index in range(len(candidates))), runs)
+        seconds = tuple(_least(candidate, standings) for candidate in candidates)
+        return Outcome(winner, settings, seconds, max((found.rounds for found in standings.values()), default=0))
+
+    def _chains(self, candidates: Sequence[Candidate], loaded: Mapping[_Key, Sequence[Launch]]) -> list[_Chain]:
+        """What is run: of each candidate that could be built, its parts in settings, and nothing twice."""
+        cut = [key for candidate in candidates if len(candidate.parts) > 1 for key in _keys(candidate)]
+        settings = self._settings({key: loaded[key] for key in cut})
+        chains: dict[_Chain, None] = {}
+        for candidate in candidates:
+            keys = _keys(candidate)
+            if not all(loaded[key] for key in keys):
+                continue
+            if len(keys) == 1:
+                chains |= dict.fromkeys(((keys[0], setting),) for setting in range(len(loaded[keys[0]])))
+            else:
+                chains[tuple((key, settings[key]) for key in keys)] = None
+        return list(chains)
 
     def _loaded(self, candidates: Sequence[Candidate], stack: ExitStack) -> dict[_Key, list[Launch]]:
         """For each part its launches in each setting of its target; none where it cannot be built."""
@@ -135,15 +141,14 @@ class Trial:
         """The best setting of each part, alone. A part is timed beside its own other settings only."""
         chosen: dict[_Key, int] = {}
         for key, launches in loaded.items():
-            if not launches:
-                continue
-            medians = [median(own) for own in _in_turns(launches, self.seconds / len(loaded))]
-            limit = min(medians) * (1 + MARGIN)
-            chosen[key] = next(index for index, seconds in enumerate(medians) if seconds <= limit)
+            ratios = [found.ratio for found in in_turns(launches, self.seconds / len(loaded))]
+            chosen[key] = next((index for index, ratio in enumerate(ratios) if ratio <= 1 + MARGIN), 0)
         return chosen
 
 
 _Key = tuple[str, str, bool, tuple[int, ...]]
+_Chain = tuple[tuple[_Key, int], ...]
+"""Parts, each with the number of one of its target's settings."""
 
 
 def _keys(candidate: Candidate) -> list[_Key]:
@@ -155,33 +160,29 @@ def _run_all(launches: Sequence[Launch]) -> None:
         launch()
 
 
-def _in_turns(launches: Sequence[Launch], seconds: float) -> list[list[float]]:
-    """Seconds of each launch, run one after the other in rounds, so that whatever else runs here slows all alike.
-
-    The threads of the launch before have come to rest when a launch runs, and its own data is in the caches.
-    """
-    times: list[list[float]] = [[] for _ in launches]
-    for launch in launches:
-        for _ in range(_WARM_UP):
-            launch()
-    end = time.perf_counter() + seconds
-    rounds = 0
-    while launches and (rounds < _LEAST or (rounds < _MOST and time.perf_counter() < end)):
-        for own, launch in zip(times, launches, strict=True):
-            time.sleep(_SETTLE_SECONDS)
-            launch()
-            start = time.perf_counter()
-            launch()
-            own.append(time.perf_counter() - start)
-        rounds += 1
-    return times
+def _is_of(chain: _Chain, candidate: Candidate) -> bool:
+    return [key for key, _ in chain] == _keys(candidate)
 
 
-def _best(candidates: Sequence[Candidate], seconds: Mapping[int, float]) -> int:
-    if not seconds:
-        return 0
-    limit = min(seconds.values()) * (1 + MARGIN)
-    return min((len(candidates[index].parts), index) for index, own in seconds.items() if own <= limit)[1]
+def _least(candidate: Candidate, standings: Mapping[_Chain, Standing]) -> float | None:
+    """Seconds of a candidate in its best settings, None where it could not be built."""
+    return min((found.seconds for chain, found in standings.items() if _is_of(chain, candidate)), default=None)
+
+
+def _best(candidates: Sequence[Candidate], standings: Mapping[_Chain, Standing]) -> tuple[int, _Chain]:
+    """The winner and its chain: as it is, where nothing could be built."""
+    if not standings:
+        return 0, tuple((key, 0) for key in _keys(candidates[0]))
+    limit = min(found.ratio for found in standings.values()) * (1 + MARGIN)
+    close = [chain for chain, found in standings.items() if found.ratio <= limit]
+    ranks = [
+        (len(chain), index, [setting for _, setting in chain], chain)
+        for chain in close
+        for index, candidate in enumerate(candidates)
+        if _is_of(chain, candidate)
+    ]
+    _, winner, _, chain = min(ranks)
+    return winner, chain
 
 
 def _read(file: Path) -> Outcome | None:

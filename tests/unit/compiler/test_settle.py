@@ -121,7 +121,7 @@ def test_the_winner_is_on_the_ops_with_its_settings(module, ctx, monkeypatch, tm
     assert [settings_of(op) for op in ops] == [{"threads": 1}] * 4
     assert found.notes[-1] == (
         "cpu: tried by 7 runs in turns: as placed 3.000 ms, onnxruntime alone cannot be built, "
-        "openvino alone 1.000 ms; taken: openvino alone"
+        "openvino alone 1.000 ms; taken: openvino alone (threads 1)"
     )
     refusals = found.problem.nodes[0].refusals
     assert list(refusals.values()) == ["another of the device's targets was quicker when the whole was tried"]

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.compiler.costs.conftest import CountingTarget, host
 from xdsl.ir import Operation
 
-from gimlet.compiler.costs import trial
+from gimlet.compiler.costs import turns
 from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
 from gimlet.targets.api import Device, Reason, Target
 
@@ -64,7 +64,7 @@ class FakeTimer:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(trial, "time", found)
+    monkeypatch.setattr(turns, "time", found)
     return found
 
 
@@ -109,7 +109,7 @@ def test_a_cut_wins_where_its_chain_is_quicker(clock: Clock, candidates, tmp_pat
 
 def test_what_is_as_quick_is_left_whole_with_the_first_target_and_the_default(clock, candidates, tmp_path: Path):
     def seconds(ops: int, target: str, options: Mapping[str, Any]) -> float:
-        return ops * (1.0 if target == "onnxruntime" else 0.99) * (0.99 if options.get("threads") == 1 else 1)
+        return ops * (1.0 if target == "onnxruntime" else 0.997) * (0.997 if options.get("threads") == 1 else 1)
 
     found, _ = choose(clock, tmp_path, candidates, seconds)
     assert (found.winner, found.settings) == (1, ({"threads": 0},))
@@ -138,9 +138,37 @@ def test_an_outcome_is_kept(clock: Clock, candidates, tmp_path: Path):
     assert anew.winner == 0
 
 
-def test_everything_runs_in_turns(clock: Clock, candidates, tmp_path: Path):
-    """The candidates' chains alternate: what slows the machine for a while slows all of them."""
+def test_whole_candidates_compete_in_every_setting_and_cuts_in_the_best_of_each_part(clock, candidates, tmp_path: Path):
     _, timer = choose(clock, tmp_path, candidates, lambda ops, target, options: 1.0)
-    # Each chain runs twice a turn, once to find its data in the caches.
-    turn = [*[(2, "onnxruntime"), (2, "other")] * 2, *[(4, "onnxruntime")] * 2, *[(4, "other")] * 2]
-    assert [(ops, target) for ops, target, _, _ in timer.launched[-16:]] == turn * 2
+    whole = [(4, target, threads, False) for target in ("onnxruntime", "other") for threads in (0, 1)]
+    cut = [(2, "onnxruntime", 0, True), (2, "other", 0, True)]
+    assert sorted(timer.launched[-6:]) == sorted([*whole, *cut])
+
+
+def test_what_two_candidates_have_in_common_runs_once(clock: Clock, candidates, tmp_path: Path):
+    """What runs after itself is quicker: a candidate that is there twice would win by that."""
+    last: list[tuple[int, str]] = []
+
+    def seconds(ops: int, target: str, options: Mapping[str, Any]) -> float:
+        if not options:
+            return 1.0
+        warm = last[-1:] == [(ops, target)]
+        last.append((ops, target))
+        return (0.8 if warm else 1.0) * (1.02 if target == "other" else 1.0)
+
+    twice = [Candidate("as placed", candidates[2].parts), *candidates[1:]]
+    found, timer = choose(clock, tmp_path, twice, seconds)
+    assert found.winner == 1
+    assert found.seconds[0] == found.seconds[2]
+    rounds = found.runs
+    assert len(timer.launched) == 4 * (rounds + 2)
+
+
+def test_settings_and_candidates_together_give_away_no_more_than_the_margin(clock, candidates, tmp_path: Path):
+    """Each step within the margin of the last would add up: the default setting here, the first target there."""
+
+    def seconds(ops: int, target: str, options: Mapping[str, Any]) -> float:
+        return ops * (1.0 if target == "onnxruntime" else 0.991) * (0.991 if options.get("threads") == 1 else 1)
+
+    found, _ = choose(clock, tmp_path, candidates[1:], seconds)
+    assert (found.winner, found.settings) == (0, ({"threads": 1},))
