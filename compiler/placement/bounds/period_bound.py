@@ -13,7 +13,8 @@ does not grow with them and no symmetry is searched. What holds in every placeme
 
 One program for each set of classes in use. Rows are added as solutions break them (`period_program.py`), always to the
 program with the least value: so there is a bound after a small part of the time, and one that no more rows could raise
-is not solved again.
+is not solved again. What is left of the time is for devices and nodes as a whole (`cover_bound.py`), which begins with
+what the last program says that nodes are worth.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Iterable
 from itertools import chain, combinations
 from time import perf_counter
 
+from gimlet.compiler.placement.bounds.cover_bound import cover_bound
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
@@ -29,6 +31,8 @@ from gimlet.compiler.placement.model.problem import Problem
 from gimlet.runtime.errors import InfeasibleError
 
 _MOST_SETS = 16
+_NEAR = 1e-4
+"""A bound so close to the best known, as a part of it, is not improved."""
 
 
 def period_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> float:
@@ -63,4 +67,6 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
     found = max(min(least), floor)
     if found == float("inf") and best_known == float("inf"):
         raise InfeasibleError("no placement can give every device its share of the FLOPs")
+    if found < best_known * (1 - _NEAR) and solved[weakest] and perf_counter() < until:
+        return cover_bound(problem, classes, programs[weakest].prices(), found, best_known, until)
     return found

@@ -14,6 +14,8 @@ from typing import Any
 
 from ortools.linear_solver import pywraplp
 
+from gimlet.compiler.placement.bounds.cover_bound import Prices
+from gimlet.compiler.placement.bounds.spine import heaviest_path
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 
@@ -44,6 +46,10 @@ class PeriodProgram:
         self.followed: set[int] = set()
         self.counts: dict[int, Any] = {}
         self.period: Any = None
+        self.assigned: list[Any] = []
+        self.busy: list[Any] = []
+        self.rooms: dict[int, Any] = {}
+        """The row for its fast memory by class."""
         self.unlinked = [(number, inward) for number in range(len(classes)) for inward in (True, False)]
         if self.can:
             self._build(allowed)
@@ -55,11 +61,12 @@ class PeriodProgram:
     def _build(self, allowed: Sequence[Sequence[int]]) -> None:
         solver = self.solver
         self.at = [{place: solver.NumVar(0, 1, "") for place in places} for places in allowed]
-        for shares in self.at:
-            solver.Add(solver.Sum(list(shares.values())) == 1)
+        self.assigned = [solver.Add(solver.Sum(list(shares.values())) == 1) for shares in self.at]
         self.period = self.number()
-        for number, terms in enumerate(self._loads()):
+        self.busy = [
             solver.Add(self.period * len(self.classes[number]) >= solver.Sum(terms))
+            for number, terms in enumerate(self._loads())
+        ]
         self._large()
         self._shares()
         self._memory()
@@ -81,6 +88,15 @@ class PeriodProgram:
         if status != pywraplp.Solver.OPTIMAL:
             return None
         return max(self.solver.Objective().Value() * self.scale * (1 - SHORTFALL), 0.0)
+
+    def prices(self) -> Prices:
+        """What the last solution says that nodes and fast memory are worth."""
+        fast: dict[int, float] = {}
+        for number, room in self.rooms.items():
+            device, busy = self.classes[number][0], self.busy[number].dual_value()
+            size = max(self.problem.devices[device].fast_bytes or 0, 1)
+            fast[device] = max(-room.dual_value() / busy, 0.0) * self.scale / size if busy > 0 else 0.0
+        return Prices([row.dual_value() for row in self.assigned], fast)
 
     def tighten(self) -> bool:
         """Adds rows that the last solution breaks: of paths, then of links. False where it breaks none."""
@@ -191,14 +207,14 @@ class PeriodProgram:
                             streamed = self.number()
                             solver.Add(streamed >= self.at[user][place] - kept)
                             found[number].append(seconds * streamed)
-            solver.Add(solver.Sum(kept_bytes) <= len(members) * (1 if room else 0))
+            self.rooms[number] = solver.Add(solver.Sum(kept_bytes) <= len(members) * (1 if room else 0))
         return found
 
     def _launches(self) -> list[list[Any]]:
         """Launch time by class: at least one a device in use, and one each time that a path enters."""
         problem, solver = self.problem, self.solver
         counts = self.counts = {place: self.number() for place in self.places}
-        path = _heaviest_path(problem)
+        path = heaviest_path(problem)
         for place, count in counts.items():
             solver.Add(count >= solver.Sum(self._entries(path, place)))
         found: list[list[Any]] = []
@@ -339,23 +355,6 @@ def shared_links(problem: Problem, members: Sequence[int], *, inward: bool) -> d
             return {}
         found[slowest] = min(dict(route.links)[slowest] for route in routes)
     return found
-
-
-def _heaviest_path(problem: Problem) -> list[int]:
-    weight = [float(row.min()) for row in problem.seconds]
-    least = max(sum(weight), 1.0) * 1e-9
-    ends: list[float] = []
-    parents: list[int] = []
-    for node, sources in enumerate(problem.predecessors):
-        parent = max(sources, key=lambda source: (ends[source], -source), default=-1)
-        ends.append(weight[node] + least + (ends[parent] if parent >= 0 else 0.0))
-        parents.append(parent)
-    node = max(range(len(ends)), key=lambda n: (ends[n], -n), default=-1)
-    path: list[int] = []
-    while node >= 0:
-        path.append(node)
-        node = parents[node]
-    return path[::-1]
 
 
 def _most_entries(problem: Problem, shares: Sequence[dict[int, float]], place: int) -> float:
