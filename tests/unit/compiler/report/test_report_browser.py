@@ -1,6 +1,8 @@
 """The report in a real browser: headless Chromium runs its scripts, and what is then in the page is looked at."""
 
+import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ from gimlet.compiler.placement.model.schedule import Placement, simulate
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.placement.solve import Solution
 from gimlet.compiler.report.page import write_report
+from gimlet.runtime.units import bytes_text, joules_text, seconds_text
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
@@ -113,6 +116,23 @@ def test_five_thousand_ops_are_folded(large: Path):
     assert large.stat().st_size < 2_000_000
     by_segment = tree_rows(browse(large, "--dump-dom", fragment="by=segment"))
     assert [name for name in by_segment if re.fullmatch(r"s\d", name)] == ["s0", "s1", "s2"]
+
+
+def test_scripts_write_figures_as_the_commands_do(small: Path):
+    """Just below and above each unit and each rounding, and at random."""
+    near = [10**power * part for power in range(-12, 10) for part in (0.99994999, 0.99995001, 0.99999, 1, 1.00005)]
+    draw = random.Random(1)
+    values = [0.0, *near, *(draw.uniform(1, 10) * 10 ** draw.uniform(-12, 8) for _ in range(300))]
+    values += [-value for value in values[1:]]
+    script = (
+        f"make('pre', document.body, JSON.stringify({values}.map(v => [write.s(v), write.J(v), write.B(v * 1e5)])))"
+    )
+    page = small.with_name("figures.html")
+    page.write_text(small.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    written = re.search(r"<pre>(.*)</pre>", browse(page, "--dump-dom"))
+    assert written is not None
+    expected = [[seconds_text(value), joules_text(value), bytes_text(value * 1e5)] for value in values]
+    assert json.loads(written[1]) == expected
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
