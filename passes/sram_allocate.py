@@ -17,7 +17,7 @@ from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.passes.refusal import RefusedError
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.ordering import transfers
-from gimlet.runtime.sram.program import UNPLACED, Program, Tensor
+from gimlet.runtime.sram.program import EVERYWHERE, UNPLACED, Program, Tensor
 
 _LINE = 512
 _FILE_LINE = 64
@@ -37,7 +37,7 @@ def allocated(program: Program) -> Program:
     placed = {tensor.name: tensor for tensor in kept if tensor.space == "core"}
     chosen = [tensor for tensor in kept if tensor.name not in placed]
     for tensor in sorted(chosen, key=lambda each: (each.role == "weight", -each.capacity_bytes, each.name)):
-        found = _place(tensor, needed[tensor.name], spaces)
+        found = _place(tensor, needed[tensor.name], spaces, program.parts)
         if found is None:
             total, sram, lpddr = sum(each.capacity_bytes for each in kept), limits["sram"], limits["lpddr"]
             raise RefusedError(f"its tensors take {total} bytes, the device has {sram} of SRAM and {lpddr} of LPDDR")
@@ -50,11 +50,12 @@ def _sized(tensor: Tensor, program: Program) -> Tensor:
     maximum, optimum = ({each.name: getattr(each, size) for each in program.dims} for size in ("maximum", "optimum"))
     most = tuple(max(0, dim.evaluate(maximum), dim.evaluate(optimum)) for dim in tensor.shape)
     size = stored_bytes(tensor.dtype, most) if prod(most) else 0
-    unit = tensor.unit(prod(most), program.parts)
+    dealing = program.dealing_on(tensor.chiplet)
+    unit = tensor.unit(prod(most), dealing.parts)
     if tensor.width or tensor.role == "weight" or unit == 1 or not size:
         return replace(tensor, capacity_bytes=size)
     # Every chiplet has as much room as the one with most rows. Of a weight's thousands of rows one does not count.
-    rows = program.parts * program.dealing.run(prod(most) // unit)
+    rows = dealing.parts * dealing.run(prod(most) // unit)
     return replace(tensor, capacity_bytes=max(size, stored_bytes(tensor.dtype, (rows, unit))))
 
 
@@ -63,29 +64,35 @@ class _Space:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.taken: list[tuple[int, int, Life]] = []
+        self.taken: list[tuple[int, int, Life, Tensor]] = []
 
-    def take(self, size: int, life: Life) -> int | None:
-        """The lowest address with `size` bytes free for a whole life, which are then taken; None if there is none."""
-        address = 0
-        for begin, end, other in self.taken:
-            if begin < address + size and address < end and other.overlaps(life):
+    def take(self, tensor: Tensor, life: Life, parts: int) -> int | None:
+        """The lowest address with room for a tensor for a whole life, which is then taken; None if there is none."""
+        address, size = 0, tensor.reach_bytes(parts)
+        for begin, end, other, there in self.taken:
+            if begin < address + size and address < end and other.overlaps(life) and there.meets(tensor):
                 address = -(-end // _LINE) * _LINE
         if address + size > self.size:
             return None
-        self.taken.append((address, address + size, life))
+        self.taken.append((address, address + size, life, tensor))
         self.taken.sort(key=lambda each: each[0])
         return address
 
 
-def _place(tensor: Tensor, life: Life, spaces: Mapping[str, _Space]) -> Tensor | None:
-    """The tensor in shared SRAM if that has room for it and it is not meant for LPDDR, else there; None if nowhere."""
-    if tensor.space != "lpddr":
-        address = spaces["sram"].take(tensor.capacity_bytes, life)
+def _place(tensor: Tensor, life: Life, spaces: Mapping[str, _Space], parts: int) -> Tensor | None:
+    """The tensor in shared SRAM if that has room for it and it is not meant for LPDDR, else there; None if nowhere.
+
+    One on a chiplet that has no room for it goes to another one.
+    """
+    chiplets = [tensor.chiplet, *(each for each in range(parts) if each != tensor.chiplet)]
+    for chiplet in chiplets[: 1 if tensor.chiplet == EVERYWHERE else parts] if tensor.space != "lpddr" else ():
+        here = replace(tensor, space="sram", chiplet=chiplet)
+        address = spaces["sram"].take(here, life, parts)
         if address is not None:
-            return replace(tensor, space="sram", address=address)
-    address = spaces["lpddr"].take(tensor.capacity_bytes, life)
-    return None if address is None else replace(tensor, space="lpddr", address=address)
+            return replace(here, address=address)
+    there = replace(tensor, space="lpddr", chiplet=EVERYWHERE)
+    address = spaces["lpddr"].take(there, life, parts)
+    return None if address is None else replace(there, address=address)
 
 
 def _in_file(tensors: list[Tensor]) -> tuple[Tensor, ...]:

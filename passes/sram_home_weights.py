@@ -16,26 +16,29 @@ from gimlet.dialects.sram.ops import ProgramOp
 from gimlet.passes.refusal import RefusedError
 from gimlet.passes.sram_place_tiles import private_bytes
 from gimlet.runtime.sram.formats import stored_bytes
-from gimlet.runtime.sram.program import UNPLACED, Kernel, Load, Program, Tensor
+from gimlet.runtime.sram.program import EVERYWHERE, UNPLACED, Kernel, Load, Program, Tensor
 from gimlet.runtime.sram.verify import own_bytes, run_of
 
 
 class Homes:
     """The private bytes of every core of a group that resident weights have taken so far, out of `room` bytes each.
 
-    All groups are alike: each has a run of the blocks of a tensor (dealing.py), or all of them.
+    What is everywhere takes the same of all groups: each has a run of the blocks of a tensor (dealing.py), or all of
+    them. What is on one `chiplet` takes it of that alone.
     """
 
-    def __init__(self, cores: int, room: int) -> None:
-        self._taken = np.zeros(cores, np.int64)
+    def __init__(self, cores: int, room: int, chiplets: int = 1) -> None:
+        self._taken = np.zeros((chiplets, cores), np.int64)
         self._limit = room
+        self.chiplet = EVERYWHERE
         self.demand = 0.0
         """What one copy of all weights that may be resident takes of a core."""
 
     @property
     def room(self) -> int:
-        """Bytes that every core has left."""
-        return self._limit - int(self._taken.max())
+        """Bytes that every core has left, of the chiplet if one is named."""
+        taken = self._taken if self.chiplet == EVERYWHERE else self._taken[self.chiplet]
+        return self._limit - int(taken.max())
 
     def spare(self, size: float) -> int:
         """Bytes of a core for more copies of weights of `size`: their part of what one copy of all weights leaves."""
@@ -47,34 +50,39 @@ class Homes:
 
         Blocks have one address on all cores: the run begins where that is lowest, and where least is left free below.
         """
-        cores = len(self._taken)
+        here = slice(None) if self.chiplet == EVERYWHERE else slice(self.chiplet, self.chiplet + 1)
+        taken = self._taken[here].max(axis=0)
+        cores = len(taken)
         if blocks >= cores:
             first = 0
         else:
-            windows = np.lib.stride_tricks.sliding_window_view(np.tile(self._taken, 2)[: cores + blocks - 1], blocks)
+            windows = np.lib.stride_tricks.sliding_window_view(np.tile(taken, 2)[: cores + blocks - 1], blocks)
             address = windows.max(axis=1)
             first = int(np.lexsort((-windows.sum(axis=1), address))[0])
         used = (first + np.arange(min(blocks, cores))) % cores
-        begin = int(self._taken[used].max())
-        self._taken[used] = begin + -(-blocks // cores) * block_bytes
+        begin = int(taken[used].max())
+        self._taken[here, used] = begin + -(-blocks // cores) * block_bytes
         return first, begin
 
 
 def homes_of(program: Program) -> dict[str, tuple[int, int]]:
     """The core of the first block of each resident weight, and its address behind the tiles; in the tensors' order."""
-    homes = Homes(program.dealing.group, program.machine.sram_bytes_per_core)
-    return {
-        tensor.name: homes.take(run_of(tensor, program.dealing), stored_bytes(tensor.dtype, (tensor.block,)))
-        for tensor in program.tensors
-        if tensor.space == "core"
-    }
+    homes = Homes(program.dealing.group, program.machine.sram_bytes_per_core, program.parts)
+    found: dict[str, tuple[int, int]] = {}
+    for tensor in program.tensors:
+        if tensor.space == "core":
+            homes.chiplet, run = tensor.chiplet, run_of(tensor, program.dealing_on(tensor.chiplet))
+            found[tensor.name] = homes.take(run, stored_bytes(tensor.dtype, (tensor.block,)))
+    return found
 
 
 def resident_bytes(program: Program) -> int:
     """What resident weights take of the core that has most of them."""
     homes = homes_of(program)
     resident = [tensor for tensor in program.tensors if tensor.name in homes]
-    return max((homes[each.name][1] + own_bytes(each, program.dealing) for each in resident), default=0)
+    return max(
+        (homes[each.name][1] + own_bytes(each, program.dealing_on(each.chiplet)) for each in resident), default=0
+    )
 
 
 def weights_homed(program: Program) -> Program:

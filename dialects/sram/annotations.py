@@ -106,5 +106,6 @@ def dealt(kernel: Kernel, program: Program) -> Dealt:
         known[f"{REGISTER_PREFIX}{each.name}.size"] = min(extent, each.step)
     if not items:
         return Dealt(0, 0, 0)
-    run = program.dealing.run(items)
-    return Dealt(items, min(items, run), ceil(run / program.dealing.group))
+    dealing = program.dealing_on(kernel.chiplet)
+    run = dealing.run(items)
+    return Dealt(items, min(items, run), ceil(run / dealing.group))

@@ -55,6 +55,7 @@ from gimlet.dialects.sram.ops import (
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
+    EVERYWHERE,
     HELD,
     ROLES,
     UNPLACED,
@@ -167,6 +168,7 @@ def _tensor(op: TensorOp) -> Tensor:
         first=_optional(op.first, 0),
         copies=_optional(op.copies, 1),
         width=_optional(op.width, 0),
+        chiplet=_optional(op.chiplet, EVERYWHERE),
     )
 
 
@@ -185,6 +187,7 @@ def _kernel(op: KernelOp) -> Kernel:
         body=tuple(_statement(each, tiles) for each in body),
         sources=tuple(each.data for each in op.sources),
         first=_optional(op.first, 0),
+        chiplet=_optional(op.chiplet, EVERYWHERE),
     )
 
 
@@ -334,6 +337,8 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         properties["block"] = _int_attr(tensor.block)
     if tensor.first:
         properties["first"] = _int_attr(tensor.first)
+    if tensor.chiplet != EVERYWHERE:
+        properties["chiplet"] = _int_attr(tensor.chiplet)
     if tensor.width:
         properties["width"] = _int_attr(tensor.width)
     if tensor.copies != 1:
@@ -365,6 +370,7 @@ def _kernel_op(kernel: Kernel) -> KernelOp:
             "grid": ArrayAttr([RangeAttr(each) for each in kernel.grid]),
             "sources": ArrayAttr([StringAttr(each) for each in kernel.sources]),
             **({"first": _int_attr(kernel.first)} if kernel.first else {}),
+            **({"chiplet": _int_attr(kernel.chiplet)} if kernel.chiplet != EVERYWHERE else {}),
         },
         regions=[Region(block)],
     )

@@ -114,6 +114,7 @@ class TensorOp(IRDLOperation):
     offset = opt_prop_def(_INT)
     block = opt_prop_def(_INT)
     first = opt_prop_def(_INT)
+    chiplet = opt_prop_def(_INT)
     copies = opt_prop_def(_INT)
     width = opt_prop_def(_INT)
     life = opt_prop_def(LifeAttr)
@@ -136,6 +137,7 @@ class KernelOp(IRDLOperation):
     grid = prop_def(ArrayAttr[RangeAttr])
     sources = prop_def(ArrayAttr[StringAttr])
     first = opt_prop_def(_INT)
+    chiplet = opt_prop_def(_INT)
     dealt = opt_prop_def(DealtAttr)
     body = region_def("single_block")
 

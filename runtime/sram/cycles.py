@@ -4,7 +4,8 @@ It walks the same kernels as the emulator, by what each instruction costs and wh
 core goes from kernel to kernel without a break: what orders them are the semaphores that transfers wait for, and the
 memory of tiles, which the units of the core have to be done with. The program's time is that of the core that has most
 to do in every kernel, all its items taken as full ones, and never less than what LPDDR, the links between chiplets or a
-core's SRAM need for all their bytes: those are resources of all kernels together, taken in the program's order.
+core's SRAM need for all their bytes: those are resources of all kernels together, taken in the program's order. Where
+kernels are on one chiplet each, the busiest core of every chiplet is walked.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from math import ceil
 
 from gimlet.runtime.sram.binding import BoundKernel, BoundProgram
 from gimlet.runtime.sram.ordering import transfers
-from gimlet.runtime.sram.program import Program
-from gimlet.runtime.sram.queues import UNITS, Core, Event
+from gimlet.runtime.sram.program import EVERYWHERE, Program
+from gimlet.runtime.sram.queues import UNITS, Core, Event, Run
 from gimlet.runtime.sram.traffic import Traffic
 
 _ROUNDING = 1e-6
@@ -127,36 +128,51 @@ class _Timeline:
     def __init__(self, program: Program, events: list[list[Event]] | None) -> None:
         self.program = program
         self.events = events
-        self.core = Core(program, chiplets_of(program))
+        self.done: dict[str, float] = {}
+        places = {kernel.chiplet for kernel in program.kernels} - {EVERYWHERE} or {EVERYWHERE}
+        self.cores = {place: Core(program, chiplets_of(program), self.done) for place in sorted(places)}
         self.end = 0.0
-        self.taken: dict[str, float] = {"sram": 0.0, "lpddr": 0.0, "die": 0.0, "card": 0.0}
-        """Until when the bytes of the kernels so far keep a resource busy."""
+        self.taken: dict[tuple[str, int], float] = {}
+        """Until when the bytes of the kernels so far keep a resource busy, a core's SRAM on each chiplet."""
 
     def kernel(self, kernel: BoundKernel) -> KernelTime:
         log: list[Event] = []
         if self.events is not None:
             self.events.append(log)
-        core, machine, items = self.core, self.program.machine, kernel.items
+        machine, items, on = self.program.machine, kernel.items, kernel.kernel.chiplet
+        cores = {on: self.cores[on]} if on in self.cores else self.cores
+        core = next(iter(cores.values()))
         waited = max((core.done_at(name) for each in transfers(kernel.kernel) for name in each.after), default=0.0)
-        rounds = self.program.dealing.most(items)
-        run = core.run(kernel, rounds, log if self.events is not None else None)
+        rounds = self.program.dealing_on(on).most(items)
+        told = min(cores) if self.events is not None else None
+        runs = {place: each.run(kernel, rounds, log if place == told else None) for place, each in cores.items()}
+        run = max(runs.values(), key=lambda each: each.end)
         traffic = run.traffic.scaled(items / rounds) if rounds else Traffic()
         needs = {
             "sram": run.traffic.sram / machine.sram_bytes_per_cycle,
             "lpddr": traffic.lpddr / machine.lpddr_bytes_per_cycle,
-            "die": traffic.die / (machine.die_bytes_per_cycle * chiplets_of(self.program)),
-            "card": traffic.card / (machine.card_bytes_per_cycle * machine.cards),
+            "die": traffic.die / (machine.die_bytes_per_cycle * (chiplets_of(self.program) if on == EVERYWHERE else 1)),
+            "card": traffic.card / (machine.card_bytes_per_cycle * (machine.cards if on == EVERYWHERE else 1)),
         }
         ends = {"core": run.end}
         for name, cycles in needs.items():
             if cycles:
-                self.taken[name] = ends[name] = max(self.taken[name], run.begin) + cycles
+                ends[name] = self.take(name, runs, cycles)
         limit = max(ends, key=lambda name: ends[name])
         done = max(waited, ends[limit])
-        core.done[kernel.kernel.name] = done
+        self.done[kernel.kernel.name] = done
         before, self.end = self.end, max(self.end, done)
         busy = {unit: cycles * items / rounds if rounds else 0.0 for unit, cycles in run.busy.items()}
         cycles = ceil(self.end - _ROUNDING) - ceil(before - _ROUNDING)
         return KernelTime(
             kernel.kernel.name, cycles, run.begin, done, limit, items, busy, run.busy, traffic, run.stalls
         )
+
+    def take(self, name: str, runs: Mapping[int, Run], cycles: float) -> float:
+        """Keeps a resource busy for so many cycles more, of each chiplet's core that has run; says until when."""
+        for place, run in runs.items():
+            key = name, place if name == "sram" else EVERYWHERE
+            self.taken[key] = max(self.taken.get(key, 0.0), run.begin) + cycles
+            if name != "sram":
+                return self.taken[key]
+        return max(self.taken[name, place] for place in runs)

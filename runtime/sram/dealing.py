@@ -17,10 +17,11 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Dealing:
-    """`cores` in `parts` groups, every group as large as the others."""
+    """`cores` in `parts` groups, every group as large as the others, the first of them core `begin`."""
 
     cores: int
     parts: int
+    begin: int = 0
 
     @property
     def group(self) -> int:
@@ -42,4 +43,4 @@ class Dealing:
     def cores_of(self, index: Array | int, count: int, first: int = 0) -> Array:
         """The core that each of `count` things is on, a run beginning `first` cores further in its group."""
         group = self.groups(index, count)
-        return group * self.group + (first + np.asarray(index) - group * self.run(count)) % self.group
+        return self.begin + group * self.group + (first + np.asarray(index) - group * self.run(count)) % self.group

@@ -119,7 +119,8 @@ class _KernelRun:
     def __init__(self, kernel: BoundKernel, memory: Memory, program: Program, done: Collection[str]) -> None:
         self.kernel = kernel
         self.memory = memory
-        self.dealing = program.dealing
+        self.program = program
+        self.dealing = program.dealing_on(kernel.kernel.chiplet)
         self.done = done
         self.tiles: dict[str, Array] = {}
         self.owned: set[str] = set()
@@ -208,8 +209,9 @@ class _KernelRun:
         first, last = first_blocks(seen, tensor.block)
         here = self.core(items_of(self.kernel, self.box))
         blocks = -(-prod(seen.shape) // tensor.block)
+        dealing = self.program.dealing_on(tensor.chiplet)
         homes = [
-            self.dealing.cores_of(first + copy * blocks, blocks * tensor.copies, tensor.first)
+            dealing.cores_of(first + copy * blocks, blocks * tensor.copies, tensor.first)
             for copy in range(tensor.copies)
         ]
         wrong = (first != last) | np.logical_and.reduce([home != here for home in homes])

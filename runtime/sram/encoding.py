@@ -1,4 +1,4 @@
-"""The stored form of a program: one JSON object, `schema` 4, with positional lists where text would repeat itself.
+"""The stored form of a program: one JSON object, `schema` 5, with positional lists where text would repeat itself.
 
 Sizes and positions are integers where they are constant and the text of an expression where not. Reading trusts
 nothing: whatever has the wrong form is an `InputError` that says where; what a program means is `verify`'s to check.
@@ -15,6 +15,7 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
+    EVERYWHERE,
     HELD,
     ROLES,
     SCHEMA,
@@ -118,12 +119,14 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
         "tiles": [[t.name, t.dtype, list(t.shape), t.depth, t.address] for t in kernel.tiles],
         "body": [_statement(each) for each in kernel.body],
         **({"first": kernel.first} if kernel.first else {}),
+        **({"chiplet": kernel.chiplet} if kernel.chiplet != EVERYWHERE else {}),
     }
 
 
 def _tensor(t: Tensor) -> list[Any]:
     place = [t.space, t.address, t.capacity_bytes, t.role, t.offset]
-    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies, t.width]
+    chiplet = [] if t.chiplet == EVERYWHERE else [t.chiplet]
+    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies, t.width, *chiplet]
 
 
 def _program(program: Program) -> dict[str, Any]:
@@ -299,11 +302,12 @@ def _read_kernel(value: object) -> Kernel:
         body=_read_all(data["body"], _read_statement),
         sources=_read_all(data["sources"], _read_text),
         first=_read_int(data.get("first", 0)),
+        chiplet=_read_int(data.get("chiplet", EVERYWHERE)),
     )
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12,))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12, 13))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
@@ -317,6 +321,7 @@ def _read_tensor(value: object) -> Tensor:
         first=_read_int(blocks[1]),
         copies=_read_int(blocks[2]),
         width=_read_int(blocks[3]),
+        chiplet=_read_int(blocks[4]) if len(blocks) > 4 else EVERYWHERE,
     )
 
 

@@ -41,14 +41,16 @@ class Weights:
 def overlaps(program: Program) -> dict[str, tuple[str, ...]]:
     """For each tensor those that share an address with it."""
     found: dict[str, list[str]] = {tensor.name: [] for tensor in program.tensors}
+    parts = program.parts
     for space in ("sram", "lpddr"):
         open_until: list[Tensor] = []
         inside = [tensor for tensor in program.tensors if tensor.space == space and tensor.capacity_bytes]
         for tensor in sorted(inside, key=lambda each: each.address):
-            open_until = [each for each in open_until if each.address + each.capacity_bytes > tensor.address]
+            open_until = [each for each in open_until if each.address + each.reach_bytes(parts) > tensor.address]
             for other in open_until:
-                found[other.name].append(tensor.name)
-                found[tensor.name].append(other.name)
+                if tensor.meets(other):
+                    found[other.name].append(tensor.name)
+                    found[tensor.name].append(other.name)
             open_until.append(tensor)
     return {name: tuple(names) for name, names in found.items()}
 

@@ -2,8 +2,9 @@
 
 A program is a list of *kernels*, which every core runs one after the other. A kernel is the instruction stream that
 all cores run (one program, many data): its grid is a set of independent *items*, which are dealt to the cores
-(dealing.py), and a core takes its items in order. Cores do not wait for each other between kernels: a transfer names
-the kernels that it comes `after`, and starts when their semaphores have counted all their items.
+(dealing.py), of one chiplet or of all, and a core takes its items in order. Cores do not wait for each other between
+kernels: a transfer names the kernels that it comes `after`, and starts when their semaphores have counted all their
+items.
 
 What differs between items, and between the iterations of the loops inside one, are *registers*: a range
 `m = 0 to seq step 64` defines `r.m` (the position: 0, 64, …), `r.m.size` (64, or what is left at the end) and
@@ -27,10 +28,12 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 
-SCHEMA = 4
+SCHEMA = 5
 REGISTER_PREFIX = "r."
 UNPLACED = -1
 """The address of what code generation has not placed yet. No program with one runs."""
+EVERYWHERE = -1
+"""The chiplet of what is dealt to all chiplets."""
 
 Space = Literal["sram", "lpddr", "core"]
 Role = Literal["input", "output", "weight", "temporary", "state"]
@@ -63,7 +66,9 @@ class Tensor:
     what a run leaves in it is what the next one finds.
 
     Shared SRAM has a run of a tensor on each chiplet: of whole rows where there are more of those than chiplets, else
-    of elements; with a `width` of its columns, of which a row has so many: that suits few rows of many columns.
+    of elements; with a `width` of its columns, of which a row has so many: that suits few rows of many columns. A
+    tensor on one `chiplet` is whole there, or all its blocks are; its address is counted as others' are, that of a byte
+    being as many times as far as there are chiplets (`reach_bytes`).
     """
 
     name: str
@@ -78,11 +83,20 @@ class Tensor:
     first: int = 0
     copies: int = 1
     width: int = 0
+    chiplet: int = EVERYWHERE
 
     def unit(self, elements: int, parts: int) -> int:
         """What stays together of so many elements that are dealt to `parts` groups: a row, or one element."""
         row = self.shape[-1].as_int() if self.shape and self.shape[-1].is_constant else 1
         return row if row and elements // row > parts else 1
+
+    def reach_bytes(self, parts: int) -> int:
+        """How many addresses of its space the tensor takes: those of all `parts` chiplets, if it is on one."""
+        return self.capacity_bytes * (parts if self.space == "sram" and self.chiplet != EVERYWHERE else 1)
+
+    def meets(self, other: Tensor) -> bool:
+        """Whether both have a part on one chiplet."""
+        return EVERYWHERE in (self.chiplet, other.chiplet) or self.chiplet == other.chiplet
 
 
 @dataclass(frozen=True)
@@ -281,8 +295,8 @@ Statement = Instruction | Loop
 class Kernel:
     """One instruction stream over a grid of items. `sources` are the ONNX nodes that it computes.
 
-    Items are dealt from core `first` of each group on. The kernel is done when what all its items store has landed, and
-    when the kernels that it waits for are done.
+    Items are dealt from core `first` of each group on, or of the group of one `chiplet` alone. The kernel is done when
+    what all its items store has landed, and when the kernels that it waits for are done.
     """
 
     name: str
@@ -291,6 +305,7 @@ class Kernel:
     body: tuple[Statement, ...]
     sources: tuple[str, ...] = ()
     first: int = 0
+    chiplet: int = EVERYWHERE
 
     def statements(self) -> Iterator[Statement]:
         """Every loop and instruction in the order they are written, a loop before its body."""
@@ -329,8 +344,15 @@ class Program:
 
     @property
     def dealing(self) -> Dealing:
-        """Who has what."""
+        """Who has what of what is everywhere."""
         return Dealing(self.cores, self.parts)
+
+    def dealing_on(self, chiplet: int) -> Dealing:
+        """Who has what of what is on one chiplet, or everywhere."""
+        if chiplet == EVERYWHERE:
+            return self.dealing
+        group = self.dealing.group
+        return Dealing(group, 1, chiplet * group)
 
     @property
     def private_limit(self) -> int:

@@ -79,9 +79,12 @@ class Run:
 
 
 class Core:
-    """The queues of the busiest core. All times are cycles from the program's begin."""
+    """The queues of the busiest core of a chiplet, or of all. Times are cycles from the program's begin.
 
-    def __init__(self, program: Program, chiplets: int) -> None:
+    `done` says when each kernel is done, which all cores see.
+    """
+
+    def __init__(self, program: Program, chiplets: int, done: dict[str, float]) -> None:
         self.program = program
         self.machine = program.machine
         self.chiplets = chiplets
@@ -91,7 +94,7 @@ class Core:
         self.held: list[tuple[str, str, int]] = []
         self.array_ends: list[float] = []
         self.memory: list[tuple[int, int, float]] = []
-        self.done: dict[str, float] = {}
+        self.done = done
 
     def done_at(self, name: str) -> float:
         """When a kernel is done and what waits for it may start. One that never is does not hold the model up."""
@@ -260,12 +263,14 @@ class Core:
         if id(access) not in self.routes:
             self.routes[id(access)] = route(instruction, access, self.kernel, self.program)
         way, machine = self.routes[id(access)], self.machine
-        traffic, active = moved(size, way, adds), min(self.kernel.items, self.program.cores)
+        cores = self.program.dealing_on(self.kernel.kernel.chiplet).cores
+        traffic, active = moved(size, way, adds), min(self.kernel.items, cores)
+        links, cards = (1, 1) if way.one_link else (self.chiplets, machine.cards)
         cycles = max(
             size / machine.network_bytes_per_cycle,
             active * traffic.lpddr / machine.lpddr_bytes_per_cycle,
-            active * traffic.die / (machine.die_bytes_per_cycle * self.chiplets),
-            active * traffic.card / (machine.card_bytes_per_cycle * machine.cards),
+            active * traffic.die / (machine.die_bytes_per_cycle * links),
+            active * traffic.card / (machine.card_bytes_per_cycle * cards),
         )
         self.traffic = self.traffic + traffic
         waits = [(self.done_at(each), "semaphore") for each in instruction.after]

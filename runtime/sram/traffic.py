@@ -14,7 +14,7 @@ import numpy as np
 
 from gimlet.runtime.sram.binding import BoundAccess, BoundKernel
 from gimlet.runtime.sram.dealing import Array, Dealing
-from gimlet.runtime.sram.program import Gather, Program, Scatter, Store, Tensor, Transfer
+from gimlet.runtime.sram.program import EVERYWHERE, Gather, Program, Scatter, Store, Tensor, Transfer
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Route:
     """How the bytes of a transfer travel: `die` and `card` of each byte that a core moves go over links.
 
     `readers` items share a load: its bytes are read once where they are. `latency` is from the last byte's departure to
-    its arrival.
+    its arrival. Of what is on one chiplet, or goes there, all that crosses takes the link of that: `one_link`.
     """
 
     space: str
@@ -49,11 +49,13 @@ class Route:
     die: float
     card: float
     latency: float
+    one_link: bool = False
 
 
 def route(transfer: Transfer, access: BoundAccess, kernel: BoundKernel, program: Program) -> Route:
     """How the elements of an access travel."""
-    machine, space = program.machine, program.tensor(access.tensor).space
+    machine, tensor = program.machine, program.tensor(access.tensor)
+    space, ends = tensor.space, {tensor.chiplet, kernel.kernel.chiplet}
     readers = 1 if isinstance(transfer, Store | Scatter) else _readers(access, kernel)
     if space == "lpddr":
         return Route(space, readers, 0.0, 0.0, float(machine.lpddr_latency_cycles))
@@ -64,10 +66,11 @@ def route(transfer: Transfer, access: BoundAccess, kernel: BoundKernel, program:
         if places == 1:
             continue
         computed = isinstance(transfer, Gather | Scatter)
-        away = (places - 1) / places if computed else _away(access, kernel, program, places)
+        known = not computed or EVERYWHERE not in ends
+        away = _away(access, kernel, program, places) if known else (places - 1) / places
         links[level] = away * (_places_reading(access, kernel, program, cores) if readers > 1 else 1) / readers
         latency += beyond[level] if away else 0
-    return Route(space, readers, links[0], links[1], latency)
+    return Route(space, readers, links[0], links[1], latency, ends != {EVERYWHERE})
 
 
 def moved(size: float, route: Route, adds: bool) -> Traffic:
@@ -89,19 +92,22 @@ def _places_reading(access: BoundAccess, kernel: BoundKernel, program: Program, 
     for each in kernel.grid:
         steps = np.arange(1 if each.name in access.moves else kernel.counts[each.name])
         items = (items[:, None] * kernel.counts[each.name] + steps).reshape(-1)
-    cores = program.dealing.cores_of(items, kernel.items, kernel.kernel.first)
+    cores = program.dealing_on(kernel.kernel.chiplet).cores_of(items, kernel.items, kernel.kernel.first)
     return len(np.unique(cores // size))
 
 
 def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: int) -> float:
     """The part of the elements that is in another place (chiplet, card) than the item that uses them."""
-    dealing, elements = program.dealing, prod(access.shape)
+    dealing, tensor = program.dealing, program.tensor(access.tensor)
     if dealing.parts % places:
         return (places - 1) / places
+    groups, on = dealing.parts // places, kernel.kernel.chiplet
+    here = np.full(kernel.items, on) if on != EVERYWHERE else dealing.groups(np.arange(kernel.items), kernel.items)
+    here = here // groups
+    if tensor.chiplet != EVERYWHERE:
+        return float(np.mean(here != tensor.chiplet // groups))
     low, high = _reach(access, kernel)
-    groups = dealing.parts // places
-    here = dealing.groups(np.arange(kernel.items), kernel.items) // groups
-    low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), elements, program.tensor(access.tensor), dealing)
+    low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), prod(access.shape), tensor, dealing)
     first = dealing.groups(low, elements) // groups
     last = dealing.groups(high, elements) // groups
     inside = (first <= here) & (here <= last)

@@ -20,6 +20,7 @@ from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
 from gimlet.runtime.sram.memory import overlaps
 from gimlet.runtime.sram.ordering import Order, transfers
 from gimlet.runtime.sram.program import (
+    EVERYWHERE,
     REGISTER_PREFIX,
     UNPLACED,
     Access,
@@ -76,7 +77,7 @@ def verify(program: Program, complete: bool = True) -> None:
     dims = frozenset(dim.name for dim in program.dims)
     for tensor in program.tensors:
         _verify_tensor(tensor, program, dims)
-    _verify_residents([each for each in program.tensors if each.space == "core" and each.address >= 0], program.dealing)
+    _verify_residents(program)
     for binding in (*program.inputs, *program.outputs):
         if binding.tensor not in tensors:
             raise MachineError(f"{binding.name} is tensor {binding.tensor}, which does not exist")
@@ -129,15 +130,19 @@ def _disjoint(taken: list[tuple[int, int, str]]) -> None:
             raise MachineError(f"{first} and {second} overlap")
 
 
-def _verify_residents(tensors: Sequence[Tensor], dealing: Dealing) -> None:
+def _verify_residents(program: Program) -> None:
     """Raises MachineError for two tensors that have blocks at the same addresses of one core."""
     by_core: dict[int, list[tuple[int, int, str]]] = {}
+    tensors = [each for each in program.tensors if each.space == "core" and each.address >= 0]
+    places = {tensor.chiplet for tensor in tensors} - {EVERYWHERE} or {0}
     for tensor in tensors:
+        dealing = program.dealing_on(tensor.chiplet)
         each, group = stored_bytes(tensor.dtype, (tensor.block,)), dealing.group
-        # Runs are alike: those of the first group stand for all.
-        for block in range(run_of(tensor, dealing)):
-            begin = tensor.address + block // group * each
-            by_core.setdefault((tensor.first + block) % group, []).append((begin, begin + each, tensor.name))
+        # Runs are alike: of what is everywhere each of the chiplets that have more stands for all.
+        for place in places if tensor.chiplet == EVERYWHERE else {tensor.chiplet}:
+            for block in range(run_of(tensor, dealing)):
+                begin, core = tensor.address + block // group * each, (tensor.first + block) % group
+                by_core.setdefault(place * group + core, []).append((begin, begin + each, tensor.name))
     for taken in by_core.values():
         _disjoint(taken)
 
@@ -175,7 +180,10 @@ def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> No
         raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
     limits = {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes, "core": program.private_limit}
     limit = limits[tensor.space]
-    end = tensor.address + (own_bytes(tensor, program.dealing) if tensor.space == "core" else tensor.capacity_bytes)
+    if not EVERYWHERE <= tensor.chiplet < program.parts:
+        raise MachineError(f"tensor {tensor.name} is on chiplet {tensor.chiplet} of {program.parts}")
+    own, everywhere = own_bytes(tensor, program.dealing_on(tensor.chiplet)), tensor.reach_bytes(program.parts)
+    end = tensor.address + (own if tensor.space == "core" else everywhere)
     if tensor.address != UNPLACED and not 0 <= tensor.address <= end <= limit:
         raise MachineError(f"tensor {tensor.name} ends at byte {end} of {limit} in {tensor.space}")
     for dim in tensor.shape:
@@ -206,6 +214,8 @@ class _KernelCheck:
     def run(self) -> None:
         if not 0 <= self.kernel.first < self.program.dealing.group:
             raise self.fail(f"begins on core {self.kernel.first} of {self.program.dealing.group}")
+        if not EVERYWHERE <= self.kernel.chiplet < self.program.parts:
+            raise self.fail(f"is on chiplet {self.kernel.chiplet} of {self.program.parts}")
         _unique(f"kernel {self.kernel.name}: tile", (tile.name for tile in self.kernel.tiles))
         self.check_tiles()
         scope: dict[str, Range] = {}
@@ -452,6 +462,8 @@ def _types_agree(kind: str, target: str, sources: list[str], instruction: Map) -
 
 def run_of(tensor: Tensor, dealing: Dealing) -> int:
     """How many of a tensor's blocks the first group of cores has."""
+    if not tensor.block:
+        return 0
     blocks = -(-prod(dim.as_int() for dim in tensor.shape) // tensor.block)
     return dealing.run(blocks * tensor.copies)
 

@@ -13,6 +13,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import (
+    EVERYWHERE,
     UNPLACED,
     Access,
     Fill,
@@ -72,18 +73,30 @@ class ProgramBuilder:
 
     machine: Machine
     bounds: Bounds
-    dealing: Dealing
+    whole: Dealing
+    """All cores that the program is for."""
     homes: Homes
     by_columns: frozenset[int] = frozenset()
     """Numbers of rows of tensors that are dealt by columns, beyond those of a few rows (layout.py)."""
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     kernels: list[Kernel] = field(default_factory=list[Kernel])
     source: str = ""
+    chiplet: int = EVERYWHERE
+    """Where the next kernels are."""
+
+    @property
+    def dealing(self) -> Dealing:
+        """The cores that the next kernels are dealt to."""
+        return self.whole if self.chiplet == EVERYWHERE else Dealing(self.whole.group, 1)
 
     @property
     def cores(self) -> int:
-        """How many cores the program is for."""
+        """How many cores the next kernels are dealt to."""
         return self.dealing.cores
+
+    def move_to(self, chiplet: int) -> None:
+        """Puts the next kernels, and the weights that they keep, on one chiplet, or everywhere."""
+        self.chiplet = self.homes.chiplet = chiplet
 
     def tensor(self, dtype: str, shape: Shape, role: Role = "temporary", name: str = "") -> str:
         """A new tensor; returns its name. Its address and capacity are not decided yet."""
@@ -122,6 +135,7 @@ class ProgramBuilder:
                 tiles=tuple(builder.tiles.values()),
                 body=tuple(builder.body),
                 sources=(self.source,) if self.source else (),
+                chiplet=self.chiplet,
             )
         )
 

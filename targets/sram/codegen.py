@@ -24,13 +24,18 @@ from gimlet.targets.sram.expression import emit_elementwise
 from gimlet.targets.sram.layout import rows_by_columns
 from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
-from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET
+from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, resident_bytes
 from gimlet.targets.sram.rules import RULES
 from gimlet.targets.sram.states import states_of
+from gimlet.targets.sram.turns import on_chiplets
 from gimlet.targets.sram.views import View
 
 RESIDENT_SHARES = (15 / 16, 3 / 4, 1 / 2, 1 / 4, 0)
 """The parts of a core's SRAM that resident weights may take, tried until all activations fit beside them."""
+_MORE_CHIPLETS = (0, 1)
+"""On how many more chiplets in turn than could hold all weights: not all cores of one have as many blocks."""
+_MUCH = 3 / 4
+"""The part of a chiplet's SRAM from which on weights may be too many for one."""
 _PAGE_ROWS = 4
 """Rows of the array in a page of shared SRAM."""
 
@@ -60,6 +65,7 @@ class Generated:
 
     `flops` are the operations of matrix products by element type of their operands. `in_parts` says that there are
     products in parts (stages.py), `by_columns` that tensors of more than a few rows are dealt by columns (layout.py).
+    `demand` are the bytes of weights that may be resident, one copy of each.
     """
 
     program: Program
@@ -68,10 +74,14 @@ class Generated:
     flops: Mapping[str, float]
     in_parts: bool = False
     by_columns: bool = False
+    demand: int = 0
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
-    """The fastest of the programs for a chiplet, a card and all cards. RefusedError where there is none."""
+    """The fastest of the programs for a chiplet, a card and all cards, and for the chiplets of a card in turn.
+
+    RefusedError where there is none.
+    """
     found: Generated | None = None
     refusal: RefusedError | None = None
     for cores in sorted({machine.cores_per_chiplet, machine.cores_per_card, machine.cores}):
@@ -84,17 +94,42 @@ def generate(work: Work, machine: Machine, fmt: str) -> Generated:
             found = candidate
     if found is None:
         raise refusal or RefusedError("the machine has no cores")
+    if not _may_take_turns(found, machine):
+        return found
+    for more in _MORE_CHIPLETS:
+        try:
+            candidate = generate_on(work, machine, fmt, machine.cores_per_card, more)
+        except RefusedError:
+            continue
+        found = min(found, candidate, key=lambda each: each.timing.cycles)
     return found
 
 
-def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated:
-    """The program for the first `cores` cores, the fastest of those tried. RefusedError where there is none."""
+def _may_take_turns(found: Generated, machine: Machine) -> bool:
+    """Whether chiplets of a card in turn may be quicker: one has no room for all weights, but reads them in less time.
+
+    All chiplets together have several times the bandwidth, so that only short kernels are quicker on one.
+    """
+    cores, program = machine.cores_per_chiplet, found.program
+    if machine.chiplets == machine.cards or found.demand < _MUCH * cores * machine.sram_bytes_per_core:
+        return False
+    streamed = any(tensor.role == "weight" and tensor.space == "lpddr" for tensor in program.tensors)
+    reading = found.demand / (cores * machine.sram_bytes_per_cycle)
+    return (streamed or program.cores > cores) and reading < found.timing.cycles
+
+
+def generate_on(work: Work, machine: Machine, fmt: str, cores: int, turns: int | None = None) -> Generated:
+    """The program for the first `cores` cores, the fastest of those tried, chiplets in turn with `turns`.
+
+    RefusedError where there is none.
+    """
     found: Generated | None = None
     refusal: RefusedError | None = None
     # What is left is for tiles and activations; where that is too little, fewer weights are resident, or none.
     for share in RESIDENT_SHARES:
         try:
-            candidate = _best_of_variants(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
+            room = int(machine.sram_bytes_per_core * share)
+            candidate = _best_of_variants(work, machine, fmt, cores, room, turns=turns)
         except RefusedError as error:
             refusal = error
             continue
@@ -107,12 +142,14 @@ def generate_on(work: Work, machine: Machine, fmt: str, cores: int) -> Generated
     return found
 
 
-def _best_of_variants(work: Work, machine: Machine, fmt: str, cores: int, room: int) -> Generated:
+def _best_of_variants(
+    work: Work, machine: Machine, fmt: str, cores: int, room: int, turns: int | None = None
+) -> Generated:
     """The program with products in parts, and with columns dealt, where that is quicker."""
-    found = generate_for(work, machine, fmt, cores, room)
+    found = generate_for(work, machine, fmt, cores, room, turns=turns)
     others: list[Generated] = []
     if found.in_parts:
-        others.append(generate_for(work, machine, fmt, cores, room, parts=False))
+        others.append(generate_for(work, machine, fmt, cores, room, parts=False, turns=turns))
     if found.by_columns:
         others.append(generate_for(work, machine, fmt, cores, room, columns=False))
     return min([*others, found], key=lambda each: each.timing.cycles)
@@ -134,22 +171,31 @@ def generate_for(
     room: int = 0,
     parts: bool = True,
     columns: bool = True,
+    turns: int | None = None,
 ) -> Generated:
     """The program for the first `cores` cores of the machine, with at most `room` bytes of weights resident in each.
 
     Products are computed in parts (stages.py) only if `parts`, and columns of many rows dealt (layout.py) only if
-    `columns`.
+    `columns`. With `turns` chiplets have ops in turn (turns.py), without each has a part of every kernel.
     """
-    unplaced, lowering = kernels_for(work, machine, fmt, cores, room, parts, columns)
+    unplaced, lowering = kernels_for(work, machine, fmt, cores, room, parts, columns and turns is None, turns)
     program = completed(unplaced)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
     by_columns, halves = bool(lowering.builder.by_columns), bool(lowering.halves)
-    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, halves, by_columns)
+    demand = resident_bytes(lowering.product_types)
+    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, halves, by_columns, demand)
 
 
 def kernels_for(
-    work: Work, machine: Machine, fmt: str, cores: int, room: int = 0, parts: bool = True, columns: bool = True
+    work: Work,
+    machine: Machine,
+    fmt: str,
+    cores: int,
+    room: int = 0,
+    parts: bool = True,
+    columns: bool = True,
+    turns: int | None = None,
 ) -> tuple[Program, Lowering]:
     """The kernels of `generate_for`, without addresses, and what was found out about the ops on the way."""
     bounds = Bounds(
@@ -162,8 +208,9 @@ def kernels_for(
     if columns:
         results, given = ([value for _, value in side] for side in (work.outputs, work.inputs))
         by_columns = rows_by_columns(results, given, machine, dealing, bounds, fmt, room)
-    builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room), by_columns)
-    lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts)
+    homes = Homes(dealing.group, room, dealing.parts)
+    builder = ProgramBuilder(machine, bounds, dealing, homes, by_columns)
+    lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts, turns)
     inputs: list[Binding] = []
     states = states_of((value for _, value in work.outputs), (value for _, value in work.inputs))
     changed = {before for before, _ in states.values()}
@@ -199,7 +246,8 @@ def kernels_for(
         outputs.append(Binding(name, stored[value]))
         if name in work.in_lpddr:
             builder.tensors[stored[value]] = replace(builder.tensors[stored[value]], space="lpddr")
-    return _program(work, builder, fmt, inputs, outputs), lowering
+    program = _program(work, builder, fmt, inputs, outputs)
+    return on_chiplets(program) if turns is not None else program, lowering
 
 
 def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:
@@ -247,7 +295,7 @@ def _program(
         name=work.name,
         machine=machine,
         format=fmt,
-        cores=builder.cores,
+        cores=builder.whole.cores,
         page_bytes=page,
         local_bytes=UNPLACED,
         dims=tuple(
@@ -259,7 +307,7 @@ def _program(
         outputs=tuple(outputs),
         tensors=tuple(builder.tensors.values()),
         kernels=tuple(builder.kernels),
-        parts=builder.dealing.parts,
+        parts=builder.whole.parts,
     )
 
 

@@ -19,12 +19,13 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of, value_name
 from gimlet.dialects.onnx.types import element_of
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.program import Operand
+from gimlet.runtime.sram.program import EVERYWHERE, Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
 from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types, resident_bytes
 from gimlet.targets.sram.tiling import Plan
+from gimlet.targets.sram.turns import turns
 from gimlet.targets.sram.views import Shape, View
 
 Rule = Callable[["Lowering", OnnxOp], None]
@@ -79,6 +80,8 @@ class Lowering:
     rules: Mapping[str, Rule]
     mx_budget: float = MX_ERROR_BUDGET
     parts: bool = True
+    turns: int | None = None
+    """On how many more chiplets than could hold their weights the ops are, one after the other (turns.py)."""
 
     def __post_init__(self) -> None:
         self.weights = Weights(self.builder)
@@ -115,7 +118,11 @@ class Lowering:
         ops = self._needed(results, set(given))
         self.product_types = product_types(ops, self.format, self.builder.machine, self.bounds.optimum, self.mx_budget)
         self.builder.homes.demand = resident_bytes(self.product_types) / self.builder.cores
-        for op in self._leaving_early(ops):
+        ordered = self._leaving_early(ops)
+        more = self.turns
+        chiplets = {} if more is None else turns(ordered, self.product_types, self.builder, more)
+        for op in ordered:
+            self.builder.move_to(chiplets.get(op, EVERYWHERE))
             self.builder.source = op.node_name or op.op_type
             rule = self.rules.get(rule_name(op))
             if rule is None:

@@ -106,7 +106,7 @@ def changed(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["schema"], 2, "schema 2, this runtime reads 3 and 4"),
+        (["schema"], 3, "schema 3, this runtime reads 4 and 5"),
         (["kernels"], None, "where an object with inputs, outputs, tensors, kernels belongs"),
         (["cores"], "8", "'8' where an integer belongs"),
         (["cores"], True, "True where an integer belongs"),
@@ -114,7 +114,7 @@ def changed(path, value):
         (["machine"], [], r"\[\] where an object with"),
         (["machine", "cores"], 1.5, "cores of an SRAM machine must be an integer"),
         (["tensors", 0, 3], "dram", "'dram' where one of sram, lpddr, core belongs"),
-        (["tensors", 0], [1, 2], "where a list of 12 belongs"),
+        (["tensors", 0], [1, 2], "where a list of 12 or 13 belongs"),
         (["tensors", 0, 2, 0], "n +", "expected a number or a name in expression 'n \\+'"),
         (["kernels", 0, "body", 0, 0], "jump", "where an instruction belongs"),
         (["kernels", 0, "body", 0], [], "where an instruction belongs"),
@@ -128,10 +128,10 @@ def test_malformed_programs(path, value, message):
         loads(changed(path, value))
 
 
-def test_a_program_of_schema_3_is_still_read():
-    """It had no states and nothing that changes them."""
+def test_a_program_of_schema_4_is_still_read():
+    """All that it had was everywhere."""
     data = json.loads(dumps(matmul_program()))
-    data["schema"] = 3
+    data["schema"] = 4
     assert loads(json.dumps(data)) == matmul_program()
 
 
@@ -262,6 +262,8 @@ def with_window(**changes) -> Program:
         (with_weight(first=8), "tensor w begins on core 8 of 8"),
         (with_weight(copies=0), "tensor w has 0 copies of its blocks"),
         (with_weight(width=-1), "tensor w has rows of -1 elements"),
+        (with_weight(chiplet=2), "tensor w is on chiplet 2 of 1"),
+        (with_kernel(chiplet=1), "is on chiplet 1 of 1"),
         (with_weight(address=1 << 18), "tensor w ends at byte 278528 of 262144 in core"),
         (with_weight(address=0), "a and resident weights overlap"),
         (replace(R, tensors=(*R.tensors, replace(R.tensors[2], name="v", first=3))), "v and w overlap"),

@@ -294,8 +294,8 @@ def test_one_chiplet_deals_nothing():
 def test_a_product_with_columns_dealt_computes_the_same(monkeypatch, fmt):
     """Tensors of 24 rows are dealt by columns on two chiplets, the product, what stands behind it and the next one."""
 
-    def by_columns(work: Work, machine: Machine, fmt: str, cores: int, room: int) -> Generated:
-        if cores < machine.cores:
+    def by_columns(work: Work, machine: Machine, fmt: str, cores: int, room: int, turns: int | None) -> Generated:
+        if turns is not None or cores < machine.cores:
             raise RefusedError("one chiplet has all columns")
         return generate_for(work, machine, fmt, cores, room)
 
