@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ Indices = NDArray[np.int64]
 
 # A block with more cuts than this is taken for empty: its nodes cost nothing.
 MOST_CUTS = 20_000
+# And one with a part of more ideals than this: there is a table from each to each.
+_MOST_IDEALS = 3_000
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,9 @@ class Block:
     parts: tuple[_Part, ...]
     place: Indices
 
-    def between(self, rows: Indices, *, helped: bool) -> Floats:
-        """Times from cut to cut, in some rows. Row 0 stands for the joint before the block, row c + 1 for cut c; the
-        last column stands for the joint behind the block, column c for cut c."""
-        found = np.zeros((len(rows), len(self.holds) + 1))
-        for part, place in zip(self.parts, self.place, strict=True):
-            times = part.helped if helped else part.alone
-            begins = np.concatenate([[0], place])[rows]
-            ends = np.concatenate([place, [len(part.ideals) - 1]])
-            np.maximum(found, times[np.ix_(begins, ends)], out=found)
-        return found
-
     def helpers(self, problem: PublicProblem, row: int, column: int) -> list[list[int]]:
-        """Subgraphs that may help between two cuts, as `between` numbers them."""
+        """Subgraphs that may help between two cuts. Row 0 is the joint before the block, row c + 1 is cut c, and the
+        last column the joint behind it."""
         found: list[list[int]] = []
         for part, place in zip(self.parts, self.place, strict=True):
             first = 0 if row == 0 else int(place[row - 1])
@@ -112,11 +105,15 @@ def kept_nodes(problem: PublicProblem) -> tuple[int, ...]:
 
 
 def row_of(
-    problem: PublicProblem, units: Units, kept: Sequence[int], release: Mapping[int, float] | None = None
+    problem: PublicProblem,
+    units: Units,
+    kept: Sequence[int],
+    release: Mapping[int, float] | None = None,
+    most_cuts: int = MOST_CUTS,
 ) -> Row:
     """The joints and blocks of what is kept of a problem, which has at least one node.
 
-    `release` says before when a subgraph with a node cannot begin.
+    `release` says before when a subgraph with a node cannot begin. Blocks with more than `most_cuts` cuts are empty.
     """
     number = {node: index for index, node in enumerate(kept)}
     inner = replace(
@@ -133,7 +130,7 @@ def row_of(
     blocks: list[Block] = []
     for joint, following in zip(joints, [*joints[1:], None], strict=True):
         inside = 0 if following is None else after[joint] & before[following]
-        blocks.append(_block(inner, _members(inside), before[joint] | 1 << joint, whole))
+        blocks.append(_block(inner, _members(inside), before[joint] | 1 << joint, whole, most_cuts))
     return Row(
         inner, tuple(kept), joints, tuple(blocks), {number[node]: time for node, time in (release or {}).items()}
     )
@@ -177,14 +174,11 @@ def all_after(problem: PublicProblem) -> list[int]:
     return found
 
 
-def _block(problem: PublicProblem, nodes: tuple[int, ...], earlier: int, whole: Sequence[int]) -> Block:
+def _block(problem: PublicProblem, nodes: tuple[int, ...], earlier: int, whole: Sequence[int], most: int) -> Block:
     """A block; `earlier` are the nodes before it, `whole` the sets of nodes that no cut may divide."""
     groups = _groups(problem, nodes, whole)
-    ideals = [_ideals(problem, group) for group in groups]
-    if (
-        any(found is None for found in ideals)
-        or np.prod([len(found or ()) for found in ideals], dtype=float) > MOST_CUTS
-    ):
+    ideals = [_ideals(problem, group, min(most, _MOST_IDEALS)) for group in groups]
+    if any(found is None for found in ideals) or prod(len(found or ()) for found in ideals) > most:
         groups, ideals, nodes = [], [], ()
     parts = tuple(_part(problem, group, found or []) for group, found in zip(groups, ideals, strict=True))
     place: list[tuple[int, ...]] = []
@@ -220,7 +214,7 @@ def _groups(problem: PublicProblem, nodes: Sequence[int], whole: Sequence[int]) 
     return [[node for node in nodes if group >> node & 1] for group in groups]
 
 
-def _ideals(problem: PublicProblem, nodes: Sequence[int]) -> list[int] | None:
+def _ideals(problem: PublicProblem, nodes: Sequence[int], most: int) -> list[int] | None:
     """All ideals of these nodes, from the empty one to the whole; None where they are too many."""
     inside = sum(1 << node for node in nodes)
     needs = {node: sum(1 << source for source in problem.predecessors[node]) & inside for node in nodes}
@@ -234,7 +228,7 @@ def _ideals(problem: PublicProblem, nodes: Sequence[int]) -> list[int] | None:
                 continue
             found.add(larger)
             waiting.append(larger)
-        if len(found) > MOST_CUTS:
+        if len(found) > most:
             return None
     return sorted(found, key=lambda ideal: (ideal.bit_count(), ideal))
 

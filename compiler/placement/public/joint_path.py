@@ -13,18 +13,16 @@ a split comes with the bound where the way does not use that.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from gimlet.compiler.placement.public.joint_blocks import Block, Bools, Floats, Indices, Row
+from gimlet.compiler.placement.public.joint_grid import Grid
 
 # Sums of some hundred figures in another order differ by less.
 _ROUNDING = 1e-9
-# How many cuts are compared with all others at a time.
-_ROWS = 32
 # With more cuts in a block subgraphs are not counted.
 _COUNTED = 1_000
 
@@ -42,15 +40,27 @@ class JointPath:
 
 
 def joint_path(
-    row: Row, subgraphs: int, *, helped: bool, at_most: float = float("inf"), until: float = float("inf")
+    row: Row,
+    subgraphs: int,
+    *,
+    helped: bool,
+    at_most: float = float("inf"),
+    until: float = float("inf"),
+    price: float = 0.0,
 ) -> JointPath | None:
     """The shortest way with at most `subgraphs` subgraphs of the problem's capacity each; None where there is none
     shorter than `at_most`.
 
     Subgraphs are counted only where a way without counting them needs too many, and not where a block has many cuts:
-    there the way may have more. Without `helped` no subgraph lies inside a block, and the time is no bound.
+    there the way may have more. With a `price` they are not counted, and each one costs that much: the bound is then
+    for ways of so many subgraphs, the prices of which are given back. Without `helped` no subgraph lies inside a block,
+    and the time is no bound.
     TimeoutError when `time.perf_counter()` passes `until`.
     """
+    if price:
+        paid = price * subgraphs
+        found = _Ways(row, None, helped, at_most + paid, until, price).solve()
+        return None if found is None else JointPath(found.bound - paid, found.runs)
     free = _Ways(row, None, helped, at_most, until).solve()
     cuts = max(len(block.holds) for block in row.blocks)
     if free is None or len(free.runs) <= subgraphs or cuts > _COUNTED:
@@ -116,8 +126,10 @@ class _Far:
 class _Ways:
     """The tables, by subgraphs begun (rows) and cut (columns)."""
 
-    def __init__(self, row: Row, subgraphs: int | None, helped: bool, at_most: float, until: float) -> None:
-        self.row, self.problem, self.helped = row, row.problem, helped
+    def __init__(
+        self, row: Row, subgraphs: int | None, helped: bool, at_most: float, until: float, price: float = 0.0
+    ) -> None:
+        self.row, self.problem, self.helped, self.price = row, row.problem, helped, price
         self.at_most, self.until = at_most, until
         # Where subgraphs are not counted, there is one row, and beginning one stays in it.
         self.step = 0 if subgraphs is None else 1
@@ -247,7 +259,7 @@ class _Ways:
             fitting = np.searchsorted(-chosen.used[order], -least, side="right") - 1
             there = np.flatnonzero(fitting >= 0)
             before, after = slice(self.rows - self.step), slice(self.step, None)
-            done = running[before, fitting[there]] + (cuts.done + cuts.given + given)[there]
+            done = running[before, fitting[there]] + (cuts.done + cuts.given + given)[there] + self.price
             better = done < found[after, there]
             found[after, there] = np.where(better, done, found[after, there])
             came = chosen.number[order][which[before, fitting[there]]]
@@ -279,26 +291,19 @@ class _Ways:
         found = np.full(ready.shape, np.inf)
         origin = np.zeros(found.shape, dtype=np.int64)
         unsolved = np.zeros(found.shape, dtype=bool)
-        useful = np.flatnonzero((ready < self.at_most).any(axis=0))
-        for first in range(0, len(useful), _ROWS):
-            if time.perf_counter() > self.until:
-                raise TimeoutError
-            rows = useful[first : first + _ROWS]
-            alone = block.between(rows, helped=False)
-            helped = block.between(rows, helped=True) if self.helped else alone
-            # With help comes at least one subgraph more.
-            choices = [(alone, self._range(0), False)]
-            if (helped < alone).any():
-                choices.append((helped, self._range(self.step), True))
-            for between, begun, mark in choices:
-                for before, after in begun:
-                    done = ready[before, rows, None] + between
-                    best = done.argmin(axis=0)
-                    least = done[best, np.arange(done.shape[1])]
-                    better = least < found[after]
-                    found[after] = np.where(better, least, found[after])
-                    origin[after] = np.where(better, rows[best], origin[after])
-                    unsolved[after] = np.where(better, mark, unsolved[after])
+        grid = Grid(block)
+        # With help comes at least one subgraph more.
+        choices = [(0, False)]
+        if self.helped and any((part.helped < part.alone).any() for part in block.parts):
+            choices.append((self.step, True))
+        for more, helped in choices:
+            for before, after in self._range(more):
+                done, row = grid.times(ready[before], helped=helped, at_most=self.at_most, until=self.until)
+                done += self.price * helped
+                better = done < found[after]
+                found[after] = np.where(better, done, found[after])
+                origin[after] = np.where(better, row, origin[after])
+                unsolved[after] = np.where(better, helped, unsolved[after])
         self.left_from.append((origin, unsolved))
         return found
 

@@ -6,14 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from gimlet.compiler.placement.public.joint_blocks import all_after, kept_nodes, row_of
-from gimlet.compiler.placement.public.joint_path import joint_path
+from gimlet.compiler.placement.public.joint_blocks import MOST_CUTS, Row, all_after, kept_nodes, row_of
+from gimlet.compiler.placement.public.joint_path import JointPath, joint_path
 from gimlet.compiler.placement.public.joint_split import split_of
 from gimlet.compiler.placement.public.public_format import PublicProblem, PublicSplit, latency
 from gimlet.compiler.placement.public.public_start import Units
 
 # Each doubles the time.
 _MOST_SIDES = 3
+# Blocks with more cuts are left out at first.
+_QUICK_CUTS = 400
+# So many prices of a subgraph are tried, between none and the one that takes the bound to the best split.
+_PRICES = 8
+# A bound this close to the best split is not improved.
+_CLOSED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -29,25 +35,61 @@ def search_joints(
 ) -> JointAnswer:
     """The bound and the best of `start` and the splits found, with `subgraphs` on each accelerator at most.
 
-    `until`, a time of `time.perf_counter`, ends the search; what is not finished then counts for nothing.
+    `until`, a time of `time.perf_counter`, ends the search; what is not finished then counts for nothing. So the cases
+    are bounded with small blocks alone before the large ones are looked into.
     """
     if not problem.nodes:
         return JointAnswer(0.0, start)
-    best, least = start, float("inf") if start is None else latency(problem, start)
-    kept = kept_nodes(problem)
-    bounds: list[float] = []
-    for case, release in _cases(problem, units, kept):
-        row = row_of(case, units, kept, release)
-        for helped in (False, True):
-            try:
-                way = joint_path(row, problem.accelerators * subgraphs, helped=helped, at_most=least, until=until)
-            except TimeoutError:
-                return JointAnswer(0.0, best)
-            split = None if way is None else split_of(problem, units, kept, way.runs)
-            if split is not None and (value := latency(problem, split)) < least:
-                best, least = split, value
-        bounds.append(least if way is None else way.bound)
-    return JointAnswer(min(*bounds, least), best)
+    search = _Search(problem, units, subgraphs, until, start)
+    cases = list(_cases(problem, units, search.kept))
+    bounds = [0.0] * len(cases)
+    try:
+        for most_cuts in (_QUICK_CUTS, MOST_CUTS):
+            for number, (case, release) in enumerate(cases):
+                bounds[number] = max(bounds[number], search.bound(case, release, most_cuts, bounds[number]))
+    except TimeoutError:
+        return JointAnswer(min(*bounds, search.least), search.best)
+    return JointAnswer(min(*bounds, search.least), search.best)
+
+
+class _Search:
+    """The best split so far, and bounds for cases of the problem."""
+
+    def __init__(
+        self, problem: PublicProblem, units: Units, subgraphs: int, until: float, start: PublicSplit | None
+    ) -> None:
+        self.problem, self.units, self.until = problem, units, until
+        self.subgraphs = subgraphs * problem.accelerators
+        self.kept = kept_nodes(problem)
+        self.best = start
+        self.least = float("inf") if start is None else latency(problem, start)
+
+    def bound(self, case: PublicProblem, release: dict[int, float], most_cuts: int, known: float) -> float:
+        """A bound for a case, which `known` is as well, and the split of its shortest way if that is better."""
+        if most_cuts > _QUICK_CUTS and known >= self.least * (1 - _CLOSED):
+            return known
+        row = row_of(case, self.units, self.kept, release, most_cuts)
+        way = self._way(row, helped=True)
+        if way is None:
+            return self.least
+        bound = way.bound
+        low, high = 0.0, (self.least - bound) / max(len(way.runs) - self.subgraphs, 1)
+        for _ in range(_PRICES if high < float("inf") and len(way.runs) > self.subgraphs else 0):
+            price = (low + high) / 2
+            found = self._way(row, helped=True, price=price)
+            bound = self.least if found is None else max(bound, found.bound)
+            if found is None or bound >= self.least * (1 - _CLOSED):
+                return self.least
+            low, high = (price, high) if len(found.runs) > self.subgraphs else (low, price)
+        self._way(row, helped=False)
+        return min(bound, self.least)
+
+    def _way(self, row: Row, *, helped: bool, price: float = 0.0) -> JointPath | None:
+        way = joint_path(row, self.subgraphs, helped=helped, at_most=self.least, until=self.until, price=price)
+        split = None if way is None else split_of(self.problem, self.units, self.kept, way.runs)
+        if split is not None and (value := latency(self.problem, split)) < self.least:
+            self.best, self.least = split, value
+        return way
 
 
 def _cases(

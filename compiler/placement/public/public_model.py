@@ -20,6 +20,7 @@ from ortools.sat.python import cp_model
 
 from gimlet.compiler.placement.public.joint_search import search_joints
 from gimlet.compiler.placement.public.public_anneal import annealed
+from gimlet.compiler.placement.public.public_bound import work_bound
 from gimlet.compiler.placement.public.public_format import (
     PublicObjective,
     PublicProblem,
@@ -31,15 +32,21 @@ from gimlet.compiler.placement.public.public_start import Units, contiguous_star
 from gimlet.runtime.errors import InfeasibleError
 
 _TICKS = 10_000_000
+_HORIZON = 40 * _TICKS
 _NO_SPLIT = "no split fits the accelerators and CPUs of the problem"
 # A gap that counts as none: sums in ticks, and ways that leave out units of hardly any time.
 _PROVEN = 1e-4
+# And what rounding to ticks comes to at most where the solver says that its answer is the best.
+_ROUNDED = 1e-3
 # How much of the time allowed goes to the way through the joints before CP-SAT's turn; without contiguity, how much to
 # CP-SAT before annealing, and to annealing, of at most so many steps.
 _JOINTS_SHARE = 0.6
 _FIRST_SHARE, _ANNEALING_SHARE = 0.4, 0.2
 _STEPS = 400_000
 _DETERMINISTIC_S = 60.0
+_TOLD_APART = 500
+# How many choices (units times slots) of a model are written down and looked over in a second, on a busy machine.
+_CHOICES_A_SECOND = 4_000.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,10 @@ def solve_public(
     clock = _Clock(time_limit_s)
     if problem.nodes and not problem.accelerators + problem.cpus:
         raise InfeasibleError(_NO_SPLIT)
-    units = units_of(problem, contiguous=contiguous or objective == "latency", forward=objective == "throughput")
+    units = units_of(problem, contiguous=True, forward=objective == "throughput")
     start = contiguous_start(problem, units, objective)
+    if objective == "throughput" and not contiguous:
+        units = units_of(problem, contiguous=False, forward=True)
     asked = _Asked(problem, units, objective, contiguous, 1 if contiguous else subgraphs, seed)
     if objective == "latency":
         joints = search_joints(problem, units, start, asked.subgraphs, until=clock.at(_JOINTS_SHARE))
@@ -84,12 +93,14 @@ def solve_public(
         if not found.is_within(_PROVEN, asked):
             found = _solved(asked, found, clock, 1.0)
         found.proven |= found.is_within(_PROVEN, asked)
-    elif contiguous or start is None:
-        found = _solved(asked, _Found(start), clock, 1.0)
     else:
+        found = _Found(start, work_bound(problem, units))
+        if found.bound == float("inf"):
+            raise InfeasibleError(_NO_SPLIT)
         # An annealed start is a better one, and may be in the way of a proof.
-        found = _solved(asked, _Found(start), clock, _FIRST_SHARE)
-        if not found.proven and found.split is not None:
+        alone = contiguous or start is None
+        found = _solved(asked, found, clock, 1.0 if alone else _FIRST_SHARE)
+        if not alone and not found.proven and found.split is not None:
             until = clock.at(_FIRST_SHARE + _ANNEALING_SHARE)
             better = annealed(problem, units, found.split, steps=_STEPS, until=until, seed=seed)
             found = _solved(asked, _Found(better, found.bound), clock, 1.0)
@@ -143,6 +154,10 @@ class _Clock:
         """When a share of the limit has passed, as `time.perf_counter` says it."""
         return float("inf") if self.limit_s is None else self.began + share * self.limit_s
 
+    def has_time_for(self, choices: int, share: float) -> bool:
+        """Whether a model of so many choices is worth beginning: there is twice the time that it takes to be made."""
+        return self.at(share) - time.perf_counter() > 2 * choices / _CHOICES_A_SECOND
+
     def limit(self, solver: cp_model.CpSolver, share: float) -> None:
         """Stops a solver when a share of the limit has passed; without one, after as much deterministic time."""
         if self.limit_s is None:
@@ -152,7 +167,28 @@ class _Clock:
 
 
 def _solved(asked: _Asked, before: _Found, clock: _Clock, share: float) -> _Found:
-    """What CP-SAT finds from what was found before. InfeasibleError where nothing fits."""
+    """What CP-SAT finds from what was found before. InfeasibleError where nothing fits.
+
+    Ticks are parts of the objective before, so where it becomes much less they are too coarse, and it is done again.
+    """
+    found = before
+    while not found.is_within(_PROVEN, asked) and clock.has_time_for(_choices(asked), share):
+        last = float("inf") if found.split is None else asked.figure(found.split)
+        found = _solved_once(asked, found, clock, share)
+        if not found.proven or found.split is None or asked.figure(found.split) > last / 2:
+            break
+    found.proven = found.is_within(_ROUNDED if found.proven else _PROVEN, asked)
+    return found
+
+
+def _choices(asked: _Asked) -> int:
+    """About as many choices as the model has."""
+    problem = asked.problem
+    slots = problem.accelerators * asked.subgraphs * 2 + problem.cpus
+    return len(asked.units.members) * slots
+
+
+def _solved_once(asked: _Asked, before: _Found, clock: _Clock, share: float) -> _Found:
     model = _Model(asked.problem, asked.units, asked.objective, asked.contiguous, asked.subgraphs, before.split)
     model.at_least(before.bound)
     solver = cp_model.CpSolver()
@@ -171,6 +207,13 @@ def _solved(asked: _Asked, before: _Found, clock: _Clock, share: float) -> _Foun
     return _Found(min(splits, key=asked.figure, default=None), bound, status == cp_model.OPTIMAL)
 
 
+def _most(problem: PublicProblem, subgraphs: int) -> float:
+    """What no split takes longer than: all nodes one after another where they are slower, and all values moved to and
+    from each subgraph."""
+    slower = (max(node.accelerator, node.cpu if problem.cpus else 0.0) for node in problem.nodes)
+    return sum(slower) + sum(problem.cost) * problem.accelerators * subgraphs
+
+
 class _Model:
     """The variables: `at[u][s]` says that unit u is in slot s."""
 
@@ -187,8 +230,7 @@ class _Model:
         self.ordered = contiguous or objective == "latency"
         self.model = cp_model.CpModel()
         figure = max_load if objective == "throughput" else latency
-        scale = sum(node.cpu for node in problem.nodes) if start is None else figure(problem, start)
-        self.tick = (scale or 1.0) / _TICKS
+        self.tick = ((_most(problem, subgraphs) if start is None else figure(problem, start)) or 1.0) / _TICKS
         count = problem.accelerators * (subgraphs if objective == "latency" else 1)
         self.subgraphs = subgraphs
         # Data only flows forward through the slots; CPU slots (True) stand before, between and after accelerators. For
@@ -259,11 +301,12 @@ class _Model:
                 self.model.add_implication(self.used[right], self.used[left])
 
     def _tell_apart(self) -> None:
-        """Equal devices: a unit may open device d only where an earlier unit has opened device d - 1."""
+        """Equal devices: a unit may open device d only where an earlier unit has opened device d - 1. That is not said
+        of all units, since it takes as many clauses as the square of them."""
         for kind in (False, True):
             slots = [slot for slot, cpu in enumerate(self.is_cpu) if cpu == kind]
             for left, right in pairwise(slots):
-                for index, literals in enumerate(self.at):
+                for index, literals in enumerate(self.at[:_TOLD_APART]):
                     if right in literals:
                         earlier = [self.at[u][left] for u in range(index) if left in self.at[u]]
                         self.model.add_bool_or([literals[right].negated(), *earlier])
@@ -293,7 +336,8 @@ class _Model:
         self.model.add(self.goal >= int((bound - self.error) / self.tick))
 
     def ticks(self, amount: float) -> int:
-        return round(amount / self.tick)
+        """An amount in ticks; those that no split as good as the start has are only as large as that takes."""
+        return round(min(amount / self.tick, _HORIZON + 1))
 
     def _transfers(self, slot: int) -> Any:
         """What an accelerator slot pays: every value that enters or leaves it, once."""
@@ -322,7 +366,7 @@ class _Model:
         return sum(terms)
 
     def _max_load(self) -> Any:
-        goal = self.model.new_int_var(0, 40 * _TICKS, "load")
+        goal = self.model.new_int_var(0, _HORIZON, "load")
         for slot, is_cpu in enumerate(self.is_cpu):
             self.model.add(goal >= self._work(slot) + (0 if is_cpu else self._transfers(slot)))
         fastest = sum(min(node.cpu, node.accelerator) for node in self.problem.nodes)
@@ -332,7 +376,7 @@ class _Model:
 
     def _latency(self) -> Any:
         model, problem = self.model, self.problem
-        horizon = 40 * _TICKS
+        horizon = _HORIZON
         goal = model.new_int_var(0, horizon, "latency")
         done = [model.new_int_var(0, horizon, f"done{node}") for node in range(len(problem.nodes))]
         for node, sources in enumerate(problem.predecessors):

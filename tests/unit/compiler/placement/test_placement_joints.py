@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gimlet.compiler.placement.public.joint_blocks import kept_nodes, row_of
+from gimlet.compiler.placement.public.joint_path import joint_path
 from gimlet.compiler.placement.public.joint_search import search_joints
 from gimlet.compiler.placement.public.public_format import (
     PublicNode,
@@ -83,6 +85,18 @@ def test_no_split_is_quicker_than_the_bound(seed: int):
     if found.split is not None:
         assert latency(problem, found.split) >= least * (1 - 1e-9)
         assert max(memory(problem, found.split)) <= problem.capacity
+
+
+@pytest.mark.parametrize("seed", range(200, 240))
+def test_no_split_is_quicker_than_a_bound_with_prices_or_without_blocks(seed: int):
+    problem = some_problem(random.Random(seed))
+    units = units_of(problem, contiguous=True)
+    least = least_latency(problem, units)
+    kept = kept_nodes(problem)
+    for most_cuts, price in ((20_000, 0.3), (20_000, 1.0), (1, 0.0), (1, 0.5)):
+        row = row_of(problem, units, kept, most_cuts=most_cuts)
+        way = joint_path(row, problem.accelerators, helped=True, price=price)
+        assert way is None or way.bound <= least * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(100, 120))

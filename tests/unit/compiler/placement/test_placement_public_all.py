@@ -6,7 +6,15 @@ from itertools import product
 
 import pytest
 
-from gimlet.compiler.placement.public.public_format import PublicNode, PublicProblem, PublicSplit, max_load, memory
+from gimlet.compiler.placement.public.public_bound import work_bound
+from gimlet.compiler.placement.public.public_format import (
+    PublicNode,
+    PublicProblem,
+    PublicSplit,
+    latency,
+    max_load,
+    memory,
+)
 from gimlet.compiler.placement.public.public_model import solve_public
 from gimlet.compiler.placement.public.public_start import contiguous_start, units_of
 from gimlet.runtime.errors import InfeasibleError
@@ -67,6 +75,7 @@ def test_the_largest_load_is_that_of_trying_all(seed: int, contiguous: bool):
         with pytest.raises(InfeasibleError, match="no split fits"):
             solve_public(problem, "throughput", contiguous=contiguous)
         return
+    assert work_bound(problem, units_of(problem, contiguous=False)) <= least * (1 + 1e-9)
     answer = solve_public(problem, "throughput", contiguous=contiguous)
     assert answer.status == "optimal"
     assert answer.objective == pytest.approx(least, rel=1e-4)
@@ -92,3 +101,49 @@ def test_the_backward_pass_returns_along_the_devices():
     # The middle one fetches two values and gives two away.
     assert answer.objective == 3.0
     assert len(set(answer.split.device)) == 3
+
+
+def chain(count: int, draw: random.Random) -> PublicProblem:
+    nodes = tuple(PublicNode(n, True, draw.uniform(1, 10), draw.uniform(0.1, 1), 1.0, None) for n in range(count))
+    edges = tuple((n, n + 1) for n in range(count - 1))
+    return PublicProblem(6, 1, float(count), nodes, edges, tuple(draw.uniform(0.1, 1) for _ in nodes))
+
+
+def test_work_is_split_among_both_kinds_of_device():
+    """Ten nodes of 1 on an accelerator and 2 on a CPU: two accelerators and a CPU do 2.5 of them in a unit of time."""
+    nodes = tuple(PublicNode(n, True, 2.0, 1.0, 1.0, None) for n in range(10))
+    problem = PublicProblem(2, 1, 100.0, nodes, (), (0.0,) * 10)
+    assert work_bound(problem, units_of(problem, contiguous=False)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_a_graph_too_large_for_the_time_has_a_bound(contiguous: bool):
+    problem = chain(5000, random.Random(0))
+    answer = solve_public(problem, "throughput", contiguous=contiguous, time_limit_s=0.05)
+    assert answer.status == "feasible"
+    assert 0.0 < answer.gap < 0.15
+    assert answer.objective == max_load(problem, answer.split)
+
+
+def test_a_wide_graph_is_one_block_too_large():
+    count = 1200
+    nodes = tuple(PublicNode(n, True, 5.0, 1.0, 1.0, None) for n in range(count + 2))
+    edges = tuple(sorted(e for n in range(1, count + 1) for e in ((0, n), (n, count + 1))))
+    problem = PublicProblem(3, 1, 1e6, nodes, edges, (0.5,) * len(nodes))
+    answer = solve_public(problem, "latency", contiguous=True, time_limit_s=0.5)
+    assert 0.0 < answer.bound <= answer.objective == latency(problem, answer.split) <= 15.0
+
+
+def test_an_answer_far_better_than_the_start_is_measured_again():
+    """Two nodes for the CPU with one between them for the accelerator. In an order of devices that takes 1e12, and what
+    is rounded to parts of that is nothing."""
+    nodes = (
+        PublicNode(0, True, 1.0, 1e12, 0.0, None),
+        PublicNode(1, True, 1e12, 1.0, 0.0, None),
+        PublicNode(2, True, 2.0, 1e12, 0.0, None),
+    )
+    problem = PublicProblem(1, 1, 1.0, nodes, ((0, 1), (1, 2)), (0.25, 0.5, 0.0))
+    answer = solve_public(problem, "throughput", contiguous=False)
+    assert answer.status == "optimal"
+    assert answer.objective == 3.0
+    assert answer.gap < 1e-4
