@@ -9,6 +9,11 @@ the same arrays. They are given the whole model as the compiler normalised it: f
 Ratios are medians of the ratios of neighbouring runs. `to best` is the bundle's time by the better peer's (at most 1.03
 wanted), `to ort` ONNX Runtime's time by the bundle's (a geometric mean of at least 1.15 wanted). `agree` is the largest
 difference of an output from ONNX Runtime's, relative to the output's largest value.
+
+`--inflight N` keeps N requests in flight, on N threads: the bundles are compiled for throughput, OpenVINO has
+PERFORMANCE_HINT=THROUGHPUT and a request for each thread, ONNX Runtime one session. Times are from one request's end
+to the next one's. `--minutes M` ends after about so many: each model gets its share of what is left, its compile first,
+and at least 10 rounds; those for which nothing is left are named.
 """
 
 from __future__ import annotations
@@ -37,6 +42,7 @@ import gimlet
 from gimlet.compiler.api import start
 from gimlet.compiler.bounds import parse_bindings
 from gimlet.compiler.compile import Compilation
+from gimlet.compiler.costs.in_flight import InFlight
 from gimlet.compiler.hardware import default_topology
 from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.progress import Progress
@@ -93,18 +99,22 @@ def onnxruntime_runner(path: Path, inputs: Arrays, threads: int) -> Run:
     return partial(session.run, None, dict(inputs))
 
 
-def openvino_runner(path: Path, inputs: Arrays, threads: int) -> Run:
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+def openvino_runners(path: Path, inputs: Arrays, threads: int, inflight: int) -> list[Run]:
+    """A run for each request in flight."""
+    hint = "LATENCY" if inflight == 1 else "THROUGHPUT"
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32"}
+    if inflight > 1:
+        settings["PERFORMANCE_HINT_NUM_REQUESTS"] = inflight
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled_model = openvino.Core().compile_model(path, "CPU", settings)
-    request = compiled_model.create_infer_request()
     given = {port: inputs[port.get_any_name()] for port in compiled_model.inputs}
-    return partial(request.infer, given, share_inputs=True, share_outputs=True)
+    requests = [compiled_model.create_infer_request() for _ in range(inflight)]
+    return [partial(request.infer, given, share_inputs=True, share_outputs=True) for request in requests]
 
 
-def in_turns(runs: list[Run], pairs: int, seconds: float) -> list[list[int]]:
-    """Nanoseconds of each, run one after the other in rounds: at most `pairs` of them, and for about `seconds`.
+def in_turns(runs: list[Run], pairs: int, end: float) -> list[list[int]]:
+    """Nanoseconds of each, run one after the other in rounds: at most `pairs` of them, and at least 10 until `end`.
 
     A runtime's threads spin for milliseconds after a run, on cores that the next one wants: each waits until they
     rest, then runs twice, and the second run counts.
@@ -114,7 +124,6 @@ def in_turns(runs: list[Run], pairs: int, seconds: float) -> list[list[int]]:
             run()
     times: list[list[int]] = [[] for _ in runs]
     shuffle = random.Random(0)
-    end = perf_counter() + seconds
     while len(times[0]) < pairs and (len(times[0]) < 10 or perf_counter() < end):
         order = list(zip(times, runs, strict=True))
         shuffle.shuffle(order)
@@ -141,27 +150,36 @@ def difference(found: Arrays, wanted: Arrays) -> float:
 
 
 def describe(program: Program) -> str:
-    """The targets of the segments, and the threads that they were given (`all`, where nothing is said)."""
+    """The targets of the segments, and the threads that they were given (`all`, where nothing is said), and streams."""
+    variants = [segment.variants[0] for segment in program.manifest.segments]
     parts = [
-        f"{segment.variants[0].executor}({segment.variants[0].options.get('threads') or 'all'})"
-        for segment in program.manifest.segments
+        f"{each.executor}({each.options.get('threads') or 'all'}"
+        + (f", {each.options['streams']} streams)" if "streams" in each.options else ")")
+        for each in variants
     ]
     return parts[0] if len(parts) == 1 else f"{len(parts)} segments: " + ", ".join(dict.fromkeys(parts))
 
 
-def measure(name: str, folder: Path, pairs: int, seconds: float, max_segments: int | None) -> Row:
+def measure(name: str, folder: Path, pairs: int, end: float, max_segments: int | None, inflight: int) -> Row:
+    """A model's row. Rounds end at `end`, on the clock of `perf_counter`."""
     whole = folder / "whole.gimlet"
     compiled(name, whole, pins=((".", "cpu:onnxruntime"),))
-    compiled(name, folder / "chosen.gimlet", cost_providers=(("cpu", "measured"),), max_segments=max_segments)
+    measured: dict[str, Any] = {"cost_providers": (("cpu", "measured"),), "max_segments": max_segments}
+    compiled(name, folder / "chosen.gimlet", objective="latency" if inflight == 1 else "throughput", **measured)
     generator = np.random.default_rng(0)
     with gimlet.load(whole) as reference:
         inputs = {spec.name: random_array(spec, {}, generator) for spec in reference.inputs}
         wanted = reference(**inputs)
-    with gimlet.load(folder / "chosen.gimlet") as program:
+    with gimlet.load(folder / "chosen.gimlet", inflight=inflight) as program, InFlight(inflight) as in_flight:
         path = plain_model(whole)
-        makers = (onnxruntime_runner, openvino_runner)
-        peers = [make(path, inputs, threads) for make in makers for threads in (0, 1)]
-        ours, *others = in_turns([partial(program, **inputs), *peers], pairs, seconds)
+        alternatives = [
+            [partial(program, **inputs)] * inflight,
+            *([onnxruntime_runner(path, inputs, threads)] * inflight for threads in (0, 1)),
+            *(openvino_runners(path, inputs, threads, inflight) for threads in (0, 1)),
+        ]
+        in_flight.fit(alternatives)
+        runs: list[Run] = [partial(in_flight.run, each) for each in alternatives]
+        ours, *others = ([round(in_flight.per_request(own)) for own in times] for times in in_turns(runs, pairs, end))
         ort, openvino_times = min(others[:2], key=statistics.median), min(others[2:], key=statistics.median)
         return Row(
             name,
@@ -178,7 +196,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=NAMES, metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--pairs", type=int, default=300, help="rounds for each model")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="end a model's rounds after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end a model after so long")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end all models after so long")
+    parser.add_argument("--inflight", type=int, default=1, metavar="N", help="keep N requests in flight")
     parser.add_argument("--max-segments", type=int, help="cut a model in at most so many; 1 compiles much sooner")
     parser.add_argument("--json", action="store_true", help="print one JSON object a model")
     options = parser.parse_args()
@@ -187,9 +207,15 @@ def main() -> None:
     row = "{:<16} {:>8} {:>8} {:>8}  {:>7} {:>7} {:>6} {:>8}  {}"
     print(row.format("model", "ort ms", "ov ms", "ours ms", "to best", "to ort", "pairs", "agree", "chosen"))
     gains: list[float] = []
-    for name in options.models:
+    last = perf_counter() + options.minutes * 60
+    for index, name in enumerate(options.models):
+        now = perf_counter()
+        if now >= last:
+            print(f"{name}: left out, the time is over", flush=True)
+            continue
+        end = now + min(options.seconds, (last - now) / (len(options.models) - index))
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(name, Path(folder), options.pairs, options.seconds, options.max_segments)
+            found = measure(name, Path(folder), options.pairs, end, options.max_segments, options.inflight)
         gains.append(found.to_ort)
         figures = [f"{value:.3f}" for value in (found.ort_ms, found.openvino_ms, found.bundle_ms)]
         ratios = [f"{value:.3f}" for value in (found.to_best, found.to_ort)]
@@ -199,7 +225,8 @@ def main() -> None:
             else row.format(name, *figures, *ratios, found.pairs, f"{found.agree:.0e}", found.chosen),
             flush=True,
         )
-    print(f"geometric mean of the gain over onnxruntime: {statistics.geometric_mean(gains):.3f}")
+    if gains:
+        print(f"geometric mean of the gain over onnxruntime: {statistics.geometric_mean(gains):.3f}")
     print(f"load average at the end {os.getloadavg()[0]:.1f}")
 
 

@@ -31,6 +31,7 @@ from gimlet.compiler.bundle import BundleWriter, check_target
 from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.costs.provider import MEASURED, parse_providers
 from gimlet.compiler.costs.timer import SegmentTimer
+from gimlet.compiler.hardware.host import cores
 from gimlet.compiler.instruments import Instrument, observe
 from gimlet.compiler.ir_text import module_text
 from gimlet.compiler.lowering import BuildFailure, Lowering, segments_of
@@ -138,7 +139,8 @@ class Compilation:
             if has_a_choice(device):
                 sizes = {dim: bound.optimum for dim, bound in self.bounds.items()}
                 timer = SegmentTimer(self.module, self.ctx, self.bounds, sizes, self.options.cache)
-                return settle(self.module, device, timer, place, self.refusals)
+                requests = max(2, cores()) if self.options.objective == "throughput" else 1
+                return settle(self.module, device, timer, place, self.refusals, requests)
         return place(self.refusals)
 
     def _split(self) -> None:

@@ -40,8 +40,12 @@ class _Choice:
     written: tuple[tuple[Operation, dict[str, Attribute]], ...]
 
 
-def settle(module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, refusals: Refusals) -> PlacementResult:
+def settle(
+    module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, refusals: Refusals, requests: int = 1
+) -> PlacementResult:
     """Places `module` as the best candidate for `device`. `place` writes a placement on the ops, without `refusals`.
+
+    `requests` are in flight while candidates are tried.
 
     Errors as placement, and MissingError where this machine lacks what the device needs.
     """
@@ -59,12 +63,12 @@ def settle(module: ModuleOp, device: Device, timer: SegmentTimer, place: Place, 
         if {part.target.name for part in choice.candidate.parts} == {name}:
             choice = replace(choice, candidate=replace(choice.candidate, name=f"{name} alone"))
         choices.append(choice)
-    outcome = Trial(timer).choose([choice.candidate for choice in choices])
+    outcome = Trial(timer, requests=requests).choose([choice.candidate for choice in choices])
     winner = choices[outcome.winner]
     for op, attributes in winner.written:
         op.attributes = dict(attributes)
-    _write_settings(winner.candidate.parts, outcome)
-    return replace(winner.result, notes=(*winner.result.notes, _note(device, choices, outcome)))
+    _write_settings(winner.candidate.parts, outcome, requests)
+    return replace(winner.result, notes=(*winner.result.notes, _note(device, choices, outcome, requests)))
 
 
 def _choice(name: str, module: ModuleOp, device: Device, result: PlacementResult) -> _Choice:
@@ -111,23 +115,24 @@ def _part(ops: list[Operation], device: Device) -> Part:
     return Part(tuple(ops), registry.load(name), device, str(getattr(fmt, "data", "")))
 
 
-def _write_settings(parts: tuple[Part, ...], outcome: Outcome) -> None:
+def _write_settings(parts: tuple[Part, ...], outcome: Outcome, requests: int) -> None:
     for part, settings in zip(parts, outcome.settings, strict=True):
-        if settings == part.target.settings(part.device)[0]:
+        if settings == part.target.settings(part.device, requests)[0]:
             continue
         attribute = DictionaryAttr({name: IntegerAttr(value, i64) for name, value in settings.items()})
         for op in part.ops:
             op.attributes[SETTINGS] = attribute
 
 
-def _note(device: Device, choices: list[_Choice], outcome: Outcome) -> str:
+def _note(device: Device, choices: list[_Choice], outcome: Outcome, requests: int) -> str:
     figures = [
         f"{choice.candidate.name} {'cannot be built' if seconds is None else f'{seconds * 1e3:.3f} ms'}"
         for choice, seconds in zip(choices, outcome.seconds, strict=True)
     ]
     taken = choices[outcome.winner].candidate.name
+    load = f" with {requests} requests in flight" if requests > 1 else ""
     return (
-        f"{device.name}: tried by {outcome.runs} runs in turns: {', '.join(figures)}; "
+        f"{device.name}: tried by {outcome.runs} runs in turns{load}: {', '.join(figures)}; "
         f"taken: {taken}{_settings_text(outcome)}"
     )
 

@@ -319,11 +319,19 @@ def load(
     A device that is not here is an error, unless `emulate_missing`: its segments' portable forms then run on this CPU.
     `verify_hashes` compares every file now instead of those that are used. `devices` says for a device of the
     topology which real one is meant, as its executor understands it (`{"gpu0": {"index": 1}}`). `inflight` bounds how
-    many requests of `submit` run at once; by default one more than there are devices.
+    many requests of `submit` run at once; by default one more than there are devices, and no fewer than a segment was
+    given streams for.
 
     InputError for a bundle that cannot be read, CheckError for one that was changed, MissingError for a device or
     package that is not here, UsageError for a name in `devices` that the topology lacks.
     """
     bundle = open_bundle(path, verify_hashes=verify_hashes)
     segments = load_segments(bundle, emulate_missing=emulate_missing, devices=devices or {})
-    return Program(bundle, segments, inflight or len(bundle.manifest.topology.devices) + 1)
+    return Program(bundle, segments, inflight or _requests_at_once(bundle.manifest))
+
+
+def _requests_at_once(manifest: Manifest) -> int:
+    """One more than there are devices, and as many as there are streams of a segment."""
+    variants = [variant for segment in manifest.segments for variant in segment.variants]
+    streams = [count for variant in variants if isinstance(count := variant.options.get("streams"), int)]
+    return max(len(manifest.topology.devices) + 1, *streams) if streams else len(manifest.topology.devices) + 1

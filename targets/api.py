@@ -316,9 +316,12 @@ class Target(ABC):
         del device
         return None
 
-    def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
-        """Options of artifacts to choose from where costs are measured (threads, streams), the default first."""
-        del device
+    def settings(self, device: Device, requests: int = 1) -> Sequence[Mapping[str, Any]]:
+        """Options of artifacts to choose from where costs are measured (threads, streams), the default first.
+
+        `requests` is how many are in flight at once.
+        """
+        del device, requests
         return ({},)
 
     def requires(self, device: Device) -> Mapping[str, str]:

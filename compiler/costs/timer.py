@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,15 @@ from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import dims_of, element_of, shape_of
 from gimlet.passes.entry import entry_function, is_constant, return_of
 from gimlet.runtime.errors import GimletError, MissingError, UsageError
-from gimlet.runtime.executors.base import HOST_MEMORY, Buffer, DeviceBuffer, DeviceSpec, Executor, SegmentArtifact
+from gimlet.runtime.executors.base import (
+    HOST_MEMORY,
+    Buffer,
+    DeviceBuffer,
+    DeviceSpec,
+    Event,
+    Executor,
+    SegmentArtifact,
+)
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.random_inputs import random_array
 from gimlet.runtime.tensors import STRING, TensorSpec
@@ -174,8 +182,11 @@ class SegmentTimer:
         device: Device,
         fmt: str,
         settings: Sequence[Mapping[str, Any]],
-    ) -> Generator[list[Launch] | Reason]:
+        requests: int = 1,
+    ) -> Generator[list[list[Launch]] | Reason]:
         """`ops` as a segment that is ready to run here in each of these settings, or why there is none.
+
+        For each setting `requests` launches, which may run at once.
 
         Errors as `time`.
         """
@@ -192,7 +203,7 @@ class SegmentTimer:
                     yield artifact
                     return
                 launches = [
-                    stack.enter_context(self._bound(executor, chosen, segment, device, Path(name), inputs))
+                    stack.enter_context(self._bound(executor, chosen, segment, device, Path(name), inputs, requests))
                     for chosen in (replace(artifact, options={**artifact.options, **options}) for options in settings)
                 ]
             except GimletError as error:
@@ -214,7 +225,7 @@ class SegmentTimer:
         folder: Path,
         inputs: Mapping[str, Array],
     ) -> Timing:
-        with self._bound(executor, artifact, segment, device, folder, inputs) as launch:
+        with self._bound(executor, artifact, segment, device, folder, inputs) as (launch,):
             return quickest(launch, self.effort, self.clock)
 
     @contextmanager
@@ -226,23 +237,26 @@ class SegmentTimer:
         device: Device,
         folder: Path,
         inputs: Mapping[str, Array],
-    ) -> Generator[Launch]:
-        """One run of a segment's artifact over `inputs`, as a function. Outputs are bound where their size is known."""
-        loaded = load_segment(executor, artifact, segment, device, folder)
-        try:
-            buffers = {name: uploaded(loaded, array) for name, array in inputs.items()}
-            outputs = {
-                spec.name: self._output(loaded, spec, value)
-                for spec, value in zip(segment_specs(segment.op)[1], segment.outputs, strict=True)
-            }
-            bindings = loaded.bind(buffers, outputs)
-            launch = loaded.launcher(bindings)
-            try:
-                yield lambda: launch(()).wait()
-            finally:
-                bindings.close()
-        finally:
-            loaded.close()
+        requests: int = 1,
+    ) -> Generator[list[Launch]]:
+        """Runs of a segment's artifact over `inputs`, as functions: `requests` of them, each with its own buffers.
+
+        Outputs are bound where their size is known.
+        """
+        with ExitStack() as stack:
+            loaded = load_segment(executor, artifact, segment, device, folder)
+            stack.callback(loaded.close)
+            launches: list[Launch] = []
+            for _ in range(requests):
+                buffers = {name: uploaded(loaded, array) for name, array in inputs.items()}
+                outputs = {
+                    spec.name: self._output(loaded, spec, value)
+                    for spec, value in zip(segment_specs(segment.op)[1], segment.outputs, strict=True)
+                }
+                bindings = loaded.bind(buffers, outputs)
+                stack.callback(bindings.close)
+                launches.append(partial(_launched, loaded.launcher(bindings)))
+            yield launches
 
     def _output(self, executor: Executor, spec: TensorSpec, value: SSAValue) -> Buffer | None:
         shape = None if self._is_assumed(value) else spec.resolve(self.sizes)
@@ -381,6 +395,10 @@ def quickest(launch: Launch, effort: Effort, clock: Callable[[], float] = time.p
         best = min(best, clock() - start)
         runs += 1
     return Timing(best, runs)
+
+
+def _launched(launch: Callable[[Sequence[Event]], Event]) -> None:
+    launch(()).wait()
 
 
 def _symbols(segment: DetachedSegment) -> set[str]:

@@ -8,6 +8,9 @@ settings in which each of its parts alone is quickest. All of these *chains* are
 (`turns`), and what two candidates have in common is run once. The least time wins; within `MARGIN` of it, fewer
 segments win, then the device's first target and its default setting.
 
+For throughput several requests are in flight (`in_flight`), each setting is tried with all of them, and the time is
+that from one request's end to the next one's.
+
 What came out is kept beside the timings, by the shape classes of the segments, this processor and the libraries.
 """
 
@@ -17,20 +20,21 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xdsl.ir import Operation
 
+from gimlet.compiler.costs.in_flight import InFlight
 from gimlet.compiler.costs.shape_class import digest
 from gimlet.compiler.costs.timer import Launch, SegmentTimer
 from gimlet.compiler.costs.turns import Standing, in_turns
 from gimlet.targets.api import Device, Reason, Target
 
 MARGIN = 0.01
-_SCHEMA = 3
+_SCHEMA = 4
 _SECONDS = 5.0
 
 Settings = Mapping[str, Any]
@@ -70,11 +74,12 @@ class Outcome:
 
 
 class Trial:
-    """Runs candidates in turns on this machine."""
+    """Runs candidates in turns on this machine, with `requests` in flight at once."""
 
-    def __init__(self, timer: SegmentTimer, seconds: float = _SECONDS) -> None:
+    def __init__(self, timer: SegmentTimer, seconds: float = _SECONDS, requests: int = 1) -> None:
         self.timer = timer
         self.seconds = seconds
+        self.requests = requests
 
     def choose(self, candidates: Sequence[Candidate]) -> Outcome:
         """The best candidate. Those that cannot be built here lose; if none can, the first wins as it is.
@@ -92,23 +97,23 @@ class Trial:
 
     def _file(self, candidates: Sequence[Candidate]) -> Path:
         texts = [self.timer.identity(p.ops, p.target, p.device, p.format) for c in candidates for p in c.parts]
-        return self.timer.cache / "trials" / f"{digest(*(c.name for c in candidates), *texts)}.json"
+        return self.timer.cache / "trials" / f"{digest(*(c.name for c in candidates), *texts, str(self.requests))}.json"
 
     def _tried(self, candidates: Sequence[Candidate]) -> Outcome:
         with ExitStack() as stack:
             loaded = self._loaded(candidates, stack)
             chains = self._chains(candidates, loaded)
-            runs = [partial(_run_all, [loaded[key][setting] for key, setting in chain]) for chain in chains]
-            standings = dict(zip(chains, in_turns(runs, self.seconds), strict=True))
+            runs = [_requests([loaded[key][setting] for key, setting in chain]) for chain in chains]
+            standings = dict(zip(chains, self._in_turns(runs, self.seconds), strict=True))
         winner, chain = _best(candidates, standings)
         settings = tuple(
-            part.target.settings(part.device)[setting]
+            part.target.settings(part.device, self.requests)[setting]
             for part, (_, setting) in zip(candidates[winner].parts, chain, strict=True)
         )
         seconds = tuple(_least(candidate, standings) for candidate in candidates)
         return Outcome(winner, settings, seconds, max((found.rounds for found in standings.values()), default=0))
 
-    def _chains(self, candidates: Sequence[Candidate], loaded: Mapping[_Key, Sequence[Launch]]) -> list[_Chain]:
+    def _chains(self, candidates: Sequence[Candidate], loaded: Mapping[_Key, Sequence[_Launches]]) -> list[_Chain]:
         """What is run: of each candidate that could be built, its parts in settings, and nothing twice."""
         cut = [key for candidate in candidates if len(candidate.parts) > 1 for key in _keys(candidate)]
         settings = self._settings({key: loaded[key] for key in cut})
@@ -123,29 +128,42 @@ class Trial:
                 chains[tuple((key, settings[key]) for key in keys)] = None
         return list(chains)
 
-    def _loaded(self, candidates: Sequence[Candidate], stack: ExitStack) -> dict[_Key, list[Launch]]:
+    def _loaded(self, candidates: Sequence[Candidate], stack: ExitStack) -> dict[_Key, list[list[Launch]]]:
         """For each part its launches in each setting of its target; none where it cannot be built."""
-        found: dict[_Key, list[Launch]] = {}
+        found: dict[_Key, list[list[Launch]]] = {}
         for candidate in candidates:
             for key, part in zip(_keys(candidate), candidate.parts, strict=True):
                 if key in found:
                     continue
-                settings = [{**own, "shares_cores": candidate.is_mixed} for own in part.target.settings(part.device)]
+                settings = [
+                    {**own, "shares_cores": candidate.is_mixed}
+                    for own in part.target.settings(part.device, self.requests)
+                ]
                 launches = stack.enter_context(
-                    self.timer.loaded(part.ops, part.target, part.device, part.format, settings)
+                    self.timer.loaded(part.ops, part.target, part.device, part.format, settings, self.requests)
                 )
                 found[key] = [] if isinstance(launches, Reason) else launches
         return found
 
-    def _settings(self, loaded: Mapping[_Key, Sequence[Launch]]) -> dict[_Key, int]:
+    def _settings(self, loaded: Mapping[_Key, Sequence[_Launches]]) -> dict[_Key, int]:
         """The best setting of each part, alone. A part is timed beside its own other settings only."""
         chosen: dict[_Key, int] = {}
         for key, launches in loaded.items():
-            ratios = [found.ratio for found in in_turns(launches, self.seconds / len(loaded))]
+            runs = [_requests([own]) for own in launches]
+            ratios = [found.ratio for found in self._in_turns(runs, self.seconds / len(loaded))]
             chosen[key] = next((index for index, ratio in enumerate(ratios) if ratio <= 1 + MARGIN), 0)
         return chosen
 
+    def _in_turns(self, runs: Sequence[_Launches], seconds: float) -> list[Standing]:
+        """How alternatives stand, each of them a run for each request in flight; seconds are of one request."""
+        with InFlight(self.requests) as in_flight:
+            in_flight.fit(runs)
+            found = in_turns([partial(in_flight.run, each) for each in runs], seconds)
+        return [replace(standing, seconds=in_flight.per_request(standing.seconds)) for standing in found]
 
+
+_Launches = Sequence[Launch]
+"""A launch for each request in flight."""
 _Key = tuple[str, str, bool, tuple[int, ...]]
 _Chain = tuple[tuple[_Key, int], ...]
 """Parts, each with the number of one of its target's settings."""
@@ -153,6 +171,11 @@ _Chain = tuple[tuple[_Key, int], ...]
 
 def _keys(candidate: Candidate) -> list[_Key]:
     return [(p.target.name, p.format, candidate.is_mixed, tuple(id(op) for op in p.ops)) for p in candidate.parts]
+
+
+def _requests(parts: Sequence[_Launches]) -> list[Launch]:
+    """For each request in flight, the launches of all parts as one."""
+    return [partial(_run_all, launches) for launches in zip(*parts, strict=True)]
 
 
 def _run_all(launches: Sequence[Launch]) -> None:

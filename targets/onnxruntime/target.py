@@ -75,8 +75,12 @@ class OnnxRuntimeTarget(Target):
         provider = provider_of(device)
         return {} if provider is None else {"execution_provider": f"{provider}ExecutionProvider"}
 
-    def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
-        """On the CPU all cores, or one: small models are quicker without handing work over."""
+    def settings(self, device: Device, requests: int = 1) -> Sequence[Mapping[str, Any]]:
+        """On the CPU all cores, or one: small models are quicker without handing work over.
+
+        With one thread each, requests in flight compute beside each other, on the threads that they come from.
+        """
+        del requests
         if provider_of(device):
             return ({},)
         own = device.thread_options

@@ -46,10 +46,16 @@ class OpenVinoTarget(Target):
         del device
         return ("fp32",)
 
-    def settings(self, device: Device) -> Sequence[Mapping[str, Any]]:
-        """All cores, or one: small models are quicker without handing work over."""
+    def settings(self, device: Device, requests: int = 1) -> Sequence[Mapping[str, Any]]:
+        """All cores, or one: small models are quicker without handing work over.
+
+        For several requests in flight also the cores in 2, 4, 8… streams, at most one for each request, which it alone
+        computes.
+        """
         own = device.thread_options
-        return (own,) if own else ({"threads": 0}, {"threads": 1})
+        most = min(requests, own.get("threads", requests))
+        streams = [{**(own or {"threads": 0}), "streams": count} for count in _up_to(most)]
+        return (own, *streams) if own else ({"threads": 0}, {"threads": 1}, *streams)
 
     def versions(self) -> Mapping[str, str]:
         return {"openvino": installed_version() or "missing"}
@@ -91,6 +97,12 @@ class OpenVinoTarget(Target):
             options=device.thread_options,
             facts={"openvino": installed_version(), "constant bytes": nbytes},
         )
+
+
+def _up_to(most: int) -> list[int]:
+    """2, 4, 8, … and `most`, as far as they are at most that."""
+    powers = [1 << bit for bit in range(1, most.bit_length())]
+    return powers if most < 2 or powers[-1] == most else [*powers, most]
 
 
 def _missing_sentence() -> str:

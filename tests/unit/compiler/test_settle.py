@@ -7,17 +7,21 @@ from tests.unit.compiler.costs.conftest import BOUNDS, MODEL, parse
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.universe import Universe
 
+from gimlet.compiler import compile as compile_under_test
 from gimlet.compiler import settle as module_under_test
+from gimlet.compiler.compile import Compilation
 from gimlet.compiler.costs.timer import SegmentTimer, Timing
 from gimlet.compiler.costs.trial import Candidate, Outcome
 from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.lowering import settings_of
+from gimlet.compiler.options import CompileOptions
 from gimlet.compiler.placement.service import PlacementOptions, PlacementResult, PlacementService
 from gimlet.compiler.settle import has_a_choice, settle
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.placement import SETTINGS, TARGET
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.passes.entry import entry_function, is_constant
+from gimlet.runtime.manifest import ModelInfo
 from gimlet.targets.api import Device, Topology
 
 CPU = Device("cpu", load_kind("host"))
@@ -75,20 +79,24 @@ class Chosen:
 
     outcome = Outcome(0, (), (), 0)
     tried: tuple[Candidate, ...] = ()
+    requests = 0
 
-    def __init__(self, timer: SegmentTimer) -> None:
+    def __init__(self, timer: SegmentTimer, requests: int = 1) -> None:
         del timer
+        Chosen.requests = requests
 
     def choose(self, candidates: list[Candidate]) -> Outcome:
         Chosen.tried = tuple(candidates)
         return Chosen.outcome
 
 
-def settled(module, ctx, monkeypatch, tmp_path: Path, outcome: Outcome, options=MEASURED) -> PlacementResult:
+def settled(
+    module, ctx, monkeypatch, tmp_path: Path, outcome: Outcome, options=MEASURED, requests: int = 1
+) -> PlacementResult:
     monkeypatch.setattr(module_under_test, "Trial", Chosen)
     Chosen.outcome = outcome
     timer = SegmentTimer(module, ctx, BOUNDS, {"rows": 8}, tmp_path)
-    return settle(module, CPU, timer, lambda refusals: place(module, ctx, options, refusals), {})
+    return settle(module, CPU, timer, lambda refusals: place(module, ctx, options, refusals), {}, requests)
 
 
 def test_each_target_alone_is_a_candidate_beside_the_free_placement(module, ctx, monkeypatch, tmp_path: Path):
@@ -130,6 +138,31 @@ def test_the_winner_is_on_the_ops_with_its_settings(module, ctx, monkeypatch, tm
 def test_default_settings_are_not_written(module, ctx, monkeypatch, tmp_path: Path):
     settled(module, ctx, monkeypatch, tmp_path, Outcome(2, ({"threads": 0},), (3e-3, 2e-3, 1e-3), 7))
     assert not any(SETTINGS in op.attributes for op in ops_of(module))
+
+
+def test_streams_are_settings_too_and_the_note_says_how_many_requests_there_were(module, ctx, monkeypatch, tmp_path):
+    chosen = {"threads": 0, "streams": 2}
+    found = settled(module, ctx, monkeypatch, tmp_path, Outcome(2, (chosen,), (3e-3, 2e-3, 1e-3), 7), requests=2)
+    assert [settings_of(op) for op in ops_of(module)] == [chosen] * 4
+    assert Chosen.requests == 2
+    assert "tried by 7 runs in turns with 2 requests in flight: " in found.notes[-1]
+    assert found.notes[-1].endswith("taken: openvino alone (threads 0, streams 2)")
+
+
+@pytest.mark.parametrize(("objective", "requests"), [("throughput", 6), ("latency", 1), ("energy", 1)])
+def test_for_throughput_as_many_requests_are_in_flight_as_there_are_cores(
+    module, ctx, monkeypatch, objective: str, requests: int
+):
+    asked: list[int] = []
+
+    def known(module, device, timer, place, refusals, requests):
+        asked.append(requests)
+
+    monkeypatch.setattr(compile_under_test, "settle", known)
+    monkeypatch.setattr(compile_under_test, "cores", lambda: 6)
+    options = CompileOptions(HOST, objective=objective, cost_providers=MEASURED.cost_providers)  # type: ignore[arg-type]
+    Compilation(module, ctx, options, ModelInfo("m", "none", "0" * 64))._settled(lambda refusals: None)  # type: ignore[arg-type]
+    assert asked == [requests]
 
 
 def test_a_candidate_that_a_pin_forbids_is_left_out(module, ctx, monkeypatch, tmp_path: Path):

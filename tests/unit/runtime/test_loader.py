@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,23 @@ from gimlet.runtime.bundle import open_bundle
 from gimlet.runtime.errors import InputError, MissingError
 from gimlet.runtime.loader import candidates
 from gimlet.runtime.manifest import DimRange, Manifest, Variant
+from gimlet.runtime.program import Program
 
 X = np.array([[1, -2, 3, -4]], np.float32)
 AWAY = Variant("onnxruntime", "fp16", (), requires={"execution_provider": "FarAwayProvider"})
+
+
+def with_options(**options: object) -> Callable[[Manifest], Manifest]:
+    """Gives the variants of all segments these options."""
+
+    def change(manifest: Manifest) -> Manifest:
+        segments = [
+            replace(segment, variants=tuple(replace(variant, options=options) for variant in segment.variants))
+            for segment in manifest.segments
+        ]
+        return replace(manifest, segments=tuple(segments))
+
+    return change
 
 
 def with_variants(*variants: Variant, portable: bool = True) -> Callable[[Manifest], Manifest]:
@@ -106,6 +121,15 @@ def test_variants_serve_the_sizes_of_their_profiles(make_bundle, part):
             np.testing.assert_array_equal(program(x=x)["y"], -x)
         with pytest.raises(InputError, match="s0: no variant of the segment serves n=3"):
             program(x=np.repeat(X, 3, axis=0))
+
+
+def test_a_segment_of_several_streams_gets_as_many_requests(make_bundle, part, monkeypatch: pytest.MonkeyPatch):
+    """All of them are there at once, or the barrier breaks."""
+    meeting = threading.Barrier(5)
+    monkeypatch.setattr(Program, "run", lambda program, inputs: meeting.wait(60))
+    bundle = make_bundle([part("s0", "cpu", "Neg", ("x",), "y")], change=with_options(streams=5))
+    with gimlet.load(bundle) as program:
+        assert sorted(found.result() for found in [program.submit_run({}) for _ in range(5)]) == [0, 1, 2, 3, 4]
 
 
 def test_a_deferred_engine_is_missing_until_it_is_added(make_bundle, part, tmp_path: Path):

@@ -46,6 +46,19 @@ def answers(import_onnx, make_device):
     return run
 
 
+@pytest.mark.parametrize(
+    ("requests", "streams"), [(1, []), (2, [2]), (3, [2, 3]), (4, [2, 4]), (6, [2, 4, 6]), (16, [2, 4, 8, 16])]
+)
+def test_for_requests_in_flight_streams_are_a_setting(make_device, requests: int, streams: list[int]):
+    found = OpenVinoTarget().settings(make_device("openvino"), requests)
+    assert found == ({"threads": 0}, {"threads": 1}, *({"threads": 0, "streams": count} for count in streams))
+
+
+def test_a_part_of_a_machine_has_no_more_streams_than_threads(make_device):
+    found = OpenVinoTarget().settings(make_device("openvino", threads=3), 8)
+    assert found == ({"threads": 3}, {"threads": 3, "streams": 2}, {"threads": 3, "streams": 3})
+
+
 def test_it_is_a_target_by_its_name():
     assert isinstance(registry.load("openvino"), Target)
 

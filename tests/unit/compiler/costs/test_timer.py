@@ -9,6 +9,7 @@ from tests.unit.compiler.costs.conftest import CountingTarget, host, parse
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
+from gimlet.compiler.costs.in_flight import InFlight
 from gimlet.compiler.costs.timer import Effort, SegmentTimer, Timing
 from gimlet.compiler.placement.reading.graph import read_graph
 from gimlet.dialects.context import GimletContext
@@ -143,3 +144,14 @@ def test_an_absent_device_is_named(timer: SegmentTimer, graph, monkeypatch: pyte
     monkeypatch.setattr(CountingTarget, "requires", lambda *_: {"execution_provider": "MIGraphXExecutionProvider"})
     with pytest.raises(MissingError, match="cannot be measured here"):
         timer.time(ops_of(graph), CountingTarget(), host(), "fp32")
+
+
+def test_a_segment_is_ready_in_each_setting_for_each_request_in_flight(timer: SegmentTimer, graph):
+    """The launches of one setting run at once, each on its own buffers."""
+    settings = [{"threads": 0}, {"threads": 1}]
+    with timer.loaded(ops_of(graph), CountingTarget(), host(), "fp32", settings, 3) as found:
+        assert not isinstance(found, Reason)
+        assert [len(launches) for launches in found] == [3, 3]
+        for launches in found:
+            with InFlight(3) as three:
+                three.run(launches)

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.compiler.costs.conftest import CountingTarget, host
 from xdsl.ir import Operation
 
-from gimlet.compiler.costs import turns
+from gimlet.compiler.costs import in_flight, turns
 from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
 from gimlet.targets.api import Device, Reason, Target
 
@@ -37,6 +37,7 @@ class FakeTimer:
     def __init__(self, cache: Path, clock: Clock, seconds: Callable[[int, str, Mapping[str, Any]], float]) -> None:
         self.cache, self.clock, self.seconds = cache, clock, seconds
         self.launched: list[tuple[int, str, int, bool]] = []
+        self.requests: set[int] = set()
 
     def identity(self, ops: Sequence[Operation], target: Target, device: Device, fmt: str) -> str:
         return f"{len(ops)} {target.name} {device.name} {fmt}"
@@ -49,7 +50,9 @@ class FakeTimer:
         device: Device,
         fmt: str,
         settings: Sequence[Mapping[str, Any]],
-    ) -> Generator[list[Callable[[], None]] | Reason]:
+        requests: int = 1,
+    ) -> Generator[list[list[Callable[[], None]]] | Reason]:
+        self.requests.add(requests)
         if self.seconds(len(ops), target.name, {}) < 0:
             yield Reason("s", "does not build")
             return
@@ -58,7 +61,7 @@ class FakeTimer:
             self.launched.append((len(ops), target.name, options["threads"], options["shares_cores"]))
             self.clock.now += self.seconds(len(ops), target.name, options)
 
-        yield [lambda options=options: launch(options) for options in settings]
+        yield [[lambda options=options: launch(options)] * requests for options in settings]
 
 
 @pytest.fixture
@@ -162,6 +165,18 @@ def test_what_two_candidates_have_in_common_runs_once(clock: Clock, candidates, 
     assert found.seconds[0] == found.seconds[2]
     rounds = found.runs
     assert len(timer.launched) == 4 * (rounds + 2)
+
+
+def test_all_have_the_requests_in_flight_and_the_time_is_that_of_one(clock, candidates, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(in_flight, "time", clock)
+    timer = FakeTimer(tmp_path, clock, lambda ops, target, options: 1.0)
+    whole = [Candidate("alone", candidates[1].parts)]
+    found = Trial(timer, seconds=1.0, requests=2).choose(whole)  # type: ignore[arg-type]
+    assert timer.requests == {2}
+    # The clock knows no threads: what they do at once is added up.
+    assert found.seconds == (pytest.approx(1.0),)
+    Trial(timer, seconds=1.0).choose(whole)  # type: ignore[arg-type]
+    assert timer.requests == {1, 2}
 
 
 def test_settings_and_candidates_together_give_away_no_more_than_the_margin(clock, candidates, tmp_path: Path):
