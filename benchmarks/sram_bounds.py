@@ -5,12 +5,16 @@ rows that do not divide by the chiplets, on the reference part or another. For e
 generator makes, the two bounds (targets/sram/bound.py), how far above them the program is, for how much of its time the
 cores' SRAM moves bytes, and where a core's cycles go: what its matrix unit multiplies, what it waits for, and what is
 left when it has no more to do (results are on their way, or a kernel without products runs).
+`--random N` times N chains of random shapes, one of three of them a row through more weights than a chiplet of a small
+machine has room for, and prints how many are below a bound and the nearest; a program below one ends it with 1.
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -54,6 +58,7 @@ REASONS = {
     "copy read by dma_out": "results leave",
 }
 FORMATS = ("fp32", "bf16", "mxint8")
+SMALL = {"chiplets": 4, "cores": 16, "sram_bytes_per_core": 1 << 18}
 
 
 def chain(rows: int, widths: Sequence[int]) -> ir.Model:
@@ -100,14 +105,48 @@ def rest(timing: Timing) -> str:
     return "  ".join(f"{name} {cycles / timing.cycles:.0%}" for name, cycles in parts if cycles > timing.cycles / 200)
 
 
+def random_chain(number: int, machine: Machine) -> tuple[int, tuple[int, ...], Machine]:
+    """Rows and widths that no one chose, and the machine for them, the same in every run of this program."""
+    choose = random.Random(number)
+    if number % 3 == 0:
+        small = replace(machine, **SMALL, die_latency_s=choose.choice([115e-9, 1e-6]))
+        return choose.choice([1, 1, 2, 5]), (choose.randrange(100, 400),) * choose.randrange(4, 12), small
+    rows = int(2 ** choose.uniform(0, 11))
+    return rows, tuple(int(2 ** choose.uniform(4, 12)) for _ in range(choose.randrange(2, 5))), machine
+
+
+def against_random(count: int, machine: Machine) -> int:
+    """Prints how `count` programs of random shapes are to the bounds; 1 if one is below, else 0."""
+    ratios: list[tuple[float, float, str]] = []
+    refused = 0
+    for number in range(count):
+        rows, widths, on = random_chain(number, machine)
+        fmt = FORMATS[number // 3 % 3]
+        try:
+            timing, bound, tight = timed(rows, widths, on, fmt)
+        except RefusedError:
+            refused += 1
+            continue
+        nearest = timing.cycles / tight if tight else float("inf")
+        ratios.append((nearest, timing.cycles / bound.cycles, f"{rows} x {' x '.join(map(str, widths))} {fmt}"))
+    below = [each for each in ratios if min(each[:2]) < 1]
+    print(f"{len(ratios)} chains, {refused} refused, {len(below)} below a bound")
+    for tight_ratio, ratio, label in (below or sorted(ratios))[:5]:
+        print(f"{label:60}{ratio:7.2f}{tight_ratio:7.2f}")
+    return 1 if below else 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--two-tiles", action="store_true", help="the array takes a tile while it uses another")
     parser.add_argument("--kind", default="d-matrix/corsair", help="another part that has this machine")
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="N chains of random shapes instead")
     given = parser.parse_args()
     machine = machine_of(load_kind(given.kind))
     if given.two_tiles:
         machine = replace(machine, array_tiles=2)
+    if given.random:
+        sys.exit(against_random(given.random, machine))
     columns = f"{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}{'SRAM':>6}"
     print(f"{'':34}{'format':8}{columns}  the busiest matrix unit")
     shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS] + list(ODD)

@@ -2,9 +2,10 @@
 
     python benchmarks/sram_costs.py [NAME…] [--kind d-matrix/corsair] [--formats fp32,bf16,mxint8] [--cuts 8]
 
-The models are those of sram_models.py. Of each, all that the accelerator takes is one segment, and `--cuts` runs of ops
-of each length (8, 16, 32, 64 and 128) that begin anywhere are others. Printed: cycles of the whole, and the program's
-time over the sum of its ops' for the whole and for the others together (least, median, most), launches not included.
+The models are those of sram_models.py, and some whose weights are more than one chiplet's memory. Of each, all that
+the accelerator takes is one segment, and `--cuts` runs of ops of each length (8, 16, 32, 64 and 128) that begin
+anywhere are others. Printed: cycles of the whole, and the program's time over the sum of its ops' for the whole and for
+the others together (least, median, most), launches not included.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from sram_models import MODELS, TOPOLOGY
+import transformers as tf
+from sram_models import MODELS, TOPOLOGY, bert, step
 
 from gimlet.compiler.api import start
 from gimlet.compiler.hardware import load_kind, load_topology
@@ -30,6 +32,23 @@ from gimlet.targets.one_op import is_constant
 from gimlet.targets.sram.target import SramTarget
 
 LENGTHS = (8, 16, 32, 64, 128)
+_QWEN3 = {
+    "vocab_size": 32768,
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+_BERT = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+LARGE = {
+    "Qwen3 step, 8 layers of 0.6B": step(tf.Qwen3ForCausalLM, tf.Qwen3Config, **_QWEN3),
+    "BERT-base": lambda: bert(**_BERT),
+}
+
+
+ALL = {**MODELS, **LARGE}
 
 
 def segments(ops: Sequence[OnnxOp], cuts: int) -> Iterator[Sequence[OnnxOp]]:
@@ -44,7 +63,7 @@ def segments(ops: Sequence[OnnxOp], cuts: int) -> Iterator[Sequence[OnnxOp]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(MODELS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(ALL)}")
     parser.add_argument("--kind", default="d-matrix/corsair", help="the hardware file of the card")
     parser.add_argument("--formats", default="", help="by default all that the card has")
     parser.add_argument("--cuts", type=int, default=8, help="segments of each length")
@@ -57,8 +76,8 @@ def main() -> None:
         topology = load_topology(path)
     print("| model | format | cycles | whole | least | median | most | segments |\n|---|---|---|---|---|---|---|---|")
     every: list[float] = []
-    for name in given.names or MODELS:
-        model = MODELS[name]()
+    for name in given.names or ALL:
+        model = ALL[name]()
         options = CompileOptions(topology=topology, bindings=model.bindings)
         annotated = start(open_source(*model.source), options, Progress(quiet=True))
         annotated.run_to("annotate")

@@ -104,10 +104,10 @@ def _family(make: Callable[[], Family]) -> Model:
     return Model(source, [traced, family.inputs(family.sizes(2))], partial(_evaluated, module))
 
 
-def _bert() -> Family:
+def _bert(**sizes: int) -> Family:
     axes = {0: "batch", 1: "length"}
     return Family(
-        make=lambda: tf.BertModel(tf.BertConfig(**_WIDE)),
+        make=lambda: tf.BertModel(tf.BertConfig(**{**_WIDE, **sizes})),
         inputs=lambda at: {
             "input_ids": ids(at["batch"], at["length"]),
             "attention_mask": torch.ones(at["batch"], at["length"], dtype=torch.int64),
@@ -165,15 +165,21 @@ def _noise() -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _step(model: type[Any], config: type[Any], **options: Any) -> Callable[[], Model]:
+def bert(**sizes: int) -> Model:
+    """An encoder of other sizes than those of the table."""
+    return _family(lambda: _bert(**sizes))
+
+
+def step(model: type[Any], config: type[Any], **options: Any) -> Callable[[], Model]:
+    """A decode step with its cache, of a family's model with these sizes."""
     return lambda: _family(lambda: cached(model, config(**{**_DECODER, **options})))
 
 
 MODELS: dict[str, Callable[[], Model]] = {
-    "Llama step": _step(tf.LlamaForCausalLM, tf.LlamaConfig),
-    "Qwen3 step": _step(tf.Qwen3ForCausalLM, tf.Qwen3Config),
-    "Gemma 3 step": _step(tf.Gemma3ForCausalLM, tf.Gemma3TextConfig, **_SLIDING),
-    "gpt-oss step": _step(
+    "Llama step": step(tf.LlamaForCausalLM, tf.LlamaConfig),
+    "Qwen3 step": step(tf.Qwen3ForCausalLM, tf.Qwen3Config),
+    "Gemma 3 step": step(tf.Gemma3ForCausalLM, tf.Gemma3TextConfig, **_SLIDING),
+    "gpt-oss step": step(
         tf.GptOssForCausalLM,
         tf.GptOssConfig,
         **_SLIDING,
@@ -181,8 +187,8 @@ MODELS: dict[str, Callable[[], Model]] = {
         num_experts_per_tok=2,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     ),
-    "Mixtral step": _step(tf.MixtralForCausalLM, tf.MixtralConfig, num_local_experts=4, num_experts_per_tok=2),
-    "DeepSeek-V3 step": _step(
+    "Mixtral step": step(tf.MixtralForCausalLM, tf.MixtralConfig, num_local_experts=4, num_experts_per_tok=2),
+    "DeepSeek-V3 step": step(
         tf.DeepseekV3ForCausalLM,
         tf.DeepseekV3Config,
         num_key_value_heads=4,

@@ -22,8 +22,9 @@ needs as many cycles as it takes for the least that has to go through it:
 - Nothing is multiplied before the first operand has come through the network, and nothing ends before the last result
   has: arrays have all cycles but the last latency, to multiply all but the first one too.
 - What every product makes is stored, and loaded by the next one: a chain takes a store's and a load's latency for each.
-  A row that lies on several chiplets (there are fewer rows than chiplets) crosses between them once.
-- A program may keep to one chiplet, or use them all: the lower of both is the bound.
+  A row that lies on several chiplets (there are fewer rows than chiplets) crosses between them once, unless one of them
+  has the whole product: then it takes what the units of that one need for all weights but those in its arrays.
+- A program may keep to one chiplet, or use them all: the lower of both is the bound. So may each of its products.
 """
 
 from __future__ import annotations
@@ -101,20 +102,29 @@ def tight_bound_of(
         latency = float(min(part.network_latency_cycles, part.lpddr_latency_cycles))
         moved = max(plain.sram, plain.lpddr) + latency
         busy = max(_busy(products, part, fmt, sizes, latency), _largest_tile(products, part, fmt, sizes, latency))
-        found.append(max(plain.cycles, moved, busy, _path(products, part, sizes)))
+        found.append(max(plain.cycles, moved, busy, _path(products, part, fmt, sizes)))
     return min(found)
 
 
-def _path(products: Sequence[OnnxOp], machine: Machine, sizes: Mapping[str, int]) -> float:
+def _path(products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping[str, int]) -> float:
     """The latencies along the longest chain of products."""
     longest: dict[Operation, float] = {}
     for op in products:
         flops, weight = work_of(op).flops.evaluate(sizes), _elements(op.inputs[1], sizes)
         crosses = machine.chiplets > 1 and flops < 2 * weight * machine.chiplets
-        own = 2 * machine.network_latency_cycles + (machine.die_latency_cycles if crosses else 0)
+        apart = min(machine.die_latency_cycles, _on_one_chiplet(weight, machine, fmt)) if crosses else 0
+        own = 2 * machine.network_latency_cycles + apart
         before = [longest[each] for each in _products_before(op, frozenset(longest))]
         longest[op] = own + max((each + machine.semaphore_cycles for each in before), default=0.0)
     return max(longest.values())
+
+
+def _on_one_chiplet(weight: int, machine: Machine, fmt: str) -> float:
+    """How long one chiplet takes for a row, once that is there: an array has its first tile by then, and no other."""
+    waiting = weight / machine.cores_per_chiplet - machine.array_tiles * machine.matrix_rows * machine.matrix_columns
+    element = _LEAST_BYTES[fmt] / machine.sram_bytes_per_cycle
+    by_vector = 1 / max(_VECTOR_PASSES / machine.vector_lanes, element)
+    return max(0.0, waiting / (1 / element + by_vector))
 
 
 def _products_before(op: OnnxOp, products: frozenset[Operation]) -> set[Operation]:

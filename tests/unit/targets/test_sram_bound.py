@@ -85,6 +85,21 @@ def test_no_chain_of_products_beats_the_bounds(rows, widths, machine, fmt):
     assert timing.cycles >= tight > bound.cycles
 
 
+@given(
+    width=st.sampled_from([192, 256, 320]),
+    count=st.integers(4, 10),
+    fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
+    latency=st.sampled_from([115e-9, 1e-6]),
+)
+@example(width=192, count=8, fmt="fp32", latency=1e-6)
+@settings(max_examples=2, deadline=None)
+def test_no_row_through_chiplets_in_turn_beats_the_bounds(width, count, fmt, latency):
+    """What each has of the products crosses to the next alone."""
+    machine = replace(SMALL, chiplets=4, die_latency_s=latency, lpddr_bytes_per_s=1e10)
+    timing, bound, tight = timed(*graph(1, width, [("MatMul", width)] * count), 1, width, machine, fmt)
+    assert timing.cycles >= tight > bound.cycles
+
+
 def test_the_bound_of_one_product_by_hand():
     nodes, weights, result = graph(128, 256, [("MatMul", 512)])
     _, bound, tight = timed(nodes, weights, result, 128, 256, SMALL, "mxint8")
