@@ -150,7 +150,9 @@ class DeviceSets:
         stages: list[_Stage] = []
         for index, node in enumerate(spine.path):
             plain = spine.joint[index] and not spine.beside[index]
-            stages.append(self._step(node, [cells[index] for cells in alone], plain=plain))
+            at_joint = index == 0 or spine.joint[index - 1]
+            before = tuple(row for n in rows for row in ((_whole(n),) if at_joint else (_whole(n), _entered(n))))
+            stages.append(self._step(node, [cells[index] for cells in alone], before, plain=plain))
             if plain or not spine.joint[index]:
                 continue
             wholes = tuple(_whole(number) for number in rows)
@@ -188,23 +190,28 @@ class DeviceSets:
                 found.append(NodeSet(frozenset(inside), cells))
         return found
 
-    def _step(self, node: int, cells: Sequence[int | None], *, plain: bool) -> _Stage:
-        """The next node of the path: elsewhere, in the segment of the node before it, or the first of a segment."""
-        on = tuple(range(2, 2 + 2 * len(self.places)))
-        moves = [_Move(row, _AWAY, 0) for row in on]
+    def _step(self, node: int, cells: Sequence[int | None], before: Sequence[int], *, plain: bool) -> _Stage:
+        """The next node of the path: elsewhere, in the segment of the node before it, or the first of a segment.
+
+        `before` are the rows that the node before it can be in on this device.
+        """
+        moves = [_Move(row, _AWAY, 0) for row in before]
         for number, place in enumerate(self.places):
             more = cells[number]
             if more is None:
                 continue
             whole, entered = _whole(number), _entered(number)
             goal = whole if plain else entered
-            moves += [_Move(whole, whole, more, takes=True), _Move(entered, goal, more, takes=True)]
+            same = [row for row in (whole, entered) if row in before]
+            moves += [_Move(row, whole if row == whole else goal, more, takes=True) for row in same]
             shared = self.with_former.get((node, place), 0.0)
             least = float(self.problem.seconds[node, place]) - self.saved.get((node, place), 0.0)
             begun = more + int((max(least + shared, 0.0) - max(least, 0.0)) / self.cell_s)
             moves.append(_Move(_READY, goal, begun + self.launches[number] - self.first, takes=True))
-            moves += [_Move(row, goal, begun + self.launches[number], takes=True) for row in (_AWAY, *on)]
-        return _Stage((node,), on, tuple(moves))
+            # To stay in the segment is never longer than to begin another on the same place.
+            others = [row for row in (_AWAY, *before) if row not in same or (row == whole and not plain)]
+            moves += [_Move(row, goal, begun + self.launches[number], takes=True) for row in others]
+        return _Stage((node,), tuple(range(2, 2 + 2 * len(self.places))), tuple(moves))
 
     def _option(self, node: int, rows: Sequence[int]) -> list[_Stage]:
         """A node that may be taken whatever is on the path, where any place takes it."""
