@@ -3,13 +3,16 @@
 Published: the optima of contiguous max-load, and the single-sample latencies of the greedy baseline, as the authors of
 the problems give them (NeurIPS 2020); from bert_l-6 on, what their greedy program prints for the file, and
 for the training graph our best contiguous split. The problem files and their licence are in `data/placement/`.
+With a checkout of the authors' repository (github.com/msr-fiddle/dnn-partitioning) all of its instances are solved,
+for throughput contiguous and not; it has no figures to compare with.
 
-    python benchmarks/placement_public.py [--time-limit 60]
+    python benchmarks/placement_public.py [--time-limit 60] [--repository DIR]
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from gimlet.compiler.placement.public.public_format import PublicObjective, load_public
@@ -33,20 +36,49 @@ CASES: tuple[tuple[str, PublicObjective, bool, str, float], ...] = (
 )
 
 
+Case = tuple[Path, str, PublicObjective, bool, str, float | None]
+
+
+def cases() -> Iterator[Case]:
+    """The problems that are kept here, with what they are compared with."""
+    for name, objective, contiguous, kind, published in CASES:
+        yield DATA / f"{objective}_{name}.json", name, objective, contiguous, kind, published
+
+
+def all_cases(repository: Path) -> Iterator[Case]:
+    """All instances of the authors' repository, inference first, contiguous and not where that is a difference."""
+    objectives: tuple[tuple[PublicObjective, tuple[bool, ...]], ...] = (
+        ("throughput", (True, False)),
+        ("latency", (True,)),
+    )
+    for kind in ("inference", "training"):
+        for objective, ways in objectives:
+            for path in sorted(repository.glob(f"{objective}-inputs/*/*_{kind}.json")):
+                name = f"{path.parent.name.removesuffix('Graphs').lower()} {path.stem}"
+                for contiguous in ways:
+                    yield path, name, objective, contiguous, "", None
+
+
 def main() -> None:
     """Prints one line a problem."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for each problem")
-    limit = parser.parse_args().time_limit
-    print(
-        f"{'problem':<40}{'compared with':>22}{'ours':>11}{'ratio':>9}{'bound':>11}{'gap':>9}  {'status':<9}{'wall':>8}"
+    parser.add_argument(
+        "--repository", type=Path, metavar="DIR", help="a checkout of the authors' repository: all of it"
     )
-    for name, objective, contiguous, kind, published in CASES:
-        problem = load_public(DATA / f"{objective}_{name}.json")
-        answer = solve_public(problem, objective, contiguous=contiguous, time_limit_s=limit)
+    arguments = parser.parse_args()
+    print(
+        f"{'problem':<52}{'compared with':>22}{'ours':>11}{'ratio':>9}{'bound':>11}{'gap':>9}  {'status':<9}{'wall':>8}"
+    )
+    for path, name, objective, contiguous, kind, published in (
+        cases() if arguments.repository is None else all_cases(arguments.repository)
+    ):
+        answer = solve_public(load_public(path), objective, contiguous=contiguous, time_limit_s=arguments.time_limit)
         title = f"{name} {objective}{' contiguous' if contiguous else ''}"
+        compared = f"{kind:>12}{published:>10.4f}" if published else " " * 22
+        ratio = f"{answer.objective / published:>9.5f}" if published else " " * 9
         print(
-            f"{title:<40}{kind:>12}{published:>10.4f}{answer.objective:>11.4f}{answer.objective / published:>9.5f}"
+            f"{title:<52}{compared}{answer.objective:>11.4f}{ratio}"
             f"{answer.bound:>11.4f}{answer.gap:>9.4%}  {answer.status:<9}{answer.wall_s:>7.1f}s",
             flush=True,
         )

@@ -28,6 +28,7 @@ from gimlet.compiler.placement.public.public_format import (
     latency,
     max_load,
 )
+from gimlet.compiler.placement.public.public_ideals import solve_ideals
 from gimlet.compiler.placement.public.public_start import Units, contiguous_start, units_of
 from gimlet.runtime.errors import InfeasibleError
 
@@ -42,6 +43,8 @@ _ROUNDED = 1e-3
 # CP-SAT before annealing, and to annealing, of at most so many steps.
 _JOINTS_SHARE = 0.6
 _FIRST_SHARE, _ANNEALING_SHARE = 0.4, 0.2
+# Of the time for the best contiguous split, as a proof and as a start.
+_IDEALS_SHARE, _IDEALS_START_SHARE = 0.5, 0.2
 _STEPS = 400_000
 _DETERMINISTIC_S = 60.0
 _TOLD_APART = 500
@@ -97,6 +100,7 @@ def solve_public(
         found = _Found(start, work_bound(problem, units))
         if found.bound == float("inf"):
             raise InfeasibleError(_NO_SPLIT)
+        _by_ideals(asked, units_of(problem, contiguous=True, forward=True), found, clock)
         # An annealed start is a better one, and may be in the way of a proof.
         alone = contiguous or start is None
         found = _solved(asked, found, clock, 1.0 if alone else _FIRST_SHARE)
@@ -164,6 +168,26 @@ class _Clock:
             solver.parameters.max_deterministic_time = _DETERMINISTIC_S * share
         else:
             solver.parameters.max_time_in_seconds = max(self.at(share) - time.perf_counter(), 0.01)
+
+
+def _by_ideals(asked: _Asked, units: Units, found: _Found, clock: _Clock) -> None:
+    """Puts in the best contiguous split, and its bound where only those are asked for. InfeasibleError where none fits.
+
+    `units` are contiguous ones.
+    """
+    least = float("inf") if found.split is None else asked.figure(found.split)
+    if found.is_within(_PROVEN, asked):
+        return
+    share = _IDEALS_SHARE if asked.contiguous else _IDEALS_START_SHARE
+    answer = solve_ideals(asked.problem, units, least, clock.at(share))
+    if answer is None:
+        return
+    if asked.contiguous and answer.bound == float("inf") and found.split is None:
+        raise InfeasibleError(_NO_SPLIT)
+    if asked.contiguous:
+        found.bound = min(max(found.bound, answer.bound), least)
+    if answer.split is not None and asked.figure(answer.split) < least:
+        found.split = answer.split
 
 
 def _solved(asked: _Asked, before: _Found, clock: _Clock, share: float) -> _Found:

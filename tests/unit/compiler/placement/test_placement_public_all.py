@@ -15,6 +15,7 @@ from gimlet.compiler.placement.public.public_format import (
     max_load,
     memory,
 )
+from gimlet.compiler.placement.public.public_ideals import solve_ideals
 from gimlet.compiler.placement.public.public_model import solve_public
 from gimlet.compiler.placement.public.public_start import contiguous_start, units_of
 from gimlet.runtime.errors import InfeasibleError
@@ -81,6 +82,31 @@ def test_the_largest_load_is_that_of_trying_all(seed: int, contiguous: bool):
     assert answer.objective == pytest.approx(least, rel=1e-4)
     assert answer.bound <= least * (1 + 1e-9)
     assert answer.split.device in {split.device for split in every_split(problem, contiguous=contiguous)}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_way_through_ideals_is_the_best_contiguous_split(seed: int):
+    problem = some_problem(random.Random(seed))
+    every = {split.device: max_load(problem, split) for split in every_split(problem, contiguous=True)}
+    least = min(every.values(), default=float("inf"))
+    units = units_of(problem, contiguous=True, forward=True)
+    found = solve_ideals(problem, units, float("inf"), until=float("inf"))
+    ordered = {unit for edge in units.edges for unit in edge}
+    if found is None:
+        assert not ordered
+        return
+    assert found.bound <= least
+    if len(ordered) == len(units.members):
+        assert found.bound == pytest.approx(least, rel=1e-8)
+    assert found.split is None or found.split.device in every
+    within = solve_ideals(problem, units, least, until=float("inf"))
+    assert within is not None
+    assert within.bound == pytest.approx(found.bound)
+
+
+def test_a_way_through_ideals_without_time():
+    problem = chain(9, random.Random(0))
+    assert solve_ideals(problem, units_of(problem, contiguous=True), float("inf"), until=0.0) is None
 
 
 @pytest.mark.parametrize("seed", range(60))
