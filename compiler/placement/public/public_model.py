@@ -21,6 +21,7 @@ from ortools.sat.python import cp_model
 from gimlet.compiler.placement.public.joint_search import search_joints
 from gimlet.compiler.placement.public.public_anneal import annealed
 from gimlet.compiler.placement.public.public_bound import work_bound
+from gimlet.compiler.placement.public.public_colours import divided_colours, keeps_colours, without_colours
 from gimlet.compiler.placement.public.public_format import (
     PublicObjective,
     PublicProblem,
@@ -83,19 +84,16 @@ def solve_public(
     clock = _Clock(time_limit_s)
     if problem.nodes and not problem.accelerators + problem.cpus:
         raise InfeasibleError(_NO_SPLIT)
+    divided = divided_colours(problem) if objective == "latency" else frozenset[int]()
+    if divided:
+        return _divided(problem, divided, clock, seed, 1 if contiguous else subgraphs)
     units = units_of(problem, contiguous=True, forward=objective == "throughput")
     start = contiguous_start(problem, units, objective)
     if objective == "throughput" and not contiguous:
         units = units_of(problem, contiguous=False, forward=True)
     asked = _Asked(problem, units, objective, contiguous, 1 if contiguous else subgraphs, seed)
     if objective == "latency":
-        joints = search_joints(problem, units, start, asked.subgraphs, until=clock.at(_JOINTS_SHARE))
-        if joints.bound == float("inf"):
-            raise InfeasibleError(_NO_SPLIT)
-        found = _Found(joints.split, joints.bound)
-        if not found.is_within(_PROVEN, asked):
-            found = _solved(asked, found, clock, 1.0)
-        found.proven |= found.is_within(_PROVEN, asked)
+        found = _latency(asked, clock, 1.0)
     else:
         found = _Found(start, work_bound(problem, units))
         if found.bound == float("inf"):
@@ -113,6 +111,47 @@ def solve_public(
     value = asked.figure(found.split)
     status = "optimal" if found.proven else "feasible"
     return PublicAnswer(found.split, value, max(min(found.bound, value), 0.0), status, clock.passed())
+
+
+def _divided(problem: PublicProblem, divided: frozenset[int], clock: _Clock, seed: int, subgraphs: int) -> PublicAnswer:
+    """The latency of a problem in which nodes of these colours have others between them: see public_colours."""
+    free = without_colours(problem, divided, on_cpu=False)
+    apart = without_colours(problem, divided, on_cpu=True)
+    found: list[PublicSplit] = []
+    bound = 0.0
+    for share, case in ((0.3, free), (0.65, problem), (1.0, apart)):
+        asked = _Asked(case, units_of(case, contiguous=True), "latency", True, subgraphs, seed)
+        try:
+            solved = _latency(asked, clock, share)
+        except InfeasibleError:
+            if case is free:
+                raise
+            continue
+        if case is free:
+            bound = solved.bound
+        if solved.split is not None and keeps_colours(problem, solved.split):
+            found.append(solved.split)
+    if not found:
+        raise InfeasibleError("no split was found that keeps colours together", hint="allow more with --time-limit")
+    best = min(found, key=lambda split: latency(problem, split))
+    value = latency(problem, best)
+    status = "optimal" if bound >= value * (1 - _PROVEN) else "feasible"
+    return PublicAnswer(best, value, max(min(bound, value), 0.0), status, clock.passed())
+
+
+def _latency(asked: _Asked, clock: _Clock, share: float) -> _Found:
+    """The least latency until a share of the time has passed. InfeasibleError where no split fits."""
+    start = contiguous_start(asked.problem, asked.units, "latency")
+    begun = clock.spent()
+    until = clock.at(begun + (share - begun) * _JOINTS_SHARE)
+    joints = search_joints(asked.problem, asked.units, start, asked.subgraphs, until=until)
+    if joints.bound == float("inf"):
+        raise InfeasibleError(_NO_SPLIT)
+    found = _Found(joints.split, joints.bound)
+    if not found.is_within(_PROVEN, asked):
+        found = _solved(asked, found, clock, share)
+    found.proven |= found.is_within(_PROVEN, asked)
+    return found
 
 
 @dataclass(frozen=True)
@@ -153,6 +192,10 @@ class _Clock:
     def passed(self) -> float:
         """Seconds so far."""
         return time.perf_counter() - self.began
+
+    def spent(self) -> float:
+        """Which share of the limit has passed; none where there is no limit."""
+        return 0.0 if self.limit_s is None else min(self.passed() / self.limit_s, 1.0)
 
     def at(self, share: float) -> float:
         """When a share of the limit has passed, as `time.perf_counter` says it."""
