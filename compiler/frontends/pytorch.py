@@ -36,6 +36,7 @@ from gimlet.compiler.frontends.layers.rehearsal import rehearse
 from gimlet.compiler.frontends.mutation import changes_as_outputs
 from gimlet.compiler.frontends.onnx_model import to_module
 from gimlet.compiler.frontends.origin import failed_line, failed_node
+from gimlet.compiler.frontends.output_types import outputs_as_traced
 from gimlet.compiler.frontends.quiet import quiet_torch
 from gimlet.compiler.frontends.recurrent import recurrent_as_one_op, recurrent_translations, traced_whole
 from gimlet.compiler.frontends.recurrent_onnx import arrange_weights
@@ -62,6 +63,9 @@ _BFLOAT16_OPSET = 24
 _EINSUM = torch.ops.aten.einsum.default
 _TRACE_HINT = "a wrapper module with flat tensor inputs and named Dims often helps"
 _DATA_HINT = "Python cannot branch on a tensor's value or index with it there: torch.cond, torch.where, index_copy can"
+_NONE_HINT = (
+    "give the arguments that the module makes up where they are None, such as attention_mask: traced, it may not"
+)
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError)
 
 
@@ -130,7 +134,7 @@ def export_program(
         raise InputError(
             f"torch.export cannot trace {type(model).__name__}: {_summary(error)}",
             where=failed_line(error),
-            hint=_DATA_HINT if "data-dependent" in str(error) else _TRACE_HINT,
+            hint=_trace_hint(str(error)),
         ) from error
     finally:
         for module in training:
@@ -139,6 +143,12 @@ def export_program(
             if buffer._version != version:
                 with torch.no_grad():
                     buffer.copy_(before)
+
+
+def _trace_hint(said: str) -> str:
+    if "data-dependent" in said:
+        return _DATA_HINT
+    return _NONE_HINT if "'NoneType'" in said else _TRACE_HINT
 
 
 def import_program(
@@ -164,6 +174,7 @@ def import_program(
         if changes.inputs or changes.buffers:
             raise NotRepeatedError("the model changes its inputs or buffers in place")
     model = _converted(changes.program, translations or {})
+    outputs_as_traced(model, changes.program)
     changed = changes.take_from(model.graph)
     if repeats:
         write_layers(model, program, source, repeats)

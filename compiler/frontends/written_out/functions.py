@@ -97,10 +97,37 @@ def _is_of_floats(values: Tensor, other: Any = None) -> bool:
     return values.is_floating_point() and (not isinstance(other, Tensor) or other.is_floating_point())
 
 
+def _bernoulli(chances: Tensor) -> Tensor:
+    """ONNX Runtime draws a one where the chance is that of a zero (seen in 1.32: of ones it makes zeros)."""
+    return (torch.rand_like(chances) < chances).to(chances.dtype)
+
+
+def _bernoulli_of(values: Tensor, chance: float = 0.5) -> Tensor:
+    return (torch.rand_like(values) < chance).to(values.dtype)
+
+
+def _ndtri(values: Tensor) -> Tensor:
+    return math.sqrt(2) * _erfinv(2 * values - 1)
+
+
+def _multigammaln(values: Tensor, rank: int) -> Tensor:
+    parts = [_lgamma(values - step / 2) for step in range(rank)]
+    return torch.stack(parts).sum(0) + math.log(math.pi) * rank * (rank - 1) / 4
+
+
 FUNCTIONS: Final[dict[Any, Written]] = {
     _aten.erfinv.default: Written(_erfinv, _is_of_floats),
     _aten.lgamma.default: Written(_lgamma, _is_of_floats),
     _aten.digamma.default: Written(_digamma, _is_of_floats),
+    _aten.special_erfinv.default: Written(_erfinv, _is_of_floats),
+    _aten.special_gammaln.default: Written(_lgamma, _is_of_floats),
+    _aten.special_digamma.default: Written(_digamma, _is_of_floats),
+    _aten.special_psi.default: Written(_digamma, _is_of_floats),
+    _aten.special_multigammaln.default: Written(_multigammaln, _is_of_floats),
+    _aten.mvlgamma.default: Written(_multigammaln, _is_of_floats),
+    _aten.special_ndtri.default: Written(_ndtri, _is_of_floats),
+    _aten.bernoulli.default: Written(_bernoulli, _is_of_floats),
+    _aten.bernoulli.p: Written(_bernoulli_of, _is_of_floats),
     _aten.fmax.default: Written(_fmax, _is_of_floats),
     _aten.fmin.default: Written(_fmin, _is_of_floats),
     _aten.hypot.default: Written(_hypot, _is_of_floats),

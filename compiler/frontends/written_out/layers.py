@@ -50,6 +50,23 @@ def _is_smoothed(
     return bool(smoothing) or target.is_floating_point()
 
 
+def _likelihoods(
+    scores: Tensor, target: Tensor, weight: Tensor | None = None, _reduction: int = 0, ignored: int = -100
+) -> Tensor:
+    """The negative log likelihood of each target, not reduced."""
+    axis = 1 if scores.ndim > 1 else 0
+    real = target != ignored
+    place = torch.where(real, target, 0)
+    loss = -scores.gather(axis, place.unsqueeze(axis)).squeeze(axis)
+    loss = loss if weight is None else loss * weight[place]
+    return torch.where(real, loss, torch.zeros_like(loss))
+
+
+def _is_not_reduced(_scores: Tensor, _target: Tensor, _weight: Any = None, reduction: int = 1, *_rest: Any) -> bool:
+    """PyTorch calls its result a scalar when the traced operators are written with others."""
+    return reduction == _NO_REDUCTION
+
+
 def _leaky(values: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_training: Any) -> Tensor:
     """A randomized ReLU in evaluation."""
     return torch.nn.functional.leaky_relu(values, (lower + upper) / 2)
@@ -133,6 +150,7 @@ def _is_half(direction: Tensor, _length: Tensor, dim: int = 0) -> bool:
 
 LAYERS: Final[dict[Any, Written]] = {
     _aten.cross_entropy_loss.default: Written(_cross_entropy, _is_smoothed),
+    _aten.nll_loss_nd.default: Written(_likelihoods, _is_not_reduced),
     _aten.rrelu.default: Written(_leaky, _is_evaluation),
     _aten.embedding_bag.padding_idx: Written(_bag),
     _aten._weight_norm.default: Written(_weight_norm, _is_half),

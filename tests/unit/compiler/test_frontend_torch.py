@@ -222,3 +222,20 @@ def test_einsum_of_bfloat16_is_products(tmp_path: Path):
     with gimlet.load(tmp_path / "m.gimlet") as program:
         found = np.asarray(program(x.bfloat16(), y.bfloat16()), np.float32)
     np.testing.assert_array_equal(found, Sum()(x, y))
+
+
+class OwnMask(torch.nn.Module):
+    """Makes its mask up, but not while it is traced, as some models of transformers do."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if mask is None and not torch.compiler.is_compiling():
+            mask = torch.ones_like(x)
+        return x * mask[:, :]  # type: ignore[index]
+
+
+def test_what_a_model_makes_up_only_when_it_is_not_traced_is_to_be_given():
+    with pytest.raises(InputError, match=r"'NoneType' object is not subscriptable") as error:
+        load(OwnMask(), args=(X,), ctx=context())
+    assert "give the arguments that the module makes up" in str(error.value)
+    assert "test_frontend_torch.py:" in str(error.value)
+    load(OwnMask(), args=(X, X), ctx=context())

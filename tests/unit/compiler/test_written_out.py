@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,105 @@ def test_the_place_of_what_is_written_out_is_its_operators() -> None:
     (node,) = (node for node in program.graph.nodes if node.op == "call_function")
     assert node.name == "rrelu"
     assert [path for path, _ in node.meta["nn_module_stack"].values()][-1] == "0"
+
+
+NARROW = torch.tensor([[3, 0, 200, 7], [100, 5, 2, 1]])
+NARROW_CASES: dict[str, Callable[..., Any]] = {
+    "tril": torch.tril,
+    "triu": lambda x: torch.triu(x, 1),
+    "pow": lambda x: x**2,
+    "pow of a tensor": lambda x: x ** (x % 3),
+    "matmul": lambda x: x @ x.mT,
+    "einsum": lambda x: torch.einsum("ij,kj->ik", x, x),
+    "shift": lambda x: x >> 1,
+}
+SHORT_CASES: dict[str, Callable[..., Any]] = {
+    "where": lambda x: torch.where(x > 3, x, -x),
+    "where, a number": lambda x: torch.where(x > 3, x, 1),
+    "masked_fill": lambda x: x.masked_fill(x > 3, 2),
+    "clamp": lambda x: x.clamp(1, 5),
+    "max": lambda x: (x.max(), x.max(1)),
+    "min": lambda x: (x.min(), x.min(0)),
+    "maximum": lambda x: torch.maximum(x, 2 - x),
+    "argmax": lambda x: x.argmax(1),
+    "pad": lambda x: functional.pad(x, (1, 2), value=3),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16])
+@pytest.mark.parametrize("name", NARROW_CASES)
+def test_narrow_numbers_wrap_around_as_they_do(name: str, dtype: torch.dtype) -> None:
+    run_to(NARROW_CASES[name], NARROW.to(dtype))
+
+
+@pytest.mark.parametrize("name", SHORT_CASES)
+def test_short_numbers_are_computed_in_int32(name: str) -> None:
+    run_to(SHORT_CASES[name], NARROW.to(torch.int16))
+
+
+def test_two_narrow_types_become_the_one_that_holds_both() -> None:
+    run_to(lambda x: torch.pow(x, (x % 3).to(torch.int8)), NARROW.to(torch.uint8))
+
+
+def test_the_truth_of_bytes_is_a_byte() -> None:
+    values = NARROW.to(torch.uint8)
+    run_to(lambda x: (x.any(), x.all(), x.any(1), x.all(1) + 254, x.any((0, 1))), values)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: (x + y, x * y, x * 2.5, y + 1),
+        lambda x, y: torch.where(x, y, ~x),
+        lambda x, y: (x.masked_fill(y, True), x.masked_fill(y, False)),
+        lambda x, y: (x.sort(1).values, y.sort(0, descending=True).values),
+    ],
+)
+def test_flags_are_added_chosen_and_sorted(function: Callable[..., Any]) -> None:
+    run_to(function, NARROW > 3, NARROW % 2 == 0)
+
+
+def run_to(function: Callable[..., Any], *args: torch.Tensor) -> None:
+    """Held to PyTorch by the program that is compiled: these are what ONNX Runtime would not take."""
+    found, expected = compiled(Function(function), args), function(*args)
+    for leaf, wanted in zip(_pytree.tree_leaves(found), _pytree.tree_leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(leaf), wanted.numpy(), strict=True)
+
+
+def compiled(module: nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = gimlet.compile(module.eval(), args, output=Path(folder) / "m.gimlet")
+        with gimlet.load(bundle.path) as program:
+            return program(*args)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_is_returned_has_the_type_that_it_was_traced_with(dtype: torch.dtype) -> None:
+    values = torch.tensor([[1.0, -2.0], [0.5, 4.0]], dtype=dtype)
+    absolute, total, same = compiled(Function(lambda x: (x.abs(), x.sum(1), x - 1)), (values,))
+    assert {str(array.dtype) for array in (absolute, total, same)} == {str(dtype).removeprefix("torch.")}
+    assert total.astype(np.float32).tolist() == [-1.0, 4.5]
+
+
+def test_chances_of_one_and_zero_are_certain() -> None:
+    chances = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
+    first, always = compiled(Function(lambda x: (torch.bernoulli(x), torch.bernoulli(x, 1.0))), (chances,))
+    assert first.tolist() == [1, 0, 1, 1, 0]
+    assert always.tolist() == [1, 1, 1, 1, 1]
+
+
+def test_special_functions_have_the_names_of_others() -> None:
+    values = torch.linspace(0.05, 0.95, 19)
+    for function in (torch.special.gammaln, torch.special.digamma, torch.special.psi, torch.special.erfinv):
+        hold_to(Function(function), (values,))
+    hold_to(Function(torch.special.ndtri), (values,))
+    hold_to(Function(lambda x: torch.special.multigammaln(x + 3, 2)), (values,))
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 2.0, 1.0])])
+def test_likelihoods_that_are_not_reduced(weight: torch.Tensor | None) -> None:
+    scores = torch.tensor([[0.1, -2.0, -0.5], [-1.0, -0.2, -3.0]])
+    targets = torch.tensor([2, -100])
+    module = Function(lambda x, at: functional.nll_loss(x, at, weight, reduction="none"))
+    hold_to(module, (scores, targets))
+    assert compiled(module, (scores, targets)).shape == (2,)
