@@ -36,7 +36,7 @@ def measure(model: Model, dtype: torch.dtype) -> str:
     exact = copy.deepcopy(module).float()
     runs = [_cast(inputs, dtype) for inputs in model.inputs()]
     try:
-        errors = [_error(_outputs(exact, _cast(each, torch.float32)), _outputs(module, each)) for each in runs]
+        errors = [largest_error(_outputs(exact, _cast(each, torch.float32)), _outputs(module, each)) for each in runs]
     except (RuntimeError, TypeError, ValueError) as error:
         return f"PyTorch does not run it: {str(error).splitlines()[0]} | | | "
     shapes = model.shapes(Dim) if len(runs) > 1 else None
@@ -44,11 +44,12 @@ def measure(model: Model, dtype: torch.dtype) -> str:
         try:
             bundle = gimlet.compile(module, kwargs=runs[0], dynamic_shapes=shapes, output=Path(folder) / "m.gimlet")
             with gimlet.load(bundle.path) as program:
-                found = [_leaves(program(**copy.deepcopy(each))) for each in runs]
+                found = [numbers_of(program(**copy.deepcopy(each))) for each in runs]
         except GimletError as error:
             return f"no: {' '.join(str(error).split())} | | | "
     ours = [
-        _error(_outputs(exact, _cast(each, torch.float32)), leaves) for each, leaves in zip(runs, found, strict=True)
+        largest_error(_outputs(exact, _cast(each, torch.float32)), leaves)
+        for each, leaves in zip(runs, found, strict=True)
     ]
     ops = sum(segment.ops for segment in bundle.manifest.segments)
     good = max(ours) <= 2 * max(errors) + 2 * torch.finfo(dtype).eps * (8 if dtype == torch.float32 else 1)
@@ -61,10 +62,10 @@ def _cast(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
 
 def _outputs(module: torch.nn.Module, inputs: dict[str, Any]) -> list[np.ndarray]:
     with torch.no_grad():
-        return _leaves(module(**copy.deepcopy(inputs)))
+        return numbers_of(module(**copy.deepcopy(inputs)))
 
 
-def _leaves(outputs: Any) -> list[np.ndarray]:
+def numbers_of(outputs: Any) -> list[np.ndarray]:
     """The outputs that are numbers with a point, as float64."""
     return list(_arrays(outputs))
 
@@ -77,7 +78,7 @@ def _arrays(outputs: Any) -> Iterator[np.ndarray]:
             yield leaf.astype(np.float64)
 
 
-def _error(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
+def largest_error(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
     """Infinite where a shape differs, or where only one has a number."""
     if [each.shape for each in expected] != [each.shape for each in found]:
         return float("inf")
