@@ -45,7 +45,7 @@ _MOST_ELEMENTS = 1 << 22
 
 _TOGETHER = 64
 
-_METHOD = 3
+_METHOD = 4
 """Counts up where ops are tried in another way, so that what was found before is asked again."""
 _RELATIVE, _OF_LARGEST = 1e-3, 1e-5
 
@@ -195,7 +195,9 @@ def _size(dim: Expr | None, size: int) -> int:
 def _tried(trials: Sequence[_Trial], again: bool = True) -> dict[str, str]:
     """Tries all at once; where that fails, halves until it is known which of them fail.
 
-    An op that alone ends the process is tried once more: that may have been another reason.
+    An op that alone ends the process is tried once more: that may have been another reason. That an op computes other
+    numbers is believed of an op alone: after some that cannot work, such as a Resize to sizes that it does not take,
+    the CPU plug-in leaves all that follows uncomputed, and says nothing.
     """
     if not trials:
         return {}
@@ -207,7 +209,14 @@ def _tried(trials: Sequence[_Trial], again: bool = True) -> dict[str, str]:
             return _tried(trials, again=False) if crashed and again else {trials[0].key: tidy(error)}
         middle = len(trials) // 2
         return _tried(trials[:middle]) | _tried(trials[middle:])
-    return {trial.key: _difference(trial, computed[index]) for index, trial in enumerate(trials)}
+    found = {trial.key: _difference(trial, computed[index]) for index, trial in enumerate(trials)}
+    differ = [trial for trial in trials if found[trial.key]]
+    if len(trials) == 1 or not differ:
+        return found
+    if len(differ) < len(trials):
+        return found | _tried(differ)
+    middle = len(differ) // 2
+    return _tried(differ[:middle]) | _tried(differ[middle:])
 
 
 def _computed(trials: Sequence[_Trial]) -> list[Values]:

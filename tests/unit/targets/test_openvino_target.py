@@ -181,6 +181,21 @@ def test_a_size_is_found_at_which_a_window_fits(answers):
     assert answers(model)["Conv"] is None
 
 
+def test_an_op_that_cannot_work_takes_no_others_with_it(answers):
+    """It is tried beside them with sizes that OpenVINO's Resize leaves, and all after it, uncomputed without a word."""
+    found = answers(
+        parse("""net (float[a, 4, b, c] x, int64[4] sizes) => (int64[4] s, float[a, 4, b, c] y, float[i, j, k, l] r) {
+          s = Shape (x)
+          r = Resize <coordinate_transformation_mode = "asymmetric", mode = "nearest", nearest_mode = "floor">
+              (x, , , sizes)
+          y = Relu (x)
+        }""")
+    )
+    assert found["Resize"]
+    assert found["Shape"] is None
+    assert found["Relu"] is None
+
+
 class Mortal:
     """A worker that dies of models with an operator, so many times."""
 
