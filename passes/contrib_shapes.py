@@ -95,6 +95,9 @@ def extend_with_contrib() -> None:
     registry.register(DOMAIN, "DynamicQuantizeLSTM", 1)(_quantized_lstm)
     for op_type, twin in _TWINS.items():
         registry.register(DOMAIN, op_type, 1)(twin.infer)
+    # ONNX Runtime had this one in the standard's domain before the standard had it, and its optimizer still writes it.
+    registry.register("", "LayerNormalization", 1)(_layer_normalization)
+    registry.register(DOMAIN, "MatMulBnb4", 1)(_matmul_bnb4)
 
 
 def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -107,3 +110,23 @@ def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     shapes = [[steps, directions, batch, size], [directions, batch, size], [directions, batch, size]]
     for output, dims in zip(node.outputs, shapes, strict=False):
         ctx.set_shape_and_dtype(output, ir.Shape(dims), data.dtype)
+
+
+def _layer_normalization(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Shapes as the standard has them since opset 17; the statistics have the type that an attribute says."""
+    data, statistics = node.inputs[0], node.attributes.get("stash_type")
+    if data is None or data.shape is None:
+        return
+    ctx.set_shape_and_dtype(node.outputs[0], data.shape, data.dtype)
+    axis = node.attributes.get("axis")
+    first = (axis.as_int() if axis is not None else -1) % len(data.shape)
+    dtype = ir.DataType(statistics.as_int()) if statistics is not None else ir.DataType.FLOAT
+    for output in node.outputs[1:]:
+        ctx.set_shape_and_dtype(output, ir.Shape([*data.shape[:first], *[1] * (len(data.shape) - first)]), dtype)
+
+
+def _matmul_bnb4(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Rows of the first input times weights of K x N in packed NF4 or FP4."""
+    data, columns = node.inputs[0], node.attributes.get("N")
+    if data is not None and data.shape is not None and columns is not None:
+        ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([*data.shape[:-1], columns.as_int()]), data.dtype)

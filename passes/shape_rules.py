@@ -17,6 +17,7 @@ from onnx_shape_inference import ShapeInferenceContext, registry
 from gimlet.passes.attention_shapes import attention, group_query_attention, multi_head_attention
 from gimlet.passes.contrib_shapes import DOMAIN, extend_with_contrib
 from gimlet.passes.data_dims import DATA_RULES
+from gimlet.passes.ml_shapes import extend_with_ml
 from gimlet.passes.shape_fallback import extend_with_fallback
 
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
@@ -41,6 +42,7 @@ def extend_library() -> None:
     extend_with_contrib()
     for op_type, rule in _MICROSOFT.items():
         registry.register(DOMAIN, op_type, 1)(_after(registry.get(DOMAIN, op_type, 1), rule))
+    extend_with_ml()
     extend_with_fallback()
 
 

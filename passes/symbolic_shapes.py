@@ -20,7 +20,7 @@ from onnx_shape_inference import (
 )
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from gimlet.dialects.onnx import AnyType, shape_of, value_name
 from gimlet.dialects.onnx.exporter import export_without_weights, read_opsets
@@ -28,7 +28,7 @@ from gimlet.dialects.onnx.ir_types import type_from_ir
 from gimlet.dialects.onnx.symbolic import SymbolTable
 from gimlet.passes.data_dims import LIMITS, TOP_LEVEL
 from gimlet.passes.dim_ranges import read_ranges
-from gimlet.passes.entry import describe
+from gimlet.passes.entry import describe, is_constant
 from gimlet.passes.shape_rules import extend_library
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ONE, Expr
@@ -55,19 +55,23 @@ class ShapeAnalysis:
     limits: dict[str, Expr]
 
 
-def analyse_shapes(module: ModuleOp, function: FuncOp) -> ShapeAnalysis:
-    """Infers the types of all values of a function. InputError if an operation cannot be valid for any shapes."""
+def analyse_shapes(module: ModuleOp, function: FuncOp, *, stated: bool = True) -> ShapeAnalysis:
+    """Infers the types of all values of a function, from its arguments and constants alone where `stated` is False.
+
+    Else sizes that the model states for results are taken. InputError if an operation cannot be valid for any shapes.
+    """
     opsets = read_opsets(module)
     model, values = export_without_weights(function, opsets)
     table = SymbolTable({name for name, (low, _, _) in read_ranges(module).items() if low == 0})
     inputs = {name for argument in function.args for dim in shape_of(argument) or () if dim for name in dim.symbols}
     for value, exported in values.items():
-        exported.shape = _spelled_shape(value, inputs, table)
+        is_given = stated or isinstance(value.owner, Block) or is_constant(value.owner)
+        exported.shape = _spelled_shape(value, inputs, table) if is_given else None
     _infer(model)
     for op in function.body.block.ops:
         _check_sizes(op, values)
     limits = _limits(values, inputs, table)
-    types = {value: _merged(value, exported, inputs, table) for value, exported in values.items()}
+    types = {value: _merged(value, exported, inputs, table, stated) for value, exported in values.items()}
     integers = {value: found for value, exported in values.items() if (found := _integers(exported, table))}
     return ShapeAnalysis(types, integers, limits)
 
@@ -174,14 +178,14 @@ def _infer_types(model: ir.Model) -> None:
         node.domain = _OPAQUE_DOMAIN
 
 
-def _merged(value: SSAValue, exported: ir.Value, inputs: set[str], table: SymbolTable) -> Attribute:
+def _merged(value: SSAValue, exported: ir.Value, inputs: set[str], table: SymbolTable, stated: bool) -> Attribute:
     known_shape = shape_of(value)
     if exported.type is None or not (isinstance(exported.type, ir.TensorType) or isinstance(value.type, AnyType)):
         return value.type
     if exported.shape is None:
         return value.type if known_shape is not None else type_from_ir(exported.type, None)
     inferred: list[Expr | None] = [_dimension(dim, table) for dim in exported.shape]
-    if known_shape is not None and len(known_shape) == len(inferred):
+    if stated and known_shape is not None and len(known_shape) == len(inferred):
         # A size that the model states holds even where the inference found only an expression.
         inferred = [
             known if known is not None and (found is None or known.is_constant) and known.symbols <= inputs else found

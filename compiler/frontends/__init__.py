@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import ModuleOp
 from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.frontends.onnx_model import from_proto, read_onnx, to_module
 from gimlet.compiler.frontends.python_callable import call_factory, looks_like_callable
+from gimlet.passes.stale_shapes import forget_stale_shapes
 from gimlet.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,26 @@ def load(
 
     UsageError for a source that does not exist, InputError for one that cannot be compiled.
     """
+    module = _imported(source, args, kwargs, dynamic_shapes, translations, overridable, say, ctx)
+    if module is source:
+        return module
+    stale = forget_stale_shapes(module)
+    if stale:
+        more = f" (and {len(stale) - 1} more)" if len(stale) > 1 else ""
+        say(f"the model states a size that does not follow from its inputs: {stale[0]}{more}; it is set aside")
+    return module
+
+
+def _imported(
+    source: Any,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    dynamic_shapes: Any,
+    translations: Mapping[Any, Callable[..., Any]] | None,
+    overridable: str | None,
+    say: Callable[[str], None],
+    ctx: GimletContext,
+) -> ModuleOp:
     if isinstance(source, str | Path):
         source = _open(source)
         if isinstance(source, tuple):

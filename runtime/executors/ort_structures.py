@@ -94,6 +94,9 @@ class StructuredBindings(CBindings):
                 self._found[name] = Structure(value)
             elif target is None:
                 self._found[name] = value
+            elif target.shape != value.shape:
+                made, planned = list(value.shape), list(target.shape)
+                raise InputError(f"{name}: {made} came out where {planned} was planned", where=self._segment)
             else:
                 target[...] = value
                 self._found[name] = target

@@ -46,6 +46,7 @@ CASES: list[tuple[str, list[np.ndarray | None], dict[str, Any]]] = [
     ("QuantizeLinear", [f32(3, 5), SCALE, ZERO], {}),
     ("DequantizeLinear", [ui8(3, 5), SCALE, ZERO], {}),
     ("FusedConv", [f32(1, 3, 8, 8), f32(4, 3, 3, 3)], {"activation": "Relu", "pads": [1, 1, 1, 1]}),
+    ("MatMulBnb4", [f32(2, 5, 32), ui8(32 * 6 // 2), f32(6)], {"K": 32, "N": 6, "block_size": 32, "quant_type": 1}),
     ("FusedGemm", [f32(5, 3), f32(5, 7), f32(7)], {"activation": "Relu", "transA": 1}),
     ("NhwcMaxPool", [ui8(1, 9, 8, 3)], POOL),
     ("MaxpoolWithMask", [f32(1, 1, 9, 8), np.ones((1, 1, 9, 8), np.int32)], POOL),
@@ -92,3 +93,15 @@ def test_a_quantised_mean_takes_its_axes_from_an_attribute():
     """ONNX Runtime has no kernel for it on a CPU."""
     model, _ = model_of("QLinearReduceMean", [ui8(2, 4, 9, 8), *BYTES], {"axes": [2, 3], "keepdims": 0})
     assert str(inferred(model).type) == "tensor<2x4xui8>"
+
+
+def test_layer_normalization_before_the_standard_had_it():
+    """ONNX Runtime's optimizer writes it into models of opset 14."""
+    node = helper.make_node("LayerNormalization", ["x", "w", "b"], ["y"], axis=-1)
+    x, w, b = (
+        helper.make_tensor_value_info(name, 1, dims) for name, dims in (("x", ["n", 3, 8]), ("w", [8]), ("b", [8]))
+    )
+    graph = helper.make_graph([node], "g", [x, w, b], [onnx.ValueInfoProto(name="y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    onnxruntime.InferenceSession(model.SerializeToString())
+    assert str(inferred(model).type) == 'tensor<?x3x8xf32, #onnx.dims<"n", "", "">>'

@@ -147,6 +147,23 @@ def test_a_wrong_buffer_is_refused(tmp_path: Path, buffer: np.ndarray):
         executor.bind({"x": buffer}, {"y": None})
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_tensor_beside_a_sequence_is_as_large_as_was_planned(tmp_path: Path, count: int):
+    """One element would fill all three places."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy")
+    ys = helper.make_tensor_sequence_value_info("ys", TensorProto.FLOAT, None)
+    nodes = [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("SequenceConstruct", ["y"], ["ys"])]
+    graph = helper.make_graph(nodes, "g", [x], [y, ys])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    item = artifact(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    item = replace(item, outputs=(*item.outputs, TensorSpec("ys", "seq(float32)", None)))
+    executor = OnnxRuntimeExecutor.load(item, CPU)
+    bindings = executor.bind({"x": np.ones(count, np.float32)}, {"y": np.zeros(3, np.float32), "ys": None})
+    with pytest.raises(InputError, match=rf"y: \[{count}\] came out where \[3\] was planned"):
+        executor.submit(bindings)
+
+
 def test_an_output_before_a_run_is_an_error(tmp_path: Path):
     executor = OnnxRuntimeExecutor.load(artifact(tmp_path), CPU)
     bindings = executor.bind({"x": np.ones(1, np.float32)}, {"y": None})
