@@ -334,4 +334,4 @@ def _requests_at_once(manifest: Manifest) -> int:
     """One more than there are devices, and as many as there are streams of a segment."""
     variants = [variant for segment in manifest.segments for variant in segment.variants]
     streams = [count for variant in variants if isinstance(count := variant.options.get("streams"), int)]
-    return max(len(manifest.topology.devices) + 1, *streams) if streams else len(manifest.topology.devices) + 1
+    return max([len(manifest.topology.devices) + 1, *streams])

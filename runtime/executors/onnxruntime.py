@@ -43,6 +43,9 @@ from gimlet.runtime.tensors import TensorSpec
 
 EXTERNAL_DATA_FOLDER = b"session.model_external_initializers_file_folder_path"
 STOP_SPINNING = b"session.force_spinning_stop"
+FOUR_BIT_ACCURACY = b"session.qdq_matmulnbits_accuracy_level"
+_FLOAT32 = b"1"
+"""Products with weights of four bits are of floats: by its default (4) ONNX Runtime makes int8 of the activations."""
 
 
 class OrtSession:
@@ -55,6 +58,7 @@ class OrtSession:
         try:
             _set_threads(library, options, artifact)
             library.call("AddSessionConfigEntry", options, EXTERNAL_DATA_FOLDER, str(artifact.root).encode())
+            library.call("AddSessionConfigEntry", options, FOUR_BIT_ACCURACY, _FLOAT32)
             if _append_provider(library, options, artifact.options):
                 self.handle = library.new("CreateSessionFromArray", library.environment, model, len(model), options)
             else:

@@ -170,9 +170,9 @@ class _Timeline:
 
     def take(self, name: str, runs: Mapping[int, Run], cycles: float) -> float:
         """Keeps a resource busy for so many cycles more, of each chiplet's core that has run; says until when."""
-        for place, run in runs.items():
-            key = name, place if name == "sram" else EVERYWHERE
-            self.taken[key] = max(self.taken.get(key, 0.0), run.begin) + cycles
-            if name != "sram":
-                return self.taken[key]
-        return max(self.taken[name, place] for place in runs)
+        begins = {place: run.begin for place, run in runs.items()}
+        if name != "sram":
+            begins = {EVERYWHERE: next(iter(begins.values()))}
+        for place, begin in begins.items():
+            self.taken[name, place] = max(self.taken.get((name, place), 0.0), begin) + cycles
+        return max(self.taken[name, place] for place in begins)

@@ -280,6 +280,37 @@ def test_threads_and_spinning_are_options_of_a_session(tmp_path: Path, monkeypat
     np.testing.assert_array_equal(run(artifact(tmp_path, options={"threads": 2}), x), -x)
 
 
+def test_products_with_weights_of_four_bits_are_computed_in_float32(tmp_path: Path):
+    """ONNX Runtime fuses them with their DequantizeLinear, and made int8 of the activations then."""
+    rows, columns, block = 256, 64, 32
+    draw = np.random.default_rng(0)
+    stored = draw.integers(-8, 8, (rows, columns)).astype(ml_dtypes.int4)
+    scales = draw.random((rows // block, columns), dtype=np.float32)
+    weights = [
+        helper.make_tensor("w", TensorProto.INT4, stored.shape, stored.astype(np.int8).ravel()),
+        helper.make_tensor("s", TensorProto.FLOAT, scales.shape, scales.ravel()),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["d"], axis=0, block_size=block),
+        helper.make_node("MatMul", ["x", "d"], ["y"]),
+    ]
+    ports = {"x": (1, rows), "y": (1, columns)}
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in ports.items()]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    item = artifact(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    specs = [TensorSpec(name, "float32", tuple(map(Expr.of, dims))) for name, dims in ports.items()]
+    executor = OnnxRuntimeExecutor.load(replace(item, inputs=(specs[0],), outputs=(specs[1],)), CPU)
+    x = draw.standard_normal(ports["x"], dtype=np.float32)
+    bindings = executor.bind({"x": x}, {"y": executor.alloc(np.dtype(np.float32), ports["y"])})
+    executor.submit(bindings).wait()
+    exact = x.astype(np.float64) @ (stored.astype(np.float64) * scales.repeat(block, axis=0))
+    found = bindings.output("y")
+    assert isinstance(found, np.ndarray)
+    assert np.abs(found - exact).max() <= 1e-5 * np.abs(exact).max()
+
+
 def test_threads_that_mean_nothing(tmp_path: Path):
     with pytest.raises(InputError, match="threads is -1"):
         OnnxRuntimeExecutor.load(artifact(tmp_path, options={"threads": -1}), CPU)
