@@ -60,7 +60,7 @@ builtin.module attributes {onnx.opsets = {"" = 17 : i64, "ai.onnx.ml" = 3 : i64}
     func.return %y, %s, %r : !onnx.any, !onnx.any, !onnx.any
   }
 }
-// CHECK:       func.func @main({{.*}}) -> (tensor<*xf32>, tensor<?x3xf32, #onnx.dims<"n", "">>, tensor<*xf32>)
+// CHECK:       func.func @main({{.*}}) -> (tensor<*xf32>, tensor<?x3xf32, #onnx.dims<"n", "">>, tensor<?x1xf32, #onnx.dims<"n", "">>)
 
 // -----
 
