@@ -3,7 +3,7 @@
 Every comparison alternates between the two sides in one process, so that a busy machine hurts both, and prints the
 median of the ratios (or differences) of neighbouring runs. Targets: a one-segment bundle at most 1.03 times a plain
 session; a one-op model at most 25 µs more; each further segment on the CPU at most 15 µs; one on another device at
-most 80 µs.
+most 80 µs. `--only values` is about models of one op whose outputs are of open size, texts, a sequence, or 32 of 40 kB.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from handmade import chain, whole_model
+from onnx import TensorProto, helper
 
 import gimlet
 
@@ -85,6 +87,41 @@ def measure_steps(folder: Path, pairs: int) -> dict[str, float]:
     return found
 
 
+def _value_models() -> dict[str, tuple[Any, dict[str, np.ndarray]]]:
+    """Models of one op for each kind of value, and their inputs."""
+    tensor, float32 = helper.make_tensor_value_info, TensorProto.FLOAT
+    rows = np.eye(8, 16, dtype=np.float32)
+    texts = np.array([f"text {index}" for index in range(4096)], dtype=object)
+    wide = {f"x{index}": np.ones((1, 10_000), np.float32) for index in range(32)}
+    x, open_ints = tensor("x", float32, [8, 16]), tensor("y", TensorProto.INT64, [2, None])
+    text = [tensor(name, TensorProto.STRING, [len(texts)]) for name in "xy"]
+    parts = helper.make_tensor_sequence_value_info("y", float32, [1, 16])
+    large = {name: tensor(name, float32, [1, 10_000]) for index in range(32) for name in (f"x{index}", f"y{index}")}
+    relus = [helper.make_node("Relu", [f"x{index}"], [f"y{index}"]) for index in range(32)]
+    graphs = {
+        "open_size": ([helper.make_node("NonZero", ["x"], ["y"])], [x], [open_ints], {"x": rows}),
+        "texts_4096": ([helper.make_node("StringConcat", ["x", "x"], ["y"])], text[:1], text[1:], {"x": texts}),
+        "sequence_of_8": ([helper.make_node("SplitToSequence", ["x"], ["y"])], [x], [parts], {"x": rows}),
+        "large_32": (relus, [large[name] for name in wide], [large[f"y{index}"] for index in range(32)], wide),
+    }
+    return {
+        name: (helper.make_model(helper.make_graph(nodes, name, inputs, outputs), ir_version=10), given)
+        for name, (nodes, inputs, outputs, given) in graphs.items()
+    }
+
+
+def measure_values(folder: Path, pairs: int) -> dict[str, float]:
+    """Microseconds that outputs add which are no small arrays of a known size."""
+    found: dict[str, float] = {}
+    for name, (model, inputs) in _value_models().items():
+        model.opset_import[0].version = 20
+        gimlet.compile(model, output=folder / f"{name}.gimlet")
+        program = gimlet.load(folder / f"{name}.gimlet")
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        found[f"{name}_adds_us"] = _added(partial(program, **inputs), partial(session.run, None, inputs), pairs)
+    return found
+
+
 def _added(first: Callable[[], object], second: Callable[[], object], pairs: int) -> float:
     return statistics.median(ours - plain for ours, plain in alternate(first, second, pairs)) / 1e3
 
@@ -92,13 +129,15 @@ def _added(first: Callable[[], object], second: Callable[[], object], pairs: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=300, help="pairs of runs for each model")
-    parser.add_argument("--only", choices=["models", "steps"])
+    parser.add_argument("--only", choices=["models", "steps", "values"])
     options = parser.parse_args()
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        if options.only != "models":
+        if options.only in (None, "steps"):
             found |= measure_steps(Path(folder), max(options.pairs, 300) * 10)
-        if options.only != "steps":
+        if options.only in (None, "values"):
+            found |= measure_values(Path(folder), options.pairs)
+        if options.only in (None, "models"):
             found |= measure_models(Path(folder), options.pairs)
     print(json.dumps({name: round(value, 4) for name, value in found.items()}, indent=2))
 

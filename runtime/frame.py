@@ -280,7 +280,7 @@ class ShapePlan:
         for name, place, is_copied in self._outputs:
             array: Any = memory[place]
             if type(array) is Structure:
-                outputs[name] = copied(array.value)
+                outputs[name] = copied(array.value) if is_copied else array.value
             else:
                 outputs[name] = array.copy() if is_copied else array
         return outputs

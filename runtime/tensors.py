@@ -122,6 +122,7 @@ def _of_extended(tensor: Any, dtype: np.dtype) -> np.ndarray:
     return tensor.detach().view(bits).numpy().view(dtype)
 
 
+@lru_cache(maxsize=64)
 def type_name(dtype: np.dtype) -> str:
     """The manifest's name of a numpy type. InputError for one that no tensor has."""
     if dtype.kind in "OUT":

@@ -6,6 +6,7 @@ is synchronous: the caller's thread takes part in the computation.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from ctypes import byref, c_void_p
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.executors.base import DONE, Bindings, Buffer, Event, Executor, wait_all
@@ -36,6 +39,10 @@ class CLibrary(ABC):
     def call(self, name: str, *arguments: Any) -> None:
         """Calls a function. LibraryError with the library's message where it fails."""
         self.check(self._functions[name](*arguments))
+
+    def function(self, name: str) -> Callable[..., int | None]:
+        """A function that is called often. `check` says what its status means."""
+        return self._functions[name]
 
     def new(self, name: str, *arguments: Any) -> int:
         """Calls a function whose last argument is the handle that it makes, and returns that."""
@@ -64,6 +71,14 @@ def library_path(package: str, folder: str, stem: str) -> Path | None:
         if found:
             return found[0]
     return None
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where an array's data begins. The short way is for writable arrays of numpy's own types that are not empty."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    except (TypeError, ValueError, BufferError):
+        return array.ctypes.data
 
 
 class CBindings(Bindings):

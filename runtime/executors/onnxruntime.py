@@ -33,10 +33,10 @@ from gimlet.runtime.executors.base import (
     DeviceSpec,
     SegmentArtifact,
 )
-from gimlet.runtime.executors.c_library import CBindings, CExecutor
+from gimlet.runtime.executors.c_library import CBindings, CExecutor, address_of
 from gimlet.runtime.executors.ort_library import STRING_TYPE, OrtError, OrtLibrary, ort_library
 from gimlet.runtime.executors.ort_structures import StructuredBindings
-from gimlet.runtime.executors.ort_values import address_of, array_of, element_number, make_strings
+from gimlet.runtime.executors.ort_values import TensorReader, element_number, make_strings
 from gimlet.runtime.executors.ort_weights import WeightPool
 from gimlet.runtime.packed import BITS, pack
 from gimlet.runtime.tensors import TensorSpec
@@ -121,14 +121,20 @@ def _session(artifact: SegmentArtifact) -> OrtSession:
 class _Port:
     """An input or output of a session: what binding an array to it takes, kept for arrays of the same shape."""
 
-    __slots__ = ("array", "bits", "dims", "dtype", "name", "nbytes", "onnx_type", "rank", "shape", "size")
+    __slots__ = (
+        *("array", "bits", "dims", "dtype", "is_converted", "is_open", "name", "nbytes", "onnx_type", "rank"),
+        *("shape", "size"),
+    )
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name.encode()
         self.dtype = spec.numpy_type
         self.onnx_type = element_number(spec.dtype)
         self.bits = BITS.get(spec.dtype, 0)
+        self.is_converted = self.onnx_type == STRING_TYPE or self.bits > 0
         self.array: np.ndarray | None = None
+        self.is_open = False
+        """Whether ONNX Runtime allocates it: an output whose size only the run can tell, or that is converted."""
         self.set_shape(())
 
     def set_shape(self, shape: tuple[int, ...]) -> None:
@@ -152,63 +158,63 @@ class OrtBindings(CBindings):
         self._outputs = {spec.name: _Port(spec) for spec in executor.outputs}
         self._value = c_void_p()
         self._value_place = byref(self._value)
-        self._order = list(self._outputs)
-        self.allocates: set[str] = set()
+        self._open: list[_Port] = []
+        self._bind_input, self._bind_output = library.bind_input, library.bind_output
+        self._create, self._release = library.create_value, library.release_value
+        self._memory = library.cpu_memory
+        self._reader = TensorReader(library)
+        self._bind_to_device = library.function("BindOutputToDevice")
+        self._bound_values = library.function("GetBoundOutputValues")
+        self._values, self._count = ctypes.POINTER(c_void_p)(), c_size_t()
+        self._values_place, self._count_place = byref(self._values), byref(self._count)
         self.run = partial(library.run_with_binding, executor.session.handle, None, self.handle)
 
     @property
     def is_plain(self) -> bool:
-        return not self.allocates
+        return not self._open
 
     def set_input(self, name: str, buffer: Buffer) -> None:
-        port = self._inputs[name]
-        self._make_value(port, buffer)
-        self._bind(self._library.bind_input, port)
+        self._bind(self._bind_input, self._inputs[name], buffer)
 
     def set_output(self, name: str, buffer: Buffer | None) -> None:
         port = self._outputs[name]
-        if buffer is None or port.onnx_type == STRING_TYPE or port.bits:
-            self.allocates.add(name)
+        is_open = buffer is None or port.is_converted
+        if is_open is not port.is_open:
+            port.is_open = is_open
+            self._open = [each for each in self._outputs.values() if each.is_open]
+        if buffer is None or is_open:
             self._release_output(port)
-            return
-        self.allocates.discard(name)
-        self._make_value(port, buffer)
-        self._bind(self._library.bind_output, port)
+        else:
+            self._bind(self._bind_output, port, buffer)
 
     def _release_output(self, port: _Port) -> None:
-        self._library.call("BindOutputToDevice", self.handle, port.name, self._library.cpu_memory)
+        self._library.check(self._bind_to_device(self.handle, port.name, self._memory))
 
     def before(self) -> None:
         """Lets go of what the last run allocated: ONNX Runtime would write the next outputs into it."""
-        for name in self.allocates:
-            self._release_output(self._outputs[name])
+        for port in self._open:
+            self._release_output(port)
 
-    def _bind(self, function: Any, port: _Port) -> None:
-        status = function(self.handle, port.name, self._value)
-        self._library.release_value(self._value)
-        if status:
-            self._library.check(status)
-
-    def _make_value(self, port: _Port, buffer: Buffer) -> None:
-        """Makes an OrtValue over the array's own memory in `_value`, and keeps the array alive."""
+    def _bind(self, function: Any, port: _Port, buffer: Buffer) -> None:
+        """Binds an OrtValue over the array's own memory, and keeps the array alive."""
         if not isinstance(buffer, np.ndarray) or buffer.dtype != port.dtype or not buffer.flags.c_contiguous:
             raise InputError(f"{port.name.decode()}: expected a C-contiguous {port.dtype} array", where=self._segment)
         if buffer.shape != port.shape:
             port.set_shape(buffer.shape)
         if port.onnx_type == STRING_TYPE:
-            self._make_strings(port, buffer)
-            return
-        port.array = pack(buffer, port.bits) if port.bits else buffer
-        library = self._library
-        pointer = address_of(port.array)
-        status = library.create_value(
-            library.cpu_memory, pointer, port.nbytes, port.dims, port.rank, port.onnx_type, self._value_place
-        )
+            self._value.value = make_strings(self._library, buffer)
+        else:
+            port.array = pack(buffer, port.bits) if port.bits else buffer
+            place = address_of(port.array)
+            status = self._create(
+                self._memory, place, port.nbytes, port.dims, port.rank, port.onnx_type, self._value_place
+            )
+            if status:
+                self._library.check(status)
+        status = function(self.handle, port.name, self._value)
+        self._release(self._value)
         if status:
-            library.check(status)
-
-    def _make_strings(self, port: _Port, array: np.ndarray) -> None:
-        self._value.value = make_strings(self._library, array)
+            self._library.check(status)
 
     def output(self, name: str) -> Buffer:
         array = self._outputs[name].array
@@ -217,21 +223,21 @@ class OrtBindings(CBindings):
         return array
 
     def after(self) -> None:
-        if self.allocates:
+        if self._open:
             self._collect()
 
     def _collect(self) -> None:
-        library = self._library
-        values, count = ctypes.POINTER(c_void_p)(), c_size_t()
-        library.call("GetBoundOutputValues", self.handle, library.allocator, byref(values), byref(count))
-        handles = [values[index] or 0 for index in range(count.value)]
-        library.call("AllocatorFree", library.allocator, ctypes.cast(values, c_void_p))
+        library, values = self._library, self._values
+        library.check(self._bound_values(self.handle, library.allocator, self._values_place, self._count_place))
+        handles = values[: self._count.value]
+        library.call("AllocatorFree", library.allocator, values)
         kept: set[int] = set()
         try:
-            for name, handle in zip(self._order, handles, strict=True):
-                if name in self.allocates:
-                    self._outputs[name].array, is_view = array_of(library, handle)
-                    kept |= {handle} if is_view else set()
+            for port, handle in zip(self._outputs.values(), handles, strict=True):
+                if port.is_open:
+                    port.array, is_view = self._reader.read(handle)
+                    if is_view:
+                        kept.add(handle)
         finally:
             for handle in handles:
                 if handle not in kept:

@@ -34,7 +34,7 @@ from gimlet.runtime.executors.base import (
     DeviceSpec,
     SegmentArtifact,
 )
-from gimlet.runtime.executors.c_library import CBindings, CExecutor
+from gimlet.runtime.executors.c_library import CBindings, CExecutor, address_of
 from gimlet.runtime.executors.ov_library import OvError, OvLibrary, Shape, ov_library
 from gimlet.runtime.tensors import TensorSpec
 
@@ -179,7 +179,7 @@ class OvBindings(CBindings):
         if buffer.shape != port.shape:
             port.set_shape(buffer.shape)
         library = self._library
-        status = library.make_tensor(port.element, port.struct, buffer.ctypes.data, self._tensor_place)
+        status = library.make_tensor(port.element, port.struct, address_of(buffer), self._tensor_place)
         library.check(status)
         status = function(self.handle, port.index, self._tensor)
         library.free_tensor(self._tensor.value or 0)

@@ -77,6 +77,7 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     ),
     "HasValue": (192, (c_void_p, POINTER(c_int))),
     "SessionOptionsAppendExecutionProvider": (216, (c_void_p, c_char_p, _TEXTS, _TEXTS, c_size_t)),
+    "GetResizedStringTensorElementBuffer": (252, (c_void_p, c_size_t, c_size_t, _OUT)),
 }
 _RELEASES = {
     "ReleaseStatus": 93,

@@ -18,7 +18,7 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.executors.base import Buffer, DeviceBuffer
 from gimlet.runtime.executors.c_library import CBindings
 from gimlet.runtime.executors.ort_library import OrtError, OrtLibrary, ort_library
-from gimlet.runtime.executors.ort_values import array_of, element_number, make_tensor
+from gimlet.runtime.executors.ort_values import TensorReader, element_number, make_tensor
 from gimlet.runtime.structures import Map, Optional, Structure, Tensor, ValueType, parse_type
 from gimlet.runtime.structures import Sequence as SequenceType
 from gimlet.runtime.tensors import TensorSpec, numpy_type
@@ -47,6 +47,9 @@ class StructuredBindings(CBindings):
         self._wanted: dict[str, np.ndarray | None] = {spec.name: None for spec in outputs}
         self._found: dict[str, Buffer] = {}
         self._results = (c_void_p * len(outputs))()
+        names = [spec.name.encode() for spec in outputs]
+        self._names = (c_char_p * len(names))(*names)
+        self._reader = TensorReader(library)
 
     @property
     def is_plain(self) -> bool:
@@ -71,15 +74,14 @@ class StructuredBindings(CBindings):
             for name, given in self._given.items():
                 if given is not None:
                     values[name.encode()] = _make(library, given, self._types[name], kept)
-            outputs = [name.encode() for name in self._wanted]
             return library.run(
                 self._handle,
                 None,
                 (c_char_p * len(values))(*values),
                 (c_void_p * len(values))(*values.values()),
                 len(values),
-                (c_char_p * len(outputs))(*outputs),
-                len(outputs),
+                self._names,
+                len(self._names),
                 self._results,
             )
         finally:
@@ -88,7 +90,7 @@ class StructuredBindings(CBindings):
 
     def after(self) -> None:
         for index, name in enumerate(self._wanted):
-            value = _read(self._library, self._results[index] or 0, self._types[name])
+            value = _read(self._reader, self._results[index] or 0, self._types[name])
             target = self._wanted[name]
             if not isinstance(self._types[name], Tensor):
                 self._found[name] = Structure(value)
@@ -135,34 +137,53 @@ def _gathered(library: OrtLibrary, parts: list[int], kind: int) -> int:
             library.release_value(part)
 
 
-def _read(library: OrtLibrary, value: int, type_: ValueType) -> Any:
+def _read(reader: TensorReader, value: int, type_: ValueType) -> Any:
     """An OrtValue in Python, and releases it."""
-    is_view = False
+    library = reader.library
+    has_value, kind = c_int(), c_int()
     try:
-        has_value, kind = c_int(), c_int()
         library.call("HasValue", value, byref(has_value))
+        if has_value.value:
+            library.call("GetValueType", value, byref(kind))
+    except OrtError:
+        library.release_value(value)
+        raise
+    if kind.value == _TENSOR:
+        return _read_tensor(reader, value)
+    try:
         if not has_value.value:
             return None
-        library.call("GetValueType", value, byref(kind))
-        if kind.value == _TENSOR:
-            array, is_view = array_of(library, value)
-            return array
-        parts = [library.new("GetValue", value, index, library.allocator) for index in range(_count(library, value))]
-        inner = type_.item if isinstance(type_, Optional) else type_
-        item = inner.item if isinstance(inner, SequenceType) else inner
-        found = [_read(library, part, item) for part in parts]
+        parts = _parts(library, value)
+    finally:
+        library.release_value(value)
+    inner = type_.item if isinstance(type_, Optional) else type_
+    if isinstance(inner, SequenceType) and not isinstance(inner.item, Tensor):
+        return [_read(reader, part, inner.item) for part in parts]
+    found = [_read_tensor(reader, part) for part in parts]
+    return dict(zip(found[0].tolist(), found[1].tolist(), strict=True)) if kind.value == _MAP else found
+
+
+def _read_tensor(reader: TensorReader, value: int) -> np.ndarray:
+    """The array of an OrtValue that is a tensor, and releases it unless the array is over its memory."""
+    is_view = False
+    try:
+        array, is_view = reader.read(value)
     finally:
         if not is_view:
-            library.release_value(value)
-    if kind.value == _MAP:
-        return dict(zip(found[0].tolist(), found[1].tolist(), strict=True))
-    return found
+            reader.library.release_value(value)
+    return array
 
 
-def _count(library: OrtLibrary, value: int) -> int:
-    count = c_size_t()
+def _parts(library: OrtLibrary, value: int) -> list[int]:
+    """The values in a sequence, or a map's keys and values."""
+    count, part = c_size_t(), c_void_p()
     library.call("GetValueCount", value, byref(count))
-    return count.value
+    get, place = library.function("GetValue"), byref(part)
+    found: list[int] = []
+    for index in range(count.value):
+        library.check(get(value, index, library.allocator, place))
+        found.append(part.value or 0)
+    return found
 
 
 @lru_cache(maxsize=32)

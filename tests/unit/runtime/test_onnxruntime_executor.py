@@ -1,5 +1,6 @@
 """The executor on ONNX Runtime's C interface: one thread pool, shared sessions, and nobody else's sessions touched."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from gimlet.runtime.errors import InputError, MissingError
-from gimlet.runtime.executors import ort_library
+from gimlet.runtime.executors import ort_library, ort_values
 from gimlet.runtime.executors.base import DONE, DeviceSpec, Event, SegmentArtifact
 from gimlet.runtime.executors.onnxruntime import STOP_SPINNING, OnnxRuntimeExecutor
 from gimlet.runtime.executors.registry import load_executor
@@ -110,6 +111,47 @@ def test_outputs_of_unknown_size_are_allocated_for_every_run(tmp_path: Path):
     bindings.set_input("x", np.zeros(0, np.float32))
     executor.submit(bindings)
     assert bindings.output("y").shape == (0,)
+
+
+def test_the_type_of_an_allocated_output_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """numpy takes longer to name a type than ONNX Runtime for a small model."""
+    executor = OnnxRuntimeExecutor.load(artifact(tmp_path, dtype="int16"), CPU)
+    bindings = executor.bind({"x": np.ones(3, np.int16)}, {"y": None})
+    executor.submit(bindings)
+
+    def looked_up(number: int) -> np.dtype:
+        raise AssertionError(f"type {number} was looked up again")
+
+    monkeypatch.setattr(ort_values, "type_of_onnx", looked_up)
+    executor.submit(bindings)
+    found = bindings.output("y")
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.int16
+
+
+def test_texts_are_read_from_one_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every use of `raw` copies the texts of the whole tensor."""
+    copies: list[int] = []
+    make = ctypes.create_string_buffer
+
+    class Counted:
+        def __init__(self, size: int) -> None:
+            self._as_parameter_ = make(size)
+
+        @property
+        def raw(self) -> bytes:
+            copies.append(1)
+            return self._as_parameter_.raw
+
+    monkeypatch.setattr(ctypes, "create_string_buffer", Counted)
+    texts = np.array(["one", "", "three", "für"], dtype=object)
+    assert run(artifact(tmp_path, "Identity", "string"), texts).tolist() == texts.tolist()
+    assert len(copies) == 1
+
+
+def test_a_text_may_have_a_zero_byte(tmp_path: Path):
+    texts = np.array(["a\0b", "\0", "c"], dtype=object)
+    assert run(artifact(tmp_path, "Identity", "string"), texts).tolist() == texts.tolist()
 
 
 def test_an_allocated_output_outlives_its_bindings(tmp_path: Path):
