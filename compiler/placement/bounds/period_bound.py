@@ -67,6 +67,7 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
     found = max(min(least), floor)
     if found == float("inf") and best_known == float("inf"):
         raise InfeasibleError("no placement can give every device its share of the FLOPs")
-    if found < best_known * (1 - _NEAR) and solved[weakest] and perf_counter() < until:
-        return cover_bound(problem, classes, programs[weakest].prices(), found, best_known, until)
+    prices = programs[weakest].prices
+    if found < best_known * (1 - _NEAR) and prices is not None and perf_counter() < until:
+        return cover_bound(problem, classes, prices, found, best_known, until)
     return found

@@ -50,6 +50,8 @@ class PeriodProgram:
         self.busy: list[Any] = []
         self.rooms: dict[int, Any] = {}
         """The row for its fast memory by class."""
+        self.prices: Prices | None = None
+        """What the last solution says that nodes and fast memory are worth; None before there is one."""
         self.unlinked = [(number, inward) for number in range(len(classes)) for inward in (True, False)]
         if self.can:
             self._build(allowed)
@@ -87,10 +89,10 @@ class PeriodProgram:
             return float("inf")
         if status != pywraplp.Solver.OPTIMAL:
             return None
+        self.prices = self._prices()
         return max(self.solver.Objective().Value() * self.scale * (1 - SHORTFALL), 0.0)
 
-    def prices(self) -> Prices:
-        """What the last solution says that nodes and fast memory are worth."""
+    def _prices(self) -> Prices:
         fast: dict[int, float] = {}
         for number, room in self.rooms.items():
             device, busy = self.classes[number][0], self.busy[number].dual_value()

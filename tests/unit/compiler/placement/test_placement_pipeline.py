@@ -165,6 +165,23 @@ def test_without_time_no_program_is_made(random_problem: Make, monkeypatch: pyte
         period_bound(problem)
 
 
+def test_a_program_that_time_ended_is_not_read(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Its solver would say of every variable, on stderr, that there is no solution."""
+    solve, solved = PeriodProgram.solve, set[PeriodProgram]()
+
+    def once(program: PeriodProgram, until: float = float("inf")) -> float | None:
+        if program not in solved:
+            solved.add(program)
+            return solve(program, until)
+        program.solver.Add(program.period <= -1)
+        program.solver.Solve()
+        return None
+
+    monkeypatch.setattr(PeriodProgram, "solve", once)
+    assert period_bound(alternating(3, 12), 1e3) > 0
+    assert not capfd.readouterr().err
+
+
 def test_what_the_host_sends_is_work_for_a_link():
     nodes = tuple(Node(f"n{n}", "Op", {0: Option(100.0), 1: Option(1.0)}) for n in range(2))
     values = (Value("x", 30, None, (0, 1)), Value("y", 8, 0, (), True), Value("z", 8, 1, (), True))
