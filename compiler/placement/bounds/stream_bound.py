@@ -26,7 +26,7 @@ Only one device is charged at a step, that of the joint at its end or else at it
 joints alone, each weight at the first joint that uses it. Devices that are alike are told apart by what has been taken
 from them, so of those with nothing taken only the first is tried. A label is dropped where it cannot lead below what
 is known to be reached, by the way back without charges and with parts of them. Where labels become too many,
-neighbours are merged into one that is below both.
+neighbours are merged into one that is below both; when time is up, few are too many.
 
 Cost, measured at load 3: 0.2 to 4 s a rate for 507 nodes, seven devices and 180 joints; the less is known to be
 reached, the longer.
@@ -51,6 +51,8 @@ from gimlet.compiler.placement.model.segments import carve
 _BUDGET = 20_000
 _LARGEST_BLOCK = 24
 _MOST_LABELS = 256
+_FEW_LABELS = 8
+"""So many where time is up."""
 _PARTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 _CHUNK = 64
 _FACTORS = (0.5, 2.0)
@@ -257,7 +259,8 @@ class _Labels:
                     continue
                 for some in self._taken(labels.get(way.start), index, way, back[number + 1][way.end]):
                     following.setdefault(way.end, []).append(some)
-            labels = {end: _fewer(found) for end, found in following.items()}
+            most = _MOST_LABELS if perf_counter() <= self.until else _FEW_LABELS
+            labels = {end: _fewer(found, most) for end, found in following.items()}
             self.trail.append((ways, labels))
         left = labels.get(HOST)
         return _INFINITE if left is None else float(left.seconds.min())
@@ -361,8 +364,8 @@ class _Labels:
         return ledger.places(kind, order[member])[ledger.places(kind, member).index(place)]
 
 
-def _fewer(found: Sequence[_Some]) -> _Some:
-    """The labels that none other is below in everything, at most so many."""
+def _fewer(found: Sequence[_Some], most: int) -> _Some:
+    """The labels that none other is below in everything, at most `most`."""
     seconds = np.concatenate([some.seconds for some in found])
     taken = np.concatenate([some.taken for some in found])
     origin = np.concatenate([some.origin for some in found])
@@ -370,9 +373,9 @@ def _fewer(found: Sequence[_Some]) -> _Some:
     seconds, taken, origin = seconds[order], taken[order], origin[order]
     kept = _undominated(seconds, taken)
     seconds, taken, origin = seconds[kept], taken[kept], origin[kept]
-    if len(seconds) <= _MOST_LABELS:
+    if len(seconds) <= most:
         return _Some(seconds, taken, origin)
-    starts = np.linspace(0, len(seconds), _MOST_LABELS, endpoint=False).astype(np.int64)
+    starts = np.linspace(0, len(seconds), most, endpoint=False).astype(np.int64)
     return _Some(seconds[starts], np.minimum.reduceat(taken, starts, axis=0), origin[starts])
 
 

@@ -13,7 +13,7 @@ experts are, is then charged what streaming it takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gimlet.compiler.placement.model.problem import Node, Problem, Weight
@@ -110,6 +110,14 @@ def fast_bytes_priced(problem: Problem, price: float) -> tuple[Problem, float]:
     A weight that is streamed makes its users longer by as much at least, so only what is in fast memories is charged
     too much.
     """
+    charging = priced_streaming(problem, price)
+    return _slowed(problem, stream_s(charging)), all_kept_s(charging)
+
+
+def priced_streaming(problem: Problem, price: float) -> Problem:
+    """The problem in which streaming a weight takes `price` seconds for each byte of it, or its own time where that is
+    less.
+    """
     charged = tuple(
         replace(
             weight,
@@ -120,8 +128,7 @@ def fast_bytes_priced(problem: Problem, price: float) -> tuple[Problem, float]:
         )
         for weight in problem.weights
     )
-    charging = replace(problem, weights=charged)
-    return _slowed(problem, stream_s(charging)), all_kept_s(charging)
+    return replace(problem, weights=charged)
 
 
 def _least_part(weight: Weight, place: int, price: float) -> float:
@@ -164,9 +171,10 @@ def kept_s(problem: Problem) -> dict[int, float]:
     return {device: _most_kept(problem, device) for device in problem.streaming}
 
 
-def all_kept_s(problem: Problem) -> float:
-    """The most seconds that all fast memories together can save."""
-    seconds = sum(kept_s(problem).values())
+def all_kept_s(problem: Problem, devices: Container[int] | None = None) -> float:
+    """The most seconds that all fast memories together can save, or those of some devices."""
+    kept = kept_s(problem)
+    seconds = sum(kept[device] for device in kept if devices is None or device in devices)
     if any(len(weight.users) > 1 for weight in problem.weights if weight.stream_s):
         return seconds
     # A weight of one user is on one device only.

@@ -8,32 +8,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.streaming import all_streamed
 
 
 def memory_cuts(problem: Problem) -> list[tuple[int, ...]]:
     """Runs of the topological order that fill devices one after another, for each class to begin with.
 
-    An op leaves its run where another device saves more than two launches and its inputs and outputs on the way.
+    An op leaves its run where another device saves more than two launches and its inputs and outputs on the way. What
+    fast memory has no room for any more takes as long as if all of it were streamed.
     """
     if not problem.memory_can_bind:
         return []
     classes = device_classes(problem)
-    seconds = problem.seconds
+    seconds = all_streamed(problem).seconds if problem.streaming else problem.seconds
     finite = np.where(np.isfinite(seconds), seconds, 0.0).sum(axis=0) + 1e9 * np.isinf(seconds).sum(axis=0)
     slowness = [min(float(finite[p]) for p, d in enumerate(problem.device_of) if d == c[0]) for c in classes]
     order = sorted(range(len(classes)), key=lambda number: slowness[number])
     found: dict[tuple[int, ...], None] = {}
     for number in range(len(order)):
         turn = [order[number], *order[:number], *order[number + 1 :]]
-        found[_filled(problem, [device for c in turn for device in classes[c]])] = None
+        found[_filled(problem, seconds, [device for c in turn for device in classes[c]])] = None
     return list(found)
 
 
-def _filled(problem: Problem, devices: Sequence[int]) -> tuple[int, ...]:
-    """Each node on the first of `devices` that still has room, or where it is much faster."""
+def _filled(problem: Problem, streamed: NDArray[np.float64], devices: Sequence[int]) -> tuple[int, ...]:
+    """Each node on the first of `devices` that still has room, or where it is much faster.
+
+    `streamed` are seconds of node by place where all weights are streamed.
+    """
     room = _Room(problem)
     ranked = sorted(range(len(problem.places)), key=lambda p: devices.index(problem.device_of[p]))
     chosen: list[int] = []
@@ -42,12 +48,13 @@ def _filled(problem: Problem, devices: Sequence[int]) -> tuple[int, ...]:
         fitting = [place for place in ranked if place in allowed and room.fits(node, place)]
         full.update(place for place in allowed if place not in fitting)
         usable = [place for place in fitting if place not in full] or fitting or list(allowed)
-        place, fastest = usable[0], min(usable, key=lambda p: problem.seconds[node, p])
+        seconds = {p: float((problem.seconds if room.fits(node, p, fast=True) else streamed)[node, p]) for p in usable}
+        place, fastest = usable[0], min(usable, key=lambda p: seconds[p])
         here, there = problem.device_of[place], problem.device_of[fastest]
         detour = 2 * problem.launch_s[fastest]
         for values, ends in ((problem.inputs_of[node], (here, there)), (problem.outputs_of[node], (there, here))):
             detour += problem.transfer_s(*ends, sum(problem.values[value].size_bytes for value in values))
-        if problem.seconds[node, place] - problem.seconds[node, fastest] > detour:
+        if seconds[place] - seconds[fastest] > detour:
             place = fastest
         room.take(node, place)
         chosen.append(place)
@@ -67,13 +74,14 @@ class _Room:
             for user in weight.users:
                 self.weights_of[user].append(number)
 
-    def fits(self, node: int, place: int) -> bool:
-        """Whether every device that the place keeps busy holds the node beside what it has."""
+    def fits(self, node: int, place: int, *, fast: bool = False) -> bool:
+        """Whether every device that the place keeps busy has room for the node, or `fast` memory for it."""
         problem = self.problem
         more = self._bytes(node, place)
         peak = problem.nodes[node].options[place].activation_bytes
         for device in problem.units[problem.device_of[place]]:
-            capacity = problem.devices[device].memory_bytes
+            spec = problem.devices[device]
+            capacity = spec.fast_bytes if fast else spec.memory_bytes
             if capacity is not None and self.used[device] + more + max(self.peak[device], peak) > capacity:
                 return False
         return True

@@ -30,6 +30,7 @@ from gimlet.compiler.placement.model.streaming import all_streamed, fast_bytes_p
 from gimlet.compiler.placement.reasons.advice import recommendation
 from gimlet.compiler.placement.reasons.explain import explanation, print_explanation
 from gimlet.compiler.placement.search.coarsen import coarsen
+from gimlet.compiler.placement.search.memory_cuts import memory_cuts
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InputError
 
@@ -240,3 +241,21 @@ def test_one_level_of_memory_is_not_told_of():
     print_explanation(explanation(problem, solve(problem)), console)
     assert "streaming" not in console.export_text()
     assert "streams" not in recommendation(problem, solve(problem))
+
+
+def test_a_card_whose_fast_memory_is_full_draws_no_ops():
+    """Twenty layers of which a GPU has room for sixteen, and a card that is quick only in fast memory, two layers'."""
+    nodes = tuple(Node(f"n{index}", options={0: Option(1e3), 1: Option(10.0), 2: Option(0.1)}) for index in range(20))
+    values = tuple(Value(f"v{index}", 1, index, (index + 1,) if index < 19 else (), index == 19) for index in range(20))
+    weights = tuple(Weight(f"w{index}", (index,), {0: 10, 1: 10, 2: 10}, {2: {index: 40.0}}) for index in range(20))
+    problem = Problem(
+        (DeviceSpec("host"), DeviceSpec("gpu", 160, 1.0), DeviceSpec("card", 1000, 1.0, fast_bytes=20)),
+        (Place(0), Place(1), Place(2)),
+        nodes,
+        (Value("x", 1, None, (0,)), *values),
+        {(a, b): Route(0.1, 0.0) for a in range(3) for b in range(3) if a != b},
+        weights,
+    )
+    cuts = memory_cuts(problem)
+    assert min(place.count(2) for place in cuts) == 4
+    assert min(carve(problem, place).schedule.latency_s for place in cuts) < 16 * 10 + 2 * 40 + 10

@@ -1,0 +1,108 @@
+"""The bound on energy and cost: never above a placement, and close where weights are streamed."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement.bounds.bill_bound import bill_bound
+from gimlet.compiler.placement.model.problem import (
+    DeviceSpec,
+    Node,
+    Objective,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+    Weight,
+)
+from gimlet.compiler.placement.model.segments import Found, carve
+
+Make = Callable[..., Problem]
+SEEDS = st.integers(0, 10**6)
+BILLS: tuple[Objective, Objective] = ("energy", "cost")
+
+
+def carved(problem: Problem) -> Iterator[Found]:
+    """Every choice of places that keeps all limits, in segments as long as they can be."""
+    for places in itertools.product(*problem.allowed):
+        found = carve(problem, places)
+        if not found.excess:
+            yield found
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS, objective=st.sampled_from(BILLS), levels=st.booleans(), limited=st.booleans())
+def test_no_placement_is_below_the_bound(
+    random_problem: Make,
+    with_levels: Callable[[Problem, int], Problem],
+    seed: int,
+    objective: Objective,
+    levels: bool,
+    limited: bool,
+):
+    problem = random_problem(seed, 5, 3, objective, memory=True)
+    problem = with_levels(problem, seed) if levels else problem
+    placements = list(carved(problem))
+    if limited and placements:
+        limit = sorted(found.schedule.latency_s for found in placements)[len(placements) // 4]
+        problem = problem.with_rules(replace(problem.rules, bounds={"latency": limit}))
+        placements = [found for found in placements if found.schedule.latency_s <= limit]
+    bound = bill_bound(problem)
+    for found in placements:
+        assert bound.value <= found.schedule.figure(objective) * (1 + 1e-9)
+
+
+def test_members_of_a_group_that_runs_are_not_idle():
+    """Two devices of 10 W idle work as one for a second and 30 J, after one of them worked for a second and 5 J."""
+    devices = (
+        DeviceSpec("host", idle_w=0.0, load_w=0.0),
+        DeviceSpec("a", idle_w=10.0, load_w=20.0),
+        DeviceSpec("b", idle_w=10.0, load_w=20.0),
+        DeviceSpec("both", members=(1, 2)),
+    )
+    nodes = (Node("n0", options={1: Option(1.0, 5.0)}), Node("n1", options={3: Option(1.0, 30.0)}))
+    problem = Problem(
+        devices,
+        tuple(Place(index) for index in range(4)),
+        nodes,
+        (Value("x", 0, None, (0,)), Value("v", 0, 0, (1,)), Value("y", 0, 1, (), True)),
+        {(a, b): Route(0.0, 0.0) for a in range(4) for b in range(4) if a != b},
+        rules=Rules("energy"),
+    )
+    assert carve(problem, (1, 3)).schedule.energy_j == pytest.approx(45.0)
+    assert 35.0 <= bill_bound(problem).value <= 45.0 + 1e-9
+
+
+def streamed(objective: Objective) -> Problem:
+    """Eight layers on a host, or on a card that is quick with weights in its fast memory, which has room for two."""
+    devices = (
+        DeviceSpec("host", idle_w=1.0, load_w=10.0, usd_per_hour=3600.0),
+        DeviceSpec("card", idle_w=5.0, load_w=100.0, usd_per_hour=7200.0, fast_bytes=20),
+    )
+    nodes = tuple(Node(f"n{index}", options={0: Option(6.0, 60.0), 1: Option(0.1, 10.0)}) for index in range(8))
+    weights = tuple(Weight(f"w{index}", (index,), {0: 10, 1: 10}, {1: {index: 4.0}}) for index in range(8))
+    values = tuple(Value(f"v{index}", 1, index, (index + 1,) if index < 7 else (), index == 7) for index in range(8))
+    return Problem(
+        devices,
+        (Place(0), Place(1)),
+        nodes,
+        (Value("x", 1, None, (0,)), *values),
+        {(0, 1): Route(0.01, 0.0), (1, 0): Route(0.01, 0.0)},
+        weights,
+        rules=Rules(objective),
+    )
+
+
+@pytest.mark.parametrize("objective", BILLS)
+def test_streaming_is_in_the_bound(objective: Objective):
+    """Without it, the card does everything for 80 J, or in 0.8 s."""
+    problem = streamed(objective)
+    least = min(found.schedule.figure(objective) for found in carved(problem))
+    bound = bill_bound(problem).value
+    assert 0.9 * least <= bound <= least * (1 + 1e-9)
