@@ -269,20 +269,27 @@ def pairs(texts: Iterable[str], flag: str, form: str) -> tuple[tuple[str, str], 
     return tuple(found)
 
 
+def _fraction(text: str) -> float:
+    """`0.2` or `20%` as a number. ValueError for another text."""
+    return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+
+
 def _budget(text: str) -> float:
     try:
-        return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        return _fraction(text)
     except ValueError:
         raise UsageError(f"{text!r} is no budget for losses", where="--loss-budget", hint="write 0.01 or 1%") from None
 
 
 def _share(text: str) -> float:
     try:
-        share = float(text)
+        share = _fraction(text)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UsageError(f"{text!r} is no share", where="--min-share", hint="write a number from 0 to 1")
+        raise UsageError(
+            f"{text!r} is no share", where="--min-share", hint="write a number from 0 to 1, or a percentage"
+        )
     return share
 
 

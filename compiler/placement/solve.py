@@ -45,6 +45,7 @@ from gimlet.compiler.placement.search.memory_cuts import memory_cuts
 from gimlet.compiler.placement.search.repair import repair_shares
 from gimlet.compiler.placement.search.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
+from gimlet.runtime.units import amount_text
 
 GAP = 1e-4
 _KICKS = 12
@@ -172,9 +173,9 @@ class _Solve:
             least = lower_bound(self.problem.with_rules(alone), until=self._until(0.1)).value
             # Where there is no placement at all, this limit is not why.
             if limit * (1 + 1e-9) < least < float("inf"):
-                unit = UNITS[objective]
+                lowest, most = amount_text(least, UNITS[objective]), amount_text(limit, UNITS[objective])
                 raise InfeasibleError(
-                    f"{objective} cannot be below {least:.6g} {unit}, and at most {limit:.6g} {unit} is asked for",
+                    f"{objective} cannot be below {lowest}, and at most {most} is asked for",
                     hint="allow more, or add faster devices or links",
                 )
 

@@ -94,6 +94,7 @@ def test_a_truncated_model(model: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--bind", "n=8:2:1"], 2, "0 ≤ minimum"),
         (["--format", "cpu=int3"], 2, "int3"),
         (["--min-share", "cpu=2"], 2, "is no share"),
+        (["--min-share", "cpu=120%"], 2, "is no share"),
         (["--objective", "beauty"], 2, "beauty"),
         (["--placement", "missing.json"], 2, "missing.json"),
         (["--costs", "missing.json"], 2, "missing.json"),

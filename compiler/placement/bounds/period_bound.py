@@ -58,7 +58,7 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
     solved = [False] * len(programs)
     while True:
         weakest = min(range(len(programs)), key=lambda number: (least[number], -number))
-        if least[weakest] > best_known or (solved[weakest] and not programs[weakest].tighten()):
+        if least[weakest] >= best_known or (solved[weakest] and not programs[weakest].tighten()):
             break
         period = programs[weakest].solve(until)
         if period is None:

@@ -16,7 +16,7 @@ from gimlet.runtime.errors import UsageError
 _SCALES: Final[Mapping[Objective, Mapping[str, float]]] = {
     "latency": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6},
     "throughput": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "/s": 1.0},
-    "energy": {"J": 1.0, "mJ": 1e-3, "kJ": 1e3},
+    "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "kJ": 1e3},
     "cost": {"USD": 1.0, "$": 1.0},
 }
 _AMOUNT: Final = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?)\s*(\S*)", re.IGNORECASE)

@@ -32,7 +32,8 @@ class DeviceSpec:
     Idle power that is not known counts as none. A *group* has `members`, the devices that work as one in it: while it
     runs they run nothing else. Bytes of its places are those on each member, and power and prices are the members' own.
     `fast_bytes` is the part of the memory that weights are computed from; what it has no room for is *streamed* from
-    the rest in every run. None is one level of memory.
+    the rest in every run. None is one level of memory. `formats` are all number formats that its targets can compute
+    in, asked for or not, for advice.
     """
 
     name: str
@@ -44,6 +45,7 @@ class DeviceSpec:
     kind: str = ""
     members: tuple[int, ...] = ()
     fast_bytes: int | None = None
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -412,14 +414,6 @@ def _check_members(problem: Problem, device: DeviceSpec) -> None:
         raise InputError("a group has two devices at least, each once", where=where)
     if any(not 0 <= m < len(problem.devices) or problem.devices[m].members for m in device.members):
         raise InputError("the members of a group are devices, not groups", where=where)
-
-
-def gigabytes(size_bytes: float) -> str:
-    """A size for a message: `3.1 GB` (powers of ten)."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.1f} {unit}"
-    return f"{size_bytes:.0f} bytes"
 
 
 def devices_named(problem: Problem, devices: Sequence[int]) -> str:

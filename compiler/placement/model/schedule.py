@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from gimlet.compiler.placement.model.problem import Objective, Placement, Problem
 from gimlet.compiler.placement.model.streaming import Streamed, streamed_by
 from gimlet.runtime.errors import InputError
+from gimlet.runtime.units import bytes_text
 
 LOSS_TOLERANCE = 1e-6
 """How far, relatively, a sum of losses may be above its budget: what the solver's integers cannot tell apart."""
@@ -129,7 +130,9 @@ def violations(problem: Problem, placement: Placement, schedule: Schedule) -> li
         capacity = problem.devices[device].memory_bytes
         if capacity is not None and used > capacity:
             name = problem.devices[device].name
-            found.append((used / max(capacity, 1) - 1, f"{name} needs {used} bytes and has {capacity}"))
+            found.append(
+                (used / max(capacity, 1) - 1, f"{name} needs {bytes_text(used)} and has {bytes_text(capacity)}")
+            )
     for group in rules.together:
         if len({problem.device_of[placement.place[node]] for node in group}) > 1:
             names = ", ".join(problem.nodes[node].name for node in group)

@@ -148,7 +148,7 @@ def build_problem(
     by_place = {index: plans[site.group] for index, site in enumerate(sites) if site.group}
     return replace(
         base,
-        devices=with_fast_memory(base.devices, [site.place.device for site in sites], stores),
+        devices=_with_formats(with_fast_memory(base.devices, [site.place.device for site in sites], stores), sites),
         places=tuple(places),
         values=tuple(with_gathers(base.values, graph, by_place)),
         nodes=tuple(
@@ -173,6 +173,14 @@ def device_spec(device: Device) -> DeviceSpec:
         usd_per_hour=kind.usd_per_hour,
         kind=kind.name,
     )
+
+
+def _with_formats(devices: Sequence[DeviceSpec], sites: Sequence[Site]) -> tuple[DeviceSpec, ...]:
+    """The devices with every format that a target of theirs offers, in the targets' order."""
+    offered: dict[int, dict[str, None]] = {}
+    for site in sites:
+        offered.setdefault(site.place.device, {}).update(dict.fromkeys(site.target.formats(site.device)))
+    return tuple(replace(spec, formats=tuple(offered.get(index, ()))) for index, spec in enumerate(devices))
 
 
 def _reasons(units: Sequence[Unit], site: Site) -> list[Reason | None]:

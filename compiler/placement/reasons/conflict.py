@@ -15,10 +15,11 @@ from typing import TypeVar
 from gimlet.compiler.placement.bounds.lower_bound import lower_bound
 from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.share_cover import share_cover
-from gimlet.compiler.placement.model.problem import UNITS, Problem, gigabytes
+from gimlet.compiler.placement.model.problem import UNITS, Problem
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 from gimlet.compiler.placement.reasons.fit import is_searched_infeasible, room_needed, room_text, with_memory
 from gimlet.runtime.errors import InfeasibleError
+from gimlet.runtime.units import amount_text, bytes_text
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -62,7 +63,7 @@ def limits_of(problem: Problem) -> list[Limit]:
     """Every limit that the user or a device sets."""
     rules, found = problem.rules, list[Limit]()
     for figure, bound in rules.bounds.items():
-        text = f"{figure} of at most {bound:.6g} {UNITS[figure]}"
+        text = f"{figure} of at most {amount_text(bound, UNITS[figure])}"
         found.append(Limit(text, lambda p, f=figure: _with(p, bounds=_less(p.rules.bounds, f))))
     for device, share in rules.min_share.items():
         text = f"{share:.0%} of the FLOPs on {problem.devices[device].name}"
@@ -86,7 +87,7 @@ def limits_of(problem: Problem) -> list[Limit]:
         found.append(Limit(text, lambda p, ns=tuple(nodes): _with(p, pins=_less(p.rules.pins, *ns))))
     for device, spec in enumerate(problem.devices):
         if spec.memory_bytes is not None and device in problem.device_of:
-            text = f"the memory of {spec.name} ({gigabytes(spec.memory_bytes)})"
+            text = f"the memory of {spec.name} ({bytes_text(spec.memory_bytes)})"
             found.append(Limit(text, lambda p, d=device: with_memory(p, d, None), device))
     return found
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gimlet.compiler.placement.bounds.share_cover import share_cover
-from gimlet.compiler.placement.model.problem import Problem, devices_named, gigabytes
+from gimlet.compiler.placement.model.problem import Problem, devices_named
 from gimlet.compiler.placement.model.rules import with_nodes
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 from gimlet.compiler.placement.reasons.conflict import is_infeasible, least_losses
 from gimlet.compiler.placement.reasons.fit import room_needed, room_text
 from gimlet.runtime.errors import InfeasibleError, InputError
+from gimlet.runtime.units import bytes_text
 
 
 def check_feasible(problem: Problem) -> None:
@@ -81,10 +82,10 @@ def _check_memory(problem: Problem) -> None:
     need = _least_bytes(problem, range(len(problem.nodes)), range(len(problem.places)))
     have = sum(capacity or 0 for capacity in capacities.values())
     if need > have:
-        listed = ", ".join(f"{problem.devices[d].name} has {gigabytes(c or 0)}" for d, c in capacities.items())
+        listed = ", ".join(f"{problem.devices[d].name} has {bytes_text(c or 0)}" for d, c in capacities.items())
         raise InfeasibleError(
             f"the model is larger than {'every device' if len(used) > 1 else 'the device'}"
-            f"{' together' if len(used) > 1 else ''}: its weights need {gigabytes(need)}; {listed}",
+            f"{' together' if len(used) > 1 else ''}: its weights need {bytes_text(need)}; {listed}",
             hint=_room(problem, used[0], need - have + (capacities[used[0]] or 0)) or "ask for less as well",
         )
     _check_pinned_memory(problem, capacities)
@@ -107,7 +108,7 @@ def _check_pinned_memory(problem: Problem, capacities: dict[int, int | None]) ->
             some = f"{len(nodes)} ops that can only be there (such as {problem.nodes[nodes[0]].name!r})"
             what = "the model" if whole else some
             raise InfeasibleError(
-                f"{what}: the weights need {gigabytes(need)} and {name} has {gigabytes(capacity)}",
+                f"{what}: the weights need {bytes_text(need)} and {name} has {bytes_text(capacity)}",
                 where=f"device {name}",
                 hint="; or ".join(filter(None, [_room(problem, device, need), "pin less there"])),
             )

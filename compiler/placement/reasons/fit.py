@@ -19,7 +19,6 @@ _STEPS = 12
 _SMALL = 40
 _ROUNDS = 3
 _MOST_LITERALS = 3000
-_WEIGHT_FORMATS = (("bf16", 16.0), ("int8", 8.0), ("int4", 4.0))
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ def room_needed(problem: Problem, device: int, infeasible: Callable[[Problem], b
 
 
 def room_text(problem: Problem, room: Room) -> str:
-    """A hint: `gpu0 needs 3.1 GB more, or weights in int8`."""
+    """A hint: `gpu0 needs 3.1 GB more, or weights in fp16 there (--format gpu0=fp16)`."""
     spec = problem.devices[room.device]
     have = spec.memory_bytes or 0
     peak = _peak(problem, room.device)
     fmt = smaller_format(problem, room.device, room.size_bytes - peak, have - peak)
     at_least = "" if room.certain else "at least "
     return f"{spec.name} needs {at_least}{_rounded_up(room.size_bytes - have)} more" + (
-        f", or weights in {fmt}" if fmt else ""
+        f", or weights in {fmt} there (--format {spec.name}={fmt})" if fmt else ""
     )
 
 
@@ -87,10 +86,15 @@ def with_memory(problem: Problem, device: int, memory_bytes: int | None) -> Prob
 
 
 def smaller_format(problem: Problem, device: int, need: float, have: float) -> str | None:
-    """The widest format in which weights of `need` bytes, in the format of the device's places, fit into `have`."""
-    formats = [place.format for place in problem.places if place.device == device]
-    bits = min((FORMAT_BITS[fmt] for fmt in formats if fmt in FORMAT_BITS), default=0.0)
-    return next((name for name, width in _WEIGHT_FORMATS if width < bits and need * width / bits <= have), None)
+    """The widest format of the device in which weights of `need` bytes, in that of its places, fit into `have`.
+
+    None where it computes in no format that is small enough.
+    """
+    used = [place.format for place in problem.places if place.device == device]
+    bits = min((FORMAT_BITS[fmt] for fmt in used if fmt in FORMAT_BITS), default=0.0)
+    narrower = {fmt: FORMAT_BITS[fmt] for fmt in problem.devices[device].formats if FORMAT_BITS.get(fmt, bits) < bits}
+    fitting = [fmt for fmt, width in narrower.items() if need * width / bits <= have]
+    return max(fitting, key=lambda fmt: narrower[fmt], default=None)
 
 
 def is_searched_infeasible(problem: Problem) -> bool:

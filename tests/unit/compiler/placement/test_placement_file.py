@@ -57,7 +57,7 @@ def test_the_example_of_the_paper_without_its_limit(capsys: pytest.CaptureFixtur
 def test_a_limit_that_nothing_keeps(capsys: pytest.CaptureFixture[str]):
     code, _, error = command(capsys, TABLE3, "--objective", "cost", "--bound", "latency=100ms")
     assert code == 5
-    assert "latency cannot be below 0.105 s, and at most 0.1 s is asked for" in error
+    assert "latency cannot be below 105 ms, and at most 100 ms is asked for" in error
 
 
 def test_every_figure_is_read():

@@ -153,7 +153,7 @@ def test_weights_of_a_group_are_split_over_its_members():
     assert not violations(problem, Placement((2, 2), (0, 0)), both)
     mixed = Placement((2, 0), (0, 1))
     broken = violations(problem, mixed, simulate(problem, mixed))
-    assert [text for _, text in broken] == ["a needs 150 bytes and has 120"]
+    assert [text for _, text in broken] == ["a needs 150 B and has 120 B"]
 
 
 @pytest.mark.parametrize(

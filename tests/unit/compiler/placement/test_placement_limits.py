@@ -28,7 +28,7 @@ def op(name: str, refused: dict[int, str] | None = None) -> Node:
 
 
 CHAIN = Problem(
-    devices=(DeviceSpec("cpu", 10**9), DeviceSpec("gpu0", 10**9)),
+    devices=(DeviceSpec("cpu", 10**9, formats=("fp32",)), DeviceSpec("gpu0", 10**9, formats=("fp32", "fp16", "bf16"))),
     places=(Place(0), Place(1)),
     nodes=(op("a"), op("b"), op("c")),
     values=(Value("x", 4, None, (0,)), Value("va", 4, 0, (1,)), Value("vb", 4, 1, (2,)), Value("y", 4, 2, (), True)),
@@ -65,22 +65,36 @@ def test_a_pin_against_a_refusal_names_both():
 def test_a_model_larger_than_every_device():
     weights = tuple(Weight(f"w{n}", (n,), {0: 800 * 10**6, 1: 800 * 10**6}) for n in range(3))
     text = error_of(replace(CHAIN, weights=weights))
-    assert "larger than every device together: its weights need 2.4 GB; cpu has 1.0 GB, gpu0 has 1.0 GB" in text
+    assert "larger than every device together: its weights need 2.4 GB; cpu has 1 GB, gpu0 has 1 GB" in text
 
 
 def test_a_weight_larger_than_the_only_device_it_may_be_on():
     weights = (Weight("w", (1,), {0: 10**6, 1: 2 * 10**9}),)
     text = error_of(replace(CHAIN, weights=weights).with_rules(Rules(pins={1: frozenset({1})})))
-    assert "1 ops that can only be there (such as 'b'): the weights need 2.0 GB and gpu0 has 1.0 GB" in text
-    assert "gpu0 needs 1.0 GB more, or weights in bf16; or pin less there" in text
+    assert "1 ops that can only be there (such as 'b'): the weights need 2 GB and gpu0 has 1 GB" in text
+    assert "gpu0 needs 1.0 GB more, or weights in fp16 there (--format gpu0=fp16); or pin less there" in text
 
 
 def test_weights_that_do_not_fit_any_way():
     """Three of 0.6 GB over two devices of 1 GB: enough in total, not in any arrangement."""
     weights = tuple(Weight(f"w{n}", (n,), {0: 600 * 10**6, 1: 600 * 10**6}) for n in range(3))
     text = error_of(replace(CHAIN, weights=weights))
-    assert "cannot be kept together: the memory of cpu (1.0 GB); the memory of gpu0 (1.0 GB)" in text
-    assert re.search(r"cpu needs 200\.\d MB more, or weights in bf16", text)
+    assert "cannot be kept together: the memory of cpu (1 GB); the memory of gpu0 (1 GB)" in text
+    assert re.search(r"cpu needs 200\.\d MB more; or gpu0 needs 200\.\d MB more, or weights in fp16 there", text)
+
+
+def test_a_format_that_no_device_computes_in_is_not_advised():
+    weights = (Weight("w", (0,), {0: 1600 * 10**6, 1: 1600 * 10**6}),)
+    assert "weights in" not in error_of(replace(CHAIN, weights=weights).with_rules(Rules(pins={0: frozenset({0})})))
+    assert "(--format gpu0=fp16)" in error_of(
+        replace(CHAIN, weights=weights).with_rules(Rules(pins={0: frozenset({1})}))
+    )
+
+
+def test_what_the_solver_has_no_solution_for_prints_nothing(capfd: pytest.CaptureFixture[str]):
+    weights = tuple(Weight(f"w{n}", (n,), {0: 800 * 10**6, 1: 800 * 10**6}) for n in range(3))
+    error_of(replace(CHAIN, weights=weights))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_bound_below_what_is_possible():
@@ -135,8 +149,8 @@ def test_a_conflict_in_a_large_problem_is_proven_without_a_search():
     problem = replace(CHAIN, devices=devices, nodes=nodes, values=values, weights=weights)
     rules = Rules(min_share={1: 0.5}, max_segments=50)
     found = conflict_of(problem.with_rules(rules))
-    assert "50% of the FLOPs on gpu0; the memory of gpu0 (1.0 GB)" in str(found)
-    assert "gpu0 needs 1.0 GB more, or weights in bf16" in str(found)
+    assert "50% of the FLOPs on gpu0; the memory of gpu0 (1 GB)" in str(found)
+    assert "gpu0 needs 1.0 GB more, or weights in fp16" in str(found)
     assert conflict_of(problem) is None
     torn = Rules(together=((0, 1), (1, 150)), apart=(((0,), (150,)),), max_segments=50)
     assert "'n0' and 1 more on one device; 'n1' and 1 more on one device; 'n0' apart from 'n150'" in str(

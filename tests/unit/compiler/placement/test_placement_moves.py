@@ -57,8 +57,8 @@ def test_a_move_joins_the_segment_that_is_there():
 def test_what_a_move_breaks_is_said():
     small = replace(CHAIN, devices=(replace(CHAIN.devices[0], memory_bytes=10), CHAIN.devices[1]))
     moves = moves_of(replace(small, weights=(Weight("w", (1,), {0: 20, 1: 20}),)), ON_GPU)
-    assert moves.alone[1, 0].breaks == ("cpu needs 20 bytes and has 10",)
-    assert moves.whole[0, 0].breaks == ("cpu needs 20 bytes and has 10",)
+    assert moves.alone[1, 0].breaks == ("cpu needs 20 B and has 10 B",)
+    assert moves.whole[0, 0].breaks == ("cpu needs 20 B and has 10 B",)
     assert moves.alone[0, 0].breaks == ()
 
 

@@ -74,12 +74,12 @@ def test_all_cheap_is_too_slow():
     assert free.schedule.latency_s == pytest.approx(0.160)
     # Printed as $0.07; the paper's own rates give 0.06.
     assert free.objective == pytest.approx(0.06)
-    with pytest.raises(InfeasibleError, match=r"latency cannot be below 0\.16 s, and at most 0\.12 s"):
+    with pytest.raises(InfeasibleError, match=r"latency cannot be below 160 ms, and at most 120 ms"):
         solve(table3(replace(RULES, pins=pins)))
 
 
 def test_two_bounds_that_hold_only_alone_are_both_named():
-    with pytest.raises(InfeasibleError, match=r"latency of at most 0\.12 s; cost of at most 0\.08 USD"):
+    with pytest.raises(InfeasibleError, match=r"latency of at most 120 ms; cost of at most 0\.08 USD"):
         solve(table3(Rules(bounds={"latency": 0.120, "cost": 0.08})))
 
 
