@@ -2,9 +2,10 @@
 
     {"tuple": [{"tensor": "x"}, {"dict": [{"key": "mask", "value": {"tensor": "mask"}}]}, {"constant": null}]}
 
-A tree in a manifest is JSON of six kinds: a tensor by the name of the program's input or output, a constant that the
-module was traced with, a tuple, a list, a dict, and a record (a dataclass, or one of transformers' outputs), which is
-returned as a dict. Nothing in it names a class, so reading it imports and runs nothing.
+A tree in a manifest is JSON of seven kinds: a tensor by the name of the program's input or output, one of complex
+numbers by their type (`{"complex64": "z"}`), which the program has as pairs, a constant that the module was traced
+with, a tuple, a list, a dict, and a record (a dataclass, or one of transformers' outputs), which is returned as a dict.
+Nothing in it names a class, so reading it imports and runs nothing.
 """
 
 from __future__ import annotations
@@ -15,20 +16,26 @@ from typing import Any, Literal, cast
 
 from numpy.typing import NDArray
 
+from gimlet.runtime.complex_numbers import COMPLEX, as_pairs, from_pairs
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.jsonread import JsonObject
 from gimlet.runtime.tensors import as_array
 
 Scalar = bool | int | float | str | None
+KINDS = ("tensor", *COMPLEX, "constant", "tuple", "list", "dict", "record")
 DEEPEST = 64
 """Trees nested deeper than this are refused."""
 
 
 @dataclass(frozen=True)
 class TensorLeaf:
-    """A tensor, by the name of the program's input or output."""
+    """A tensor, by the name of the program's input or output.
+
+    `numbers` is the element type of one of complex numbers, which the program has with a last dimension of two.
+    """
 
     name: str
+    numbers: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ def _flatten(tree: Tree, given: Any, path: str, found: dict[str, Any]) -> None:
     if isinstance(tree, TensorLeaf):
         if given is None:
             raise InputError("is None, and the module was traced with a tensor", where=f"argument {path!r}")
-        found[tree.name] = given
+        found[tree.name] = given if tree.numbers is None else as_pairs(given, tree.numbers, path)
     elif isinstance(tree, Constant):
         _check_constant(tree.value, given, path)
     elif isinstance(tree, Series):
@@ -233,7 +240,7 @@ def _fields(given: Any, kind: str) -> Mapping[Any, Any] | None:
 
 def _unflatten(tree: Tree, outputs: Mapping[str, Any]) -> Any:
     if isinstance(tree, TensorLeaf):
-        return outputs[tree.name]
+        return outputs[tree.name] if tree.numbers is None else from_pairs(outputs[tree.name], tree.numbers)
     if isinstance(tree, Constant):
         return tree.value
     if isinstance(tree, Table):
@@ -245,7 +252,7 @@ def _unflatten(tree: Tree, outputs: Mapping[str, Any]) -> Any:
 def tree_to_json(tree: Tree) -> dict[str, Any]:
     """A tree as a manifest has it."""
     if isinstance(tree, TensorLeaf):
-        return {"tensor": tree.name}
+        return {tree.numbers or "tensor": tree.name}
     if isinstance(tree, Constant):
         return {"constant": tree.value}
     items = [tree_to_json(item) for item in tree.items]
@@ -258,12 +265,14 @@ def tree_from_json(item: JsonObject, depth: int = 0) -> Tree:
     """The tree that a manifest has. InputError, with the path of the place, where it is none."""
     kinds = list(item.names())
     if len(kinds) != 1:
-        raise item.error("", f"a tree has one of tensor, constant, tuple, list, dict and record, not {len(kinds)} keys")
+        raise item.error("", f"a tree has one of {', '.join(KINDS)}, not {len(kinds)} keys")
     (kind,) = kinds
     if depth > DEEPEST:
         raise item.error(kind, f"is nested deeper than {DEEPEST}")
     if kind == "tensor":
         return TensorLeaf(item.text("tensor"))
+    if kind in COMPLEX:
+        return TensorLeaf(item.text(kind), kind)
     if kind == "constant":
         return Constant(item.scalar("constant"))
     if kind == "tuple" or kind == "list":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import dropwhile
 from typing import Any, cast
@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
+from gimlet.compiler.frontends.complex_numbers import complex_type
 from gimlet.compiler.frontends.mutation import copied, rebuilt
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.signature import (
@@ -30,12 +31,11 @@ def signature_of(program: ExportedProgram, model: ir.Model) -> Signature:
     An output that stands in a dict or a record gets its path from there as its name, `past.0.key`.
     """
     inputs, outputs = iter(model.graph.inputs), iter(list(model.graph.outputs))
-    arguments = [
-        _leaf(spec.arg, inputs) for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT
-    ]
-    results = [
-        _leaf(spec.arg, outputs) for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT
-    ]
+    numbers = _complex_numbers(program)
+    given = [spec.arg for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
+    returns = [spec.arg for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+    arguments = [_leaf(argument, inputs, numbers) for argument in given]
+    results = [_leaf(argument, outputs, numbers) for argument in returns]
     if next(inputs, None) is not None or next(outputs, None) is not None:
         raise InputError("the program has inputs or outputs that the traced module does not have")
     called, returned = program.call_spec.in_spec, program.call_spec.out_spec
@@ -52,14 +52,20 @@ def signature_of(program: ExportedProgram, model: ir.Model) -> Signature:
     return Signature(_parameters(program, len(args)), tuple(args), kwargs, renamed)
 
 
-def _leaf(argument: Any, values: Iterator[ir.Value]) -> Tree:
+def _complex_numbers(program: ExportedProgram) -> dict[str, str]:
+    """The element type of each value of the traced program that is of complex numbers, and of pairs in the graph's."""
+    types = {node.name: complex_type(node) for node in program.graph.nodes}
+    return {name: str(found).removeprefix("torch.") for name, found in types.items() if found is not None}
+
+
+def _leaf(argument: Any, values: Iterator[ir.Value], numbers: Mapping[str, str]) -> Tree:
     """A constant, or the next of the graph's values."""
     if isinstance(argument, ConstantArgument):
         return Constant(argument.value)
     value = next(values, None)
     if value is None or value.name is None:
         raise InputError("the traced module has inputs or outputs that the program does not have")
-    return TensorLeaf(value.name)
+    return TensorLeaf(value.name, numbers.get(argument.name))
 
 
 def _parameters(program: ExportedProgram, count: int) -> tuple[str, ...]:
@@ -121,7 +127,7 @@ def _renamed_leaf(
     if keyed and value.name == leaf.name and value.name not in taken and name not in taken:
         value.name = name
         taken.add(name)
-    return TensorLeaf(value.name or leaf.name)
+    return TensorLeaf(value.name or leaf.name, leaf.numbers)
 
 
 def _make_unique(graph: ir.Graph) -> None:

@@ -72,6 +72,7 @@ def changes_as_outputs(program: ExportedProgram) -> ChangesAsOutputs:
     program = _without_aliases(program)
     owners = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     changing = any(spec.kind in _CHANGES for spec in program.graph_signature.output_specs)
+    _check_returned(program)
     for node in program.graph.nodes:
         for changed in written(node):
             spec = owners.get(origin_of(changed).name)
@@ -86,6 +87,15 @@ def changes_as_outputs(program: ExportedProgram) -> ChangesAsOutputs:
                 )
             _check_begin(program, spec, place_of(node))
     return _with_changes(program) if changing else ChangesAsOutputs(program)
+
+
+def _check_returned(program: ExportedProgram) -> None:
+    """As for what is changed in place, of a program that returns the new values of its buffers instead."""
+    buffers = {spec.target: spec for spec in program.graph_signature.input_specs if spec.kind == InputKind.BUFFER}
+    returned = cast(Sequence[Any], program.graph.output_node().args[0])
+    for spec, node in zip(program.graph_signature.output_specs, returned, strict=True):
+        if spec.kind == OutputKind.BUFFER_MUTATION and spec.target in buffers:
+            _check_begin(program, buffers[spec.target], place_of(node))
 
 
 def _check_begin(program: ExportedProgram, spec: InputSpec, place: str) -> None:
@@ -146,7 +156,7 @@ def copied(program: ExportedProgram) -> torch.fx.GraphModule:
 
 
 def rebuilt(program: ExportedProgram, module: torch.fx.GraphModule, **changes: Any) -> ExportedProgram:
-    """The program with another graph, and other `input_specs`, `output_specs`, `constants` or `module_call_graph`."""
+    """The program with another graph, and what of `input_specs`, `output_specs`, `state_dict`, … has other values."""
     signature = replace(
         program.graph_signature,
         input_specs=changes.get("input_specs", program.graph_signature.input_specs),
@@ -156,7 +166,7 @@ def rebuilt(program: ExportedProgram, module: torch.fx.GraphModule, **changes: A
         root=module,
         graph=module.graph,
         graph_signature=signature,
-        state_dict=program.state_dict,
+        state_dict=changes.get("state_dict", program.state_dict),
         range_constraints=program.range_constraints,
         module_call_graph=changes.get("module_call_graph", program.module_call_graph),
         example_inputs=program.example_inputs,

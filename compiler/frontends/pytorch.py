@@ -17,6 +17,7 @@ from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
 
 from gimlet.compiler.frontends.attention import attention_with_heads
 from gimlet.compiler.frontends.call_tree import signature_of, without_constant_outputs
+from gimlet.compiler.frontends.complex_numbers import fourier_translations, pairs_for_complex, short_time_in_shapes
 from gimlet.compiler.frontends.control_flow import without_hidden_state
 from gimlet.compiler.frontends.control_flow_onnx import control_flow_translations
 from gimlet.compiler.frontends.dim_names import name_dimensions
@@ -126,7 +127,7 @@ def export_program(
     # What the trace does to a buffer that an object of the module's holds beside it, it does for good.
     buffers = [(buffer, buffer.detach().clone(), buffer._version) for buffer in model.buffers()]
     try:
-        with quiet_torch(), torch.no_grad(), experts_as_one_op(model), traced_whole():
+        with quiet_torch(), torch.no_grad(), experts_as_one_op(model), traced_whole(), short_time_in_shapes():
             return torch.export.export(
                 model.eval(), *_contiguous(args or (), kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
             )
@@ -167,7 +168,7 @@ def import_program(
     knows. An input that is changed in place has an output with its new values, and a buffer that is becomes a state.
     InputError, with the line of PyTorch source, for an operator that cannot be converted, and for what else is changed.
     """
-    whole = recurrent_as_one_op(attention_with_heads(missing_written_out(program)))
+    whole = recurrent_as_one_op(attention_with_heads(missing_written_out(pairs_for_complex(program))))
     changes = changes_as_outputs(without_hidden_state(whole))
     if repeats:
         check_in_place(program)
@@ -203,6 +204,7 @@ def _converted(program: ExportedProgram, translations: Translations) -> ir.Model
                     **control_flow_translations(),
                     **recurrent_translations(),
                     **selection_translations(),
+                    **fourier_translations(),
                     **translations,
                 },
                 # Its optimizer needs weights, and time with the square of the nodes. The normalize phase cleans up.

@@ -115,7 +115,18 @@ def _multigammaln(values: Tensor, rank: int) -> Tensor:
     return torch.stack(parts).sum(0) + math.log(math.pi) * rank * (rank - 1) / 4
 
 
+def _hamming(count: int, *rest: Any, **named: Any) -> Tensor:
+    """ONNX's has 25/46 and 21/46 where PyTorch's has 0.54 and 0.46, or what it is given."""
+    periodic, alpha, beta = (*rest, *(True, 0.54, 0.46)[len(rest) :])
+    turns = torch.arange(count, **named) / max(count if periodic else count - 1, 1)
+    return alpha - beta * torch.cos(2 * math.pi * turns)
+
+
 FUNCTIONS: Final[dict[Any, Written]] = {
+    _aten.hamming_window.default: Written(_hamming),
+    _aten.hamming_window.periodic: Written(_hamming),
+    _aten.hamming_window.periodic_alpha: Written(_hamming),
+    _aten.hamming_window.periodic_alpha_beta: Written(_hamming),
     _aten.erfinv.default: Written(_erfinv, _is_of_floats),
     _aten.lgamma.default: Written(_lgamma, _is_of_floats),
     _aten.digamma.default: Written(_digamma, _is_of_floats),

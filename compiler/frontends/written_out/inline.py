@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +71,9 @@ def _replace(graph: torch.fx.Graph, node: torch.fx.Node, function: Callable[...,
         return function(*_values(node.args, given), **_values(node.kwargs, given))
 
     examples = [each.meta["val"] for each in read]
-    mode = detect_fake_mode(examples) or nullcontext()
-    with quiet_torch(), torch.no_grad(), mode:
+    with quiet_torch(), torch.no_grad(), shapes_alone(graph, examples):
         traced = make_fx(computed, pre_dispatch=True)(*examples).graph
-    made = _copy(traced, graph, node, read)
+    made = insert_traced(traced, graph, node, read)
     result: Any = torch.fx.map_arg(traced.output_node().args[0], made.__getitem__)
     if isinstance(result, torch.fx.Node):
         _take_place(graph, node, result, read)
@@ -87,7 +86,13 @@ def _replace(graph: torch.fx.Graph, node: torch.fx.Node, function: Callable[...,
             graph.erase_node(copy)
 
 
-def _copy(
+def shapes_alone(graph: torch.fx.Graph, examples: Sequence[Any]) -> AbstractContextManager[Any]:
+    """The mode that the examples were traced in, or any tensor of the graph where there are none."""
+    known = examples or [each.meta["val"] for each in graph.nodes if isinstance(each.meta.get("val"), torch.Tensor)][:1]
+    return detect_fake_mode(known) or nullcontext()
+
+
+def insert_traced(
     traced: torch.fx.Graph, graph: torch.fx.Graph, node: torch.fx.Node, read: list[torch.fx.Node]
 ) -> dict[torch.fx.Node, torch.fx.Node]:
     """What was traced, before the node: the new node of each."""
