@@ -56,6 +56,9 @@ Array = np.ndarray[Any, Any]
 _BOX_ELEMENTS = 1 << 19
 """Elements of the largest tile over all items of a box: enough for numpy to be busy, few enough for a cache."""
 
+_EXACT_DEPTH = 1 << 10
+"""Products of two 8-bit integers (at most 2¹⁴) that add up exactly in the 24 bits of float32."""
+
 
 class Emulator:
     """Runs one program. `weights` are the bytes of its weights file. Runs share nothing but decoded weights."""
@@ -364,9 +367,13 @@ class _KernelRun:
         if lhs.shape[-1] != rhs.shape[-2] or into != (lhs.shape[-2], rhs.shape[-1]):
             shapes = " · ".join(str(list(each.shape[-2:])) for each in (lhs, rhs))
             self.fault(step, f"multiplies {shapes} into {list(into)}")
+        whole = np.issubdtype(lhs.dtype, np.integer)
         if lhs.dtype != np.float32:
-            lhs, rhs = lhs.astype(np.float32), rhs.astype(np.float32)
+            wide = np.float64 if lhs.shape[-1] > _EXACT_DEPTH else np.float32
+            lhs, rhs = lhs.astype(wide), rhs.astype(wide)
         found = np.matmul(lhs, rhs)
+        if whole:
+            found = found.astype(np.int32)
         if accumulator is None:
             self.write(matmul.accumulator, found, step)
         elif matmul.accumulator in self.owned and accumulator.shape == found.shape:

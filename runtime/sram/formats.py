@@ -45,6 +45,8 @@ CARRIERS: dict[str, type[np.generic]] = {
 _ITEM_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ui8": 1, "i1": 1}
 _STORED = {"f16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
 FLOATS = frozenset({"f32", "f16", "bf16", "mxint8"})
+SUMS: dict[str, str] = {"f32": "f32", "bf16": "f32", "mxint8": "f32", "i8": "i32"}
+"""The element types that the matrix unit multiplies, and what it adds their products up in."""
 
 
 def stored_bytes(dtype: str, shape: tuple[int, ...]) -> int:

@@ -15,7 +15,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import affine
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.faults import MachineError, Place
-from gimlet.runtime.sram.formats import CARRIERS, FLOATS, stored_bytes
+from gimlet.runtime.sram.formats import CARRIERS, FLOATS, SUMS, stored_bytes
 from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
 from gimlet.runtime.sram.memory import overlaps
 from gimlet.runtime.sram.ordering import Order, transfers
@@ -375,8 +375,8 @@ class _KernelCheck:
                 raise self.fail("a store has no fill")
             if window or space == "core":
                 raise self.fail(f"stores tile {tile.name} to tensor {access.tensor}: blocks of a core are read only")
-            if isinstance(instruction, Store) and instruction.adds and tile.dtype != "f32":
-                raise self.fail(f"adds {tile.dtype} to tensor {access.tensor}: only f32 is added")
+            if isinstance(instruction, Store) and instruction.adds and tile.dtype not in SUMS.values():
+                raise self.fail(f"adds {tile.dtype} to tensor {access.tensor}: only f32 and i32 are added")
         elif window and (space != "core" or access.fill is not None):
             raise self.fail(f"window {tile.name} is on tensor {access.tensor}, which has no blocks")
         elif space == "core" and not window:
@@ -400,7 +400,7 @@ class _KernelCheck:
         accumulator = self.tile(matmul.accumulator, 2)
         if lhs.dtype != rhs.dtype or lhs.dtype not in self.machine.row_cycles:
             raise self.fail(f"the matrix unit does not multiply {lhs.dtype} by {rhs.dtype}")
-        if accumulator.dtype != ("i32" if lhs.dtype == "i8" else "f32"):
+        if accumulator.dtype != SUMS.get(lhs.dtype):
             raise self.fail(f"the matrix unit does not accumulate {lhs.dtype} in {accumulator.dtype}")
         (height, depth), width = lhs.shape, rhs.shape[1]
         depth = max(depth, rhs.shape[0])

@@ -17,8 +17,8 @@ import numpy as np
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.sram.tiles import Patches
-from gimlet.runtime.expr import ZERO, Expr
-from gimlet.runtime.sram.formats import MX_BLOCK
+from gimlet.runtime.expr import ZERO, Expr, floordiv, maximum
+from gimlet.runtime.sram.formats import MX_BLOCK, SUMS
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
@@ -58,8 +58,16 @@ class Convolution:
     geometry: Geometry
     dtype: str
     shape: Shape
-    op: OnnxOp
+    op: OnnxOp | None
+    """Whose tiles they are; None for a sum that an op needs beside its own product."""
     given: Patches | None
+    fill: float = 0.0
+    """What positions outside the source read as."""
+
+    @property
+    def sums(self) -> str:
+        """The element type of its sums."""
+        return SUMS[self.dtype]
 
     def emit(self, root: Argument, target: View) -> None:
         builder = self.lowering.builder
@@ -80,7 +88,7 @@ class Convolution:
                 tile=(positions, (Counter(1, out.size),)),
                 limits=(prod(each.step for each in spatial), column_step),
             )
-            accumulator = kernel.fill("f32", place.sizes, place.limits, 0, depth=2)
+            accumulator = kernel.fill(self.sums, place.sizes, place.limits, 0, depth=2)
             with ExitStack() as loops:
                 taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self._outer(inner)]
                 c = loops.enter_context(kernel.loop(Expr.const(channels), step))
@@ -107,8 +115,9 @@ class Convolution:
             found = Patches(self.weight.shape, self.dtype, self._positions(items), *depth, columns)
         wrong = problem_of_patches(found, self.weight.shape, self.dtype, len(self.shape) - 2, machine)
         if wrong is not None:
-            raise RefusedError(f"tiles of {label_of(self.op)}: {wrong}")
-        plan.chosen.setdefault(self.op, []).append(found)
+            raise RefusedError(f"tiles of {'a sum' if self.op is None else label_of(self.op)}: {wrong}")
+        if self.op is not None:
+            plan.chosen.setdefault(self.op, []).append(found)
         return found
 
     def _depth(self, channels: int, rows: int) -> tuple[tuple[int, ...], int]:
@@ -173,7 +182,9 @@ class Convolution:
         )
         depth = (*depth, Counter(rank + 1 if self.channels_last else 1, channel.size))
         limits = (positions, prod(inner) * channel.step)
-        loaded = kernel.load(self.source, [batch.start, *begin], (counted, depth), limits, fill=0.0, repeated=True)
+        loaded = kernel.load(
+            self.source, [batch.start, *begin], (counted, depth), limits, fill=self.fill, repeated=True
+        )
         return loaded if self.source.dtype == self.dtype else kernel.map("copy", [loaded], self.dtype, depth=2)
 
     def _packed(self, inner: Sequence[int], step: int, column_step: int) -> View:
@@ -209,6 +220,12 @@ class Depthwise:
     weight: View
     geometry: Geometry
     shape: Shape
+    fill: float = 0.0
+
+    @property
+    def sums(self) -> str:
+        """The element type of its sums, which the weights are in as well."""
+        return self.weight.dtype
 
     def emit(self, root: Argument, target: View) -> None:
         builder = self.lowering.builder
@@ -216,16 +233,41 @@ class Depthwise:
         with builder.kernel("depthwise") as kernel:
             ranges = vector_ranges(self.lowering, kernel, self.shape)
             place = whole_place(self.shape, ranges)
-            accumulator = kernel.fill("f32", place.sizes, place.limits, 0)
+            accumulator = kernel.fill(self.sums, place.sizes, place.limits, 0)
             with ExitStack() as loops:
                 taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self.geometry.kernel]
-                patch = load_window(kernel, self.source, ranges, taps, self.geometry, 0.0)
+                patch = load_window(kernel, self.source, ranges, taps, self.geometry, self.fill)
+                if self.sums == "i32":
+                    patch = kernel.map("copy", [patch], self.sums)
                 begin = (ranges[1].start, *(tap.start for tap in taps))
                 tile = ((), (Counter(0, ranges[1].size),), *(() for _ in taps))
                 held = kernel.load(self.weight, begin, tile, (1, ranges[1].step, *(1 for _ in taps)))
                 kernel.map("multiply_add", [patch, held, accumulator], into=accumulator)
             result = evaluate(kernel, root, place, {id(self): accumulator}, views)
             kernel.store(target, place.begin, place.tile, result)
+
+
+def geometry_of(op: OnnxOp, kernel: Sequence[int], sizes: Shape, outputs: Shape) -> Geometry:
+    """The spatial attributes of a convolution or pooling of an input of `sizes` to `outputs`."""
+    rank = len(kernel)
+    strides = tuple(op.attr("strides") or (1,) * rank)
+    dilations = tuple(op.attr("dilations") or (1,) * rank)
+    mode = op.attr("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "", None):
+        pads = tuple(Expr.const(pad) for pad in (op.attr("pads") or (0,) * (2 * rank))[:rank])
+    elif mode == "VALID":
+        pads = (ZERO,) * rank
+    else:
+        pads = tuple(
+            _same_pad(size, out, stride, (k - 1) * dilation + 1, mode == "SAME_LOWER")
+            for size, out, stride, k, dilation in zip(sizes, outputs, strides, kernel, dilations, strict=True)
+        )
+    return Geometry(tuple(kernel), strides, dilations, pads)
+
+
+def _same_pad(size: Expr, out: Expr, stride: int, reach: int, lower: bool) -> Expr:
+    total = maximum((out - 1) * stride + reach - size, ZERO)
+    return floordiv(total + 1, Expr.const(2)) if lower else floordiv(total, Expr.const(2))
 
 
 def vector_ranges(lowering: Lowering, kernel: KernelBuilder, shape: Shape) -> list[Range]:

@@ -32,6 +32,11 @@ class Product(Protocol):
     @property
     def shape(self) -> Shape: ...
 
+    @property
+    def sums(self) -> str:
+        """The element type that it is added up in."""
+        ...
+
     def emit(self, root: Argument, target: View) -> None:
         """Generates the product with the tree `root`, of which it is a leaf, behind it, into `target`."""
         ...

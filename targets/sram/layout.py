@@ -21,7 +21,7 @@ from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram.builder import COLUMNS_A_CHIPLET, Bounds
 from gimlet.targets.sram.mapping import Sizes
-from gimlet.targets.sram.precision import product_types, weight_shape
+from gimlet.targets.sram.precision import integer_weight_shape, product_types, weight_shape
 from gimlet.targets.sram.trial import cycles_of
 
 _MOST_ROWS = 1024
@@ -43,8 +43,9 @@ def rows_by_columns(
     """
     if dealing.parts == 1 or machine.dataflow != "rhs":
         return frozenset()
-    ops = [op for op in _products(results, set(given)) if _known(op, bounds)]
-    types = product_types(ops, fmt, machine, bounds.optimum)
+    products, inside = _products(results, set(given))
+    ops = [op for op in products if _known(op, bounds)]
+    types = product_types(ops, fmt, machine, bounds.optimum, inside=inside)
     gained: dict[int, float] = {}
     for op, dtype in types.items():
         found = _sizes(op, dtype, bounds)
@@ -58,8 +59,8 @@ def rows_by_columns(
     return frozenset(most for most, cycles in gained.items() if cycles > 0)
 
 
-def _products(results: Iterable[SSAValue], given: AbstractSet[SSAValue]) -> list[OnnxOp]:
-    """Matrix products that results depend on, up to what is given."""
+def _products(results: Iterable[SSAValue], given: AbstractSet[SSAValue]) -> tuple[list[OnnxOp], set[Operation]]:
+    """Matrix products that results depend on, up to what is given, and all ops that they depend on."""
     found: dict[OnnxOp, None] = {}
     seen, pending = set[Operation](), list(results)
     while pending:
@@ -71,12 +72,12 @@ def _products(results: Iterable[SSAValue], given: AbstractSet[SSAValue]) -> list
         if op.op_type in ("MatMul", "Gemm") and not op.domain:
             found[op] = None
         pending += op.operands
-    return list(found)
+    return list(found), seen
 
 
 def _sizes(op: OnnxOp, dtype: str, bounds: Bounds) -> tuple[int, Sizes, Sizes] | None:
     """The most rows of a product with weights, and its sizes with rows and with columns dealt. None for others."""
-    dims, shape = dims_of(op.results[0]), weight_shape(op)
+    dims, shape = dims_of(op.results[0]), integer_weight_shape(op) if dtype == "i8" else weight_shape(op)
     if not dims or shape is None or 0 in shape:
         return None
     rows = dims[:-1]

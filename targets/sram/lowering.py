@@ -90,6 +90,11 @@ class Lowering:
         self.positions: dict[tuple[View, Expr], View] = {}
         """Positions in a dimension of a size, counted from the front, by where they are with negative ones."""
         self.packed: dict[tuple[View, str], View] = {}
+        self.signed: dict[SSAValue, View] = {}
+        """Unsigned integers as the array takes them, 128 less (integers.py)."""
+        self.row_sums: dict[View, View] = {}
+        self.inside: set[OnnxOp] = set()
+        """The ops that have to run."""
         self.results: set[SSAValue] = set()
         self.in_place: set[OnnxOp] = set()
         """Ops whose first operand is a state that they change where it lies."""
@@ -116,6 +121,7 @@ class Lowering:
         """Generates code for everything that `results` depend on, up to `given`. `leaves` is told of each result."""
         self.results = set(results)
         ops = self._needed(results, set(given))
+        self.inside = set(ops)
         self.product_types = product_types(ops, self.format, self.builder.machine, self.bounds.optimum, self.mx_budget)
         self.builder.homes.demand = resident_bytes(self.product_types) / self.builder.cores
         ordered = self._leaving_early(ops)
@@ -287,7 +293,7 @@ class Lowering:
         """The tree with some of its products computed."""
         known: dict[int, Argument] = {}
         for product in products:
-            view = self.builder.temporary("f32", product.shape)
+            view = self.builder.temporary(product.sums, product.shape)
             self.emit(product, view)
             known[id(product)] = view
         return replaced(root, known)

@@ -10,11 +10,12 @@ series add up, and they cost nothing where a product is small. What was measured
 - mxint8: products with weights, from the one with the most operations down, as long as the errors that they are
   expected to add (as independent ones do: by their squares) stay within the budget of the segment.
 - bf16: everything else, attention's products of two computed operands among it.
+- i8: products of 8-bit integers, in every format (quantized.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from math import prod
 
 from xdsl.ir import Operation, OpResult, SSAValue
@@ -24,6 +25,7 @@ from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.expr import ONE
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram.quantized import EVERYTHING, INTEGER_PRODUCTS, dequantized_operands, is_integer_product
 
 MX_ERROR_BUDGET = 0.02
 """The relative error (L2) that MXINT8 may add to a segment, unless the hardware file's options say otherwise."""
@@ -38,17 +40,27 @@ MATRIX_TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxi
 
 
 def product_types(
-    ops: Sequence[OnnxOp], fmt: str, machine: Machine, sizes: Mapping[str, int], mx_budget: float = MX_ERROR_BUDGET
+    ops: Sequence[OnnxOp],
+    fmt: str,
+    machine: Machine,
+    sizes: Mapping[str, int],
+    mx_budget: float = MX_ERROR_BUDGET,
+    inside: Container[Operation] = (),
 ) -> dict[OnnxOp, str]:
-    """The element type of the operands of every product with weights among `ops`, dimensions being at `sizes`.
+    """The element type of the operands of every product with weights or of integers among `ops`.
 
-    `mx_budget` is the error that MXINT8 may add; from 1 on there is no limit.
+    Dimensions are at `sizes`. `mx_budget` is the error that MXINT8 may add; from 1 on there is no limit. `inside` are
+    the ops of the segment, where `ops` are not all of them.
     """
     fastest = MATRIX_TYPES[fmt]
     types: dict[OnnxOp, str] = {}
     routers = _routers(ops)
     candidates: list[tuple[float, int, OnnxOp]] = []
+    inside = inside or set[Operation](ops)
     for index, op in enumerate(ops):
+        if "i8" in machine.row_cycles and is_integer_product(op, inside):
+            types[op] = "i8"
+            continue
         shape = weight_shape(op)
         if shape is None:
             continue
@@ -82,11 +94,15 @@ def product_flops(
 
 def resident_bytes(types: Mapping[OnnxOp, str]) -> int:
     """What the weights of products take together, each in its type. Those of convolutions are never resident."""
-    shapes = ((weight_shape(op), dtype) for op, dtype in types.items() if op.op_type not in _CONVOLUTIONS)
+    shapes = (
+        (integer_weight_shape(op) if dtype == "i8" else weight_shape(op), dtype)
+        for op, dtype in types.items()
+        if op.op_type not in _CONVOLUTIONS
+    )
     return sum(stored_bytes(dtype, (shape[1], shape[0])) for shape, dtype in shapes if shape is not None)
 
 
-_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+_CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose", "QLinearConv"})
 _ERRORS = {**dict.fromkeys(_CONVOLUTIONS, _CONVOLUTION_ERROR), "MoE": _EXPERTS_ERROR}
 
 
@@ -109,6 +125,20 @@ def weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
     if op.op_type == "Gemm" and op.attr("transB", 0):
         return (shape[1], shape[0])
     return shape if op.op_type == "Conv" or len(shape) == 2 else None
+
+
+def integer_weight_shape(op: OnnxOp) -> tuple[int, ...] | None:
+    """The shape [depth, columns] of the constant integers that a matrix product multiplies; None where none are."""
+    if op.op_type in INTEGER_PRODUCTS:
+        value, turned = op.inputs[INTEGER_PRODUCTS[op.op_type][1]], False
+    else:
+        found = dequantized_operands(op, EVERYTHING)
+        value, turned = (None, False) if found is None else (found[1].value, found[1].turned)
+    dims = None if value is None or not is_weight(value) else dims_of(value)
+    if dims is None or len(dims) != 2:
+        return None
+    shape = (dims[0].as_int(), dims[1].as_int())
+    return shape[::-1] if turned != bool(op.op_type == "Gemm" and op.attr("transB", 0)) else shape
 
 
 def _expert_shape(op: OnnxOp) -> tuple[int, ...] | None:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from gimlet.runtime.expr import ONE, ZERO, Expr
+from gimlet.runtime.sram.formats import SUMS
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
 from gimlet.targets.sram.expression import Argument, Place, evaluate
@@ -127,9 +128,9 @@ class _Item:
                     limits=(mapping.rows, limit),
                 )
                 if self.of.begins:
-                    tile = self.kernel.new_tile("f32", place.limits, depth=2)
+                    tile = self.kernel.new_tile(SUMS[self.of.rhs.dtype], place.limits, depth=2)
                 else:
-                    tile = self.kernel.fill("f32", place.sizes, place.limits, 0)
+                    tile = self.kernel.fill(SUMS[self.of.rhs.dtype], place.sizes, place.limits, 0)
                 found.append(_Part(tile, place, begin, rows, column))
         return found
 

@@ -11,6 +11,7 @@ import numpy as np
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.sram.tiles import WHOLE, Mapping, Part, Tiles
 from gimlet.runtime.expr import ONE, Expr
+from gimlet.runtime.sram.formats import SUMS
 from gimlet.targets.sram.builder import ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import (
@@ -32,6 +33,13 @@ from gimlet.targets.sram.views import Shape, View
 def product_of(sizes: Sequence[Expr]) -> Expr:
     """The product of sizes."""
     return reduce(lambda a, b: a * b, sizes, ONE)
+
+
+def broadcast(left: Shape, right: Shape) -> Shape:
+    """The shape that numpy broadcasts two shapes to. Sizes that are not 1 are equal."""
+    rank = max(len(left), len(right))
+    a, b = (ONE,) * (rank - len(left)) + left, (ONE,) * (rank - len(right)) + right
+    return tuple(y if x == ONE else x for x, y in zip(a, b, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,17 +117,23 @@ class MatrixProduct:
     parts: tuple[Part, ...]
     slot: Slot
 
+    @property
+    def sums(self) -> str:
+        """The element type of its sums."""
+        return SUMS[self.rhs.dtype]
+
     def emit(self, root: Argument, target: View) -> None:
         lhs, output, views = self._flattened(root, target)
         tiles = None if self.parts else self._tiles(lhs, output, root is not self)
         if tiles is not None and tiles.mapping.splits == 1:
             self._kernel(lhs, self.rhs, output, tiles, root, views)
             return
-        if root is self and target.dtype == "f32" and target.is_whole:
+        if root is self and target.dtype == self.sums and target.is_whole:
             self._sum(lhs, output, tiles)
             return
-        total = self.builder.temporary("f32", self.shape)
-        self._sum(lhs, total if output.shape == self.shape else View.whole(total.tensor, "f32", output.shape), tiles)
+        total = self.builder.temporary(self.sums, self.shape)
+        seen = total if output.shape == self.shape else View.whole(total.tensor, self.sums, output.shape)
+        self._sum(lhs, seen, tiles)
         emit_elementwise(self.builder, replaced(root, {id(self): total}), target)
 
     def _sum(self, lhs: View, output: View, tiles: Tiles | None) -> None:
@@ -165,7 +179,7 @@ class MatrixProduct:
             lhs=lhs.dtype,
             held=held,
             weights=isinstance(self.rhs, WeightMatrix),
-            fused=fused or output.dtype != "f32",
+            fused=fused or output.dtype != self.sums,
             fixed=bounds.fixed(lhs.shape[-2]),
             by_columns=self.builder.tensors[output.tensor].width > 0,
         )

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from gimlet.targets.sram import (
     rules_attention,
+    rules_dequantized,
     rules_elementwise,
     rules_experts,
     rules_gather,
+    rules_integer,
+    rules_integer_conv,
     rules_matrix,
     rules_order,
     rules_quantize,
@@ -23,6 +26,9 @@ RULES: Mapping[str, Rule] = {
     **rules_shape.RULES,
     **rules_gather.RULES,
     **rules_matrix.RULES,
+    **rules_integer.RULES,
+    **rules_integer_conv.RULES,
+    **rules_dequantized.RULES,
     **rules_reduce.RULES,
     **rules_attention.RULES,
     **rules_experts.RULES,

@@ -8,23 +8,23 @@ import numpy as np
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
-from gimlet.runtime.expr import ONE, ZERO, Expr, floordiv, maximum
+from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, padded_view
+from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, geometry_of, padded_view
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.mapping import Sizes
 from gimlet.targets.sram.precision import weight_of
-from gimlet.targets.sram.products import WeightMatrix, multiply, product_of
+from gimlet.targets.sram.products import WeightMatrix, broadcast, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.stages import parts_of
 from gimlet.targets.sram.trial import converts_tiles
 from gimlet.targets.sram.views import Shape, View
 
-_MOST_OUTPUTS_PER_GROUP = 4
+MOST_OUTPUTS_PER_GROUP = 4
 
 
 def _floats(op: OnnxOp) -> None:
@@ -58,7 +58,7 @@ def _product(lowering: Lowering, op: OnnxOp, left: SSAValue, right: SSAValue) ->
     dtype = lowering.activation_type
     lhs = _as_matrix(lowering.operand(left, dtype), row=True)
     rhs = _as_matrix(lowering.operand(right, dtype), row=False)
-    return multiply(lowering, op, lhs, rhs, _broadcast(lhs.shape[:-2], rhs.shape[:-2]))
+    return multiply(lowering, op, lhs, rhs, broadcast(lhs.shape[:-2], rhs.shape[:-2]))
 
 
 def _as_matrix(view: View, row: bool) -> View:
@@ -67,17 +67,9 @@ def _as_matrix(view: View, row: bool) -> View:
     return view.unsqueeze(0 if row else 1)
 
 
-def _broadcast(left: Shape, right: Shape) -> Shape:
-    """The shape that numpy broadcasts two shapes to. Sizes that are not 1 are equal."""
-    rank = max(len(left), len(right))
-    a, b = (ONE,) * (rank - len(left)) + left, (ONE,) * (rank - len(right)) + right
-    return tuple(y if x == ONE else x for x, y in zip(a, b, strict=True))
-
-
 def _gemm(lowering: Lowering, op: OnnxOp) -> None:
     _floats(op)
-    left, right, value = present(op, 0), present(op, 1), result(op)
-    shape = shape_of(value)
+    left, right = present(op, 0), present(op, 1)
     constant = lowering.get(right)
     turned = bool(op.attr("transB", 0))
     transposed = bool(op.attr("transA", 0))
@@ -90,7 +82,13 @@ def _gemm(lowering: Lowering, op: OnnxOp) -> None:
         lhs = _turned(lowering, left, dtype) if transposed else lowering.operand(left, dtype)
         rhs = lowering.operand(right, dtype)
         product = multiply(lowering, op, lhs, rhs.transpose((1, 0)) if turned else rhs, ())
-    found: Argument = product
+    define_biased(lowering, op, product)
+
+
+def define_biased(lowering: Lowering, op: OnnxOp, found: Argument) -> None:
+    """Makes the result of a Gemm its product times alpha, and its bias times beta added."""
+    value = result(op)
+    shape = shape_of(value)
     alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
     if alpha != 1.0:
         found = lowering.node("mul", (found, alpha), shape)
@@ -127,30 +125,8 @@ def _turned(lowering: Lowering, value: SSAValue, dtype: str) -> View:
     return lowering.converted(lowering.view(value).transpose((1, 0)), dtype)
 
 
-def geometry_of(op: OnnxOp, kernel: Sequence[int], sizes: Shape, outputs: Shape) -> Geometry:
-    """The spatial attributes of a convolution or pooling of an input of `sizes` to `outputs`."""
-    rank = len(kernel)
-    strides = tuple(op.attr("strides") or (1,) * rank)
-    dilations = tuple(op.attr("dilations") or (1,) * rank)
-    mode = op.attr("auto_pad", "NOTSET")
-    if mode in ("NOTSET", "", None):
-        pads = tuple(Expr.const(pad) for pad in (op.attr("pads") or (0,) * (2 * rank))[:rank])
-    elif mode == "VALID":
-        pads = (ZERO,) * rank
-    else:
-        pads = tuple(
-            _same_pad(size, out, stride, (k - 1) * dilation + 1, mode == "SAME_LOWER")
-            for size, out, stride, k, dilation in zip(sizes, outputs, strides, kernel, dilations, strict=True)
-        )
-    return Geometry(tuple(kernel), strides, dilations, pads)
-
-
-def _same_pad(size: Expr, out: Expr, stride: int, reach: int, lower: bool) -> Expr:
-    total = maximum((out - 1) * stride + reach - size, ZERO)
-    return floordiv(total + 1, Expr.const(2)) if lower else floordiv(total, Expr.const(2))
-
-
-def _weight(lowering: Lowering, value: SSAValue, op: OnnxOp) -> Constant:
+def constant_weight(lowering: Lowering, value: SSAValue, op: OnnxOp) -> Constant:
+    """The weights of a convolution. RefusedError where they are computed."""
     found = lowering.get(value)
     if not isinstance(found, Constant):
         raise RefusedError(f"the weights of {op.op_type} are computed, they must be constant")
@@ -159,22 +135,24 @@ def _weight(lowering: Lowering, value: SSAValue, op: OnnxOp) -> Constant:
 
 def _conv(lowering: Lowering, op: OnnxOp) -> None:
     source, value = present(op, 0), result(op)
-    weight = _weight(lowering, present(op, 1), op)
+    weight = constant_weight(lowering, present(op, 1), op)
     sizes, shape = shape_of(source), shape_of(value)
     geometry = geometry_of(op, weight.shape[2:], sizes[2:], shape[2:])
     groups = int(op.attr("group", 1))
     found: Argument = convolve(lowering, op, None, weight, groups, geometry, shape)
-    _define_with_bias(lowering, op, found, value)
+    define_with_bias(lowering, op, found, value)
 
 
-def _define_with_bias(lowering: Lowering, op: OnnxOp, found: Argument, value: SSAValue) -> None:
+def define_with_bias(lowering: Lowering, op: OnnxOp, found: Argument, value: SSAValue) -> None:
+    """Makes the result of a convolution its product with the bias of each channel added."""
     bias, shape = op.input_at(2), shape_of(value)
     if bias is not None:
-        found = lowering.node("add", (found, _channel_vector(lowering, bias, len(shape))), shape)
+        found = lowering.node("add", (found, channel_vector(lowering, bias, len(shape))), shape)
     lowering.define(value, found)
 
 
-def _channel_vector(lowering: Lowering, bias: SSAValue, rank: int) -> View:
+def channel_vector(lowering: Lowering, bias: SSAValue, rank: int) -> View:
+    """A vector beside a value of `rank` dimensions, the second of which it is along."""
     view = lowering.view(bias)
     for _ in range(rank - 2):
         view = view.unsqueeze(len(view.shape))
@@ -194,7 +172,7 @@ def convolve(
     rank = len(geometry.kernel)
     axes = range(2, 2 + rank)
     source = present(op, 0)
-    if weight.shape[1] == 1 and groups > 1 and weight.shape[0] // groups <= _MOST_OUTPUTS_PER_GROUP:
+    if weight.shape[1] == 1 and groups > 1 and weight.shape[0] // groups <= MOST_OUTPUTS_PER_GROUP:
         return _depthwise(lowering, view or lowering.view(source), weight, groups, geometry, shape)
     dtype, given = lowering.product_type(op), lowering.plan.convolution(op)
     if dtype == "mxint8" and weight.shape[1] % MX_BLOCK and groups > 1:
@@ -218,13 +196,13 @@ def _depthwise(
     rank = len(geometry.kernel)
     multiplier = weight.shape[0] // groups
     if multiplier > 1:
-        view = _repeated_channels(lowering, view, multiplier)
+        view = repeated_channels(lowering, view, multiplier)
     flat = weight.derived("depthwise", (weight.shape[0], *weight.shape[2:]), lambda array: array[:, 0])
     held = lowering.weights.view(flat, "f32").rigid()
     return Depthwise(lowering, padded_view(lowering, view, range(2, 2 + rank)), held, geometry, shape)
 
 
-def _repeated_channels(lowering: Lowering, view: View, times: int) -> View:
+def repeated_channels(lowering: Lowering, view: View, times: int) -> View:
     """Each channel `times` in a row, in memory."""
     wide = view.unsqueeze(2)
     wide = wide.expand((*view.shape[:2], Expr.const(times), *view.shape[2:]))
@@ -234,7 +212,7 @@ def _repeated_channels(lowering: Lowering, view: View, times: int) -> View:
 def _conv_transpose(lowering: Lowering, op: OnnxOp) -> None:
     """A transposed convolution is a convolution of the input with zeros between its elements, filters turned round."""
     source, value = present(op, 0), result(op)
-    weight = _weight(lowering, present(op, 1), op)
+    weight = constant_weight(lowering, present(op, 1), op)
     sizes, shape = shape_of(source), shape_of(value)
     rank = len(sizes) - 2
     groups, kernel = int(op.attr("group", 1)), weight.shape[2:]
@@ -258,7 +236,7 @@ def _conv_transpose(lowering: Lowering, op: OnnxOp) -> None:
     )
     geometry = Geometry(tuple(kernel), (1,) * rank, dilations, before)
     found: Argument = convolve(lowering, op, spread, turned, groups, geometry, shape)
-    _define_with_bias(lowering, op, found, value)
+    define_with_bias(lowering, op, found, value)
 
 
 def _spread(lowering: Lowering, view: View, strides: Sequence[int]) -> View:

@@ -14,6 +14,7 @@ from gimlet.runtime.expr import ONE, Expr
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import Argument
+from gimlet.targets.sram.integers import define_integers, only_multiplied
 from gimlet.targets.sram.lowering import Lowering, Rule, element_type, shape_of, vector_type
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
@@ -28,13 +29,19 @@ def _quantize(lowering: Lowering, op: OnnxOp) -> None:
     shape, dtype = shape_of(value), element_type(value)
     if vector_type(source) != "f32":
         raise RefusedError(f"{op.op_type} of {vector_type(source)} is not generated")
-    found: Argument = lowering.node("div", (lowering.argument(source), _along(lowering, op, 1)), shape)
+    found = lowering.node("div", (lowering.argument(source), _along(lowering, op, 1)), shape)
+    zero = 0.0 if op.input_at(2) is None else _along(lowering, op, 2)
+    define_integers(lowering, value, to_integers(lowering, found, zero, shape, dtype))
+
+
+def to_integers(lowering: Lowering, found: Argument, zero: Argument, shape: Shape, dtype: str) -> Argument:
+    """f32 rounded to nearest even, a zero point added, and kept within the integers of a type."""
     found = lowering.node("round", (found,), shape)
-    if op.input_at(2) is not None:
-        found = lowering.node("add", (found, _along(lowering, op, 2)), shape)
+    if zero != 0:
+        found = lowering.node("add", (found, zero), shape)
     for function, limit in zip(("max", "min"), _LIMITS[dtype], strict=True):
         found = lowering.node(function, (found, limit), shape)
-    lowering.define(value, lowering.node("copy", (found,), shape, dtype))
+    return lowering.node("copy", (found,), shape, dtype)
 
 
 def _dequantize(lowering: Lowering, op: OnnxOp) -> None:
@@ -49,7 +56,11 @@ def _dequantize(lowering: Lowering, op: OnnxOp) -> None:
     argument: Argument = lowering.node("copy", (lowering.argument(source),), shape)
     if op.input_at(2) is not None:
         argument = lowering.node("sub", (argument, _along(lowering, op, 2)), shape)
-    lowering.define(value, lowering.node("mul", (argument, _along(lowering, op, 1)), shape))
+    found = lowering.node("mul", (argument, _along(lowering, op, 1)), shape)
+    if only_multiplied(lowering, value):
+        lowering.values[value] = found  # Products read the integers: it is not computed.
+    else:
+        lowering.define(value, found)
 
 
 def _dequantized(op: OnnxOp, source: Constant, others: Sequence[Constant]) -> Constant:

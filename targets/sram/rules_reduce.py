@@ -14,6 +14,7 @@ from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
 from gimlet.targets.sram.convolution import (
     Geometry,
+    geometry_of,
     load_window,
     padded_view,
     vector_ranges,
@@ -23,7 +24,6 @@ from gimlet.targets.sram.expression import Argument, Place
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.products import product_of
 from gimlet.targets.sram.rules_elementwise import present, result
-from gimlet.targets.sram.rules_matrix import geometry_of
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.softmax import LARGEST_FLOAT, SMALLEST_FLOAT, pieces_of, shared_softmax
 from gimlet.targets.sram.views import Counter, Shape, View

@@ -43,9 +43,10 @@ from gimlet.targets.one_op import is_constant
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import RESIDENT_SHARES, Generated, Work, generate
-from gimlet.targets.sram.context import ops_before, signature_of_op, signature_of_ops
+from gimlet.targets.sram.context import ops_before, signature_of_ops
 from gimlet.targets.sram.lowering import rule_name
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
+from gimlet.targets.sram.quantized import EVERYTHING, dequantizers
 from gimlet.targets.sram.rules import LARGE, RULES
 from gimlet.targets.sram.states import changes_in_place
 
@@ -109,10 +110,10 @@ class SramTarget(Target):
             return Rounding(("bf16",) * 3)
         if rule_name(op) not in _PRODUCTS | {_EXPERTS}:
             return None
-        dtype = product_types([op], fmt, self.machine(device), dict.fromkeys(_symbols(op), 1), mx_budget=1.0).get(
-            op, "bf16"
-        )
-        if dtype == "f32":
+        sizes = dict.fromkeys(_symbols(op), 1)
+        types = product_types([op], fmt, self.machine(device), sizes, mx_budget=1.0, inside=EVERYTHING)
+        dtype = types.get(op, "bf16")
+        if dtype in ("f32", "i8"):
             return None
         if rule_name(op) == _EXPERTS:
             given = (position for position, value in enumerate(op.inputs) if value is not None)
@@ -139,7 +140,7 @@ class SramTarget(Target):
             return Reason(_label(op), f"{op.op_type} has no lowering to the machine")
         if data_dims := _data_dims(op):
             return Reason(_label(op), f"its shape depends on data: {data_dims[0]} is not known before it has run")
-        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_op(op))
+        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops([*dequantizers(op), op]))
         if key not in self._refusals:
             self._refusals[key] = self._refusal(op, device, fmt)
         refusal = self._refusals[key]
@@ -147,7 +148,8 @@ class SramTarget(Target):
 
     def _refusal(self, op: OnnxOp, device: Device, fmt: str) -> str | None:
         try:
-            generate(work_of_ops([op], _assumed_sizes(op), _mx_budget(device.kind)), self.machine(device), fmt)
+            ops = [*dequantizers(op), op]
+            generate(work_of_ops(ops, _assumed_sizes(op), _mx_budget(device.kind)), self.machine(device), fmt)
         except RefusedError as error:
             return str(error)
         return None
@@ -168,6 +170,7 @@ class SramTarget(Target):
         if not alone.seconds:
             return alone
         before = ops_before(op, lambda each: self.refuses(each, device, fmt) is None)
+        before += [each for each in dequantizers(op) if each not in before]
         if not before:
             return alone
         without, together = (self._seconds(ops, device, fmt, sizes) for ops in (before, [*before, op]))
@@ -178,10 +181,11 @@ class SramTarget(Target):
 
     def _alone(self, op: OnnxOp, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What the program of an op alone costs, remembered; the roofline where there is none."""
-        known = _known([op], sizes)
-        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_op(op), tuple(sorted(known.items())))
+        ops = [*dequantizers(op), op]
+        known = _known(ops, sizes)
+        key = ("alone", device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(ops), *sorted(known.items()))
         if key not in self._costs:
-            generated = self._generated([op], device, fmt, known)
+            generated = self._generated(ops, device, fmt, known)
             found = roofline(work_of(op), device, fmt, known) if generated is None else self._cost(generated, device)
             self._costs[key] = found
         return self._costs[key]

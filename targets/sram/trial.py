@@ -15,7 +15,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.dealing import Dealing
-from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.runtime.sram.formats import SUMS, stored_bytes
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import UNPLACED, Program
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
@@ -79,7 +79,8 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     rows, depth, columns = (Expr.const(size) for size in (sizes.rows, sizes.depth, sizes.columns))
     lhs, output = (*batch, rows, depth), (*batch, rows, columns)
     given = View.whole(builder.tensor(sizes.lhs, lhs, "input"), sizes.lhs, lhs)
-    made = View.whole(builder.tensor("f32", output, "output"), "f32", output)
+    sums = SUMS[sizes.held]
+    made = View.whole(builder.tensor(sums, output, "output"), sums, output)
     steps = largest_steps(machine)
     if sizes.weights:
         held = _packed(builder, sizes, mapping)
