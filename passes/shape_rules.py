@@ -19,6 +19,7 @@ from gimlet.passes.contrib_shapes import DOMAIN, extend_with_contrib
 from gimlet.passes.data_dims import DATA_RULES
 from gimlet.passes.ml_shapes import extend_with_ml
 from gimlet.passes.shape_fallback import extend_with_fallback
+from gimlet.passes.window_shapes import windows
 
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements: TypeAlias = list[int | ir.SymbolicDim]
@@ -31,11 +32,14 @@ _POSITIVE = re.compile(r"(?:[A-Za-z]\w*|\d+)(?: ?[*+] ?(?:[A-Za-z]\w*|\d+))*")
 
 @cache
 def extend_library() -> None:
-    """Lets each of the rules below run after the library's own for the same operator. Done once a process."""
+    """Lets each rule run after the library's own for the same operator, or around it. Done once a process."""
     registry.collect()
     for op_type, rule in _RULES.items():
         for version in registry.version_boundaries("", op_type) or (1,):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
+    for op_type in ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"):
+        for version in registry.version_boundaries("", op_type):
+            registry.register("", op_type, version)(windows(registry.get("", op_type, version)))
     for op_type, rule in DATA_RULES.items():
         for version in registry.version_boundaries("", op_type):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
@@ -53,24 +57,6 @@ def _after(infer: Rule | None, rule: Rule) -> Rule:
         rule(ctx, node)
 
     return both
-
-
-def _same_padding(ctx: ShapeInferenceContext, node: ir.Node) -> None:
-    """A window that is padded to fit gives ceil(size / stride) outputs for every size, not for numbers alone."""
-    del ctx
-    padding, data, output = node.attributes.get("auto_pad"), node.inputs[0], node.outputs[0]
-    if padding is None or padding.as_string() not in ("SAME_UPPER", "SAME_LOWER"):
-        return
-    if data is None or data.shape is None or output.shape is None:
-        return
-    dims = list(output.shape)
-    given = node.attributes.get("strides")
-    strides = given.as_ints() if given is not None else [1] * (len(dims) - 2)
-    for axis, stride in enumerate(strides, start=2):
-        dim = data.shape[axis]
-        if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-            dims[axis] = dim if stride == 1 else ir.SymbolicDim(f"floor(({dim.value} + {stride - 1})/{stride})")
-    output.shape = ir.Shape(dims)
 
 
 def _elements(ctx: ShapeInferenceContext, node: ir.Node, index: int) -> Elements | None:
@@ -251,7 +237,6 @@ _MICROSOFT: dict[str, Rule] = {
 }
 _RULES: dict[str, Rule] = {
     "Attention": attention,
-    **dict.fromkeys(("AveragePool", "Conv", "LpPool", "MaxPool"), _same_padding),
     "CastLike": _cast_like,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,

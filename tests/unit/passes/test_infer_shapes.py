@@ -155,17 +155,41 @@ def test_single_rules(nodes: list[onnx.NodeProto], expected: list[str]):
     assert shapes(infer(model))["y"] == expected
 
 
-@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool", "LpPool", "Conv"])
 @pytest.mark.parametrize(("stride", "expected"), [(1, "m"), (2, "floordiv(m + 1, 2)"), (3, "floordiv(m + 2, 3)")])
 @pytest.mark.parametrize("padding", ["SAME_UPPER", "SAME_LOWER"])
 def test_windows_that_are_padded_to_fit(kind: str, stride: int, expected: str, padding: str):
     attributes = {"kernel_shape": [2, 3], "strides": [1, stride], "auto_pad": padding}
-    node = helper.make_node(kind, ["x"], ["y"], **attributes)
-    model = model_of([node], {"x": [1, 1, "n", "m"]}, {"y": None})
+    node = helper.make_node(kind, ["x", "w"] if kind == "Conv" else ["x"], ["y"], **attributes)
+    weights = {"w": np.zeros((1, 1, 2, 3), np.float32)} if kind == "Conv" else {}
+    model = model_of([node], {"x": [1, 1, "n", "m"]}, {"y": [1, 1, "h", "w"]}, weights=weights)
     assert shapes(infer(model))["y"] == ["1", "1", "n", expected]
     for size in range(4, 8):
         (found,) = run(model, {"x": np.zeros((1, 1, 4, size), np.float32)}).values()
         assert found.shape[3] == Expr.parse(expected).evaluate({"m": size})
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "before", "after", "dilation"),
+    [(3, 2, 1, 1, 1), (2, 3, 0, 1, 1), (1, 3, 0, 0, 1), (2, 2, 1, 0, 2), (4, 4, 2, 1, 1)],
+)
+def test_windows_whose_last_one_may_reach_past_the_end(
+    kind: str, kernel: int, stride: int, before: int, after: int, dilation: int
+):
+    pool = helper.make_node(kind, ["x"], ["y"], kernel_shape=[kernel], ceil_mode=1)
+    pool.attribute.extend(
+        helper.make_attribute(name, value)
+        for name, value in {"strides": [stride], "pads": [before, after], "dilations": [dilation]}.items()
+    )
+    # The library reads sizes again where two names of one are told to be equal.
+    model = model_of(
+        [pool, *nodes_of(("Relu", "y", "z"))], {"x": ["n", 2, "m"]}, {"y": ["n", 2, "k"], "z": None}, opset=19
+    )
+    (_, _, found) = shapes(infer(model))["y"]
+    for size in range(5, 14):
+        y = run(model, {"x": np.zeros((1, 2, size), np.float32)})["y"]
+        assert y.shape[2] == Expr.parse(found).evaluate({"m": size})
 
 
 def test_a_split_into_computed_lengths_is_not_into_equal_ones():
