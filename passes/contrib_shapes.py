@@ -16,7 +16,7 @@ _VERSION = 21
 
 
 @dataclass(frozen=True)
-class _Twin:
+class Twin:
     """An operator of the standard with the same result.
 
     `inputs` says which of the node's it takes; all in their order, where it is empty. The results' type is that of the
@@ -69,24 +69,24 @@ def _copy(value: ir.Value) -> ir.Value:
 
 _FLOAT, _INT32 = ir.DataType.FLOAT, ir.DataType.INT32
 _TWINS = {
-    "DequantizeLinear": _Twin("DequantizeLinear", typed_by=1),
-    "DynamicQuantizeMatMul": _Twin("MatMul", (0, 1), dtype=_FLOAT),
-    "FusedConv": _Twin("Conv", (0, 1)),
-    "FusedGemm": _Twin("Gemm", (0, 1)),
-    "GatherND": _Twin("GatherND"),
-    "MatMulInteger16": _Twin("MatMul", (0, 1), dtype=_INT32),
-    "MatMulIntegerToFloat": _Twin("MatMul", (0, 1), typed_by=2),
-    "MaxpoolWithMask": _Twin("MaxPool", (0,)),
-    "NhwcMaxPool": _Twin("MaxPool", (0,), channels="last"),
-    "Pad": _Twin("Pad"),
-    "QGemm": _Twin("Gemm", (0, 3), typed_by=8, dtype=_FLOAT),
-    "QLinearAveragePool": _Twin("AveragePool", (0,), channels="channels_last"),
-    "QLinearGlobalAveragePool": _Twin("GlobalAveragePool", (0,), channels="channels_last"),
-    "QLinearReduceMean": _Twin("ReduceMean", (0,)),
-    "QuantizeLinear": _Twin("QuantizeLinear", typed_by=2),
-    "Range": _Twin("Range"),
-    "Trilu": _Twin("Trilu"),
-    "Unique": _Twin("Unique"),
+    "DequantizeLinear": Twin("DequantizeLinear", typed_by=1),
+    "DynamicQuantizeMatMul": Twin("MatMul", (0, 1), dtype=_FLOAT),
+    "FusedConv": Twin("Conv", (0, 1)),
+    "FusedGemm": Twin("Gemm", (0, 1)),
+    "GatherND": Twin("GatherND"),
+    "MatMulInteger16": Twin("MatMul", (0, 1), dtype=_INT32),
+    "MatMulIntegerToFloat": Twin("MatMul", (0, 1), typed_by=2),
+    "MaxpoolWithMask": Twin("MaxPool", (0,)),
+    "NhwcMaxPool": Twin("MaxPool", (0,), channels="last"),
+    "Pad": Twin("Pad"),
+    "QGemm": Twin("Gemm", (0, 3), typed_by=8, dtype=_FLOAT),
+    "QLinearAveragePool": Twin("AveragePool", (0,), channels="channels_last"),
+    "QLinearGlobalAveragePool": Twin("GlobalAveragePool", (0,), channels="channels_last"),
+    "QLinearReduceMean": Twin("ReduceMean", (0,)),
+    "QuantizeLinear": Twin("QuantizeLinear", typed_by=2),
+    "Range": Twin("Range"),
+    "Trilu": Twin("Trilu"),
+    "Unique": Twin("Unique"),
 }
 
 

@@ -18,6 +18,7 @@ from gimlet.passes.attention_shapes import attention, group_query_attention, mul
 from gimlet.passes.contrib_shapes import DOMAIN, extend_with_contrib
 from gimlet.passes.data_dims import DATA_RULES
 from gimlet.passes.ml_shapes import extend_with_ml
+from gimlet.passes.nchwc_shapes import extend_with_nchwc
 from gimlet.passes.shape_fallback import extend_with_fallback
 from gimlet.passes.window_shapes import windows
 
@@ -46,6 +47,7 @@ def extend_library() -> None:
     extend_with_contrib()
     for op_type, rule in _MICROSOFT.items():
         registry.register(DOMAIN, op_type, 1)(_after(registry.get(DOMAIN, op_type, 1), rule))
+    extend_with_nchwc()
     extend_with_ml()
     extend_with_fallback()
 

@@ -21,10 +21,10 @@ from xdsl.dialects.builtin import AnyFloat, TensorType
 from xdsl.ir import Block, Operation, OpResult, SSAValue
 
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import InitializerOp, OnnxOp, set_value_name
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, set_value_name, value_name
 from gimlet.dialects.onnx.exporter import export_block
 from gimlet.dialects.onnx.proto import to_proto
-from gimlet.dialects.onnx.types import dtype_of, shape_of
+from gimlet.dialects.onnx.types import AnyType, dtype_of, shape_of
 from gimlet.dialects.onnx.verify import opset_in_force
 from gimlet.runtime.expr import Expr
 
@@ -109,6 +109,19 @@ def signature_text(op: OnnxOp) -> str:
 def is_constant(op: Operation) -> bool:
     """Whether an operation is a constant, which goes wherever its reader goes."""
     return isinstance(op, InitializerOp) or (isinstance(op, OnnxOp) and op.op_type == "Constant" and not op.domain)
+
+
+def untyped_refusal(op: OnnxOp) -> str | None:
+    """Why nothing can be asked about an op: a value of it has no type, which only the model could say."""
+    untyped = next((value for value in (*op.operands, *op.results) if isinstance(value.type, AnyType)), None)
+    if untyped is None:
+        return None
+    maker = untyped.owner if isinstance(untyped.owner, OnnxOp) else op
+    operator = ".".join(filter(None, (maker.domain, maker.op_type)))
+    return (
+        f"the type of {value_name(untyped)!r} is not known: no rule says what {operator} makes; "
+        "state it in the model (value_info)"
+    )
 
 
 def one_op_model(op: OnnxOp) -> OneOpModel:

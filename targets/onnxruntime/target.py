@@ -29,12 +29,11 @@ from xdsl.ir import Block, Operation
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, onnx_type, value_name
 from gimlet.dialects.onnx.proto import from_proto, to_proto
-from gimlet.dialects.onnx.types import AnyType
 from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target, bytes_of
-from gimlet.targets.one_op import is_constant, one_op_model, signature_of
+from gimlet.targets.one_op import is_constant, one_op_model, signature_of, untyped_refusal
 from gimlet.targets.onnxruntime.features import features, has_kernel_model
 from gimlet.targets.onnxruntime.host_model import describes_processor, host_seconds
 from gimlet.targets.onnxruntime.kernels import EXPERTS, LARGE, PROVIDER, has_kernel, value_types
@@ -193,8 +192,9 @@ def _label(op: OnnxOp) -> str:
 
 def _refusal(op: OnnxOp) -> str | None:
     """Why the CPU provider does not run an operation: by its list of kernels, by a session where that is unclear."""
-    if any(isinstance(value.type, AnyType) for value in (*op.operands, *op.results)):
-        return f"the types of {op.op_type} are not known"
+    untyped = untyped_refusal(op)
+    if untyped is not None:
+        return untyped
     if op.op_type == "Attention" and not op.domain and not _has_full_mask(op):
         return "its Attention wants the last two dimensions of a mask in full"
     if not _gives_what_it_caches(op):

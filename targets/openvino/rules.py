@@ -9,8 +9,7 @@ from __future__ import annotations
 from xdsl.ir import Operation, SSAValue
 
 from gimlet.dialects.onnx import OnnxOp, onnx_type
-from gimlet.dialects.onnx.types import AnyType
-from gimlet.targets.one_op import is_constant
+from gimlet.targets.one_op import is_constant, untyped_refusal
 
 _COMPUTED_IN: dict[str, str] = {
     "float16": "float32, without a rounding after each op",
@@ -51,8 +50,9 @@ def static_refusal(op: OnnxOp) -> str | None:
 
 def _refusal(op: OnnxOp) -> str | None:
     values = [*op.operands, *op.results]
-    if any(isinstance(value.type, AnyType) for value in values):
-        return f"the types of {op.op_type} are not known"
+    untyped = untyped_refusal(op)
+    if untyped is not None:
+        return untyped
     if is_constant(op):
         return None
     if op.op_type in _DIFFERENT:

@@ -105,3 +105,27 @@ def test_layer_normalization_before_the_standard_had_it():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     onnxruntime.InferenceSession(model.SerializeToString())
     assert str(inferred(model).type) == 'tensor<?x3x8xf32, #onnx.dims<"n", "", "">>'
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "attributes", "expected"),
+    [
+        ("ReorderInput", [["n", 32, "h", 9]], {}, '?x32x?x9xf32, #onnx.dims<"n", "", "h", "">'),
+        ("ReorderInput", [["n", "h", 9, 32]], {"channels_last": 1}, '?x32x?x9xf32, #onnx.dims<"n", "", "h", "">'),
+        ("ReorderInput", [["n", 20, 9, 9]], {}, '?x?x9x9xf32, #onnx.dims<"n", "?", "", "">'),
+        ("ReorderOutput", [["n", 32, "h", 9]], {"channels": 20}, '?x20x?x9xf32, #onnx.dims<"n", "", "h", "">'),
+        ("ReorderOutput", [[1, 32, 8, 9]], {"channels": 20, "channels_last": 1}, "1x8x9x20xf32"),
+        ("Conv", [["n", 3, 9, 9], [16, 3, 3, 3]], {"strides": [2, 2]}, '?x16x4x4xf32, #onnx.dims<"n", "", "", "">'),
+        ("MaxPool", [["n", 16, 8, 8]], {**POOL, "ceil_mode": 1}, '?x16x3x4xf32, #onnx.dims<"n", "", "", "">'),
+        ("GlobalAveragePool", [["n", 16, 9, 8]], {}, '?x16x1x1xf32, #onnx.dims<"n", "", "", "">'),
+        ("Upsample", [["n", 16, "h", 8]], {"scales": [1, 1, 2, 3]}, '?x16x?x24xf32, #onnx.dims<"n", "", "2*h", "">'),
+    ],
+)
+def test_operators_on_blocks_of_channels(op_type: str, inputs: list[Any], attributes: dict[str, Any], expected: str):
+    """No session: which processors have kernels for them differs, and so does the length of a block."""
+    names = [f"x{index}" for index in range(len(inputs))]
+    node = helper.make_node(op_type, names, ["y"], domain="com.microsoft.nchwc", **attributes)
+    infos = [helper.make_tensor_value_info(name, 1, dims) for name, dims in zip(names, inputs, strict=True)]
+    graph = helper.make_graph([node], "g", infos, [onnx.ValueInfoProto(name="y")])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft.nchwc", 1)]
+    assert str(inferred(helper.make_model(graph, opset_imports=opsets, ir_version=8)).type) == f"tensor<{expected}>"

@@ -5,7 +5,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from gimlet.targets.one_op import is_constant, one_op_model, read_from_outside, signature_of, signature_text
+from gimlet.targets.one_op import (
+    is_constant,
+    one_op_model,
+    read_from_outside,
+    signature_of,
+    signature_text,
+    untyped_refusal,
+)
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -17,7 +24,8 @@ def ops_of(import_onnx):
         results = [helper.make_empty_tensor_value_info(name) for name in outputs]
         tensors = [onnx.numpy_helper.from_array(array, name) for name, array in weights]
         graph = helper.make_graph(nodes, "g", infos, results, tensors)
-        module, _ = import_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8))
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+        module, _ = import_onnx(helper.make_model(graph, opset_imports=opsets, ir_version=8))
         modules.append(module)
         return [op for op in module.body.block.first_op.body.block.ops if op.name.startswith("onnx.")]
 
@@ -137,3 +145,10 @@ def test_weights_of_a_body_have_stand_ins(ops_of):
     proto, _ = model_of(op)
     weights = [tensor for graph in (proto.graph, *bodies(proto.graph.node[0])) for tensor in graph.initializer]
     assert [(onnx.numpy_helper.to_array(weight) == 1).all() for weight in weights] == [True, True]
+
+
+def test_a_value_without_a_type_is_named_with_what_makes_it(ops_of):
+    make = helper.make_node("Tokenizer", ["a"], ["b"], domain="com.microsoft")
+    maker, reader = ops_of([make, helper.make_node("Relu", ["b"], ["y"])], [("a", FLOAT, [4])])
+    expected = "the type of 'b' is not known: no rule says what com.microsoft.Tokenizer makes; state it in the model"
+    assert untyped_refusal(maker) == untyped_refusal(reader) == f"{expected} (value_info)"
