@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from gimlet.compiler.placement.public.public_format import PublicProblem
 from gimlet.compiler.placement.public.public_start import Units
 
+Floats = NDArray[np.float64]
+
 # Weights that are tried lie between the ratios of the two devices' times, where the bound has its corners.
 _MOST_WEIGHTS = 400
 # Sums of some thousand figures in another order differ by less.
 _ROUNDING = 1e-9
 
 
-def work_bound(problem: PublicProblem, units: Units) -> float:
-    """A lower bound for the largest load of any split; infinite where a unit fits no device."""
-    if not units.members:
-        return 0.0
+def unit_times(problem: PublicProblem, units: Units) -> tuple[Floats, Floats]:
+    """What each unit takes on an accelerator and on a CPU; infinite where it fits none or there is none."""
     nodes = [[problem.nodes[node] for node in members] for members in units.members]
     takes = [
         problem.accelerators > 0
@@ -36,8 +36,15 @@ def work_bound(problem: PublicProblem, units: Units) -> float:
         for members in nodes
     ]
     on_accelerator = np.array([sum(node.accelerator for node in members) for members in nodes])
-    on_accelerator = np.where(takes, on_accelerator, np.inf)
     on_cpu = np.array([sum(node.cpu for node in members) if problem.cpus else np.inf for members in nodes])
+    return np.where(takes, on_accelerator, np.inf), on_cpu
+
+
+def work_bound(problem: PublicProblem, units: Units) -> float:
+    """A lower bound for the largest load of any split; infinite where a unit fits no device."""
+    if not units.members:
+        return 0.0
+    on_accelerator, on_cpu = unit_times(problem, units)
     largest = float(np.minimum(on_accelerator, on_cpu).max())
     if not np.isfinite(largest):
         return float("inf")
@@ -48,9 +55,7 @@ def work_bound(problem: PublicProblem, units: Units) -> float:
     return max(largest, *found) * (1 - _ROUNDING)
 
 
-def _weighted(
-    problem: PublicProblem, on_accelerator: NDArray[np.float64], on_cpu: NDArray[np.float64], weight: float
-) -> float:
+def _weighted(problem: PublicProblem, on_accelerator: Floats, on_cpu: Floats, weight: float) -> float:
     if not 0 < weight < 1:
         return 0.0
     least = np.minimum(weight * on_accelerator, (1 - weight) * on_cpu).sum()

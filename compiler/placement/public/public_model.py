@@ -22,6 +22,8 @@ from gimlet.compiler.placement.public.joint_search import search_joints
 from gimlet.compiler.placement.public.public_anneal import annealed
 from gimlet.compiler.placement.public.public_bound import work_bound
 from gimlet.compiler.placement.public.public_colours import divided_colours, keeps_colours, without_colours
+from gimlet.compiler.placement.public.public_cover import Cover
+from gimlet.compiler.placement.public.public_dive import dived
 from gimlet.compiler.placement.public.public_format import (
     PublicObjective,
     PublicProblem,
@@ -40,13 +42,14 @@ _NO_SPLIT = "no split fits the accelerators and CPUs of the problem"
 _PROVEN = 1e-4
 # And what rounding to ticks comes to at most where the solver says that its answer is the best.
 _ROUNDED = 1e-3
-# How much of the time allowed goes to the way through the joints before CP-SAT's turn; without contiguity, how much to
-# CP-SAT before annealing, and to annealing, of at most so many steps.
+# How much of the time allowed goes to the way through the joints before CP-SAT's turn.
 _JOINTS_SHARE = 0.6
-_FIRST_SHARE, _ANNEALING_SHARE = 0.4, 0.2
+# And for throughput, to the bound from sets of units, to splits made of those, and to annealing, of at most so many
+# steps.
+_BOUND_SHARE, _DIVING_SHARE, _ANNEALING_SHARE = 0.3, 0.2, 0.1
 # Of the time for the best contiguous split, as a proof and as a start.
 _IDEALS_SHARE, _IDEALS_START_SHARE = 0.5, 0.2
-_STEPS = 400_000
+_STEPS, _STEPS_A_UNIT = 400_000, 2_000
 _DETERMINISTIC_S = 60.0
 _TOLD_APART = 500
 # How many choices (units times slots) of a model are written down and looked over in a second, on a busy machine.
@@ -99,13 +102,8 @@ def solve_public(
         if found.bound == float("inf"):
             raise InfeasibleError(_NO_SPLIT)
         _by_ideals(asked, units_of(problem, contiguous=True, forward=True), found, clock)
-        # An annealed start is a better one, and may be in the way of a proof.
-        alone = contiguous or start is None
-        found = _solved(asked, found, clock, 1.0 if alone else _FIRST_SHARE)
-        if not alone and not found.proven and found.split is not None:
-            until = clock.at(_FIRST_SHARE + _ANNEALING_SHARE)
-            better = annealed(problem, units, found.split, steps=_STEPS, until=until, seed=seed)
-            found = _solved(asked, _Found(better, found.bound), clock, 1.0)
+        _by_sets(asked, found, clock)
+        found = _solved(asked, found, clock, 1.0)
     if found.split is None:
         raise InfeasibleError("no split was found in the time allowed", hint="allow more with --time-limit")
     value = asked.figure(found.split)
@@ -231,6 +229,27 @@ def _by_ideals(asked: _Asked, units: Units, found: _Found, clock: _Clock) -> Non
         found.bound = min(max(found.bound, answer.bound), least)
     if answer.split is not None and asked.figure(answer.split) < least:
         found.split = answer.split
+
+
+def _by_sets(asked: _Asked, found: _Found, clock: _Clock) -> None:
+    """Puts in the bound from sets of units, and where devices need no order a split of them, annealed."""
+    late = clock.spent() >= 1
+    if late or found.split is None or not asked.problem.nodes or found.is_within(_PROVEN, asked):
+        return
+    cover = Cover(asked.problem, asked.units, asked.figure(found.split), _after(clock, _BOUND_SHARE))
+    found.bound = max(found.bound, cover.bound(found.bound))
+    if asked.contiguous or found.is_within(_PROVEN, asked):
+        return
+    found.split = dived(cover, found.split, _after(clock, _DIVING_SHARE))
+    if not found.is_within(_PROVEN, asked):
+        steps = min(_STEPS, _STEPS_A_UNIT * len(asked.units.members))
+        until = _after(clock, _ANNEALING_SHARE)
+        found.split = annealed(asked.problem, asked.units, found.split, steps=steps, until=until, seed=asked.seed)
+
+
+def _after(clock: _Clock, share: float) -> float:
+    """When a share of the whole time will have passed from now on, as `time.perf_counter` says it."""
+    return clock.at(clock.spent() + share)
 
 
 def _solved(asked: _Asked, before: _Found, clock: _Clock, share: float) -> _Found:

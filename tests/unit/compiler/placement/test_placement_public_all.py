@@ -7,6 +7,8 @@ from itertools import product
 import pytest
 
 from gimlet.compiler.placement.public.public_bound import work_bound
+from gimlet.compiler.placement.public.public_cover import Cover
+from gimlet.compiler.placement.public.public_dive import dived
 from gimlet.compiler.placement.public.public_format import (
     PublicNode,
     PublicProblem,
@@ -82,6 +84,24 @@ def test_the_largest_load_is_that_of_trying_all(seed: int, contiguous: bool):
     assert answer.objective == pytest.approx(least, rel=1e-4)
     assert answer.bound <= least * (1 + 1e-9)
     assert answer.split.device in {split.device for split in every_split(problem, contiguous=contiguous)}
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_no_split_has_a_smaller_load_than_the_bound(seed: int):
+    problem = some_problem(random.Random(seed))
+    splits = sorted(every_split(problem, contiguous=False), key=lambda split: max_load(problem, split))
+    if not splits or not problem.nodes:
+        return
+    units = units_of(problem, contiguous=False)
+    worst, least = splits[-1], max_load(problem, splits[0])
+    floor = work_bound(problem, units)
+    cover = Cover(problem, units, max_load(problem, worst), float("inf"))
+    bound = cover.bound(floor)
+    assert floor <= bound <= least * (1 + 1e-9)
+    split = dived(cover, worst, float("inf"))
+    assert least <= max_load(problem, split) <= max_load(problem, worst)
+    assert max(memory(problem, split), default=0.0) <= problem.capacity
+    assert split.device in {each.device for each in splits}
 
 
 @pytest.mark.parametrize("seed", range(60))
