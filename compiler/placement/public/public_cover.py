@@ -15,7 +15,7 @@ program's and the best so far: that takes a fraction of the steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -44,6 +44,7 @@ _WORK, _LEAST_WORK = 400_000_000, 1_000_000
 """So many cells are computed where no time limit ends the search; a search for sets counts as some at least."""
 _FULL = 1e-4
 """A value of the program that is so close to another is as good; units are shared out where it is so close to 1."""
+_BEGINNINGS = 150
 _SATURATED = 3
 """So often in turn a table must be too narrow before it is made wider: one may be by chance."""
 
@@ -91,7 +92,11 @@ class Cover:
     def __post_init__(self) -> None:
         problem, count = self.problem, len(self.units.members)
         on_accelerator, on_cpu = unit_times(problem, self.units)
-        values = values_of(problem, self.units)
+        values = self.values = values_of(problem, self.units)
+        self.values_at: list[list[int]] = [[] for _ in range(count)]
+        for value, (ends, _) in enumerate(values):
+            for unit in ends:
+                self.values_at[unit].append(value)
         self.near: list[list[int]] = [[] for _ in range(count)]
         for ends, _ in values:
             for unit in ends:
@@ -135,7 +140,7 @@ class Cover:
         everything = np.ones(len(self.worth), dtype=bool)
         self.width = min(int(_WIDE * _WEIGHT), self.widest)
         program = Program([kind.count for kind in self.kinds], self.parts(everything))
-        for one in self.sets:
+        for one in (*self.sets, *self._stretches(load)):
             program.add(one, load)
         program.solve()
         proven, lightest, weights = 0.0, float("inf"), self.best
@@ -154,6 +159,29 @@ class Cover:
                 break
             weights = (1 - _SMOOTHED) * program.weights + _SMOOTHED * self.best
         return proven
+
+    def _stretches(self, load: float) -> Iterator[UnitSet]:
+        """For an accelerator units that follow each other in the order, from many beginnings, as many as may be."""
+        if not self.problem.accelerators:
+            return
+        count, work = len(self.order), self.seconds[0]
+        for begin in range(0, count, max(count // _BEGINNINGS, 1)):
+            inside: dict[int, int] = {}
+            done = moved = best = 0.0
+            longest = 0
+            for length, unit in enumerate(self.order[begin:], start=1):
+                done += work[unit]
+                if done > load:
+                    break
+                for value in self.values_at[unit]:
+                    ends, cost = self.values[value]
+                    inside[value] = inside.get(value, 0) + 1
+                    moved += cost if inside[value] == 1 else 0.0
+                    moved -= cost if inside[value] == len(ends) else 0.0
+                if done + moved <= load:
+                    longest, best = length, done + moved
+            units = np.array(sorted(self.order[begin : begin + longest]), dtype=np.int64)
+            yield UnitSet(0, units, max(best, 0.0))
 
     def parts(self, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         """By group the part of its weight that each unit has: neighbours that are not worth much share a weight."""
