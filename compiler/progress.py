@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.text import Text
+
+from gimlet.compiler.tables import plain_console
 
 
 @dataclass
@@ -15,7 +18,7 @@ class Progress:
     """Reports phases on standard error. `quiet` keeps the times and prints nothing."""
 
     quiet: bool = False
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    console: Console = field(default_factory=lambda: plain_console(stderr=True))
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @contextmanager
@@ -26,7 +29,7 @@ class Progress:
         if self.quiet:
             yield
         elif self.console.is_terminal:
-            with self.console.status(label):
+            with self.console.status(Text(label)):
                 yield
         else:
             yield
@@ -37,4 +40,4 @@ class Progress:
     def say(self, line: str) -> None:
         """Prints one line, unless quiet."""
         if not self.quiet:
-            self.console.print(line, soft_wrap=True, markup=False)
+            self.console.print(line, soft_wrap=True)

@@ -1,6 +1,6 @@
 """What all commands share: exit codes, one message for an error, and machine-readable output.
 
-    @click.command()
+    @command("gimlet-x")
     def gimlet_x(...): ...
 
     def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -18,19 +18,16 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from gimlet import __version__
 from gimlet.runtime.errors import GimletError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-LOG_WIDTH = 140
 BUG = 70
 INTERRUPTED = 130
 USAGE = 2
@@ -45,6 +42,13 @@ class _Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is no number of seconds", param, ctx)
         return seconds
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declares a command as all of them are: with -h, and with --version after its own options."""
+    declare = click.command(name, context_settings={"help_option_names": ["-h", "--help"]})
+    version = click.version_option(__version__, message=f"{name} %(version)s", help="Print the version and exit.")
+    return lambda function: version(declare(function))
 
 
 SEED = click.IntRange(min=0)
@@ -64,17 +68,6 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
 def print_json(value: Any) -> None:
     """Prints one object for a program to read."""
     click.echo(json.dumps(value, indent=2, sort_keys=True))
-
-
-def console_for_tables() -> Console:
-    """Where tables are printed: a terminal's width, else `LOG_WIDTH` columns.
-
-    What is read by a program or lands in a log is not to be squeezed into 80 columns.
-    """
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 class _Boundary:

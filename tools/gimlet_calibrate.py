@@ -11,10 +11,10 @@ from typing import NoReturn
 import click
 
 from gimlet.runtime.errors import UsageError
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import command, print_json, run
 
 
-@click.command()
+@command("gimlet-calibrate")
 @click.option(
     "-o",
     "--output",

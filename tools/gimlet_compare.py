@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gimlet.runtime.errors import CheckError
-from gimlet.tools.cli import SEED, print_json, run
+from gimlet.tools.cli import SEED, command, print_json, run
 
 if TYPE_CHECKING:
     from gimlet.compiler.checking.bisect import OpDeviation
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 
-@click.command("gimlet-compare", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-compare")
 @click.argument("bundle", type=PATH)
 @click.option("--ref", "model", required=True, help="The model the bundle was compiled from, as for gimlet-compile.")
 @click.option("--bisect", "bisecting", is_flag=True, help="Find the first op whose numbers part from the reference.")
@@ -68,26 +68,30 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _print(found: Comparison, ops: Sequence[OpDeviation], *, bisecting: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from gimlet.compiler.tables import console_for_tables, figure_table
 
-    console = Console()
-    table = Table(title=f"segments, against {found.reference}")
-    for column in ("segment", "device", "format", "accumulated", "alone", "within tolerance"):
-        table.add_column(column)
-    for row in found.segments:
-        device = f"{row.device} (emulated)" if row.emulated else row.device
-        table.add_row(row.segment, device, row.format, _text(row.accumulated), _text(row.alone), _verdict(row.ok))
-    console.print(table)
-    for name, each in found.outputs.items():
-        console.print(
-            f"output {name}: {_text(each)}, {each.limit(found.format)}: {_verdict(each.within(found.format))}"
+    console = console_for_tables()
+    columns = ("segment", "device", "format", "accumulated", "alone", "within tolerance")
+    rows = [
+        (
+            row.segment,
+            f"{row.device} (emulated)" if row.emulated else row.device,
+            row.format,
+            _text(row.accumulated),
+            _text(row.alone),
+            _verdict(row.ok),
         )
+        for row in found.segments
+    ]
+    console.print(figure_table(f"segments, against {found.reference}", columns, rows))
+    for name, each in found.outputs.items():
+        limit = each.limit(found.format)
+        console.print(f"output {name}: {_text(each)}, {limit}: {_verdict(each.within(found.format))}", soft_wrap=True)
     if not bisecting:
         return
     bad = next((op for op in ops if not op.ok), None)
     if bad is not None:
-        console.print(f"first op that parts: {bad.op}, value {bad.value}: {_text(bad.deviation)}", markup=False)
+        console.print(f"first op that parts: {bad.op}, value {bad.value}: {_text(bad.deviation)}", soft_wrap=True)
     elif ops:
         console.print("no op of the segment parts by itself: the error adds up, or is in what the framework fuses")
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gimlet.runtime.errors import CheckError, UsageError
-from gimlet.tools.cli import SECONDS, SEED, console_for_tables, print_json, run
+from gimlet.tools.cli import SECONDS, SEED, command, print_json, run
 from gimlet.tools.files import check_outputs, writing
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Request:
     as_json: bool
 
 
-@click.command("gimlet-compile", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-compile")
 @click.argument("model")
 @click.option("-o", "--output", type=PATH, help="The bundle to write, a folder NAME.gimlet.")
 @click.option("--topology", type=PATH, help="The hardware at hand, a TOML file. Default: this machine alone.")
@@ -139,7 +139,7 @@ def gimlet_compile(**flags: Any) -> None:
     compile_request(request)
 
 
-@click.command("gimlet-compile finish", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-compile finish")
 @click.argument("bundle", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def finish(bundle: Path, *, as_json: bool) -> None:
@@ -371,6 +371,7 @@ def print_plan(compilation: Compilation, request: Request) -> None:
     """What a dry run found: coverage, what is refused, segments, with --explain every op, and a recommendation."""
     from gimlet.compiler.placement.reasons.coverage import print_coverage
     from gimlet.compiler.placement.reasons.explain import print_explanation
+    from gimlet.compiler.tables import console_for_tables
 
     if compilation.placement is None:
         raise UsageError("the IR is placed already", hint="give the model itself, or IR up to the phase annotate")
@@ -381,7 +382,7 @@ def print_plan(compilation: Compilation, request: Request) -> None:
     console = console_for_tables()
     print_coverage(found, console)
     print_explanation(data, console, ops=request.explain)
-    console.print(found["recommendation"], highlight=False, markup=False, soft_wrap=True)
+    console.print(found["recommendation"], soft_wrap=True)
 
 
 def print_outcome(
@@ -424,6 +425,7 @@ def print_outcome(
         return
     if request.explain and placement is not None:
         from gimlet.compiler.placement.reasons.explain import print_explanation
+        from gimlet.compiler.tables import console_for_tables
 
         print_explanation(placement.explain(), console_for_tables())
     for item in checks or []:

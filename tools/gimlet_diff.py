@@ -10,12 +10,12 @@ from typing import NoReturn
 import click
 
 from gimlet.runtime.errors import CheckError
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import command, print_json, run
 
 PATH = click.Path(path_type=Path)
 
 
-@click.command("gimlet-diff", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-diff")
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gimlet.runtime.units import amount_text, bytes_text, joules_text, seconds_text
-from gimlet.tools.cli import console_for_tables, print_json, run
+from gimlet.tools.cli import command, print_json, run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 
-@click.command("gimlet-inspect", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-inspect")
 @click.argument("bundle", type=PATH)
 @click.option("--verify-hashes", is_flag=True, help="Compare every file with its hash; exit with 4 if one differs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def gimlet_inspect(bundle: Path, *, verify_hashes: bool, as_json: bool) -> None:
     """Print the segments, devices, transfers and files of BUNDLE, and which devices are here."""
+    from gimlet.compiler.tables import console_for_tables
     from gimlet.runtime.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -84,7 +85,7 @@ def _print(bundle: Bundle, verified: int | None, console: Console) -> None:
         *_promised(placement),
     ]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     _print_devices(bundle, console)
     _print_segments(bundle, console)
     _print_transfers(bundle, console)
@@ -124,14 +125,14 @@ def _sizes(bundle: Bundle) -> dict[str, int]:
 
 
 def _print_devices(bundle: Bundle, console: Console) -> None:
-    from rich.table import Table
+    from gimlet.compiler.tables import figure_table
 
-    table = Table("device", "kind", "segments", "runs here", title="devices", title_justify="left")
+    rows: list[tuple[str, ...]] = []
     for device in bundle.manifest.topology.devices:
         segments = [segment for segment in bundle.manifest.segments if segment.device == device.name]
         answers = dict.fromkeys(_answer(_here(bundle, segment)) for segment in segments)
-        table.add_row(device.name, device.kind, str(len(segments)), "; ".join(answers) or "nothing to run")
-    console.print(table)
+        rows.append((device.name, device.kind, str(len(segments)), "; ".join(answers) or "nothing to run"))
+    console.print(figure_table("devices", ("device", "kind", "segments", "runs here"), rows))
 
 
 def _answer(here: dict[str, Any]) -> str:
@@ -141,28 +142,40 @@ def _answer(here: dict[str, Any]) -> str:
 
 
 def _print_segments(bundle: Bundle, console: Console) -> None:
-    from rich.table import Table
+    from gimlet.compiler.tables import figure_table
 
-    table = Table("segment", "device", "format", "artifact", title="segments", title_justify="left")
-    for name in ("ops", "FLOPs", "weights", "size", "predicted", "energy"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = (
+        "segment",
+        "device",
+        "format",
+        "artifact",
+        "ops",
+        "FLOPs",
+        "weights",
+        "size",
+        "predicted",
+        "energy",
+    )
+    rows = [_segment_row(bundle, segment) for segment in bundle.manifest.segments]
+    console.print(figure_table("segments", columns, rows))
+
+
+def _segment_row(bundle: Bundle, segment: Segment) -> tuple[str, ...]:
     sizes = _sizes(bundle)
-    for segment in bundle.manifest.segments:
-        variant = segment.variants[0]
-        flops = segment.flops.evaluate(sizes) if segment.flops.symbols <= sizes.keys() else None
-        table.add_row(
-            segment.id,
-            segment.device,
-            segment.format,
-            variant.executor + (" (deferred)" if _is_deferred(bundle, variant) else ""),
-            str(segment.ops),
-            "?" if flops is None else _count(flops),
-            bytes_text(segment.weight_bytes),
-            bytes_text(_artifact_bytes(bundle, segment, variant)),
-            seconds_text(segment.seconds),
-            "" if segment.joules is None else joules_text(segment.joules),
-        )
-    console.print(table)
+    variant = segment.variants[0]
+    flops = segment.flops.evaluate(sizes) if segment.flops.symbols <= sizes.keys() else None
+    return (
+        segment.id,
+        segment.device,
+        segment.format,
+        variant.executor + (" (deferred)" if _is_deferred(bundle, variant) else ""),
+        str(segment.ops),
+        "?" if flops is None else _count(flops),
+        bytes_text(segment.weight_bytes),
+        bytes_text(_artifact_bytes(bundle, segment, variant)),
+        seconds_text(segment.seconds),
+        "" if segment.joules is None else joules_text(segment.joules),
+    )
 
 
 def _is_deferred(bundle: Bundle, variant: Variant) -> bool:
@@ -176,25 +189,25 @@ def _artifact_bytes(bundle: Bundle, segment: Segment, variant: Variant) -> int:
 
 
 def _print_transfers(bundle: Bundle, console: Console) -> None:
-    from rich.table import Table
+    from gimlet.compiler.tables import figure_table
 
     if not bundle.manifest.transfers:
         return
     values = {value.id: value for value in bundle.manifest.values}
-    table = Table("value", "from", "to", "route", title="transfers", title_justify="left")
-    for name in ("bytes", "predicted"):
-        table.add_column(name, justify="right")
+    rows: list[tuple[str, ...]] = []
     for step in bundle.manifest.transfers:
         known = step.bytes.symbols <= _sizes(bundle).keys()
-        table.add_row(
-            values[step.source].name,
-            values[step.source].device,
-            values[step.target].device,
-            " → ".join(step.route),
-            bytes_text(step.bytes.evaluate(_sizes(bundle))) if known else str(step.bytes),
-            seconds_text(step.seconds),
+        rows.append(
+            (
+                values[step.source].name,
+                values[step.source].device,
+                values[step.target].device,
+                " → ".join(step.route),
+                bytes_text(step.bytes.evaluate(_sizes(bundle))) if known else str(step.bytes),
+                seconds_text(step.seconds),
+            )
         )
-    console.print(table)
+    console.print(figure_table("transfers", ("value", "from", "to", "route", "bytes", "predicted"), rows))
 
 
 def _print_files(bundle: Bundle, console: Console) -> None:
@@ -204,7 +217,7 @@ def _print_files(bundle: Bundle, console: Console) -> None:
     if bundle.engines:
         groups["engines"] = sum(entry.bytes for entry in bundle.engines.values())
     parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in sorted(groups.items()))
-    console.print(f"files: {parts}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"files: {parts}", soft_wrap=True)
 
 
 def _count(value: float) -> str:

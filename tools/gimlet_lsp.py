@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from gimlet.runtime.errors import MissingError
-from gimlet.tools.cli import run
+from gimlet.tools.cli import command, run
 
 if TYPE_CHECKING:
     from lsprotocol import types as lsp
@@ -161,7 +161,7 @@ def _symbol(document: Document, op: Operation, span: Span, children: list[lsp.Do
     return lsp.DocumentSymbol(name, kind, document.range(span), document.range(head), detail=op.name, children=children)
 
 
-@click.command("gimlet-lsp", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-lsp")
 @click.option(
     "--load",
     type=click.Path(path_type=Path),

@@ -21,6 +21,7 @@ from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError, VerifyException
 from xdsl.xdsl_opt_main import xDSLOptMain
 
+from gimlet import __version__
 from gimlet.compiler.diagnostics import BUGS, CompilerBug, bug_of
 from gimlet.compiler.instruments import DumpIr, Instrument, Statistics, Timing, observe
 from gimlet.compiler.ir_text import Toolbox
@@ -40,7 +41,7 @@ _LONGEST_LINE = 160
 class GimletOptMain(xDSLOptMain):
     """xDSL's driver, with gimlet's dialects and passes, plug-ins, instruments, and a reproducer where a pass breaks."""
 
-    version_format: ClassVar[str] = "gimlet-opt built from xdsl version {xdsl_version}"
+    version_format: ClassVar[str] = f"gimlet-opt built from xdsl version {{xdsl_version}}, gimlet {__version__}"
 
     def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
         super().register_all_arguments(arg_parser)

@@ -10,12 +10,12 @@ from typing import Any, Literal, NoReturn
 import click
 
 from gimlet.runtime.errors import UsageError
-from gimlet.tools.cli import SECONDS, SEED, print_json, run
+from gimlet.tools.cli import SECONDS, SEED, command, print_json, run
 
 PATH = click.Path(path_type=Path)
 
 
-@click.command("gimlet-place", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-place")
 @click.argument("problem", type=PATH, metavar="PROBLEM.json")
 @click.option(
     "--objective",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from gimlet.runtime.errors import GimletError, UsageError
-from gimlet.tools.cli import print_json, run
+from gimlet.tools.cli import command, print_json, run
 
 if TYPE_CHECKING:
     from gimlet.compiler.ir_text import Toolbox
@@ -25,7 +25,7 @@ PATH = click.Path(path_type=Path)
 FILE = "{}"
 
 
-@click.command("gimlet-reduce", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-reduce")
 @click.argument("file", type=PATH)
 @click.option("--test", metavar="CMD", help="A shell command that exits with 0 where the IR is still interesting.")
 @click.option("-p", "--passes", metavar="PIPELINE", help="Interesting is where these passes fail in the same way.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from gimlet.tools.cli import SEED, print_json, run
+from gimlet.tools.cli import SEED, command, print_json, run
 from gimlet.tools.files import check_outputs, writing
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Timing:
         }
 
 
-@click.command("gimlet-run", context_settings={"help_option_names": ["-h", "--help"]})
+@command("gimlet-run")
 @click.argument("bundle", type=PATH)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE.npy", help="An input; .npz if no tensor.")
 @click.option("--random", "is_random", is_flag=True, help="Make up the inputs that are not given.")

@@ -24,9 +24,9 @@ CLASSES = ("conv", "depthwise", "vector")
 """Op classes that may have an achieved fraction of their own. Depthwise convolutions and `vector` ops, which no matrix
 unit can run, are measured against `peak.vector`."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(gt=0, le=1, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 Schema = Annotated[Literal[1], Field(alias="schema")]
 
@@ -297,12 +297,19 @@ def _explained(error: ValidationError, path: Path, data: dict[str, Any]) -> Giml
     problems = error.errors(include_url=False)
     first = problems[0]
     key = _key(first["loc"], data)
+    given = repr(first["input"])
     messages = {
         "missing": "is missing",
         "extra_forbidden": "is not a key that this file may have",
         "greater_than": f"must be more than 0, not {first['input']}",
         "greater_than_equal": f"must not be negative, but is {first['input']}",
         "finite_number": f"must be a finite number, not {first['input']}",
+        "less_than_equal": f"must be at most {first.get('ctx', {}).get('le')}, not {first['input']}",
+        "float_type": f"must be a number, not {given}",
+        "int_parsing": f"must be a whole number, not {given}",
+        "int_from_float": f"must be a whole number, not {given}",
+        "string_type": f"must be a text, not {given}",
+        "string_pattern_mismatch": "must be letters, digits, '_' and '.', and not begin with a digit or a '.'",
     }
     message = messages.get(first["type"], str(first["msg"]).removeprefix("Value error, "))
     more = f" (and {len(problems) - 1} more like this)" if len(problems) > 1 else ""

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.reasons.advice import recommendation
-from gimlet.compiler.placement.reasons.explain import NOT_ASKED, Json, figure_table
+from gimlet.compiler.placement.reasons.explain import NOT_ASKED, Json
 from gimlet.compiler.placement.solve import Solution
+from gimlet.compiler.tables import figure_table
 
 _MOST_LINES: Final = 12
 
@@ -81,7 +82,7 @@ def print_coverage(data: Mapping[str, Any], console: Console) -> None:
         if rows:
             refused.setdefault(rows, []).append(_place_text(place))
     for rows, names in refused.items():
-        console.print(f"not on {', '.join(names)}", style="italic", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"not on {', '.join(names)}", style="italic", soft_wrap=True)
         console.print(figure_table("", ("ops", "FLOPs", "operator", "reason"), _shortened(rows)))
 
 

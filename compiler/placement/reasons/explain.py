@@ -10,13 +10,13 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from gimlet.compiler.placement.model.problem import UNITS, Problem
 from gimlet.compiler.placement.model.schedule import load_w
 from gimlet.compiler.placement.reasons.moves import Move, Moves, moves_of
 from gimlet.compiler.placement.reasons.predicted import segment_figures
 from gimlet.compiler.placement.solve import Solution
+from gimlet.compiler.tables import figure_table
 from gimlet.runtime.units import amount_text, bytes_text, joules_text, seconds_text
 
 Json = dict[str, Any]
@@ -160,11 +160,11 @@ def _move(move: Move | None) -> Json | None:
 def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = True) -> None:
     """The explanation as tables. `ops` adds the table of all ops."""
     summary = data["summary"]
-    console.print(summary_line(data), highlight=False)
+    console.print(summary_line(data), soft_wrap=True)
     if "loss" in data:
-        console.print(loss_line(data["loss"]), highlight=False)
+        console.print(loss_line(data["loss"]), soft_wrap=True)
     for note in summary["notes"]:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", soft_wrap=True)
     columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of", "streamed")
     console.print(figure_table("devices", columns, _device_rows(data)))
     console.print(
@@ -198,16 +198,6 @@ def loss_line(loss: Mapping[str, Any]) -> str:
         f"loss {loss['measured']:.3g} (relative L2 of the worst output, on {loss['inputs']}), "
         f"{loss['expected']:.3g} expected from the ops, {loss['budget']:g} allowed"
     )
-
-
-def figure_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table for a terminal. Long texts are folded."""
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _device_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:

@@ -218,6 +218,9 @@ def test_unknown_operating_points():
         ("[power]", '[[memory]]\nname = "dram"\ncapacity_bytes = 1\nbandwidth = 1\n[power]', "two levels are called"),
         ("[options]", '[[operating_point]]\nname = "a"\n[options]', "exactly one point needs default = true"),
         ("schema = 1\n", "", "schema is missing"),
+        ("idle_w = 10", "idle_w = true", "power.idle_w must be a number, not True"),
+        ("fp32 = 1e12", 'fp32 = "much"', "peak.fp32 must be a number, not 'much'"),
+        ('name = "dram"', 'name = "main memory"', "name must be letters, digits, '_' and '.'"),
     ],
 )  # fmt: skip
 def test_a_wrong_figure_is_named_with_its_file(tmp_path: Path, old: str, new: str, message: str):

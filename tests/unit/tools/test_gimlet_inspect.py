@@ -40,7 +40,7 @@ def inspect(capsys: pytest.CaptureFixture[str], *args: Any) -> tuple[int, str]:
 
 def cells(text: str, first: str) -> list[str]:
     """The cells of the table row that begins with `first`."""
-    row = next(line for line in text.splitlines() if line.startswith("│") and line[1:].split("│")[0].strip() == first)
+    row = next(line for line in text.splitlines() if "│" in line and line.split("│")[0].strip() == first)
     return [cell.strip() for cell in row.strip("│").split("│")]
 
 
