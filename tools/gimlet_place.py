@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn
 
 import click
 
-from gimlet.runtime.errors import UsageError
+from gimlet.runtime.errors import InputError, UsageError
 from gimlet.tools.cli import SECONDS, SEED, command, print_json, run
 
 PATH = click.Path(path_type=Path)
@@ -47,7 +47,13 @@ def gimlet_place(
     from gimlet.compiler.placement.model.rules import read_json
 
     data = read_json(problem)
-    if "devices" in data or "problem" in data:
+    if not data.keys() & {"schema", "devices", "problem", "maxFPGAs"}:
+        raise InputError(
+            "is no placement problem: it has neither 'devices' (our format) nor 'maxFPGAs' (that of NeurIPS 2020)",
+            where=str(problem),
+            hint="docs/placement.md has the format",
+        )
+    if data.keys() & {"schema", "devices", "problem"}:
         if contiguous:
             raise UsageError("is for problems in the public format", where="--contiguous")
         report = _solve_own(data, problem, objective, bound, time_limit, seed)

@@ -305,6 +305,7 @@ def _explained(error: ValidationError, path: Path, data: dict[str, Any]) -> Giml
         "greater_than_equal": f"must not be negative, but is {first['input']}",
         "finite_number": f"must be a finite number, not {first['input']}",
         "less_than_equal": f"must be at most {first.get('ctx', {}).get('le')}, not {first['input']}",
+        "too_short": "must not be empty",
         "float_type": f"must be a number, not {given}",
         "int_parsing": f"must be a whole number, not {given}",
         "int_from_float": f"must be a whole number, not {given}",

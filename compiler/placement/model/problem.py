@@ -381,7 +381,11 @@ def check(problem: Problem) -> None:
         if any(not seconds >= 0 for seconds in value.gather_s.values()):
             raise InputError("the time that a value takes to put together is negative", where=value.name)
         if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
-            raise InputError("nodes are not in topological order", where=value.name)
+            raise InputError(
+                "nodes are not in topological order",
+                where=f"value {value.name!r}",
+                hint="its producer must come before all of its consumers",
+            )
     for weight in problem.weights:
         if any(not seconds >= 0 for users in weight.stream_s.values() for seconds in users.values()):
             raise InputError("the time that a weight takes to stream is negative", where=weight.key)
@@ -402,7 +406,9 @@ def check(problem: Problem) -> None:
         for destination in used - {source}:
             if (source, destination) not in problem.routes:
                 ends = f"{devices_named(problem, (source, destination))}"
-                raise InputError(f"no link leads from one to the other of {ends}", hint="add a link to the topology")
+                # A device of a problem in a file has no kind, and its file has routes instead of links.
+                more = "a link to the topology" if problem.devices[source].kind else "a route each way to the problem"
+                raise InputError(f"no link leads from one to the other of {ends}", hint=f"add {more}")
 
 
 def _check_members(problem: Problem, device: DeviceSpec) -> None:

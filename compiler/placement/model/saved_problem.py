@@ -40,7 +40,8 @@ def loaded_problem(data: dict[str, Any], path: Path) -> Problem:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"is no problem that was saved: {field}: {first['msg']}", where=str(path)) from error
+        what = f"{field}: {first['msg']}" if field else first["msg"]
+        raise InputError(f"is no problem that was saved: {what}", where=str(path)) from error
     except (TypeError, ValueError) as error:
         raise InputError(f"is no problem that was saved: {error}", where=str(path)) from error
 

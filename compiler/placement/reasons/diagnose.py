@@ -29,7 +29,7 @@ def check_feasible(problem: Problem) -> None:
 
 def _nowhere(problem: Problem, index: int) -> InputError | InfeasibleError:
     node = problem.nodes[index]
-    where = f"{node.op_type} {node.name!r}"
+    where = f"{node.op_type} {node.name!r}".strip()
     refused = [f"{problem.place_name(place)}: {reason}" for place, reason in sorted(node.refusals.items())]
     if not node.options:
         return InputError(

@@ -87,12 +87,27 @@ def test_every_figure_is_read():
         ({"nodes": [{"name": "a", "options": {"npu": {"seconds": 1}}}]}, "unknown device 'npu'"),
         ({"values": [{"name": "x", "size_bytes": 1, "consumers": ["b"]}]}, "unknown node 'b'"),
         ({"weights": [{"name": "w", "size_bytes": 1, "users": []}]}, "users"),
+        ({"devices": []}, "devices must not be empty"),
+        ({"nodes": [{"name": "a", "options": {"cpu": {"seconds": True}}}]}, "seconds must be a number, not True"),
+        ({"routes": []}, "add a route each way to the problem"),
         ({"speed": 3}, "speed is not a key that this file may have"),
     ],
 )
 def test_a_bad_file_is_named(changes: dict[str, Any], message: str):
     with pytest.raises(GimletError, match=message):
         problem_of(data(**changes), Path("p.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({}, "neither 'devices' (our format) nor 'maxFPGAs'"), ({"schema": 1}, "devices is missing")],
+)
+def test_a_file_in_no_format(content: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "p.json")])
+    assert stop.value.code == 1
+    assert message in capsys.readouterr().err
 
 
 def test_what_only_one_format_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
