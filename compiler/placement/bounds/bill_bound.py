@@ -6,6 +6,9 @@ its device does not draw meanwhile, or its own price. `price_bound` bounds the t
 changes of device bring; a joule is a dollar there. The bound is the least of all sets, and the set that is lowest so
 far is looked at further. With many classes there is one set, in which only the host is in use for certain.
 
+What the set's memories have room for is in a linear program (`period_program.py`): nodes are in parts, and the latency
+is at least the bound on it and what the devices of a class are busy for.
+
 Where a set has devices that stream weights, `price_bound` is asked again with a price for each byte of fast memory
 (`streaming.py`): weights then cost what streaming them takes, or their bytes where that is less, and all that fast
 memories can save of it is taken off.
@@ -19,6 +22,7 @@ from itertools import combinations
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, latency_bound
+from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.price_bound import price_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Node, Problem
@@ -31,7 +35,7 @@ from gimlet.compiler.placement.model.streaming import (
 )
 
 _MOST_SETS = 16
-_LADDERS = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
+_LADDERS = ((1 / 16, 1 / 64, 1 / 4, 1 / 256, 1.0), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
 """Prices of a byte to try, as parts of the dearest one, and then of the best so far."""
 
 
@@ -51,6 +55,9 @@ class _Case:
     open: frozenset[int]
     problem: Problem
     latency: LatencyBound
+    classes: tuple[list[int], ...]
+    launching: tuple[list[int], ...]
+    """The classes of `classes` that are in use for certain, besides the host's."""
 
 
 def bill_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bill:
@@ -79,18 +86,37 @@ class _Search:
         self.places = [case.latency.place]
         self.found: dict[float, float] = {}
         """The bound by the part of the dearest byte's price."""
-        self.steps = self._steps()
+        self.prices = self._prices()
+        self.in_parts = False
 
     def improve(self, until: float) -> bool:
         """One more way to bound the case; False where there is none left."""
-        part = next(self.steps, None)
+        if not self.in_parts:
+            self.in_parts = True
+            self.value = max(self.value, self._program(until))
+            return True
+        part = next(self.prices, None)
         if part is None:
             return False
         self.found[part] = self._bound(part, until)
         self.value = max(self.value, self.found[part])
         return True
 
-    def _steps(self) -> Iterator[float]:
+    def _program(self, until: float) -> float:
+        """The bound of the linear program; no bound where it is not solved in time."""
+        case = self.case
+        program = PeriodProgram(case.problem, case.classes, case.launching, float("inf"))
+        billed, constant = _billed(case.problem)
+        taken = [
+            (billed.nodes[node].options[place].usd, part)
+            for node, shares in enumerate(program.at)
+            for place, part in shares.items()
+        ]
+        taken += [(_streaming_price(case.problem, place) * seconds, part) for place, seconds, part in program.streamed]
+        found = program.bill(case.latency.seconds, self.rate, taken, until)
+        return 0.0 if found is None else found + constant
+
+    def _prices(self) -> Iterator[float]:
         yield 0.0
         if self.case.open.isdisjoint(self.case.problem.streaming):
             return
@@ -134,6 +160,14 @@ def _price(problem: Problem, node: Node, place: int) -> float:
     return (option.joules or 0.0) - idle * option.seconds
 
 
+def _streaming_price(problem: Problem, place: int) -> float:
+    """What a second of streaming takes on a place."""
+    if problem.rules.objective != "energy":
+        return 0.0
+    device = problem.device_of[place]
+    return load_w(problem, device) - sum(_per_second(problem, unit) for unit in problem.units[device])
+
+
 def _billed(problem: Problem) -> tuple[Problem, float]:
     """The problem with what ops take as their prices, none negative, and what all of them are too dear by."""
     if problem.rules.objective != "energy":
@@ -165,10 +199,12 @@ def _cases(problem: Problem, until: float) -> list[_Case]:
 
 
 def _sets(problem: Problem, until: float) -> Iterator[_Case]:
-    classes = [members for members in device_classes(problem) if problem.host not in members]
+    every = device_classes(problem)
+    hosts = [members for members in every if problem.host in members]
+    classes = [members for members in every if problem.host not in members]
     host = frozenset({problem.host})
     if 2 ** len(classes) > _MOST_SETS:
-        yield _Case(host, host.union(*classes), problem, latency_bound(problem, until=until))
+        yield _Case(host, host.union(*classes), problem, latency_bound(problem, until=until), tuple(every), ())
         return
     for size in range(len(classes) + 1):
         for chosen in combinations(classes, size):
@@ -180,4 +216,5 @@ def _sets(problem: Problem, until: float) -> Iterator[_Case]:
             narrowed = problem.with_rules(replace(problem.rules, pins=pins))
             # Of a group in use all members are.
             certain = host.union(*(problem.units[members[0]] for members in chosen))
-            yield _Case(certain, devices, narrowed, latency_bound(narrowed, until=until))
+            latency = latency_bound(narrowed, until=until)
+            yield _Case(certain, devices, narrowed, latency, (*hosts, *chosen), chosen)

@@ -50,6 +50,8 @@ class PeriodProgram:
         self.busy: list[Any] = []
         self.rooms: dict[int, Any] = {}
         """The row for its fast memory by class."""
+        self.streamed: list[tuple[int, float, Any]] = []
+        """A place, the seconds of a weight's user there for all of the weight, and the part that is streamed."""
         self.prices: Prices | None = None
         """What the last solution says that nodes and fast memory are worth; None before there is one."""
         self.unlinked = [(number, inward) for number in range(len(classes)) for inward in (True, False)]
@@ -77,6 +79,31 @@ class PeriodProgram:
 
     def solve(self, until: float = float("inf")) -> float | None:
         """The least period in seconds; infinite where the classes cannot do everything, None where time is up."""
+        found = self._least(until)
+        if found is None or found == float("inf"):
+            return found
+        self.prices = self._prices()
+        return max(found * self.scale * (1 - SHORTFALL), 0.0)
+
+    def bill(self, least_s: float, rate: float, taken: Sequence[tuple[float, Any]], until: float) -> float | None:
+        """The least of `rate` a second of a latency and of `taken`, amounts and what they are of, as `solve` says it.
+
+        The latency is `least_s` at least and as long as any device is busy, and keeps a bound on it.
+        """
+        if not self.can:
+            return float("inf")
+        limit = self.problem.rules.bounds.get("latency", float("inf"))
+        self.solver.Add(self.period >= least_s / self.scale)
+        if limit < float("inf"):
+            self.solver.Add(self.period <= limit / self.scale * (1 + SHORTFALL))
+        unit = max(rate * self.scale, *(abs(amount) for amount, _ in taken)) or 1.0
+        terms = [amount / unit * part for amount, part in taken if amount]
+        self.solver.Minimize(rate * self.scale / unit * self.period + self.solver.Sum(terms))
+        found = self._least(until)
+        return None if found is None else found * unit - abs(found * unit) * SHORTFALL
+
+    def _least(self, until: float) -> float | None:
+        """The program's least value."""
         if not self.can:
             return float("inf")
         left = until - perf_counter()
@@ -87,10 +114,7 @@ class PeriodProgram:
         status = self.solver.Solve()
         if status == pywraplp.Solver.INFEASIBLE:
             return float("inf")
-        if status != pywraplp.Solver.OPTIMAL:
-            return None
-        self.prices = self._prices()
-        return max(self.solver.Objective().Value() * self.scale * (1 - SHORTFALL), 0.0)
+        return float(self.solver.Objective().Value()) if status == pywraplp.Solver.OPTIMAL else None
 
     def _prices(self) -> Prices:
         fast: dict[int, float] = {}
@@ -208,6 +232,7 @@ class PeriodProgram:
                         if seconds and place in self.at[user]:
                             streamed = self.number()
                             solver.Add(streamed >= self.at[user][place] - kept)
+                            self.streamed.append((place, seconds * self.scale, streamed))
                             found[number].append(seconds * streamed)
             self.rooms[number] = solver.Add(solver.Sum(kept_bytes) <= len(members) * (1 if room else 0))
         return found

@@ -106,3 +106,14 @@ def test_streaming_is_in_the_bound(objective: Objective):
     least = min(found.schedule.figure(objective) for found in carved(problem))
     bound = bill_bound(problem).value
     assert 0.9 * least <= bound <= least * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("objective", BILLS)
+def test_memory_is_in_the_bound(objective: Objective):
+    """The card's memory holds three layers, so that five are computed by the host."""
+    problem = streamed(objective)
+    card = replace(problem.devices[1], memory_bytes=30, fast_bytes=None)
+    problem = replace(problem, devices=(problem.devices[0], card))
+    least = min(found.schedule.figure(objective) for found in carved(problem))
+    bound = bill_bound(problem).value
+    assert 0.9 * least <= bound <= least * (1 + 1e-9)
