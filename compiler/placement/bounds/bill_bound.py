@@ -112,7 +112,9 @@ class _Search:
             for node, shares in enumerate(program.at)
             for place, part in shares.items()
         ]
-        taken += [(_streaming_price(case.problem, place) * seconds, part) for place, seconds, part in program.streamed]
+        taken += [
+            (_streaming_price(case.problem, place) * seconds, part) for _, place, seconds, part in program.streamed
+        ]
         found = program.bill(case.latency.seconds, self.rate, taken, until)
         return 0.0 if found is None else found + constant
 

@@ -1,7 +1,7 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
 Latency: `latency_bound` and `queue_bound`, with shares and capacities `relaxed_bound` and `spread_bound`, where devices
-have too little memory `stream_bound`. Throughput: `period_bound`.
+have too little memory `stream_bound` and `memory_path`. Throughput: `period_bound`.
 Energy and cost: `bill_bound`.
 """
 
@@ -13,6 +13,7 @@ from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bill_bound import bill_bound
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
+from gimlet.compiler.placement.bounds.memory_path import memory_path
 from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.queue_bound import queue_bound
 from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound
@@ -110,6 +111,8 @@ def _latency_of(problem: Problem, best_known: float, until: float, *, charged: b
     if least < best_known * (1 - 1e-4):
         least = max(least, share_program(relaxation))
     least = max(least, limited.seconds)
+    if not charged and least < _NEAR * best_known:
+        least = max(least, memory_path(problem, until))
     queued: list[tuple[int, ...]] = []
     if not charged and least < best_known * (1 - 1e-4):
         least, queued = queue_bound(relaxation, free.seconds, least, best_known)

@@ -50,8 +50,8 @@ class PeriodProgram:
         self.busy: list[Any] = []
         self.rooms: dict[int, Any] = {}
         """The row for its fast memory by class."""
-        self.streamed: list[tuple[int, float, Any]] = []
-        """A place, the seconds of a weight's user there for all of the weight, and the part that is streamed."""
+        self.streamed: list[tuple[int, int, float, Any]] = []
+        """A weight's user and place, its seconds there for all of the weight, and the part that is streamed."""
         self.prices: Prices | None = None
         """What the last solution says that nodes and fast memory are worth; None before there is one."""
         self.unlinked = [(number, inward) for number in range(len(classes)) for inward in (True, False)]
@@ -232,7 +232,7 @@ class PeriodProgram:
                         if seconds and place in self.at[user]:
                             streamed = self.number()
                             solver.Add(streamed >= self.at[user][place] - kept)
-                            self.streamed.append((place, seconds * self.scale, streamed))
+                            self.streamed.append((user, place, seconds * self.scale, streamed))
                             found[number].append(seconds * streamed)
             self.rooms[number] = solver.Add(solver.Sum(kept_bytes) <= len(members) * (1 if room else 0))
         return found
@@ -243,7 +243,7 @@ class PeriodProgram:
         counts = self.counts = {place: self.number() for place in self.places}
         path = heaviest_path(problem)
         for place, count in counts.items():
-            solver.Add(count >= solver.Sum(self._entries(path, place)))
+            solver.Add(count >= solver.Sum(self.entries(path, place)))
         found: list[list[Any]] = []
         for number, members in enumerate(self.classes):
             own = [place for place in self.places if self.class_of[problem.device_of[place]] == number]
@@ -258,7 +258,7 @@ class PeriodProgram:
             solver.Add(solver.Sum(list(counts.values())) <= problem.rules.max_segments)
         return found
 
-    def _entries(self, path: Sequence[int], place: int) -> list[Any]:
+    def entries(self, path: Sequence[int], place: int) -> list[Any]:
         """How often a path comes to a place from elsewhere, as variables."""
         entries: list[Any] = []
         for before, node in zip([-1, *path], path, strict=False):
