@@ -3,8 +3,8 @@
 It knows nothing of programs, kernels and tiles, so that the cycle model can be checked against it. Each resource alone
 needs as many cycles as it takes for the least that has to go through it:
 
-- *compute*: the operations of matrix products, all arrays at their peak in the fastest format that is allowed (and the
-  vector units, which may take a part of a product of one row: verify.py);
+- *compute*: the operations of matrix products, all arrays at their peak in the fastest format that is allowed, of 8-bit
+  integers where those are multiplied (and the vector units, which may take a part of a product of one row: verify.py);
 - *sram*: every weight of a product and every result of the segment, once, all cores' SRAM together;
 - *lpddr*: the weights that SRAM has no room for, once;
 - *network*: nothing. One chiplet can compute anything by itself, so no byte has to cross, little sense as it makes.
@@ -41,12 +41,13 @@ from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram.quantized import INTEGER_PRODUCTS, is_integer_product
 from gimlet.targets.sram.states import changes_in_place
 
 _LEAST_BYTES: Mapping[str, float] = {"fp32": 4.0, "bf16": 2.0, "mxint8": (MX_BLOCK + 1) / MX_BLOCK}
 _TYPES: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "mxint8": "mxint8"}
 _VECTOR_PASSES = 2
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Attention"})
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Attention", *INTEGER_PRODUCTS})
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,20 @@ def bound_of(
     ops: Iterable[OnnxOp], results: Sequence[SSAValue], machine: Machine, fmt: str, sizes: Mapping[str, int]
 ) -> Bound:
     """The bound for `ops` that make `results`, products computed in no faster format than `fmt`."""
-    cycles, weights = 0.0, set[SSAValue]()
-    by_array = machine.flops(_TYPES[fmt]) / machine.clock_hz
+    ops = list(ops)
+    cycles, weights, inside = 0.0, set[SSAValue](), set[Operation](ops)
+    plain = machine.flops(_TYPES[fmt]) / machine.clock_hz
     by_vector = 2.0 * machine.cores * machine.vector_lanes / _VECTOR_PASSES
     for op in ops:
         # Grouped convolutions may run on the vector unit.
         if op.op_type not in _PRODUCTS or op.attr("group", 1) != 1:
             continue
         flops = work_of(op).flops.evaluate(sizes)
+        integers = "i8" in machine.row_cycles and is_integer_product(op, inside)
+        by_array = max(plain, machine.flops("i8") / machine.clock_hz) if integers else plain
         cycles += flops / (by_array + (by_vector if _one_row(op, flops, sizes) else 0.0))
-        weights |= {value for value in op.inputs[1:2] if value is not None and is_weight(value)}
+        if op.op_type not in INTEGER_PRODUCTS:
+            weights |= {value for value in op.inputs[1:2] if value is not None and is_weight(value)}
     least = _LEAST_BYTES[fmt]
     weight_bytes = sum(_elements(value, sizes) for value in weights) * least
     written = (_written(value) for value in results)
