@@ -45,7 +45,7 @@ class DeviceSpec:
     kind: str = ""
     members: tuple[int, ...] = ()
     fast_bytes: int | None = None
-    formats: tuple[str, ...] = field(default=(), compare=False)
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

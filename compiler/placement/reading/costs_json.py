@@ -37,7 +37,7 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
     names_of = [node.name for node in problem.nodes]
     return {
         "schema": SCHEMA,
-        "devices": [asdict(device) | {"members": list(device.members)} for device in problem.devices],
+        "devices": [_device_json(device) for device in problem.devices],
         "places": [
             {
                 "device": names[place.device],
@@ -124,8 +124,18 @@ def with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], where
         raise InputError(f"the costs are malformed: {error!r}", where=where) from error
 
 
+def _device_json(device: DeviceSpec) -> dict[str, Any]:
+    return asdict(device) | {"members": list(device.members), "formats": list(device.formats)}
+
+
+def _device(entry: dict[str, Any]) -> DeviceSpec:
+    return replace(
+        DeviceSpec(**entry), members=tuple(entry.get("members", ())), formats=tuple(entry.get("formats", ()))
+    )
+
+
 def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], where: str) -> Problem:
-    devices = tuple(replace(DeviceSpec(**entry), members=tuple(entry.get("members", ()))) for entry in data["devices"])
+    devices = tuple(_device(entry) for entry in data["devices"])
     names = [device.name for device in devices]
     if names != [device.name for device in problem.devices]:
         own = ", ".join(device.name for device in problem.devices)

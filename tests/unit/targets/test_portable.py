@@ -142,7 +142,7 @@ def test_weights_lie_in_one_file_equal_ones_once(make_segment, tmp_path):
     assert (tmp_path / "model.weights").stat().st_size == w.nbytes
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     x = np.ones((4, 8), np.float32)
-    np.testing.assert_allclose(session.run(None, {"x": x})[0], 2 * x @ w, rtol=1e-5)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], 2 * x @ w, rtol=1e-5, atol=1e-5)
 
 
 class SharedFile:
