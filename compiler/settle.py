@@ -133,8 +133,17 @@ def _note(device: Device, choices: list[_Choice], outcome: Outcome, requests: in
     load = f" with {requests} requests in flight" if requests > 1 else ""
     return (
         f"{device.name}: tried by {outcome.runs} runs in turns{load}: {', '.join(figures)}; "
-        f"taken: {taken}{_settings_text(outcome)}"
+        f"taken: {taken}{_settings_text(outcome)}{_busy_text(outcome)}"
     )
+
+
+def _busy_text(outcome: Outcome) -> str:
+    """That other work may have decided, where it was found to be."""
+    if not outcome.was_busy:
+        return ""
+    again = "" if outcome.is_final else "; the next compile tries again"
+    share = f"{outcome.others or 0.0:.0%}"
+    return f"; other work had {share} of the cores meanwhile, and the choice may not hold without it{again}"
 
 
 def _settings_text(outcome: Outcome) -> str:

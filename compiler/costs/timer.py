@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 
+from gimlet.compiler.costs.as_called import Launch, as_called
 from gimlet.compiler.costs.detach import DetachedSegment, detach
 from gimlet.compiler.costs.shape_class import digest, shape_class
 from gimlet.compiler.hardware import load_kind
@@ -61,7 +62,6 @@ from gimlet.targets.forms import portable_form, target_form
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, write_portable
 
 Array = NDArray[Any]
-Launch = Callable[[], None]
 _SCHEMA = 1
 
 
@@ -186,7 +186,8 @@ class SegmentTimer:
     ) -> Generator[list[list[Launch]] | Reason]:
         """`ops` as a segment that is ready to run here in each of these settings, or why there is none.
 
-        For each setting `requests` launches, which may run at once.
+        For each setting `requests` launches, which may run at once, each with what a program does around it for its
+        own inputs and outputs (`as_called`).
 
         Errors as `time`.
         """
@@ -203,7 +204,9 @@ class SegmentTimer:
                     yield artifact
                     return
                 launches = [
-                    stack.enter_context(self._bound(executor, chosen, segment, device, Path(name), inputs, requests))
+                    stack.enter_context(
+                        self._bound(executor, chosen, segment, device, Path(name), inputs, requests, is_called=True)
+                    )
                     for chosen in (replace(artifact, options={**artifact.options, **options}) for options in settings)
                 ]
             except GimletError as error:
@@ -238,10 +241,12 @@ class SegmentTimer:
         folder: Path,
         inputs: Mapping[str, Array],
         requests: int = 1,
+        *,
+        is_called: bool = False,
     ) -> Generator[list[Launch]]:
         """Runs of a segment's artifact over `inputs`, as functions: `requests` of them, each with its own buffers.
 
-        Outputs are bound where their size is known.
+        Outputs are bound where their size is known. `is_called`: with what a program does around its segments.
         """
         with ExitStack() as stack:
             loaded = load_segment(executor, artifact, segment, device, folder)
@@ -255,8 +260,26 @@ class SegmentTimer:
                 }
                 bindings = loaded.bind(buffers, outputs)
                 stack.callback(bindings.close)
-                launches.append(partial(_launched, loaded.launcher(bindings)))
+                launch: Launch = partial(_launched, loaded.launcher(bindings))
+                if is_called:
+                    given = {name: (inputs[name], buffers[name]) for name in self._given(segment)}
+                    launch = as_called(
+                        launch, bindings, given, [(name, outputs[name]) for name in self._handed(segment)]
+                    )
+                launches.append(launch)
             yield launches
+
+    def _given(self, segment: DetachedSegment) -> list[str]:
+        """The segment's inputs that are the program's."""
+        own = set(entry_function(self.module).body.block.args)
+        names = [item.data for item in segment.op.arg_names]
+        return [name for name, value in zip(names, segment.inputs, strict=True) if value in own]
+
+    def _handed(self, segment: DetachedSegment) -> list[str]:
+        """The segment's outputs that are the program's."""
+        own = set(return_of(entry_function(self.module).body.block).operands)
+        names = [item.data for item in segment.op.res_names]
+        return [name for name, value in zip(names, segment.outputs, strict=True) if value in own]
 
     def _output(self, executor: Executor, spec: TensorSpec, value: SSAValue) -> Buffer | None:
         shape = None if self._is_assumed(value) else spec.resolve(self.sizes)

@@ -135,6 +135,23 @@ def test_the_winner_is_on_the_ops_with_its_settings(module, ctx, monkeypatch, tm
     assert list(refusals.values()) == ["another of the device's targets was quicker when the whole was tried"]
 
 
+BUSY = "; other work had 57% of the cores meanwhile, and the choice may not hold without it"
+
+
+@pytest.mark.parametrize(
+    ("others", "tries", "end"),
+    [
+        (None, 1, "(threads 1)"),
+        (0.1, 1, "(threads 1)"),
+        (0.57, 1, f"{BUSY}; the next compile tries again"),
+        (0.57, 3, BUSY),
+    ],
+)
+def test_the_note_says_that_other_work_may_have_decided(module, ctx, monkeypatch, tmp_path, others, tries: int, end):
+    outcome = Outcome(2, ({"threads": 1},), (3e-3, None, 1e-3), 7, others, tries)
+    assert settled(module, ctx, monkeypatch, tmp_path, outcome).notes[-1].endswith(end)
+
+
 def test_default_settings_are_not_written(module, ctx, monkeypatch, tmp_path: Path):
     settled(module, ctx, monkeypatch, tmp_path, Outcome(2, ({"threads": 0},), (3e-3, 2e-3, 1e-3), 7))
     assert not any(SETTINGS in op.attributes for op in ops_of(module))

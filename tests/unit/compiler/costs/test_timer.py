@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.unit.compiler.costs.conftest import CountingTarget, host, parse
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
+from gimlet.compiler.costs.as_called import as_called
 from gimlet.compiler.costs.in_flight import InFlight
 from gimlet.compiler.costs.timer import Effort, SegmentTimer, Timing
 from gimlet.compiler.placement.reading.graph import read_graph
@@ -155,3 +157,48 @@ def test_a_segment_is_ready_in_each_setting_for_each_request_in_flight(timer: Se
         for launches in found:
             with InFlight(3) as three:
                 three.run(launches)
+
+
+class _Bindings:
+    """Notes what is bound."""
+
+    def __init__(self) -> None:
+        self.bound: list[tuple[str, np.ndarray]] = []
+
+    def set_output(self, name: str, buffer: np.ndarray) -> None:
+        self.bound.append((name, buffer))
+
+
+def test_a_launch_of_a_trial_does_what_a_program_does_around_it():
+    """Small inputs are copied in, large outputs are new in every run; what the executor allocates is new by itself."""
+    small, kept, large = np.ones(4, np.float32), np.zeros(4, np.float32), np.zeros(1 << 14, np.float32)
+    seen: list[np.ndarray] = []
+    bindings = _Bindings()
+    inputs = {"x": (small, kept), "wide": (large, large)}
+    outputs = [("y", np.zeros(2, np.float32)), ("big", large), ("open", None)]
+    call = as_called(lambda: seen.append(kept.copy()), bindings, inputs, outputs)  # type: ignore[arg-type]
+    call()
+    call()
+    np.testing.assert_array_equal(seen[0], small)
+    assert [name for name, _ in bindings.bound] == ["big", "big"]
+    first, second = (buffer for _, buffer in bindings.bound)
+    assert first.shape == large.shape
+    assert first is not second
+    assert first is not large
+
+
+def test_what_a_trial_launches_knows_the_inputs_and_outputs_of_the_program(
+    timer: SegmentTimer, graph, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[tuple[list[str], list[str]]] = []
+
+    def noted(launch, bindings, inputs, outputs):
+        found.append((list(inputs), [name for name, _ in outputs]))
+        return launch
+
+    monkeypatch.setattr("gimlet.compiler.costs.timer.as_called", noted)
+    ops = ops_of(graph)
+    for part in (ops, ops[:2], ops[2:]):
+        with timer.loaded(part, CountingTarget(), host(), "fp32", [{}]):
+            pass
+    assert [(len(inputs), len(outputs)) for inputs, outputs in found] == [(1, 1), (1, 0), (0, 1)]

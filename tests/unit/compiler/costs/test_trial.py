@@ -9,7 +9,7 @@ import pytest
 from tests.unit.compiler.costs.conftest import CountingTarget, host
 from xdsl.ir import Operation
 
-from gimlet.compiler.costs import in_flight, turns
+from gimlet.compiler.costs import in_flight, trial, turns
 from gimlet.compiler.costs.trial import Candidate, Outcome, Part, Trial
 from gimlet.targets.api import Device, Reason, Target
 
@@ -187,3 +187,19 @@ def test_settings_and_candidates_together_give_away_no_more_than_the_margin(cloc
 
     found, _ = choose(clock, tmp_path, candidates[1:], seconds)
     assert (found.winner, found.settings) == (0, ({"threads": 1},))
+
+
+@pytest.mark.parametrize(
+    ("shares", "tried", "kept"),
+    [((0.05, 0.0), 1, 0.05), ((None, 0.0), 1, None), ((0.6, 0.4, 0.5, 0.0), 3, 0.4), ((0.6, 0.02, 0.0), 2, 0.02)],
+)
+def test_what_a_busy_machine_decided_is_tried_again(
+    clock: Clock, candidates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shares, tried: int, kept: float | None
+):
+    """Three times at most, and what was found beside the least other work stays."""
+    left = list(shares)
+    monkeypatch.setattr(trial.Bystanders, "share", lambda _: left.pop(0))
+    for _ in range(5):
+        found, _ = choose(clock, tmp_path, candidates, lambda ops, target, options: ops)
+    assert len(shares) - len(left) == tried
+    assert (found.others, found.tries) == (kept, tried)
