@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -41,7 +40,7 @@ from gimlet.compiler.pipeline import FUSE, NORMALIZE, SPLIT, phase_of, run_passe
 from gimlet.compiler.placement.reading.graph import op_key
 from gimlet.compiler.placement.service import PlacementResult, PlacementService
 from gimlet.compiler.progress import Progress
-from gimlet.compiler.settle import Place, has_a_choice, settle
+from gimlet.compiler.settle import Place, Refusals, has_a_choice, settle
 from gimlet.compiler.signature_ir import read_signature
 from gimlet.compiler.states import check_states, keep_marks
 from gimlet.compiler.topology_ir import set_topology
@@ -126,12 +125,18 @@ class Compilation:
 
     def _solve(self) -> None:
         service = PlacementService(self.ctx, self.options.topology)
-        self.placement = self._settled(partial(service.place, self.module, self.options, self.bounds))
+
+        def place(refusals: Refusals, share: float) -> PlacementResult:
+            limit = self.options.time_limit_s
+            options = self.options if limit is None else replace(self.options, time_limit_s=limit * share)
+            return service.place(self.module, options, self.bounds, refusals)
+
+        self.placement = self._settled(place)
 
     def _settled(self, place: Place) -> PlacementResult:
         """The placement, tried out on the devices whose costs are measured and which give a choice."""
         if self.options.placement is not None or self.options.costs is not None:
-            return place(self.refusals)
+            return place(self.refusals, 1.0)
         names = [device.name for device in self.options.topology.devices]
         chosen = parse_providers(self.options.cost_providers, names)
         for name in (name for name, provider in chosen.items() if provider == MEASURED):
@@ -141,7 +146,7 @@ class Compilation:
                 timer = SegmentTimer(self.module, self.ctx, self.bounds, sizes, self.options.cache)
                 requests = max(2, cores()) if self.options.objective == "throughput" else 1
                 return settle(self.module, device, timer, place, self.refusals, requests)
-        return place(self.refusals)
+        return place(self.refusals, 1.0)
 
     def _split(self) -> None:
         grouped = None if self.placement is None else self.placement.grouped

@@ -3,6 +3,8 @@
 It acts on devices whose costs are measured and whose targets give a choice. Placement is asked once freely, and once
 for each target of the device with every op that it takes; these candidates are run (`gimlet.compiler.costs.trial`), and
 the winner's placement is written on the ops, with the settings of each segment where they are not the default.
+
+A time limit is for all placements together: the free one has half of it, the others share the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from gimlet.targets import registry
 from gimlet.targets.api import Device
 
 Refusals = Mapping[tuple[str, str], str]
-Place = Callable[[Refusals], PlacementResult]
+Place = Callable[[Refusals, float], PlacementResult]
+"""Places a module without what is refused, within a share of the time limit."""
 
 _SLOWER = "another of the device's targets was quicker when the whole was tried"
 
@@ -49,14 +52,15 @@ def settle(
 
     Errors as placement, and MissingError where this machine lacks what the device needs.
     """
-    choices = [_choice("as placed", module, device, place(refusals))]
+    choices = [_choice("as placed", module, device, place(refusals, 0.5))]
     problem = choices[0].result.problem
-    for name in _targets(problem, device):
+    targets = _targets(problem, device)
+    for name in targets:
         others = _without_others(problem, module, device, name)
         if not others:
             continue
         try:
-            result = place({**refusals, **others})
+            result = place({**refusals, **others}, 0.5 / len(targets))
         except (InfeasibleError, InputError):
             continue
         choice = _choice(f"{name} where it can", module, device, result)

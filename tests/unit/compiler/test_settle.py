@@ -1,6 +1,7 @@
 """Which targets of a device take part, which candidates are tried, and what is written of the winner."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.unit.compiler.costs.conftest import BOUNDS, MODEL, parse
@@ -80,6 +81,7 @@ class Chosen:
     outcome = Outcome(0, (), (), 0)
     tried: tuple[Candidate, ...] = ()
     requests = 0
+    shares: ClassVar[list[float]] = []
 
     def __init__(self, timer: SegmentTimer, requests: int = 1) -> None:
         del timer
@@ -96,7 +98,13 @@ def settled(
     monkeypatch.setattr(module_under_test, "Trial", Chosen)
     Chosen.outcome = outcome
     timer = SegmentTimer(module, ctx, BOUNDS, {"rows": 8}, tmp_path)
-    return settle(module, CPU, timer, lambda refusals: place(module, ctx, options, refusals), {}, requests)
+
+    def placed(refusals, share: float) -> PlacementResult:
+        Chosen.shares.append(share)
+        return place(module, ctx, options, refusals)
+
+    Chosen.shares.clear()
+    return settle(module, CPU, timer, placed, {}, requests)
 
 
 def test_each_target_alone_is_a_candidate_beside_the_free_placement(module, ctx, monkeypatch, tmp_path: Path):
@@ -105,6 +113,7 @@ def test_each_target_alone_is_a_candidate_beside_the_free_placement(module, ctx,
     alone = Chosen.tried[2].parts
     assert [(part.target.name, len(part.ops), part.format) for part in alone] == [("openvino", 4, "fp32")]
     assert not Chosen.tried[2].is_mixed
+    assert Chosen.shares == [0.5, 0.25, 0.25]
 
 
 def test_without_the_package_only_the_first_target_is_a_candidate(module, ctx, monkeypatch, tmp_path: Path):
@@ -178,7 +187,7 @@ def test_for_throughput_as_many_requests_are_in_flight_as_there_are_cores(
     monkeypatch.setattr(compile_under_test, "settle", known)
     monkeypatch.setattr(compile_under_test, "cores", lambda: 6)
     options = CompileOptions(HOST, objective=objective, cost_providers=MEASURED.cost_providers)  # type: ignore[arg-type]
-    Compilation(module, ctx, options, ModelInfo("m", "none", "0" * 64))._settled(lambda refusals: None)  # type: ignore[arg-type]
+    Compilation(module, ctx, options, ModelInfo("m", "none", "0" * 64))._settled(lambda refusals, share: None)  # type: ignore[arg-type]
     assert asked == [requests]
 
 
