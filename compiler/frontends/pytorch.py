@@ -43,7 +43,7 @@ from gimlet.compiler.frontends.recurrent import recurrent_as_one_op, recurrent_t
 from gimlet.compiler.frontends.recurrent_onnx import arrange_weights
 from gimlet.compiler.frontends.selections import selection_translations
 from gimlet.compiler.frontends.split_sequences import split_without_sequences
-from gimlet.compiler.frontends.wide_indices import widen_indices
+from gimlet.compiler.frontends.wide_indices import widen_indices, widen_unique
 from gimlet.compiler.frontends.written_out import missing_written_out
 from gimlet.compiler.signature_ir import write_signature
 from gimlet.dialects.onnx import shape_of
@@ -181,6 +181,7 @@ def import_program(
         write_layers(model, program, source, repeats)
     split_without_sequences(model)
     widen_indices(model)
+    widen_unique(model)
     lower_experts(model)
     arrange_weights(model)
     name_dimensions(program, model, source, dynamic_shapes)

@@ -103,6 +103,17 @@ def scope_of(op: Operation) -> str:
     return decode_text(location.desc.data) if isinstance(location, NameLoc) else ""
 
 
+def source_of(op: Operation) -> str:
+    """The line of source that an operation comes from and the module, "model.py:12, in layers.0"; "" if not known."""
+    location = op.location
+    while isinstance(location, NameLoc):
+        location = location.location
+    if not isinstance(location, FileLineColLoc):
+        return ""
+    line, scope = f"{location.filename.data}:{location.line.data}", scope_of(op)
+    return f"{line}, in {scope}" if scope else line
+
+
 def _scope(metadata: Mapping[str, str]) -> str:
     """The module that the scopes name; "" for the model itself. Other exporters write it into the namespace."""
     scopes = metadata.get(_SCOPES_KEY)

@@ -9,6 +9,7 @@ project.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -186,6 +187,11 @@ _BY_ATTRIBUTES = frozenset({"MoE", "QMoE"})
 """Operators whose kernel takes some values of their attributes only, which the list of kernels does not say."""
 
 
+_UNNAMED = re.compile(r" node with name ''")
+_NOT_DOUBLE = frozenset({"LSTM", "GRU", "RNN"})
+"""Operators that have a kernel for float64 which refuses it when it runs (1.32)."""
+
+
 def _label(op: OnnxOp) -> str:
     return op.node_name or (value_name(op.results[0]) if op.results else op.name)
 
@@ -197,6 +203,8 @@ def _refusal(op: OnnxOp) -> str | None:
         return untyped
     if op.op_type == "Attention" and not op.domain and not _has_full_mask(op):
         return "its Attention wants the last two dimensions of a mask in full"
+    if op.op_type in _NOT_DOUBLE and not op.domain and "float64" in _numbers(op):
+        return f"its {op.op_type} does not compute in float64"
     if not _gives_what_it_caches(op):
         return f"its {op.op_type} takes a past only where it gives the keys and values so far"
     schema = op.schema
@@ -257,8 +265,15 @@ def _session_refusal(op: OnnxOp) -> str | None:
         return error.message
     except _REFUSALS as error:
         unfit = "; a body that is not for the sizes that are fixed needs them as a range" if op.regions else ""
-        return _tidy(str(error)) + unfit
+        return _UNNAMED.sub(f" of {_numbers(op)}", _tidy(str(error))) + unfit
     return None
+
+
+def _numbers(op: OnnxOp) -> str:
+    """The element types of an operation's inputs, "float64 and int64"."""
+    types = (onnx_type(value.type) for value in op.inputs if value is not None)
+    names = [name.removeprefix("tensor(").removesuffix(")") for name in types if name]
+    return " and ".join(dict.fromkeys({"double": "float64", "float": "float32"}.get(name, name) for name in names))
 
 
 def _tidy(message: str) -> str:

@@ -6,10 +6,11 @@ from gimlet.compiler.frontends.written_out.functions import FUNCTIONS
 from gimlet.compiler.frontends.written_out.inline import write_out
 from gimlet.compiler.frontends.written_out.integers import INTEGERS
 from gimlet.compiler.frontends.written_out.layers import LAYERS
+from gimlet.compiler.frontends.written_out.matrices import MATRICES
 from gimlet.compiler.frontends.written_out.order import ORDER
 from gimlet.compiler.frontends.written_out.pools import POOLS
 
-TABLE = {**FUNCTIONS, **INTEGERS, **LAYERS, **ORDER, **POOLS}
+TABLE = {**FUNCTIONS, **INTEGERS, **LAYERS, **MATRICES, **ORDER, **POOLS}
 
 
 def missing_written_out(program: ExportedProgram) -> ExportedProgram:

@@ -82,7 +82,7 @@ def _replace(graph: torch.fx.Graph, node: torch.fx.Node, function: Callable[...,
             _take_place(graph, item, result[item.args[1]], read)
         graph.erase_node(node)
     for copy in reversed([each for each in made.values() if each not in read]):
-        if not copy.users:
+        if not copy.users and not copy.is_impure():
             graph.erase_node(copy)
 
 

@@ -52,10 +52,10 @@ def _is_known(values: Tensor, dim: int, *_args: Any, **_kwargs: Any) -> bool:
     return values.ndim > 0 and type(values.shape[dim]) is int
 
 
-def _before(values: Tensor, dim: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What stays at the front, what comes behind, and what stands a step before the latter."""
-    length = values.shape[dim]
-    return values.narrow(dim, 0, step), values.narrow(dim, step, length - step), values.narrow(dim, 0, length - step)
+def _shifted(values: Tensor, dim: int, step: int, fill: float) -> Tensor:
+    """What stands a step before each value, and `fill` at the front."""
+    front = torch.full_like(values.narrow(dim, 0, step), fill)
+    return torch.cat([front, values.narrow(dim, 0, values.shape[dim] - step)], dim)
 
 
 def _steps(length: int) -> list[int]:
@@ -67,8 +67,7 @@ def _cumprod(values: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> T
         dtype = torch.int64
     values = values if dtype is None else values.to(dtype)
     for step in _steps(values.shape[dim]):
-        front, behind, earlier = _before(values, dim, step)
-        values = torch.cat([front, behind * earlier], dim)
+        values = values * _shifted(values, dim, step, 1)
     return values
 
 
@@ -90,11 +89,10 @@ def _extreme(is_kept: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, i
         shape = [-1 if axis == dim else 1 for axis in range(values.ndim)]
         places = torch.arange(values.shape[dim]).reshape(shape).expand(values.shape)
         for step in _steps(values.shape[dim]):
-            front, behind, earlier = _before(values, dim, step)
-            places_front, places_behind, places_earlier = _before(places, dim, step)
-            kept = is_kept(behind, earlier)
-            values = torch.cat([front, torch.where(kept, behind, earlier)], dim)
-            places = torch.cat([places_front, torch.where(kept, places_behind, places_earlier)], dim)
+            earlier, places_earlier = _shifted(values, dim, step, 0), _shifted(places, dim, step, -1)
+            kept = (places_earlier < 0) | is_kept(values, earlier)
+            values = torch.where(kept, values, earlier)
+            places = torch.where(kept, places, places_earlier)
         return values, places
 
     return computed
@@ -132,15 +130,40 @@ def _isin(values: Tensor, tested: Tensor, *, assume_unique: bool = False, invert
     return ~found if invert else found
 
 
-def _extreme_of_all(operator: Any) -> Callable[..., Tensor]:
+def _extreme_of(operator: Any) -> Callable[..., Tensor]:
+    """Of all axes where none is named; ONNX has none of int16."""
+
     def computed(values: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
-        return operator(values, list(range(values.ndim)), keepdim)
+        wide = values.to(torch.int32) if values.dtype == torch.int16 else values
+        return operator(wide, list(dim) or list(range(values.ndim)), keepdim).to(values.dtype)
 
     return computed
 
 
-def _has_no_axes(values: Tensor, dim: Sequence[int] = (), _keepdim: bool = False) -> bool:
-    return not dim and values.ndim > 0
+_least, _most = _extreme_of(_aten.amin.default), _extreme_of(_aten.amax.default)
+
+
+def _both_extremes(values: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    axes = () if dim is None else (dim,)
+    return _least(values, axes, keepdim), _most(values, axes, keepdim)
+
+
+def _fill_diagonal(values: Tensor, value: Any, wrap: bool = False) -> Tensor:
+    del wrap
+    rows, columns = torch.arange(values.shape[0]), torch.arange(values.shape[1])
+    return values.copy_(torch.where(rows.unsqueeze(1) == columns, torch.full_like(values, value), values))
+
+
+def _is_matrix(values: Tensor, _value: Any, wrap: bool = False) -> bool:
+    return values.ndim == 2 and not wrap
+
+
+def _random_order(count: Any, *, dtype: torch.dtype | None = None, **_named: Any) -> Tensor:
+    return torch.rand([count]).argsort().to(dtype or torch.int64)
+
+
+def _is_unusual(values: Tensor, dim: Sequence[int] = (), _keepdim: bool = False) -> bool:
+    return values.ndim > 0 and (not dim or values.dtype == torch.int16)
 
 
 def _put(values: Tensor, at: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
@@ -205,8 +228,11 @@ ORDER: Final[dict[Any, Written]] = {
     _aten.cummax.default: Written(_extreme(_at_least), _is_known),
     _aten.cummin.default: Written(_extreme(_at_most), _is_known),
     _aten.searchsorted.Tensor: Written(_searchsorted),
-    _aten.amax.default: Written(_extreme_of_all(_aten.amax.default), _has_no_axes),
-    _aten.amin.default: Written(_extreme_of_all(_aten.amin.default), _has_no_axes),
+    _aten.amax.default: Written(_most, _is_unusual),
+    _aten.amin.default: Written(_least, _is_unusual),
+    _aten.aminmax.default: Written(_both_extremes),
+    _aten.fill_diagonal_.default: Written(_fill_diagonal, _is_matrix),
+    _aten.randperm.default: Written(_random_order),
     _aten.isin.Tensor_Tensor: Written(_isin),
     _aten.put.default: Written(_put),
     _aten.index_reduce.default: Written(_index_reduce),

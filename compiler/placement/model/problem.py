@@ -85,7 +85,7 @@ class Option:
 class Node:
     """An op or a group of ops. `options` and `refusals` are by place; a place in neither has no target that was asked.
 
-    `flops` only serves shares between devices. `detail` is for people (for a group: what is in it).
+    `flops` only serves shares between devices. `source` is its line of the model's source, "model.py:12", or "".
     """
 
     name: str
@@ -93,6 +93,7 @@ class Node:
     options: Mapping[int, Option] = field(default_factory=dict[int, Option])
     refusals: Mapping[int, str] = field(default_factory=dict[int, str])
     flops: float = 0.0
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

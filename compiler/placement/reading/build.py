@@ -152,7 +152,7 @@ def build_problem(
         places=tuple(places),
         values=tuple(with_gathers(base.values, graph, by_place)),
         nodes=tuple(
-            Node(unit.name, unit.op_type, options[number], refused_at[number], _flops(unit, graph.sizes))
+            Node(unit.name, unit.op_type, options[number], refused_at[number], _flops(unit, graph.sizes), unit.source)
             for number, unit in enumerate(graph.units)
         ),
         routes=with_group_routes(plain_routes, base.units),

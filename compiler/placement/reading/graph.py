@@ -15,6 +15,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, node_name, value_name
+from gimlet.dialects.onnx.provenance import source_of
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.passes.dim_ranges import read_ranges
 from gimlet.passes.entry import entry_function, is_constant, return_of
@@ -36,6 +37,11 @@ class Unit:
         """The ONNX operator of the first op, or the name of another dialect's op."""
         op = self.ops[0]
         return op.op_type if isinstance(op, OnnxOp) else op.name
+
+    @property
+    def source(self) -> str:
+        """The line of the model's source that the first op comes from, and the module; "" where it is not known."""
+        return source_of(self.ops[0])
 
 
 @dataclass(frozen=True)

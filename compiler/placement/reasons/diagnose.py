@@ -15,6 +15,9 @@ from gimlet.compiler.placement.reasons.fit import room_needed, room_text
 from gimlet.runtime.errors import InfeasibleError, InputError
 from gimlet.runtime.units import bytes_text
 
+_ELSEWHERE = "add a device that takes it to the topology, or rewrite the op"
+_NARROWER = "compute it in float32 (module.float() and x.float() in PyTorch), "
+
 
 def check_feasible(problem: Problem) -> None:
     """InputError for a node that nothing takes; InfeasibleError for pins, sizes and shares that cannot be met."""
@@ -29,13 +32,13 @@ def check_feasible(problem: Problem) -> None:
 
 def _nowhere(problem: Problem, index: int) -> InputError | InfeasibleError:
     node = problem.nodes[index]
-    where = f"{node.op_type} {node.name!r}".strip()
+    where = f"{node.op_type} {node.name!r}".strip() + (f" ({node.source})" if node.source else "")
     refused = [f"{problem.place_name(place)}: {reason}" for place, reason in sorted(node.refusals.items())]
     if not node.options:
         return InputError(
             "no device takes this op:\n    " + "\n    ".join(refused or ["there is no device"]),
             where=where,
-            hint="add a device that takes it to the topology, or rewrite the op",
+            hint=(_NARROWER if _is_wide(refused) else "") + _ELSEWHERE,
         )
     pinned = problem.rules.pins.get(index, frozenset())
     names = sorted({problem.devices[problem.device_of[place]].name for place in pinned})
@@ -45,6 +48,11 @@ def _nowhere(problem: Problem, index: int) -> InputError | InfeasibleError:
         where=where,
         hint="pin it elsewhere, or pin less",
     )
+
+
+def _is_wide(refused: Iterable[str]) -> bool:
+    """Whether a device refuses an op for its numbers of 64 bits."""
+    return any("float64" in reason for reason in refused)
 
 
 def _check_together(problem: Problem) -> None:

@@ -19,6 +19,7 @@ from torch.utils import _pytree
 
 import gimlet
 from gimlet.compiler.frontends.written_out import missing_written_out
+from gimlet.runtime.errors import InputError
 
 NAN, INF = math.nan, math.inf
 CORNERS = torch.tensor([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, INF, -INF, NAN, 1e30, -1e-30, 0.5, -0.5, -3.0])
@@ -309,3 +310,82 @@ def test_likelihoods_that_are_not_reduced(weight: torch.Tensor | None) -> None:
     module = Function(lambda x, at: functional.nll_loss(x, at, weight, reduction="none"))
     hold_to(module, (scores, targets))
     assert compiled(module, (scores, targets)).shape == (2,)
+
+
+SMALL = torch.tensor([[0.0, 1, 2], [3, 0.5, 4], [5, 6, 0]])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.linalg.inv,
+        torch.inverse,
+        lambda a: torch.linalg.inv_ex(a)[0],
+        lambda a: torch.linalg.solve(a, a[:, 0]),
+        lambda a: torch.linalg.solve(a.expand(2, 3, 3), a[:2]),
+        lambda a: torch.linalg.solve(a, a.mT, left=False),
+        lambda a: torch.linalg.cholesky(a @ a.mT),
+        lambda a: torch.linalg.cholesky(a @ a.mT, upper=True),
+        lambda a: torch.linalg.solve_triangular(a.triu() + torch.eye(3), a, upper=True),
+        lambda a: torch.linalg.solve_triangular(a.tril() + torch.eye(3), a, upper=False, left=False),
+        lambda a: torch.linalg.solve_triangular(a.tril(), a, upper=False, unitriangular=True),
+        torch.linalg.slogdet,
+    ],
+)
+def test_small_matrices_are_eliminated(function: Callable[..., Any]) -> None:
+    """The first pivot is zero: rows must change places."""
+    hold_to(Function(function), (SMALL,))
+
+
+def test_large_matrices_are_not() -> None:
+    program = export(Function(torch.linalg.inv), (torch.eye(17),), strict=False)
+    assert missing_written_out(program) is program
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint8, torch.float32], ids=str)
+def test_extremes_and_what_is_not_zero(dtype: torch.dtype) -> None:
+    values = torch.tensor([[3, 0, 7], [1, 0, 2]], dtype=dtype)
+    hold_to(Function(lambda x: (torch.aminmax(x), torch.aminmax(x, dim=1), x.amax(), x.amin(0))), (values,))
+
+
+def test_an_order_by_chance_has_each_place_once() -> None:
+    made = written(Function(lambda x: torch.randperm(x.shape[0])), (torch.zeros(9),))
+    assert sorted(made(torch.zeros(9)).tolist()) == list(range(9))
+
+
+def test_a_diagonal_that_is_filled_in_place() -> None:
+    def fill(values: torch.Tensor) -> torch.Tensor:
+        made = values * 1
+        made.fill_diagonal_(7)
+        return made
+
+    hold_to(Function(fill), (torch.arange(12.0).reshape(3, 4),))
+
+
+def test_windows_are_pytorch_s() -> None:
+    def windows(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x * torch.hamming_window(8), x * torch.hamming_window(8, False, 0.6), x * torch.hamming_window(8, True)
+
+    hold_to(Function(windows), (torch.ones(8),))
+
+
+def test_what_no_kernel_takes_says_its_type_and_its_line() -> None:
+    values = torch.zeros(3, dtype=torch.float64)
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(InputError) as refused:
+        gimlet.compile(Function(torch.erf), (values,), output=Path(folder) / "m.gimlet")
+    assert "implementation for Erf(13) of float64" in str(refused.value)
+    assert "test_written_out.py:" in str(refused.value.where)
+    assert "module.float()" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.uint8], ids=str)
+def test_different_values_of_few_bits(dtype: torch.dtype) -> None:
+    values = torch.tensor([3, 1, 3, 2, 9], dtype=dtype)
+    module = Function(lambda x: torch.unique(x, return_inverse=True))
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = gimlet.compile(module, (values,), output=Path(folder) / "m.gimlet")
+        with gimlet.load(bundle.path) as program:
+            found = program(values)
+    for leaf, wanted in zip(found, module(values), strict=True):
+        assert leaf.dtype == wanted.numpy().dtype
+        np.testing.assert_array_equal(leaf, wanted.numpy())
