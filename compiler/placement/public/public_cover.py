@@ -15,6 +15,7 @@ program's and the best so far: that takes a fraction of the steps.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -183,6 +184,18 @@ class Cover:
             units = np.array(sorted(self.order[begin : begin + longest]), dtype=np.int64)
             yield UnitSet(0, units, max(best, 0.0))
 
+    def rest(self, one: UnitSet, left: NDArray[np.bool_]) -> UnitSet:
+        """What is left of a set, with its load."""
+        if left[one.units].all():
+            return one
+        units = one.units[left[one.units]]
+        work = self.seconds[one.kind if self.problem.accelerators else 1]
+        load = sum(work[unit] for unit in units)
+        if self.kinds[one.kind].first < self.problem.accelerators:
+            inside = Counter(value for unit in units for value in self.values_at[unit])
+            load += sum(self.values[v][1] for v, count in inside.items() if count < len(self.values[v][0]))
+        return UnitSet(one.kind, units, load)
+
     def parts(self, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         """By group the part of its weight that each unit has: neighbours that are not worth much share a weight."""
         parts: list[NDArray[np.float64]] = []
@@ -267,8 +280,9 @@ class Program:
         self.rows.append((one, self.solver.Add(self.heaviest[one.kind] >= self.solver.Sum(terms))))
 
     def most_used(self, fits: Callable[[UnitSet], bool]) -> UnitSet | None:
-        """The set that has most of a device where units are shared out over sets; of several the first."""
-        fitting = [(abs(row.dual_value()), one) for one, row in self.rows if len(one.units) and fits(one)]
+        """The set that has most of a device where units are shared out over sets; of several one of the first kind."""
+        fitting = [(round(abs(row.dual_value()), 2) - _FULL * one.kind, one) for one, row in self.rows if fits(one)]
+        fitting = [found for found in fitting if len(found[1].units)]
         return max(fitting, key=lambda found: found[0], default=(0.0, None))[1]
 
     def solve(self) -> float:

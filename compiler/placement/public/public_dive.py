@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gimlet.compiler.placement.public.public_cover import Cover, Program, UnitSet
 from gimlet.compiler.placement.public.public_format import PublicSplit, max_load, memory
 
-_SOUGHT = 12
-"""Sets are sought so often before one is given to a device."""
+Bools = NDArray[np.bool_]
+_SOUGHT = 30
+"""Sets are sought so often at most before one is given to a device."""
+_LOST = 0.7
+"""Where units can be shared out by no more than this, a dive is given up."""
 _SMOOTHED = 0.5
 _CLOSE = 1e-4
 _DIVES = 8
@@ -44,6 +48,7 @@ def _dive(cover: Cover, load: float, until: float) -> PublicSplit | None:
     problem, members = cover.problem, cover.units.members
     size = np.array([sum(problem.nodes[node].size for node in nodes) for nodes in members])
     left = np.ones(len(members), dtype=bool)
+    pool = list(cover.sets)
     counts = [kind.count for kind in cover.kinds]
     device = np.full(len(members), -1)
     accelerators = problem.accelerators > 0
@@ -53,9 +58,10 @@ def _dive(cover: Cover, load: float, until: float) -> PublicSplit | None:
         return counts[one.kind] > 0 and (on_cpu or float(size[one.units].sum()) <= problem.capacity)
 
     while left.any() and sum(counts) and perf_counter() < until:
-        chosen = _shared_out(cover, counts, left, load).most_used(fits)
-        if chosen is None:
-            break
+        program, value = _shared_out(cover, pool, counts, left, load)
+        chosen = program.most_used(fits)
+        if chosen is None or value < _LOST:
+            return None
         kind = cover.kinds[chosen.kind]
         device[chosen.units] = kind.first + kind.count - counts[chosen.kind]
         counts[chosen.kind] -= 1
@@ -63,21 +69,26 @@ def _dive(cover: Cover, load: float, until: float) -> PublicSplit | None:
     return _completed(cover, device.tolist(), size.tolist())
 
 
-def _shared_out(cover: Cover, counts: Sequence[int], left: np.ndarray, load: float) -> Program:
-    """The program for these units and so many devices of each kind, with sets that were sought for it."""
+def _shared_out(
+    cover: Cover, pool: list[UnitSet], counts: Sequence[int], left: Bools, load: float
+) -> tuple[Program, float]:
+    """The program for these units and so many devices of each kind, and which part of each unit it can share out.
+
+    Of sets that are known it has what is left of them. `pool` gets those that are sought for it.
+    """
     program = Program(counts, cover.parts(left))
-    for one in cover.sets:
-        if left[one.units].all():
-            program.add(one, load)
+    for one in pool:
+        program.add(cover.rest(one, left), load)
     value, best = program.solve(), program.weights
     for _ in range(_SOUGHT):
         if value >= 1 - _CLOSE:
             break
         weights = _SMOOTHED * program.weights + (1 - _SMOOTHED) * best
         for one in cover.sought(weights, load, left):
+            pool.append(one)
             program.add(one, load)
         value, best = program.solve(), weights
-    return program
+    return program, value
 
 
 def _completed(cover: Cover, device: list[int], size: Sequence[float]) -> PublicSplit | None:
