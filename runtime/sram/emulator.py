@@ -136,7 +136,7 @@ class _KernelRun:
         stores = [each for each in self.kernel.kernel.statements() if isinstance(each, Store)]
         stored = {each.access.tensor: each.adds for each in stores}
         place = Place(self.kernel.kernel.name, 0, "kernel")
-        self.memory.begin_kernel(stored, place)
+        self.memory.begin_kernel(stored, place, works=self.kernel.items > 0)
         largest = max((prod(tile.shape) for tile in self.kernel.tiles.values()), default=1)
         for box in boxes(self.kernel, _BOX_ELEMENTS // max(1, largest)):
             self.box, self.sizes, self.loops = box, dict(box.sizes), {}

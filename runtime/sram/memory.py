@@ -93,10 +93,11 @@ class Memory:
         what = "was never written" if killer is None else f"was overwritten by {killer}, which shares its address"
         raise MachineError(f"reads tensor {name}, which {what}", place)
 
-    def begin_kernel(self, stored: Mapping[str, bool], place: Place) -> None:
+    def begin_kernel(self, stored: Mapping[str, bool], place: Place, *, works: bool = True) -> None:
         """Brings the tensors that a kernel stores to life, and ends those whose place they take.
 
-        Those that it adds to (`stored` says which) begin at zero, but for what kernels before have added.
+        Those that it adds to (`stored` says which) begin at zero, but for what kernels before have added. One that does
+        not work, as it has no items at these sizes (an empty part of a Concat), stores nothing that could be too much.
         """
         self.padded.clear()
         self.changes.clear()
@@ -108,7 +109,7 @@ class Memory:
                 raise MachineError(f"adds to tensor {tensor}, which another kernel has written", place)
             if tensor in self.values and tensor in self.added and not adds:
                 raise MachineError(f"writes tensor {tensor}, to which another kernel has added", place)
-            if tensor in self.values and tensor not in self.valid and not adds:
+            if tensor in self.values and tensor not in self.valid and works and not adds:
                 raise MachineError(f"writes tensor {tensor}, which is complete, a second time", place)
             if tensor in self.values:
                 self.valid.setdefault(tensor, np.ones(size, np.bool_))

@@ -341,6 +341,15 @@ def test_split_and_concat():
     check("Concat", [normal(4, 2)], {1: normal(4, 3)}, axis=-1)
 
 
+@pytest.mark.parametrize("sizes", [(2, 0), (0, 2), (3, 0, 1, 0), (0, 0)])
+def test_concat_of_parts_that_may_be_empty(sizes: tuple[int, ...]):
+    values = {f"x{index}": normal(4, size, 3) for index, size in enumerate(sizes)}
+    node = helper.make_node("Concat", list(values), ["y"], axis=1)
+    model = model_of([node], {name: (F, (4, name, 3)) for name in values}, ["y"])
+    segment = segment_of(model, dict.fromkeys(values, (0, 1, 8)))
+    np.testing.assert_array_equal(Runner(segment, "fp32")(**values)[0], np.concatenate([*values.values()], axis=1))
+
+
 def test_gather_at_computed_positions():
     check("Gather", [normal(9, 5), RNG.integers(-9, 9, (3, 4))], axis=0)
     check("Gather", [normal(4, 1, 5), np.zeros((2, 3), np.int64)], axis=1)
