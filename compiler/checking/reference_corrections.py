@@ -4,11 +4,14 @@ BatchNormalization before opset 14 normalises with the statistics that it is giv
 evaluator mixes them with the batch's own, by `momentum`, as if the model were being trained. GlobalMaxPool takes the
 maximum over all spatial dimensions; the evaluator takes it over two dimensions, the right ones only in images.
 GatherElements fails there along more than 64 elements, as BERT's positions have, and where indices are fewer than the
-data in another dimension.
+data in another dimension. LRN normalises all channels; the evaluator as many as the batch has images. A Loop without a
+condition runs `M` times, and what it collects has a new first dimension; in the evaluator it does not run at all, and
+what is no vector is put together along the first one that is there.
 """
 
 from __future__ import annotations
 
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,8 +32,12 @@ def corrections(path: Path) -> list[type[OpRun]]:
     model = onnx.load(str(path), load_external_data=False)
     opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
     if _BATCH_NORMALIZATION_GIVEN <= opset < _BATCH_NORMALIZATION_MODES:
-        return [_global_max_pool(), _gather_elements(), _batch_normalization()]
-    return [_global_max_pool(), _gather_elements()]
+        return [*_of_all_opsets(), _batch_normalization()]
+    return _of_all_opsets()
+
+
+def _of_all_opsets() -> list[type[OpRun]]:
+    return [_global_max_pool(), _gather_elements(), _lrn(), _loop()]
 
 
 def _global_max_pool() -> type[OpRun]:
@@ -59,6 +66,50 @@ def _gather_elements() -> type[OpRun]:
             return (np.take_along_axis(data[read], indices.astype(np.int64), along),)
 
     return GatherElements
+
+
+def _lrn() -> type[OpRun]:
+    from onnx.reference.op_run import OpRun
+
+    class LRN(OpRun):
+        op_domain = ""
+
+        def _run(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, x: NDArray[Any], alpha: float, beta: float, bias: float, size: int
+        ) -> tuple[NDArray[Any]]:
+            before, after = floor((size - 1) / 2), ceil((size - 1) / 2)
+            squares = np.pad(x**2, [(0, 0), (before, after), *((0, 0),) * (x.ndim - 2)])
+            sums = sum(squares[:, begin : begin + x.shape[1]] for begin in range(size))
+            return ((x / (bias + alpha / size * sums) ** beta).astype(x.dtype),)
+
+    return LRN
+
+
+def _loop() -> type[OpRun]:
+    from onnx.reference.ops.op_loop import Loop as Given
+
+    class Loop(Given):
+        op_domain = ""
+
+        def _run(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, count: Any, condition: Any, *carried: Any, context: Any = None, body: Any = None, **how: Any
+        ) -> tuple[Any, ...]:
+            del body  # An attribute, which the node has as well.
+            run: Any = self
+            number, going, *names = run.body.input_names
+            collected: list[list[Any]] = [[] for _ in range(self.K)]
+            turn, goes_on = 0, condition is None or bool(condition)
+            while goes_on and (count is None or turn < int(count)):
+                given = {**(context or {}), number: np.array(turn, np.int64), going: np.array(True)}
+                still, *made = run._run_body({**given, **dict(zip(names, carried, strict=True))}, **how)
+                carried = tuple(made[: self.N])
+                for values, value in zip(collected, made[self.N :], strict=True):
+                    values.append(value)
+                turn, goes_on = turn + 1, condition is None or bool(still)
+            # Without a turn nothing says how large an element is: numpy refuses, and a session runs the model.
+            return (*carried, *(np.stack(values) for values in collected))
+
+    return Loop
 
 
 def _batch_normalization() -> type[OpRun]:

@@ -43,6 +43,47 @@ def test_batch_normalization_takes_the_statistics_that_it_is_given(tmp_path: Pat
     assert (y == 2 * (5 - 3) / 2 + 1).all()
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("shape", [(1, 5, 2, 3), (3, 2, 1, 1)])
+def test_every_channel_is_normalised_by_its_neighbours(tmp_path: Path, shape: tuple[int, ...], size: int) -> None:
+    node = helper.make_node("LRN", ["x"], ["y"], size=size, alpha=0.5, beta=0.6, bias=0.7)
+    path = saved(tmp_path / "m.onnx", node, list(shape), {})
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.testing.assert_allclose(OnnxReference(path).run({"x": x})[0], SessionReference(path).run({"x": x})[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("condition", ["", "c"])
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+def test_a_loop_collects_along_a_new_dimension(tmp_path: Path, shape: tuple[int, ...], condition: str) -> None:
+    """With a condition it ends before its third turn: what it carries is above 3 then."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["before", "one"], ["after"]),
+            helper.make_node("ReduceMax", ["after"], ["most"], keepdims=0),
+            helper.make_node("Less", ["most", "three"], ["still"]),
+            helper.make_node("Mul", ["after", "x"], ["seen"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, shape),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, shape),
+            helper.make_tensor_value_info("seen", TensorProto.FLOAT, shape),
+        ],
+    )
+    weights = {"n": np.array(4), "c": np.array(True), "one": np.float32(1), "three": np.float32(3)}
+    node = helper.make_node("Loop", ["n", condition, "x"], ["last", "y"], body=body)
+    tensors = {name: np.asarray(value) for name, value in weights.items()}
+    path = saved(tmp_path / "m.onnx", node, list(shape), tensors)
+    x = np.full(shape, 1.5, np.float32)
+    after = [x + 1, x + 2] if condition else [x + 1, x + 2, x + 3, x + 4]
+    np.testing.assert_array_equal(OnnxReference(path).run({"x": x})[0], np.stack(after) * x)
+
+
 def test_where_the_evaluator_fails_a_session_runs_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "m.onnx", helper.make_node("Relu", ["x"], ["y"]), [2], {})
     reference = OnnxReference(path)
