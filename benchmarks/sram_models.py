@@ -41,6 +41,7 @@ from gimlet.compiler.sources import open_source
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.passes.entry import entry_function
 from gimlet.targets.api import Device, DimBound
+from gimlet.targets.forms import refusals
 from gimlet.targets.one_op import is_constant
 from gimlet.targets.sram.target import SramTarget
 
@@ -237,7 +238,8 @@ def measure(model: Model, kind: str, formats: Sequence[str], folder: Path) -> Li
     target, card = SramTarget(), topology.device("sram0")
     ops = [op for op in entry_function(annotated.module).body.block.ops if isinstance(op, OnnxOp)]
     ops = [op for op in ops if not is_constant(op)]
-    refused = {op: reason for op in ops if (reason := target.refuses(op, card, formats[0])) is not None}
+    answers = zip(ops, refusals(target, ops, card, formats[0]), strict=True)
+    refused = {op: reason for op, reason in answers if reason is not None}
     pins = ((".*", "sram0"), *((f"^{re.escape(op_key(op))}$", "cpu") for op in refused))
     results: dict[str, tuple[float, Mapping[str, float]]] = {}
     for fmt in formats:

@@ -40,28 +40,48 @@ def multi_head_attention(op: OnnxOp, opset: int) -> list[str] | None:
 def projected_attention(op: OnnxOp, opset: int) -> list[str] | None:
     """com.microsoft's Attention: projects its input to queries, keys and values first; its past has both in one."""
     del opset
-    weights = dims_of(op.operands[1])
-    heads = int(op.attr("num_heads", 0))
-    beyond = any(has(op, index) for index in range(6, len(op.inputs))) or len(op.outputs) > 2
-    if beyond or weights is None or len(weights) != 2 or not weights[1].is_constant or op.attr("do_rotary", 0):
-        return None
-    widths = list(op.attr("qkv_hidden_sizes") or [weights[1].as_int() // 3] * 3)
-    if not _splits(widths, heads) or sum(widths) != weights[1].as_int() or _rank(op, 3) not in (None, 2, 3):
+    if any(has(op, index) for index in range(6, len(op.inputs))):
         return None
     lines = ["projected = MatMul (x0, x1)"]
     lines.append("all = Add (projected, x2)" if has(op, 2) else "all = Identity (projected)")
+    return _attended(op, lines, mask=3, past=4, bias=5)
+
+
+def quantized_attention(op: OnnxOp, opset: int) -> list[str] | None:
+    """com.microsoft's QAttention: the same where input and weights are integers of 8 bits. All behind is in floats."""
+    del opset
+    zeros = [f"x{index}" if has(op, index) else "" for index in (6, 7)]
+    while zeros and not zeros[-1]:
+        zeros.pop()
+    lines = [f"sums = MatMulInteger ({', '.join(['x0', 'x1', *zeros])})", "scales = Mul (x3, x4)"]
+    lines += ["wide = CastLike (sums, x2)", "projected = Mul (wide, scales)", "all = Add (projected, x2)"]
+    return _attended(op, lines, mask=5, past=8, bias=None)
+
+
+def _attended(op: OnnxOp, lines: list[str], *, mask: int, past: int, bias: int | None) -> list[str] | None:
+    """Queries, keys and values of `all`, and what comes of them. Numbers are those of inputs, `bias` is of scores."""
+    weights = dims_of(op.operands[1])
+    heads = int(op.attr("num_heads", 0))
+    if len(op.outputs) > 2 or weights is None or len(weights) != 2 or not weights[1].is_constant:
+        return None
+    widths = list(op.attr("qkv_hidden_sizes") or [weights[1].as_int() // 3] * 3)
+    if op.attr("do_rotary", 0) or not _splits(widths, heads) or sum(widths) != weights[1].as_int():
+        return None
+    if _rank(op, mask) not in (None, 2, 3):
+        return None
     lines += [integers("widths", *widths), "piece0, piece1, piece2 = Split <axis: int = 2> (all, widths)"]
     lines += [
         line for index, width in enumerate(widths) for line in _heads(index, f"piece{index}", heads, width // heads)
     ]
-    past = ("past0", "past1") if has(op, 4) else None
-    for index, name in enumerate(past or ()):
+    before = ("past0", "past1") if has(op, past) else None
+    for index, name in enumerate(before or ()):
         lines += [
             f"at{index} = Constant <value_int: int = {index}> ()",
-            f"{name} = Gather <axis: int = 0> (x4, at{index})",
+            f"{name} = Gather <axis: int = 0> (x{past}, at{index})",
         ]
-    lines += [*_behind(past), *_scores(widths[0] // heads, op), *_padding(op, 3), *_bias(op, 5), *_causal(op, past)]
-    lines += _mixed(widths[2])
+    lines += [*_behind(before), *_scores(widths[0] // heads, op, like="all"), *_padding(op, mask, "all")]
+    lines += ["s2 = Identity (s1)"] if bias is None else _bias(op, bias)
+    lines += [*_causal(op, before, "all"), *_mixed(widths[2])]
     if len(op.outputs) > 1 and op.outputs[1] is not None:
         lines += [integers("front", 0), "k1 = Unsqueeze (keys, front)", "v1 = Unsqueeze (values, front)"]
         lines.append("y1 = Concat <axis: int = 0> (k1, v1)")
@@ -245,17 +265,17 @@ def _repeated(groups: int, heads: int, size: int) -> list[str]:
     return lines
 
 
-def _scores(size: int, op: OnnxOp, query: str = "h0", keys: str = "keys") -> list[str]:
+def _scores(size: int, op: OnnxOp, query: str = "h0", keys: str = "keys", like: str = "x0") -> list[str]:
     scale = float(op.attr("scale", 0.0)) or 1 / math.sqrt(size)
     return [
         f"turned_keys = Transpose <perm: ints = [0, 1, 3, 2]> ({keys})",
         f"product = MatMul ({query}, turned_keys)",
-        *number("scale", scale, "x0"),
+        *number("scale", scale, like),
         "s0 = Mul (product, scale)",
     ]
 
 
-def _padding(op: OnnxOp, index: int) -> list[str]:
+def _padding(op: OnnxOp, index: int, like: str = "x0") -> list[str]:
     """`s1`: keys that a mask [batch, keys] or [batch, queries, keys] excludes, with what is added to their scores."""
     if not has(op, index):
         return ["s1 = Identity (s0)"]
@@ -264,8 +284,8 @@ def _padding(op: OnnxOp, index: int) -> list[str]:
         f"given = Cast <to: int = {_INT64}> (x{index})",
         "nothing = Constant <value_int: int = 0> ()",
         "shown = Greater (given, nothing)",
-        *number("none", 0.0, "x0"),
-        *number("fill", fill, "x0"),
+        *number("none", 0.0, like),
+        *number("fill", fill, like),
         "padding = Where (shown, none, fill)",
         integers("between", *((1, 2) if _rank(op, index) == 2 else (1,))),
         "padding4 = Unsqueeze (padding, between)",
@@ -277,7 +297,7 @@ def _bias(op: OnnxOp, index: int, scores: str = "s1") -> list[str]:
     return [f"s2 = Add ({scores}, x{index})" if has(op, index) else f"s2 = Identity ({scores})"]
 
 
-def _causal(op: OnnxOp, past: tuple[str, str] | None) -> list[str]:
+def _causal(op: OnnxOp, past: tuple[str, str] | None, like: str = "x0") -> list[str]:
     """`scores`: those of keys behind a query's own place, which the past is in front of, are the lowest there are."""
     if not op.attr("unidirectional", 0):
         return ["scores = Identity (s2)"]
@@ -287,7 +307,7 @@ def _causal(op: OnnxOp, past: tuple[str, str] | None) -> list[str]:
     if past is not None:
         lines[-1:] = [f"before = Shape <start: int = 2, end: int = 3> ({past[0]})", "at = Add (step, before)"]
     lines += [integers("column", 1), "rows = Unsqueeze (at, column)", "keep = LessOrEqual (slot, rows)"]
-    return [*lines, *number("lowest", _LOWEST, "x0"), "scores = Where (keep, s2, lowest)"]
+    return [*lines, *number("lowest", _LOWEST, like), "scores = Where (keep, s2, lowest)"]
 
 
 def _visible(window: int) -> list[str]:

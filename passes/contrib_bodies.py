@@ -12,6 +12,7 @@ from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_attention import group_query_attention, multi_head_attention, projected_attention
 from gimlet.passes.contrib_lines import has, integers, number, rotated
+from gimlet.passes.contrib_quantized import OLDEST_QUANTIZED, QUANTIZED
 
 OLDEST_OPSET = 17
 """LayerNormalization is in it, and everything else means there what it means today but for ReduceMean's axes."""
@@ -25,7 +26,8 @@ def contrib_body(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
     None for another operator, an option of it that is not written out, or a shape that the function needs and that is
     not known.
     """
-    write = BODIES.get(op.op_type) if op.domain == "com.microsoft" and opset >= OLDEST_OPSET else None
+    oldest = OLDEST_QUANTIZED if op.op_type in QUANTIZED else OLDEST_OPSET
+    write = BODIES.get(op.op_type) if op.domain == "com.microsoft" and opset >= oldest else None
     lines = None if write is None else write(op, opset)
     if lines is None:
         return None
@@ -162,6 +164,7 @@ def _rotary(op: OnnxOp, opset: int) -> list[str] | None:
 
 
 BODIES: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {
+    **QUANTIZED,
     "Attention": projected_attention,
     "BiasGelu": _erf_gelu,
     "FastGelu": _tanh_gelu,

@@ -98,6 +98,7 @@ def extend_with_contrib() -> None:
     # ONNX Runtime had this one in the standard's domain before the standard had it, and its optimizer still writes it.
     registry.register("", "LayerNormalization", 1)(_layer_normalization)
     registry.register(DOMAIN, "MatMulBnb4", 1)(_matmul_bnb4)
+    registry.register(DOMAIN, "QEmbedLayerNormalization", 1)(_quantized_embedding)
 
 
 def _quantized_lstm(ctx: ShapeInferenceContext, node: ir.Node) -> None:
@@ -130,3 +131,13 @@ def _matmul_bnb4(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     data, columns = node.inputs[0], node.attributes.get("N")
     if data is not None and data.shape is not None and columns is not None:
         ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([*data.shape[:-1], columns.as_int()]), data.dtype)
+
+
+def _quantized_embedding(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """Rows of floats for ids of words, whose table is of integers; how many of each sequence the mask keeps."""
+    words, table = node.inputs[0], node.inputs[2]
+    if words is None or words.shape is None or table is None or table.shape is None:
+        return
+    ctx.set_shape_and_dtype(node.outputs[0], ir.Shape([*words.shape, table.shape[1]]), _FLOAT)
+    for output in node.outputs[1:]:
+        ctx.set_shape_and_dtype(output, ir.Shape([words.shape[0]]), _INT32)

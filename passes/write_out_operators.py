@@ -9,7 +9,7 @@ import onnx
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Block, Region, SSAValue
+from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
 from xdsl.transforms.common_subexpression_elimination import cse
 from xdsl.transforms.dead_code_elimination import dce
@@ -109,11 +109,11 @@ def _signature(op: OnnxOp) -> Hashable:
 def _definition(op: OnnxOp, module: ModuleOp, ctx: GimletContext, opset: int) -> FuncOp | None:
     """A function of what `op` reads that computes what it does; None where there is none."""
     body = contrib_body(op, opset) if op.domain else body_of(op, opset)
-    if body is None or not opset or len(set(op.operands)) != len(op.operands):
+    if body is None or not opset:
         return None
     block = Block(arg_types=[value.type for value in op.operands])
-    values: dict[SSAValue, SSAValue] = dict(zip(op.operands, block.args, strict=True))
-    copy = op.clone(values)
+    copy = op.clone()
+    copy.operands = block.args
     block.add_ops([copy, ReturnOp(*copy.results)])
     types = [value.type for value in op.operands], [value.type for value in op.results]
     alone = ModuleOp([FuncOp(ENTRY, types, Region(block))], attributes={OPSETS: module.attributes[OPSETS]})

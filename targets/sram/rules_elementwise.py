@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
@@ -9,6 +10,7 @@ from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import Expr
+from gimlet.runtime.sram.functions import FUNCTIONS
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.expression import Argument, Index, Node
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
@@ -53,6 +55,7 @@ _BINARY = {
     "Sub": "sub",
     "Xor": "xor",
 }
+_NUMBERS = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
 _VARIADIC = {"Max": "max", "Mean": "add", "Min": "min", "Sum": "add"}
 _PARAMETERS = {
     "Elu": ("elu", ("alpha",)),
@@ -78,9 +81,22 @@ def result(op: OnnxOp) -> SSAValue:
 def define(
     lowering: Lowering, op: OnnxOp, function: str, *arguments: Argument, parameters: tuple[float, ...] = ()
 ) -> None:
-    """Makes the op's result a vector function of arguments."""
+    """Makes the op's result a vector function of arguments; a number, where all of them are."""
     value = result(op)
-    lowering.define(value, lowering.node(function, arguments, shape_of(value), vector_type(value), parameters))
+    shape, dtype = shape_of(value), vector_type(value)
+    numbers = [each for each in arguments if isinstance(each, int | float)]
+    if len(numbers) == len(arguments) and dtype in _NUMBERS:
+        lowering.define(value, _computed_now(function, numbers, parameters, dtype))
+    else:
+        lowering.define(value, lowering.node(function, arguments, shape, dtype, parameters))
+
+
+def _computed_now(function: str, numbers: Sequence[float], parameters: tuple[float, ...], dtype: str) -> float:
+    """A function of numbers, rounded as the vector unit does it."""
+    wide = np.float32 if dtype == "f32" else np.int64
+    with np.errstate(all="ignore"):
+        found = FUNCTIONS[function].compute(*(np.asarray(each, wide) for each in numbers), *parameters)
+        return found.astype(_NUMBERS[dtype]).item()
 
 
 def _unary(lowering: Lowering, op: OnnxOp) -> None:

@@ -29,7 +29,9 @@ def _quantize(lowering: Lowering, op: OnnxOp) -> None:
     shape, dtype = shape_of(value), element_type(value)
     if vector_type(source) != "f32":
         raise RefusedError(f"{op.op_type} of {vector_type(source)} is not generated")
-    found = lowering.node("div", (lowering.argument(source), _along(lowering, op, 1)), shape)
+    found, scale = lowering.argument(source), _along(lowering, op, 1)
+    if scale != 1.0:
+        found = lowering.node("div", (found, scale), shape)
     zero = 0.0 if op.input_at(2) is None else _along(lowering, op, 2)
     define_integers(lowering, value, to_integers(lowering, found, zero, shape, dtype))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xdsl.ir import Operation
+
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.targets.sram.builder import RefusedError
@@ -37,9 +39,20 @@ def _identity(lowering: Lowering, op: OnnxOp) -> None:
 
 
 def _transpose(lowering: Lowering, op: OnnxOp) -> None:
-    view = lowering.view(present(op, 0))
-    permutation = op.attr("perm") or list(reversed(range(len(view.shape))))
-    lowering.define(result(op), view.transpose(permutation))
+    """Another view; a constant that is only read transposed is one that is."""
+    source = present(op, 0)
+    permutation = [int(axis) for axis in op.attr("perm") or reversed(range(len(shape_of(source))))]
+    found = lowering.get(source)
+    if isinstance(found, Constant) and all(_is_transpose(each) for each in lowering.readers.get(source, ())):
+        shape = tuple(found.shape[axis] for axis in permutation)
+        turned = found.derived(f"turned {permutation}", shape, lambda array: array.transpose(permutation))
+        lowering.define(result(op), turned)
+    else:
+        lowering.define(result(op), lowering.view(source).transpose(permutation))
+
+
+def _is_transpose(op: Operation) -> bool:
+    return isinstance(op, OnnxOp) and op.op_type == "Transpose" and not op.domain
 
 
 def _expand(lowering: Lowering, op: OnnxOp) -> None:
