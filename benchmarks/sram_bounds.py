@@ -7,6 +7,7 @@ cores' SRAM moves bytes, and where a core's cycles go: what its matrix unit mult
 left when it has no more to do (results are on their way, or a kernel without products runs).
 `--random N` times N chains of random shapes, one of three of them a row through more weights than a chiplet of a small
 machine has room for, and prints how many are below a bound and the nearest; a program below one ends it with 1.
+`--convolutions` does so for convolutions of one image or one sound: where a backbone ends, and where it begins.
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
@@ -51,6 +52,19 @@ ODD = (
     (700, (1300, 900)),
     (1500, (384, 1536)),
 )
+CONVOLUTIONS = (
+    ((512, 7, 7), (512, 3, 3), 1, 1),
+    ((2048, 7, 7), (512, 1, 1), 1, 0),
+    ((256, 14, 14), (256, 3, 3), 1, 1),
+    ((128, 28, 28), (128, 3, 3), 1, 1),
+    ((64, 56, 56), (64, 3, 3), 1, 1),
+    ((96, 20, 20), (96, 1, 1), 1, 0),
+    ((3, 224, 224), (64, 7, 7), 2, 3),
+    ((3, 224, 224), (768, 16, 16), 16, 0),
+    ((80, 3000), (384, 3), 1, 1),
+    ((1, 200003), (20, 401), 160, 0),
+)
+"""Channels and sizes of the input, channels of the output and the kernel, the stride and the padding."""
 REASONS = {
     "operand from array": "a tile goes into the array",
     "operand from dma_in": "rows come",
@@ -81,9 +95,28 @@ def chain(rows: int, widths: Sequence[int]) -> ir.Model:
     return ir.Model(graph, ir_version=10)
 
 
+def convolution(sizes: Sequence[int], kernel: Sequence[int], stride: int, pad: int) -> ir.Model:
+    """One convolution of one image, without values of its weights."""
+    shape = (kernel[0], sizes[0], *kernel[1:])
+    tensor = ir.LazyTensor(lambda: ir.tensor(np.zeros(shape, np.float32)), ir.DataType.FLOAT, ir.Shape(shape))
+    x = ir.Value(name="x", shape=ir.Shape((1, *sizes)), type=ir.TensorType(ir.DataType.FLOAT))
+    w = ir.Value(name="w", shape=ir.Shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    count = len(kernel) - 1
+    node = ir.node("Conv", [x, w], {"strides": [stride] * count, "pads": [pad] * 2 * count})
+    value = node.outputs[0]
+    made = [(size + 2 * pad - each) // stride + 1 for size, each in zip(sizes[1:], kernel[1:], strict=True)]
+    value.name, value.shape, value.type = "y", ir.Shape((1, kernel[0], *made)), ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], [value], nodes=[node], initializers=[w], opset_imports={"": 17})
+    return ir.Model(graph, ir_version=10)
+
+
 def timed(rows: int, widths: Sequence[int], machine: Machine, fmt: str) -> tuple[Timing, Bound, float]:
-    module = import_model(chain(rows, widths), GimletContext())
-    ops = [op for op in module.walk() if isinstance(op, OnnxOp) and op.op_type == "MatMul"]
+    return timed_model(chain(rows, widths), machine, fmt)
+
+
+def timed_model(model: ir.Model, machine: Machine, fmt: str) -> tuple[Timing, Bound, float]:
+    module = import_model(model, GimletContext())
+    ops = [op for op in module.walk() if isinstance(op, OnnxOp) and op.op_type in ("Conv", "MatMul")]
     work = replace(work_of_ops(ops, {}, mx_budget=1.0), keeps_views=False)
     timing = generate(work, machine, fmt).timing
     results = [value for _, value in work.outputs]
@@ -136,17 +169,33 @@ def against_random(count: int, machine: Machine) -> int:
     return 1 if below else 0
 
 
+def against_convolutions(machine: Machine) -> None:
+    """Prints how far convolutions are from the bound."""
+    print(f"{'convolution':44}" + "".join(f"{fmt:>10}{'ratio':>7}" for fmt in FORMATS))
+    for sizes, kernel, stride, pad in CONVOLUTIONS:
+        cells = ""
+        for fmt in FORMATS:
+            timing, bound, _ = timed_model(convolution(sizes, kernel, stride, pad), machine, fmt)
+            cells += f"{timing.cycles:10}{timing.cycles / bound.cycles:7.2f}"
+        label = f"{' x '.join(map(str, sizes))} by {' x '.join(map(str, kernel))}, stride {stride}"
+        print(f"{label:44}{cells}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--two-tiles", action="store_true", help="the array takes a tile while it uses another")
     parser.add_argument("--kind", default="d-matrix/corsair", help="another part that has this machine")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="N chains of random shapes instead")
+    parser.add_argument("--convolutions", action="store_true", help="convolutions instead")
     given = parser.parse_args()
     machine = machine_of(load_kind(given.kind))
     if given.two_tiles:
         machine = replace(machine, array_tiles=2)
     if given.random:
         sys.exit(against_random(given.random, machine))
+    if given.convolutions:
+        against_convolutions(machine)
+        return
     columns = f"{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}{'SRAM':>6}"
     print(f"{'':34}{'format':8}{columns}  the busiest matrix unit")
     shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS] + list(ODD)

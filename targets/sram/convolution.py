@@ -90,7 +90,7 @@ class Convolution:
             )
             accumulator = kernel.fill(self.sums, place.sizes, place.limits, 0, depth=2)
             with ExitStack() as loops:
-                taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self._outer(inner)]
+                taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self.outer(inner)]
                 c = loops.enter_context(kernel.loop(Expr.const(channels), step))
                 patch = self._load(kernel, batch, group, spatial, taps, c, inner, place.limits[0])
                 begin = (group.start, out.index, *(tap.start for tap in taps), c.index, ZERO, ZERO, ZERO)
@@ -103,16 +103,20 @@ class Convolution:
             result = evaluate(kernel, root, place, {id(self): accumulator}, views)
             kernel.store(target, place.begin, place.tile, result)
 
-    def _patches(self) -> Patches:
+    def tiles(self) -> Patches:
         """The tiles that the op says, or those that need the fewest steps and keep all cores busy."""
-        plan, machine = self.lowering.plan, self.lowering.builder.machine
-        found = self.given
-        if found is None:
-            outputs = self.weight.shape[0] // self.groups
-            columns = min(outputs, machine.matrix_columns)
-            items = self.groups * self.lowering.bounds.best(self.shape[0]) * -(-outputs // columns)
-            depth = self._depth(self.weight.shape[1], machine.matrix_rows)
-            found = Patches(self.weight.shape, self.dtype, self._positions(items), *depth, columns)
+        if self.given is not None:
+            return self.given
+        machine = self.lowering.builder.machine
+        outputs = self.weight.shape[0] // self.groups
+        columns = min(outputs, machine.matrix_columns)
+        items = self.groups * self.lowering.bounds.best(self.shape[0]) * -(-outputs // columns)
+        depth = self._depth(self.weight.shape[1], machine.matrix_rows)
+        return Patches(self.weight.shape, self.dtype, self._positions(items), *depth, columns)
+
+    def _patches(self) -> Patches:
+        """Its tiles, which the plan is told. RefusedError where they are not of this convolution."""
+        plan, machine, found = self.lowering.plan, self.lowering.builder.machine, self.tiles()
         wrong = problem_of_patches(found, self.weight.shape, self.dtype, len(self.shape) - 2, machine)
         if wrong is not None:
             raise RefusedError(f"tiles of {'a sum' if self.op is None else label_of(self.op)}: {wrong}")
@@ -132,7 +136,8 @@ class Convolution:
                 found.append((prod(outer) * -(-channels // step), inner, step))
         return min(found)[1:]
 
-    def _outer(self, inner: Sequence[int]) -> tuple[int, ...]:
+    def outer(self, inner: Sequence[int]) -> tuple[int, ...]:
+        """The kernel dimensions that are loops, where `inner` are those of one step."""
         return self.geometry.kernel[: len(self.geometry.kernel) - len(inner)]
 
     def _positions(self, items: int) -> tuple[int, ...]:
@@ -191,7 +196,7 @@ class Convolution:
         """The weights as [group, output tile, outer kernel..., channel tile, output, inner kernel, channel]."""
         groups, geometry = self.groups, self.geometry
         outputs, channels = self.weight.shape[0] // groups, self.weight.shape[1]
-        outer = self._outer(inner)
+        outer = self.outer(inner)
         tiles, depth_tiles = -(-outputs // column_step), -(-channels // step)
         shape = (groups, tiles, *outer, depth_tiles, column_step, prod(inner) * step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from xdsl.ir import SSAValue
@@ -16,6 +17,7 @@ from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, ge
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.mapping import Sizes
+from gimlet.targets.sram.patch_rows import as_rows
 from gimlet.targets.sram.precision import weight_of
 from gimlet.targets.sram.products import WeightMatrix, broadcast, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
@@ -167,27 +169,30 @@ def convolve(
     groups: int,
     geometry: Geometry,
     shape: Shape,
-) -> Product:
+) -> Argument:
     """The convolution of the op's input, or of `view` in its place, on the unit that suits it."""
     rank = len(geometry.kernel)
     axes = range(2, 2 + rank)
     source = present(op, 0)
     if weight.shape[1] == 1 and groups > 1 and weight.shape[0] // groups <= MOST_OUTPUTS_PER_GROUP:
         return _depthwise(lowering, view or lowering.view(source), weight, groups, geometry, shape)
-    dtype, given = lowering.product_type(op), lowering.plan.convolution(op)
+    dtype = lowering.product_type(op)
     if dtype == "mxint8" and weight.shape[1] % MX_BLOCK and groups > 1:
         dtype = lowering.activation_type
-    if dtype == "mxint8" and weight.shape[1] >= MX_BLOCK:
-        packed = lowering.converted((view or lowering.view(source)).transpose((0, *axes, 1)), dtype)
-        padded = padded_view(lowering, packed, range(1, 1 + rank))
-        return Convolution(lowering, padded, True, weight, groups, geometry, dtype, shape, op, given)
     if dtype == "mxint8":
         loaded = view or lowering.view(source)
     else:
         loaded = lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
-    return Convolution(
-        lowering, padded_view(lowering, loaded, axes), False, weight, groups, geometry, dtype, shape, op, given
-    )
+    found = Convolution(lowering, loaded, False, weight, groups, geometry, dtype, shape, op, None)
+    rows = as_rows(found)
+    if rows is not None:
+        return rows
+    given = lowering.plan.convolution(op)
+    if dtype == "mxint8" and weight.shape[1] >= MX_BLOCK:
+        packed = lowering.converted((view or lowering.view(source)).transpose((0, *axes, 1)), dtype)
+        padded = padded_view(lowering, packed, range(1, 1 + rank))
+        return replace(found, source=padded, channels_last=True, given=given)
+    return replace(found, source=padded_view(lowering, loaded, axes), given=given)
 
 
 def _depthwise(

@@ -69,6 +69,12 @@ def convolution():
     return model_of(nodes, {"x": (F, [1, 40, 9, 10])}, ["y"], weights(w=(70, 40, 3, 3)))
 
 
+def deep():
+    """A convolution that is a product of patches."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4), helper.make_node("Relu", ["a"], ["y"])]
+    return model_of(nodes, {"x": (F, [1, 300, 3, 3])}, ["y"], weights(w=(70, 300, 3, 3)))
+
+
 def inputs_of(model) -> dict[str, np.ndarray]:
     random = np.random.default_rng(1)
     shapes = {each.name: [dim.dim_value for dim in each.type.tensor_type.shape.dim] for each in model.graph.input}
@@ -91,7 +97,14 @@ def products(block) -> dict[str, OnnxOp]:
 
 @pytest.mark.parametrize(
     ("model", "fmt", "count"),
-    [(layers, "fp32", 2), (layers, "mxint8", 2), (chain, "bf16", 4), (attention, "bf16", 2), (convolution, "fp32", 1)],
+    [
+        (layers, "fp32", 2),
+        (layers, "mxint8", 2),
+        (chain, "bf16", 4),
+        (attention, "bf16", 2),
+        (convolution, "fp32", 1),
+        (deep, "bf16", 1),
+    ],
 )
 def test_tiles_are_chosen_before_and_the_same_kernels_made(model, fmt, count):
     ctx, module = function_of(model())
@@ -177,6 +190,7 @@ def test_a_convolution_is_cut_as_its_patches_say(fmt, positions, kernel, channel
 
 
 TILES = Tiles((4, 256, 128), "f32", "f32", 64, 64, Mapping(4, 1, 4, True))
+PATCHES = Patches((70, 40, 3, 3), "f32", (1, 1), (), 1, 1)
 MX = replace(TILES, dtype="mxint8", loaded="mxint8", depth=48, mapping=Mapping(4, 1, 6, True))
 SIZES = Sizes(1, 4, 256, 128, "f32", "f32", weights=True, fused=False, fixed=True)
 ROW = replace(SIZES, rows=1)
@@ -249,17 +263,23 @@ HALVES = [
         (layers, "first", HALVES, "tiles of first: parts are halves of whole tiles, for one row in f32"),
         (layers, "first", [Patches((1,), "f32", (), (), 1, 1)], "tiles of first: #sram.patches are of a convolution"),
         (attention, "Attention", HALVES, "tiles of Attention: it is not made in parts"),
-        (convolution, "Conv", [TILES], "tiles of Conv: a convolution has one #sram.patches"),
         (
             convolution,
             "Conv",
-            [Patches((70, 40, 3, 3), "bf16", (1, 1), (), 1, 1)],
+            [TILES],
+            'tiles of Conv: they are of [4, 256, 128] "f32" from "f32", it multiplies [90, 360',
+        ),
+        (convolution, "Conv", [PATCHES, PATCHES], "tiles of Conv: a convolution has one #sram.patches"),
+        (
+            convolution,
+            "Conv",
+            [replace(PATCHES, dtype="bf16")],
             'tiles of Conv: they are of [70, 40, 3, 3] "bf16" in 2 dimensions, it multiplies [70, 40, 3, 3] "f32" in 2',
         ),
         (
             convolution,
             "Conv",
-            [Patches((70, 40, 3, 3), "f32", (1, 1), (2,), 1, 1)],
+            [replace(PATCHES, kernel=(2,))],
             "tiles of Conv: [2] are not the last dimensions of the kernel [3, 3]",
         ),
         (

@@ -1,0 +1,156 @@
+"""Convolutions as one matrix product: a row of patches for each position of the output, times the weights.
+
+The kernel of a convolution (convolution.py) gives an item a block of positions and all of the depth, one step after the
+other. That is little work for many cores where there are few positions and a great depth, as at the end of a
+backbone, or where a kernel is longer than an array is high. The mapping of a product cuts the depth as well. What its
+rows take is one kernel that copies every patch; a kernel of one position has its rows where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from gimlet.dialects.sram.tiles import Patches
+from gimlet.runtime.expr import ONE, ZERO, Expr
+from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.targets.sram.convolution import Convolution, Geometry, padded_view, vector_ranges, whole_place
+from gimlet.targets.sram.expression import Argument, Index, emit_elementwise, nodes_of, replaced, views_of
+from gimlet.targets.sram.mapping import Sizes, weight_bytes
+from gimlet.targets.sram.products import MatrixProduct, WeightMatrix, multiply, product_of
+from gimlet.targets.sram.tiling import given_tiles
+from gimlet.targets.sram.trial import cycles_of
+from gimlet.targets.sram.views import Counter, Shape, View
+
+
+@dataclass(frozen=True, eq=False)
+class RowProduct:
+    """A convolution of one image whose positions are the rows of `matrix`; the result is [1, O, ...]."""
+
+    matrix: MatrixProduct
+    shape: Shape
+
+    @property
+    def sums(self) -> str:
+        """The element type of its sums."""
+        return self.matrix.sums
+
+    def emit(self, root: Argument, target: View) -> None:
+        builder, output = self.matrix.builder, self._as_rows(target)
+        views = {view: self._as_rows(view) for view in views_of(root)}
+        known: dict[int, Argument] = {id(self): self.matrix}
+        known |= {id(each): views[each] or each for each in nodes_of(root) if isinstance(each, View)}
+        indexed = any(isinstance(each, Index) for each in nodes_of(root))
+        if output is not None and not indexed and None not in views.values():
+            self.matrix.emit(replaced(root, known), output)
+            return
+        total = builder.temporary(self.sums, self.matrix.shape)
+        self.matrix.emit(self.matrix, total)
+        emit_elementwise(builder, replaced(root, {id(self): turned(total, self.shape)}), target)
+
+    def _as_rows(self, view: View) -> View | None:
+        """A view of the result's shape as [positions, O], or None where no walk gives it."""
+        probe = {name: max(2, size) for name, size in self.matrix.builder.bounds.optimum.items()}
+        wide = view.expand(self.shape)
+        return wide.transpose((0, *range(2, len(self.shape)), 1)).reshape(self.matrix.shape, probe)
+
+
+def turned(total: View, shape: Shape) -> View:
+    """Whole rows [N · positions, O] as the result [N, O, ...] of a convolution."""
+    wide = View.whole(total.tensor, total.dtype, (shape[0], *shape[2:], shape[1]))
+    last = len(shape) - 1
+    return wide.transpose((0, last, *range(1, last)))
+
+
+def as_rows(convolution: Convolution) -> Argument | None:
+    """The convolution as a product of rows, where that is quicker or its tiles say so; else None."""
+    lowering, op, weight, shape = convolution.lowering, convolution.op, convolution.weight, convolution.shape
+    if op is None or convolution.groups != 1 or convolution.dtype == "i8":
+        return None
+    given = given_tiles(op)
+    if any(isinstance(each, Patches) for each in given):
+        return None
+    if not given and not _quicker(convolution):
+        return None
+    kernel = weight.shape[2:]
+    depth = prod(weight.shape[1:])
+    # Channels last, as the patches have them.
+    matrix = weight.derived(
+        "rows", (weight.shape[0], depth), lambda array: array.transpose(0, *range(2, array.ndim), 1).reshape(-1, depth)
+    )
+    weights = WeightMatrix(lowering.weights, matrix, convolution.dtype, transposed=True)
+    product = multiply(lowering, op, _rows(convolution, kernel, depth), weights, ())
+    if shape[0] == ONE:
+        return RowProduct(product, shape)
+    total = lowering.builder.temporary(product.sums, product.shape)
+    product.emit(product, total)
+    return turned(total, shape)
+
+
+def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
+    """The patches as a matrix [N · positions, depth], in the element type of the input."""
+    lowering, source, geometry = convolution.lowering, convolution.source, convolution.geometry
+    builder, shape, dtype = lowering.builder, convolution.shape, source.dtype
+    rows = product_of((shape[0], *shape[2:]))
+    if _has_rows(convolution):
+        probe = {name: max(2, size) for name, size in builder.bounds.optimum.items()}
+        wide = source.transpose((0, *range(2, len(shape)), 1))
+        found = wide.reshape((rows, Expr.const(depth)), probe)
+        if found is not None:
+            return found
+    full = (shape[0], *shape[2:], *map(Expr.const, kernel), Expr.const(convolution.weight.shape[1]))
+    target = builder.temporary(dtype, full)
+    rank = len(kernel)
+    source = padded_view(lowering, source, range(2, 2 + rank))
+    with builder.kernel("patches") as copied:
+        ranges = vector_ranges(lowering, copied, full)
+        place = whole_place(full, ranges)
+        batch, spatial, taps, channel = ranges[0], ranges[1 : 1 + rank], ranges[1 + rank : -1], ranges[-1]
+        begin = [batch.start, channel.start]
+        for dim, (at, tap) in enumerate(zip(spatial, taps, strict=True)):
+            first = at.start * geometry.strides[dim] - geometry.pads[dim]
+            begin.append(first + tap.start * geometry.dilations[dim])
+        steps = (1, *geometry.strides, *geometry.dilations, 1)
+        along = (0, *range(2, 2 + rank), *range(2, 2 + rank), 1)
+        tile = [(Counter(dim, each.size, step),) for dim, each, step in zip(along, ranges, steps, strict=True)]
+        loaded = copied.load(source, begin, tile, place.limits, fill=convolution.fill, repeated=True)
+        copied.store(target, place.begin, place.tile, loaded)
+    return View.whole(target.tensor, dtype, (rows, Expr.const(depth)))
+
+
+def _has_rows(convolution: Convolution) -> bool:
+    """Whether every patch is one position of the input, in the order of the output."""
+    geometry: Geometry = convolution.geometry
+    plain = all(pad == ZERO for pad in geometry.pads) and prod(geometry.kernel) == 1
+    return plain and convolution.source.shape[2:] == convolution.shape[2:] and convolution.shape[0] == ONE
+
+
+def _quicker(convolution: Convolution) -> bool:
+    """Whether rows are quicker than the kernel of a convolution, in what both take alone."""
+    lowering, dtype, weight = convolution.lowering, convolution.dtype, convolution.weight
+    builder = lowering.builder
+    machine, dealing, homes, bounds = builder.machine, builder.dealing, builder.homes, builder.bounds
+    if machine.dataflow != "rhs" or 0 in weight.shape:
+        return False
+    rows, depth = product_of((convolution.shape[0], *convolution.shape[2:])), prod(weight.shape[1:])
+    count = bounds.best(rows)
+    loaded = convolution.source.dtype
+    sizes = Sizes(1, count, depth, weight.shape[0], loaded, dtype, True, True, bounds.fixed(rows))
+    latency = 2 * machine.network_latency_cycles + machine.semaphore_cycles
+    copies = 0.0
+    if not _has_rows(convolution):
+        moved = 2 * stored_bytes(loaded, (count * depth,))
+        copies = latency + moved / dealing.cores / machine.network_bytes_per_cycle
+    found = convolution.tiles()
+    steps = prod(convolution.outer(found.kernel)) * ceil(weight.shape[1] / found.channels)
+    items = bounds.best(convolution.shape[0]) * ceil(weight.shape[0] / found.outputs)
+    for size, step in zip(convolution.shape[2:], found.positions, strict=True):
+        items *= ceil(bounds.best(size) / step)
+    hold = stored_bytes(dtype, (found.outputs, prod(found.kernel) * found.channels)) / machine.sram_bytes_per_cycle
+    stream = prod(found.positions) * machine.row_cycles[dtype]
+    direct = latency + ceil(items / dealing.cores) * steps * (hold + stream)
+    if direct <= copies + latency:
+        return False
+    spare = homes.spare(weight_bytes(sizes) / dealing.cores)
+    return copies + cycles_of(machine, dealing, sizes, homes.room, spare) < direct
