@@ -165,6 +165,36 @@ def _swish(lowering: Lowering, op: OnnxOp) -> None:
     define(lowering, op, "mul", argument, lowering.node("sigmoid", (scaled,), shape))
 
 
+def _mish(lowering: Lowering, op: OnnxOp) -> None:
+    shape, argument = shape_of(result(op)), lowering.argument(present(op, 0))
+    bent = lowering.node("tanh", (lowering.node("softplus", (argument,), shape),), shape)
+    define(lowering, op, "mul", argument, bent)
+
+
+def _celu(lowering: Lowering, op: OnnxOp) -> None:
+    shape, alpha = shape_of(result(op)), float(op.attr("alpha"))
+    scaled = lowering.node("mul", (lowering.argument(present(op, 0)), 1.0 / alpha), shape)
+    define(lowering, op, "mul", lowering.node("elu", (scaled,), shape, parameters=(1.0,)), alpha)
+
+
+def _thresholded_relu(lowering: Lowering, op: OnnxOp) -> None:
+    argument = lowering.argument(present(op, 0))
+    passes = lowering.node("greater", (argument, float(op.attr("alpha"))), shape_of(result(op)), "i1")
+    define(lowering, op, "select", passes, argument, 0.0)
+
+
+def _tan(lowering: Lowering, op: OnnxOp) -> None:
+    shape, argument = shape_of(result(op)), lowering.argument(present(op, 0))
+    define(lowering, op, "div", *(lowering.node(function, (argument,), shape) for function in ("sin", "cos")))
+
+
+def _cosh(lowering: Lowering, op: OnnxOp) -> None:
+    shape, argument = shape_of(result(op)), lowering.argument(present(op, 0))
+    power = lowering.node("exp", (lowering.node("abs", (argument,), shape),), shape)
+    both = lowering.node("add", (power, lowering.node("reciprocal", (power,), shape)), shape)
+    define(lowering, op, "mul", both, 0.5)
+
+
 def _clip(lowering: Lowering, op: OnnxOp) -> None:
     value = result(op)
     shape, dtype = shape_of(value), vector_type(value)
@@ -286,14 +316,19 @@ RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_normalization,
     "Cast": _cast_op,
     "CastLike": _cast_op,
+    "Celu": _celu,
     "Clip": _clip,
     "ConstantOfShape": _constant_of_shape,
+    "Cosh": _cosh,
     "Dropout": _dropout,
     "Gelu": _gelu,
     "IsNaN": _is_nan,
+    "Mish": _mish,
     "Mod": _modulo,
     "Range": _range,
     "Swish": _swish,
+    "Tan": _tan,
+    "ThresholdedRelu": _thresholded_relu,
     "Trilu": _trilu,
     "Where": _where,
 }

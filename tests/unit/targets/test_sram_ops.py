@@ -66,7 +66,7 @@ def check(
     "op",
     [
         *("Abs", "Ceil", "Cos", "Erf", "Exp", "Floor", "HardSwish", "Identity", "Neg", "Reciprocal", "Relu", "Round"),
-        *("Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh"),
+        *("Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tan", "Tanh", "Cosh"),
     ],
 )
 def test_functions(op):
@@ -81,10 +81,13 @@ def test_functions_of_positive_numbers(op):
 @pytest.mark.parametrize(
     ("op", "attributes"),
     [
+        ("Celu", {"alpha": 0.7}),
         ("Elu", {"alpha": 0.5}),
         ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}),
         ("LeakyRelu", {"alpha": 0.2}),
+        ("Mish", {"opset": 18}),
         ("Selu", {}),
+        ("ThresholdedRelu", {"alpha": 0.3}),
     ],
 )
 def test_functions_with_parameters(op, attributes):
