@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp
 from xdsl.ir import Attribute
 
@@ -42,6 +41,9 @@ def write_references(module: ModuleOp, store: WeightStore, path: Path, most_byte
     keys = [key for key in dict.fromkeys(_keys(module)) if key in store]
     if not keys:
         return False
+    # Here, as gimlet-opt would start a third slower: onnx_ir loads sympy.
+    import onnx_ir as ir
+
     copies = path.with_suffix(".bin")
     entries: dict[str, dict[str, Any]] = {}
     left = most_bytes

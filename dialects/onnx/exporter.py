@@ -39,6 +39,7 @@ from gimlet.dialects.onnx.importer import (
     QUANTIZATION_META,
     TRAINING,
 )
+from gimlet.dialects.onnx.ir_sparse import dense_tensor, sparse_proto
 from gimlet.dialects.onnx.ir_types import attribute_to_ir, type_to_ir
 from gimlet.dialects.onnx.ir_weights import inline_tensor, tensor_of
 from gimlet.dialects.onnx.names import declared_name, proposed_name, value_name
@@ -54,7 +55,6 @@ from gimlet.dialects.onnx.provenance import (
     add_notes,
     scope_of,
 )
-from gimlet.dialects.onnx.sparse import dense_tensor, sparse_proto
 from gimlet.dialects.onnx.types import dims_of, dtype_of
 from gimlet.dialects.onnx.values import constant_value
 from gimlet.dialects.onnx.verify import OPSETS

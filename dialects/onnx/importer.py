@@ -28,6 +28,7 @@ from gimlet.dialects.onnx.attributes import (
 )
 from gimlet.dialects.onnx.defaults import DEFAULT
 from gimlet.dialects.onnx.extra_ops import CustomOp, InitializerOp, YieldOp
+from gimlet.dialects.onnx.ir_sparse import sparse_attr
 from gimlet.dialects.onnx.ir_types import TypeReader, attribute_from_ir
 from gimlet.dialects.onnx.ir_weights import INLINE_BYTES, register_tensor, small_array
 from gimlet.dialects.onnx.names import NAME_ATTR, assign_names, set_value_name
@@ -43,7 +44,6 @@ from gimlet.dialects.onnx.provenance import (
     user_metadata,
 )
 from gimlet.dialects.onnx.schema import schema_table
-from gimlet.dialects.onnx.sparse import sparse_attr
 from gimlet.dialects.onnx.verify import OPSETS
 from gimlet.runtime.errors import InputError
 

@@ -197,3 +197,24 @@ except SystemExit as stop:
     assert stop.code in (0, None)
 """
     assert modules_after(code) & {"torch", "transformers", "ortools", "tensorrt_rtx", "onnxscript"} == set()
+
+
+def test_ir_is_read_and_printed_without_what_reads_models(tmp_path: Path):
+    """`onnx_ir` loads sympy, and both take longer than all else that gimlet-opt does with a small file."""
+    (tmp_path / "relu.mlir").write_text(
+        """func.func @main(%x : tensor<4xf32>) -> tensor<4xf32> {
+  %y = "onnx.Relu"(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  func.return %y : tensor<4xf32>
+}
+"""
+    )
+    code = f"""
+from gimlet.tools.gimlet_opt import main
+try:
+    main([{str(tmp_path / "relu.mlir")!r}, "-p", "canonicalize-onnx"])
+except SystemExit as stop:
+    assert not stop.code
+"""
+    loaded = modules_after(code)
+    assert "xdsl" in loaded
+    assert loaded & {"onnx", "onnx_ir", "sympy", "torch", "ortools"} == set()
