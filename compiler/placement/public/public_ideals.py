@@ -46,7 +46,7 @@ def solve_ideals(problem: PublicProblem, units: Units, at_most: float, until: fl
     None where there are too many ideals, or `time.perf_counter()` passes `until`. An infinite bound: no such split.
     """
     ordered = sorted({unit for edge in units.edges for unit in edge})
-    ideals = _ideals(units, ordered)
+    ideals = _ideals(units, ordered, until)
     if not ordered or ideals is None:
         return None
     held = np.array([[ideal >> unit & 1 for unit in ordered] for ideal in ideals], dtype=np.int16)
@@ -60,8 +60,11 @@ def solve_ideals(problem: PublicProblem, units: Units, at_most: float, until: fl
     return IdealAnswer(bound * (1 - _ROUNDING), _with_free(problem, units, device))
 
 
-def _ideals(units: Units, ordered: Sequence[int]) -> list[int] | None:
-    """All ideals as bits, smaller ones first; None where they are too many."""
+def _ideals(units: Units, ordered: Sequence[int], until: float) -> list[int] | None:
+    """All ideals as bits, smaller ones first; None where they are too many, or time is up."""
+    # Of as many units in a row there is one more: what is not in order only adds to them.
+    if len(ordered) >= _MOST_IDEALS:
+        return None
     needs = dict.fromkeys(ordered, 0)
     for source, destination in units.edges:
         needs[destination] |= 1 << source
@@ -75,7 +78,7 @@ def _ideals(units: Units, ordered: Sequence[int]) -> list[int] | None:
                 continue
             found.add(larger)
             waiting.append(larger)
-        if len(found) > _MOST_IDEALS:
+        if len(found) > _MOST_IDEALS or time.perf_counter() > until:
             return None
     return sorted(found, key=lambda ideal: (ideal.bit_count(), ideal))
 
