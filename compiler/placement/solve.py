@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from gimlet.compiler.placement.bounds.latency_bound import latency_bound
 from gimlet.compiler.placement.bounds.lower_bound import lower_bound
 from gimlet.compiler.placement.exact.cpsat import Answer, Limits, solve_slots
+from gimlet.compiler.placement.exact.turns import solve_turns, turn_orders
 from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
     UNITS,
@@ -59,6 +60,10 @@ _BOUNDED = 1 / 4
 """The part that the bound on a pipeline has, however long what came before it took."""
 _SEARCHED = 0.4
 """The part after which a pipeline's groups are left, and single ops are moved until the end."""
+_BOUND_ENDS = 0.9
+"""The part after which it is no longer improved even so."""
+_IN_TURNS = 0.8
+"""The part after which orders of devices with one launch each are left."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""
 
@@ -120,8 +125,10 @@ class _Solve:
             cuts = stage_cuts(problem, self._until(0.1))
             evened = [self._balanced(carve(problem, cut), _EVENED / len(cuts)) for cut in cuts]
             best = min([best, *evened], key=self._rank)
+        best, turned = self._in_turns(best)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known, self._until_bounded())
+        bound = replace(bound, value=max(bound.value, turned))
         seen = bound.suggestions
         best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
         self._note("quick", best)
@@ -146,6 +153,19 @@ class _Solve:
         if best.excess:
             raise self._none_found(best)
         return self._solution(best, proven, len(coarse.groups), answer)
+
+    def _in_turns(self, best: Found) -> tuple[Found, float]:
+        """A better placement and a bound, for a pipeline of many ops whose devices have room for one launch each."""
+        known = best.schedule.figure(self.objective)
+        few = len(self.problem.nodes) <= self.group_limit
+        orders = [] if self.objective != "throughput" or best.excess or few else turn_orders(self.problem, known)
+        if not orders:
+            return best, 0.0
+        best, bound = solve_turns(
+            self.problem, best, orders, self._until(_IN_TURNS), self.limits.work, self.limits.seed
+        )
+        self._note("turns", best)
+        return best, bound
 
     def _balanced(self, found: Found, part: float = _EVENED) -> Found:
         """Evened out, for at most a part of a time limit."""
@@ -247,7 +267,8 @@ class _Solve:
         """When the bound should be there, by `time.perf_counter`."""
         if self.objective != "throughput" or self.limits.seconds is None:
             return self._until(0.5)
-        return max(self._until(0.4), time.perf_counter() + _BOUNDED * self.limits.seconds)
+        wanted = max(self._until(0.4), time.perf_counter() + _BOUNDED * self.limits.seconds)
+        return min(wanted, self._until(_BOUND_ENDS))
 
     def _seconds_to_search(self) -> float | None:
         """What is left, less what is kept for evening out a pipeline at the end."""
