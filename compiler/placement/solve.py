@@ -42,7 +42,7 @@ from gimlet.compiler.placement.search.heuristics import (
     single_places,
     within_loss,
 )
-from gimlet.compiler.placement.search.memory_cuts import memory_cuts
+from gimlet.compiler.placement.search.memory_cuts import dealt, memory_cuts
 from gimlet.compiler.placement.search.repair import repair_shares
 from gimlet.compiler.placement.search.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
@@ -119,7 +119,8 @@ class _Solve:
             return self._solution(judge(problem, Placement((), ())), 0.0, 0, None)
         self._check_bounds()
         problem = self.problem = affordable(problem)
-        starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem), *memory_cuts(problem)]
+        filled = memory_cuts(problem, self._until(0.1))
+        starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem), *filled]
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
             cuts = stage_cuts(problem, self._until(0.1))
@@ -128,9 +129,8 @@ class _Solve:
         best, turned = self._in_turns(best)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known, self._until_bounded())
-        bound = replace(bound, value=max(bound.value, turned))
-        seen = bound.suggestions
-        best = min(best, best_of(problem, [*seen, *within_loss(problem, seen)]), key=self._rank)
+        seen = dict.fromkeys((*bound.suggestions, *(dealt(problem, place) for place in bound.suggestions)))
+        best = min(best, best_of(problem, [*seen, *within_loss(problem, list(seen))]), key=self._rank)
         self._note("quick", best)
         if self._closed(best, bound.value):
             return self._solution(best, bound.value, len(problem.nodes), None)

@@ -1,7 +1,7 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
 Latency: `latency_bound` and `queue_bound`, with shares and capacities `relaxed_bound` and `spread_bound`, where devices
-have too little memory `stream_bound` and `memory_path`. Throughput: `period_bound`.
+have too little memory `stream_bound` and `memory_prices`. Throughput: `period_bound`.
 Energy and cost: `bill_bound`.
 """
 
@@ -13,7 +13,7 @@ from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bill_bound import bill_bound
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
-from gimlet.compiler.placement.bounds.memory_path import memory_path
+from gimlet.compiler.placement.bounds.memory_prices import PricedBound, memory_prices
 from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.queue_bound import queue_bound
 from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound
@@ -26,6 +26,7 @@ from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.streaming import all_kept_s, all_streamed, dearest_byte, fast_bytes_priced
 
 _NEAR = 0.99
+_CLOSE = 1e-4
 _Ladders = tuple[tuple[float, ...], ...]
 _STREAMED_PARTS: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64), (0.5, 2.0))
 _PRICES: _Ladders = ((1.0, 1 / 4, 1 / 16, 1 / 64, 1 / 256), (0.5, 2.0), (0.7, 1.4), (0.85, 1.2))
@@ -99,24 +100,30 @@ def _charged(
 def _latency_of(problem: Problem, best_known: float, until: float, *, charged: bool = False) -> Bound:
     """The bound of one problem. `queue_bound` would take long for each part of a charge, so it is not asked there."""
     relaxation = LatencyRelaxation(problem, until)
-    limited = stream_bound(problem, relaxation, best_known)
+    priced = PricedBound(0.0) if charged else memory_prices(problem, best_known, _halfway(until))
+    limited = stream_bound(problem, relaxation, best_known, _halfway(until))
     best_known = limited.reached_s
-    if limited.closed:
-        return Bound(limited.seconds, limited.places or (relaxation.bound(enough=0.0).place,), best_known)
+    if max(limited.seconds, priced.seconds) >= best_known * (1 - _CLOSE):
+        places = limited.places or priced.places or (relaxation.bound(enough=0.0).place,)
+        return Bound(min(max(limited.seconds, priced.seconds), best_known), places, best_known)
     free = relaxation.bound(enough=best_known)
     held, seen = relaxed_bound(problem, relaxation, free, best_known)
     least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
     # No device and no link is busy for longer than one request takes.
     least = max(least, work_bound(problem, device_classes(problem), until))
-    if least < best_known * (1 - 1e-4):
+    if least < best_known * (1 - _CLOSE):
         least = max(least, share_program(relaxation))
-    least = max(least, limited.seconds)
-    if not charged and least < _NEAR * best_known:
-        least = max(least, memory_path(problem, until))
+    least = max(least, limited.seconds, priced.seconds)
     queued: list[tuple[int, ...]] = []
-    if not charged and least < best_known * (1 - 1e-4):
+    if not charged and least < best_known * (1 - _CLOSE):
         least, queued = queue_bound(relaxation, free.seconds, least, best_known)
-    return Bound(min(least, best_known), (free.place, *limited.places, *seen, *queued), best_known)
+    return Bound(min(least, best_known), (free.place, *limited.places, *priced.places, *seen, *queued), best_known)
+
+
+def _halfway(until: float) -> float:
+    """The middle between now and `until`."""
+    now = perf_counter()
+    return now + (until - now) / 2
 
 
 def share_bound(problem: Problem) -> float:

@@ -75,22 +75,24 @@ class StreamBound:
         return self.seconds >= self.reached_s * (1 - _CLOSE)
 
 
-def stream_bound(problem: Problem, relaxation: LatencyRelaxation, best_known: float = _INFINITE) -> StreamBound:
+def stream_bound(
+    problem: Problem, relaxation: LatencyRelaxation, best_known: float = _INFINITE, until: float = _INFINITE
+) -> StreamBound:
     """The best bound over several rates, at most `best_known`. Of the rules, pins and the cap on segments are used.
 
-    Where neither memory nor a cap can bind nothing is searched. It ends after the relaxation's `until`.
+    Where neither memory nor a cap can bind nothing is searched. It ends after `until` (of `time.perf_counter`).
     """
     limited = problem.streaming or problem.memory_can_bind or problem.rules.max_segments is not None
     if not problem.nodes or not limited:
         return StreamBound(0.0, best_known)
-    return _Climb(problem, relaxation, best_known).run()
+    return _Climb(problem, relaxation, best_known, until).run()
 
 
 class _Climb:
     """One rate after another. What a way leads to is judged: what is known to be reached shortens the next search."""
 
-    def __init__(self, problem: Problem, relaxation: LatencyRelaxation, known: float) -> None:
-        self.problem, self.relaxation, self.known = problem, relaxation, known
+    def __init__(self, problem: Problem, relaxation: LatencyRelaxation, known: float, until: float) -> None:
+        self.problem, self.known, self.until = problem, known, until
         choices = range(len(relaxation.choices))
         self.joints = relaxation.joints(next(c for c in choices if relaxation.largest_block(c) <= _LARGEST_BLOCK))
         self.found: dict[float, float] = {}
@@ -110,10 +112,10 @@ class _Climb:
         return max(self.found.values(), default=0.0)
 
     def _try(self, rate: float) -> None:
-        late = bool(self.found) and perf_counter() > self.relaxation.until
+        late = bool(self.found) and perf_counter() > self.until
         if rate in self.found or late or self._best() >= self.known * (1 - _NEAR):
             return
-        labels = _Labels(Ledger(self.problem, rate), self.joints, self.known, self.relaxation.until)
+        labels = _Labels(Ledger(self.problem, rate), self.joints, self.known, self.until)
         self.found[rate] = labels.run()
         for place in labels.suggestions():
             self.seen[place] = None
