@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 from onnx import parser
@@ -99,6 +99,45 @@ def _fused_matmul(op: OnnxOp, opset: int) -> list[str] | None:
     return [*lines, "p = MatMul (t0, t1)", *number("alpha", op.attr("alpha", 1.0), "x0"), "y0 = Mul (p, alpha)"]
 
 
+def _fused_gemm(op: OnnxOp, opset: int) -> list[str] | None:
+    """Gemm and an activation behind it."""
+    del opset
+    names = ("activation_alpha", "activation_beta")
+    activation = _activation(str(op.attr("activation", "")), [op.attr(name) for name in names])
+    if activation is None:
+        return None
+    how = [f"{name}: float = {float(op.attr(name, 1.0))!r}" for name in ("alpha", "beta")]
+    how += [f"{name}: int = {int(op.attr(name, 0))}" for name in ("transA", "transB")]
+    return [f"sum = Gemm <{', '.join(how)}> (x0, x1{', x2' if has(op, 2) else ''})", f"y0 = {activation} (sum)"]
+
+
+def _fused_conv(op: OnnxOp, opset: int) -> list[str] | None:
+    """A convolution, what is added to it, and an activation behind both."""
+    del opset
+    name, given = op.attr("activation"), list(op.attr("activation_params") or ())
+    activation = "Identity" if not name else _activation(str(name), given)
+    if activation is None:
+        return None
+    how = [f"{each}: ints = {list(value)}" for each in _WINDOW if (value := op.attr(each))]
+    how += [f"group: int = {int(op.attr('group', 1))}", f'auto_pad: string = "{op.attr("auto_pad", "NOTSET")}"']
+    lines = [f"made = Conv <{', '.join(how)}> (x0, x1{', x2' if has(op, 2) else ''})"]
+    lines.append("sum = Add (made, x3)" if has(op, 3) else "sum = Identity (made)")
+    if name != "Clip":
+        return [*lines, f"y0 = {activation} (sum)"]
+    limits = [line for limit, value in zip(("low", "high"), given, strict=True) for line in number(limit, value, "x0")]
+    return [*lines, *limits, "y0 = Clip (sum, low, high)"]
+
+
+def _activation(name: str, given: Sequence[float | None]) -> str | None:
+    """An operator with its attributes, of which as many are given as it has; None for one that is not written out."""
+    attributes = _ACTIVATIONS.get(name)
+    if attributes is None or any(value is None for value in given[: len(attributes)]) or len(given) < len(attributes):
+        return None
+    pairs = zip(attributes, given, strict=False)
+    text = ", ".join(f"{each}: float = {float(value)!r}" for each, value in pairs if value is not None)
+    return f"{name} <{text}>" if text else name
+
+
 def _skip_layer_norm(op: OnnxOp, opset: int) -> list[str] | None:
     """The sum of an input, a residual and a bias, and its normalisation. The statistics are given for training only."""
     del opset
@@ -163,11 +202,24 @@ def _rotary(op: OnnxOp, opset: int) -> list[str] | None:
     ]
 
 
+_WINDOW = ("kernel_shape", "strides", "pads", "dilations")
+_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "Clip": (),
+    "HardSigmoid": ("alpha", "beta"),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Sigmoid": (),
+    "Tanh": (),
+}
+"""Activations that ONNX Runtime's optimizer puts behind a product, and their attributes in the order of its own."""
+
 BODIES: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {
     **QUANTIZED,
     "Attention": projected_attention,
     "BiasGelu": _erf_gelu,
     "FastGelu": _tanh_gelu,
+    "FusedConv": _fused_conv,
+    "FusedGemm": _fused_gemm,
     "FusedMatMul": _fused_matmul,
     "Gelu": _erf_gelu,
     "GroupQueryAttention": group_query_attention,

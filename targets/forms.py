@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.dialects.builtin import DictionaryAttr, ModuleOp
+from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation
+from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.transforms.common_subexpression_elimination import cse
 
 from gimlet.dialects.onnx import OPSETS, OnnxOp, assign_names, functions_of, has_parts, is_own, large_ops, parts_of
@@ -94,9 +96,28 @@ def target_form(segment: SegmentContext, target: Target, device: Device) -> Targ
 
 
 def _parts(op: Operation) -> list[Operation]:
+    """What an operation stands for: of the model's own with its constants, which decide what a target can do."""
     function = parts_of(op)
+    if function is not None and is_own(op):
+        function = _with_constants(function, op)
     ops = () if function is None else function.body.block.ops
     return [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
+
+
+def _with_constants(function: FuncOp, op: Operation) -> FuncOp:
+    """A copy of the parts of `op` in a module of its own, in which those of its operands that are constants are."""
+    owners = [operand.owner for operand in op.operands]
+    known = {index: owner for index, owner in enumerate(owners) if isinstance(owner, Operation) and is_constant(owner)}
+    if not known:
+        return function
+    module, copy = module_of(op), function.clone()
+    ModuleOp([copy], attributes={} if module is None else dict(module.attributes))
+    block = copy.body.block
+    for index, owner in known.items():
+        constant = owner.clone()
+        Rewriter.insert_op(constant, InsertPoint.at_start(block))
+        block.args[index].replace_all_uses_with(constant.results[owner.results.index(op.operands[index])])
+    return copy
 
 
 def _formed(segment: SegmentContext, is_kept: Callable[[Operation], bool]) -> SegmentContext:

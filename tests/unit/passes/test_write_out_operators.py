@@ -52,6 +52,9 @@ PAST = [(1, 2, 4, 8), (1, 2, 4, 8), (1,), ()]
 GIVEN = ("y", "k", "v")
 HEADS_PAST = [(2, 4, 5, 8), (2, 4, 5, 8)]
 
+FILTER, PADDED = ((4, 3, 3, 3), (4,)), {"pads": [1, 1, 1, 1]}
+CLIPPED = {"activation": "Clip", "activation_params": [0.0, 6.0]}
+
 CASES = [
     Case("Attention", [HEADS, KEYS, KEYS], {"scale": 0.3}),
     Case("Attention", [HEADS, KEYS, KEYS, (3, 5)], {"softcap": 2.0}),
@@ -78,6 +81,11 @@ CASES = [
     Case("BiasGelu", [ROWS, WIDE], {}, MICROSOFT),
     Case("FusedMatMul", [(2, 3, 4), (2, 5, 4)], {"transB": 1, "alpha": 0.5}, MICROSOFT, opset=17),
     Case("FusedMatMul", [(2, 4, 3), (2, 4, 5)], {"transA": 1}, MICROSOFT),
+    Case("FusedGemm", [(3, 4), (5, 4), (5,)], {"transB": 1, "alpha": 0.5, "activation": "Tanh"}, MICROSOFT, opset=17),
+    Case("FusedGemm", [(3, 4), (4, 5)], {"activation": "LeakyRelu", "activation_alpha": 0.25}, MICROSOFT),
+    Case("FusedConv", [(2, 3, 6, 5), *FILTER], PADDED | {"activation": "Relu"}, MICROSOFT, opset=17),
+    Case("FusedConv", [(2, 3, 6, 5), *FILTER, (2, 4, 6, 5)], PADDED | {"activation": "Sigmoid"}, MICROSOFT),
+    Case("FusedConv", [(2, 3, 6, 5), *FILTER], PADDED | CLIPPED, MICROSOFT),
     Case("SkipLayerNormalization", [ROWS, ROWS, WIDE, WIDE, WIDE], {"epsilon": 1e-3}, MICROSOFT, opset=17),
     Case("SkipLayerNormalization", [ROWS, ROWS, WIDE], {}, MICROSOFT, ("y", "", "", "sum")),
     Case("SkipSimplifiedLayerNormalization", [ROWS, ROWS, WIDE], {}, MICROSOFT, ("y", "", "", "sum"), 17),
@@ -292,6 +300,7 @@ def test_a_past_that_is_a_buffer_stays_as_long_as_it_is():
     "case",
     [
         Case("FusedMatMul", [(2, 4, 3), (2, 4, 5)], {"transA": 1, "transBatchA": 1}, MICROSOFT),
+        Case("FusedGemm", [(3, 4), (4, 5)], {"activation": "ThresholdedRelu"}, MICROSOFT),
         Case("MultiHeadAttention", [FLAT, FLAT, FLAT], {"num_heads": 5}, MICROSOFT),
         Case("GroupQueryAttention", [FLAT, FLAT, FLAT, None, None, (2,), ()], GROUPS | {"kv_num_heads": 3}, MICROSOFT),
         Case("Attention", [FLAT, (32, 95), (95,)], {"num_heads": 4}, MICROSOFT),
@@ -319,7 +328,9 @@ def test_equal_operators_share_one_definition():
     assert sum(is_own(op) for op in module.walk()) == 3
 
 
-QUICK = ("SkipSimplifiedLayerNormalization", "MultiHeadAttention", "GroupNormalization")
+CONSTANTS = {"FusedConv": ("x1", "x2"), "GroupQueryAttention": ("x5", "x6")}
+"""Inputs that a target may want to know: parts of an operator know them as well."""
+QUICK = ("FusedConv", "SkipSimplifiedLayerNormalization", "MultiHeadAttention", "GroupNormalization")
 
 
 @pytest.mark.parametrize("device", ["cpu:openvino", "sram0", "gpu0"])
@@ -330,8 +341,8 @@ QUICK = ("SkipSimplifiedLayerNormalization", "MultiHeadAttention", "GroupNormali
 def test_every_target_computes_it(case: Case, device: str, tmp_path: Path):
     source = str(tmp_path / "alone.onnx")
     model = model_of(case)
-    if case.op_type == "GroupQueryAttention":
-        _fix(model, {name: array for name, array in inputs_of(case).items() if name in ("x5", "x6")})
+    if case.op_type in CONSTANTS:
+        _fix(model, {name: array for name, array in inputs_of(case).items() if name in CONSTANTS[case.op_type]})
     onnx.save(model, source)
     if case.op_type == "GroupQueryAttention" and device == "cpu:openvino":
         # Its own has fewer options, and in parts the places are whole numbers that it has in 32 bits only.
