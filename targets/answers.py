@@ -25,14 +25,7 @@ class AnswerFile:
         if not answers:
             return
         self._answers = {**self._read(), **answers}
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_text(json.dumps(self._answers, indent=0, sort_keys=True))
-                partial.replace(self.path)
-            finally:
-                partial.unlink(missing_ok=True)
+        keep_text(self.path, json.dumps(self._answers, indent=0, sort_keys=True))
 
     def _read(self) -> dict[str, str]:
         try:
@@ -42,6 +35,21 @@ class AnswerFile:
         if not isinstance(found, dict):
             return {}
         return {str(key): text for key, text in found.items() if isinstance(text, str)}
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Writes a file of the cache: beside and renamed, since two compiles may write the same at once.
+
+    A folder that cannot be written to, or a full disk, only costs the next compile time.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def default_cache() -> Path:

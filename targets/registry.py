@@ -29,11 +29,20 @@ def load(name: str) -> Target:
     return target()
 
 
-def _entry_point(name: str) -> str:
+def target_exists(name: str) -> bool:
+    """Whether a target is called so, here or in an installed package. Nothing of it is loaded."""
+    return name in TARGETS or _point(name) is not None
+
+
+def _point(name: str) -> str | None:
     from importlib.metadata import entry_points
 
-    for point in entry_points(group="gimlet.targets", name=name):
-        return point.value
+    return next((point.value for point in entry_points(group="gimlet.targets", name=name)), None)
+
+
+def _entry_point(name: str) -> str:
+    if point := _point(name):
+        return point
     raise MissingError(
         f"no target is called {name!r} (known: {', '.join(TARGETS)})",
         hint="install the package that provides it in the entry-point group gimlet.targets",

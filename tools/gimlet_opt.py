@@ -29,13 +29,14 @@ from gimlet.compiler.weight_references import add_references
 from gimlet.dialects.reading import read_module
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.passes.registry import PASSES
-from gimlet.runtime.errors import GimletError
+from gimlet.runtime.errors import GimletError, UsageError
 from gimlet.tools.pass_list import pass_list, pass_page
 
 BUG_EXIT_CODE = 70
 _INPUT_ERROR, _USAGE_ERROR = 1, 2
 _MARK = "Operation does not verify"
 _LONGEST_LINE = 160
+_MODELS = (".onnx", ".pt2")
 
 
 class GimletOptMain(xDSLOptMain):
@@ -88,6 +89,16 @@ class GimletOptMain(xDSLOptMain):
     def _partial_output(self) -> Path:
         """Where the output is written until it is complete."""
         return Path(f"{self.args.output_file}.partial")
+
+    def get_input_stream(self) -> tuple[IO[bytes], str]:
+        stream, extension = super().get_input_stream()
+        if extension in self.available_frontends or self.args.frontend:
+            return stream, extension
+        stream.close()
+        name = self.get_input_name()
+        model = name.endswith(_MODELS)
+        hint = f"gimlet-compile {name} --to import prints its IR" if model else "call it .mlir, or add --frontend mlir"
+        raise UsageError(f"{name} is not a file of IR", hint=hint)
 
     def parse_chunk(self, chunk: IO[bytes], file_extension: str, start_offset: int = 0) -> ModuleOp | None:
         # Kept for a reproducer: a copy of the text costs less than one of the IR.

@@ -17,7 +17,6 @@ slower. The runs follow each other, so weights and activations that fit in a cac
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -57,6 +56,7 @@ from gimlet.runtime.executors.base import (
 from gimlet.runtime.executors.registry import load_executor
 from gimlet.runtime.random_inputs import random_array
 from gimlet.runtime.tensors import STRING, TensorSpec
+from gimlet.targets.answers import keep_text
 from gimlet.targets.api import Artifact, Device, DimBound, Reason, SegmentContext, Target
 from gimlet.targets.forms import portable_form, target_form
 from gimlet.targets.portable import WEIGHTS_FILE, FolderWeights, write_portable
@@ -126,7 +126,8 @@ class SegmentTimer:
         found = self._measured(segment, target, device, executor, options or {})
         if isinstance(found, Timing):
             self.measured += 1
-            _write(file, found)
+            data = {"schema": _SCHEMA, "seconds": found.seconds, "runs": found.runs}
+            keep_text(file, json.dumps(data))
         return found
 
     def identity(self, ops: Sequence[Operation], target: Target, device: Device, fmt: str) -> str:
@@ -453,11 +454,3 @@ def _read(file: Path) -> Timing | None:
         return Timing(float(data["seconds"]), int(data["runs"]), cached=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write(file: Path, timing: Timing) -> None:
-    """Written beside and renamed: two compiles may time the same segment at once."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"schema": _SCHEMA, "seconds": timing.seconds, "runs": timing.runs}))
-    temporary.replace(file)

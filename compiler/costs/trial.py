@@ -19,7 +19,6 @@ other work had more than `BUSY` of the cores meanwhile, a quiet machine may give
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +33,7 @@ from gimlet.compiler.costs.in_flight import InFlight
 from gimlet.compiler.costs.shape_class import digest
 from gimlet.compiler.costs.timer import Launch, SegmentTimer
 from gimlet.compiler.costs.turns import Standing, in_turns
+from gimlet.targets.answers import keep_text
 from gimlet.targets.api import Device, Reason, Target
 
 MARGIN = 0.01
@@ -116,7 +116,7 @@ class Trial:
             calmer = kept if (kept.others or 0.0) < (outcome.others or 0.0) else outcome
             outcome = replace(calmer, tries=kept.tries + 1)
         if None not in outcome.seconds:
-            _write(file, outcome)
+            keep_text(file, json.dumps({"schema": _SCHEMA, **asdict(outcome)}))
         return outcome
 
     def _file(self, candidates: Sequence[Candidate]) -> Path:
@@ -244,11 +244,3 @@ def _read(file: Path) -> Outcome | None:
         return Outcome(data["winner"], tuple(data["settings"]), tuple(data["seconds"]), *figures)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write(file: Path, outcome: Outcome) -> None:
-    """Written beside and renamed: two compiles may try the same at once."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"schema": _SCHEMA, **asdict(outcome)}))
-    temporary.replace(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from gimlet.compiler.hardware.host import HOST, host_file
 from gimlet.compiler.hardware.schema import CLASSES, KindFile, LinkFile, OperatingPoint, read_toml, unknown
-from gimlet.runtime.errors import UsageError
+from gimlet.runtime.errors import InputError, UsageError
 from gimlet.targets.api import HardwareKind, MemoryLevel
+from gimlet.targets.registry import TARGETS, target_exists
 from gimlet.targets.roofline import FORMAT_BITS
 
 _FOLDER = Path(__file__).parent
@@ -41,8 +43,23 @@ def load_kind(
     """
     path = _kind_path(name, base, where)
     described = read_toml(path, KindFile)
+    for target in described.targets:
+        _check_target(target, path)
     point = _select(described, operating_point, where or str(path))
     return _kind(described, point, described.name or _name_of(path))
+
+
+def _check_target(name: str, path: Path) -> None:
+    """InputError, with the file, for the name of a target that neither gimlet nor an installed package has."""
+    if target_exists(name):
+        return
+    close = difflib.get_close_matches(name, TARGETS, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else f"gimlet's own are: {', '.join(TARGETS)}. "
+    raise InputError(
+        f"targets: no target is called {name!r}",
+        where=str(path),
+        hint=f"{guess}A package may have others, in the entry-point group gimlet.targets",
+    )
 
 
 def load_link(name: str, *, base: Path | None = None, where: str | None = None) -> LinkFile:

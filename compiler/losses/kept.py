@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from gimlet.compiler.hardware.host import processor
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx.values import constant_value
 from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.targets.answers import keep_text
 from gimlet.targets.api import Rounding
 
 _SCHEMA: Final = 1
@@ -49,13 +49,10 @@ class KeptLosses:
         return self.known[key]
 
     def write(self) -> None:
-        """Keeps what is new. Written beside and renamed: two compiles may measure at once."""
+        """Keeps what is new."""
         if self.file is None or not self.changed:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"schema": _SCHEMA, "losses": self.known}))
-        temporary.replace(self.file)
+        keep_text(self.file, json.dumps({"schema": _SCHEMA, "losses": self.known}))
         self.changed = False
 
 

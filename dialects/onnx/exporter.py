@@ -216,6 +216,7 @@ class _Exporter:
         self.values: dict[SSAValue, ir.Value] = {}
         self.by_name: dict[str, ir.Value] = {}
         self.endings: Counter[str] = Counter()
+        self.node_names: Counter[str] = Counter()
         self.initializers: list[ir.Value] = []
         self.by_key: dict[str, ir.Value] = {}
         self.in_function = False
@@ -338,7 +339,7 @@ class _Exporter:
             attributes,
             overload=op.overload if isinstance(op, CustomOp) else "",
             outputs=outputs,
-            name=op.node_name,
+            name=op.node_name if self.faithful else self._free_node(op.node_name),
             doc_string=text_of(op.attributes.get(DOC)) or None,
             metadata_props=metadata or None,
         )
@@ -457,6 +458,16 @@ class _Exporter:
         self.by_name[copy.name or ""] = copy
         nodes.append(ir.Node("", "Identity", [source], outputs=[copy], name=f"{copy.name}_identity"))
         return copy
+
+    def _free_node(self, base: str) -> str:
+        """`base`, or with a number where another node has it: ONNX lets nodes share a name, ONNX Runtime does not."""
+        name = base
+        while name in self.node_names:
+            self.node_names[base] += 1
+            name = f"{base}_{self.node_names[base]}"
+        if name:
+            self.node_names[name] = 1
+        return name
 
     def _free(self, base: str) -> str:
         """`base`, or where that is taken, `base` with the first number that makes a new name."""

@@ -71,7 +71,7 @@ class FileNode(Table):
     name: str
     type: str = ""
     flops: NotNegative = 0.0
-    options: dict[str, FileOption]
+    options: Annotated[dict[str, FileOption], Field(min_length=1)]
 
 
 class FileValue(Table):
@@ -107,15 +107,19 @@ class ProblemFile(Table):
 
 
 def problem_of(data: dict[str, Any], path: Path) -> Problem:
-    """The problem in a file's object. InputError or UsageError, with the key or the name, where it is none."""
+    """The problem in a file's object. InputError or UsageError, with the file and the key, where it is none."""
     file = validated(data, ProblemFile, path)
+    try:
+        return _problem(file, path)
+    except InputError as error:
+        if not (error.where or "").startswith(str(path)):
+            error.where = f"{path}: {error.where}" if error.where else str(path)
+        raise
+
+
+def _problem(file: ProblemFile, path: Path) -> Problem:
     device = _numbers([device.name for device in file.devices], "device", path)
     node = _numbers([node.name for node in file.nodes], "node", path)
-    routes: dict[tuple[int, int], Route] = {}
-    for entry in file.routes:
-        ends = _number(device, entry.source, "device", path), _number(device, entry.to, "device", path)
-        link = f"{entry.source}>{entry.to}", entry.seconds_per_byte
-        routes[ends] = Route(entry.latency_s, entry.seconds_per_byte, (link,), entry.usd_per_byte)
     return Problem(
         tuple(
             _device(entry, tuple(_number(device, name, "device", path) for name in entry.members))
@@ -145,10 +149,24 @@ def problem_of(data: dict[str, Any], path: Path) -> Problem:
             )
             for entry in file.values
         ),
-        routes,
+        _routes(file, device, path),
         tuple(_weights(file, node, device, path)),
         host=0 if file.host is None else _number(device, file.host, "device", path),
     )
+
+
+def _routes(file: ProblemFile, device: dict[str, int], path: Path) -> dict[tuple[int, int], Route]:
+    routes: dict[tuple[int, int], Route] = {}
+    for number, entry in enumerate(file.routes):
+        where = f"{path}: routes[{number}]"
+        ends = _number(device, entry.source, "device", path), _number(device, entry.to, "device", path)
+        if entry.source == entry.to:
+            raise InputError(f"leads from {entry.source} to itself", where=where, hint="leave it out")
+        if ends in routes:
+            raise InputError(f"there is a route from {entry.source} to {entry.to} already", where=where)
+        link = f"{entry.source}>{entry.to}", entry.seconds_per_byte
+        routes[ends] = Route(entry.latency_s, entry.seconds_per_byte, (link,), entry.usd_per_byte)
+    return routes
 
 
 def _weights(file: ProblemFile, node: dict[str, int], device: dict[str, int], path: Path) -> Iterable[Weight]:

@@ -20,6 +20,7 @@ from gimlet.compiler.placement.model.problem import Node, Placement, Problem
 from gimlet.runtime.errors import InputError, UsageError
 
 SCHEMA = 1
+_PLACE_KEYS = ("device", "target", "format")
 
 
 @dataclass(frozen=True)
@@ -174,24 +175,36 @@ def load_placement(path: Path) -> PlacementFile:
     data = read_json(path)
     if data.get("schema") != SCHEMA:
         raise InputError(f"the placement has schema {data.get('schema')!r}, not {SCHEMA}", where=where)
+    _only(data, ("schema", "rules", "assign"), where)
     rules: list[tuple[str, str]] = []
     for number, item in enumerate(_list(data.get("rules", []), f"{where}: rules")):
         rule = _object(item, f"{where}: rules[{number}]")
+        _only(rule, ("match", *_PLACE_KEYS), f"{where}: rules[{number}]")
         rules.append((_text(rule, "match", f"{where}: rules[{number}]"), _place_of(rule, f"{where}: rules[{number}]")))
     assign: dict[str, tuple[str, int | None]] = {}
     for name, item in _object(data.get("assign", {}), f"{where}: assign").items():
         entry = {"device": item} if isinstance(item, str) else _object(item, f"{where}: assign[{name}]")
+        _only(entry, (*_PLACE_KEYS, "segment"), f"{where}: assign[{name}]")
         segment = entry.get("segment")
-        if segment is not None and (not isinstance(segment, int) or isinstance(segment, bool)):
-            raise InputError("the segment must be an integer", where=f"{where}: assign[{name}]")
+        if segment is not None and (not isinstance(segment, int) or isinstance(segment, bool) or segment < 0):
+            raise InputError("the segment must be an integer from 0 on", where=f"{where}: assign[{name}]")
         assign[name] = _place_of(entry, f"{where}: assign[{name}]"), segment
     return PlacementFile(tuple(rules), assign)
 
 
 def _place_of(entry: Mapping[str, Any], where: str) -> str:
     """The place of an entry: its device, with the target and the format that it may have."""
-    parts = [_text(entry, key, where) for key in ("device", "target", "format") if key == "device" or key in entry]
+    parts = [_text(entry, key, where) for key in _PLACE_KEYS if key == "device" or key in entry]
     return ":".join(parts)
+
+
+def _only(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    """Refuses a key that is none of `known`: what a person misspelled would otherwise be as if it were not there."""
+    for key in entry:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the keys are: {', '.join(known)}"
+            raise InputError(f"{key!r} is not a key that this may have", where=where, hint=hint)
 
 
 def file_pins(problem: Problem, file: PlacementFile, where: str) -> dict[int, frozenset[int]]:

@@ -221,6 +221,7 @@ def test_unknown_operating_points():
         ("idle_w = 10", "idle_w = true", "power.idle_w must be a number, not True"),
         ("fp32 = 1e12", 'fp32 = "much"', "peak.fp32 must be a number, not 'much'"),
         ('name = "dram"', 'name = "main memory"', "name must be letters, digits, '_' and '.'"),
+        ('["onnxruntime"]', '["onnxruntim"]', "no target is called 'onnxruntim'"),
     ],
 )  # fmt: skip
 def test_a_wrong_figure_is_named_with_its_file(tmp_path: Path, old: str, new: str, message: str):

@@ -13,6 +13,7 @@ from xdsl.dialects.func import FuncOp
 
 from gimlet.dialects.onnx import ops
 from gimlet.dialects.onnx.exporter import export_block, export_module, function_inputs, function_outputs, read_opsets
+from gimlet.dialects.onnx.names import named_location
 from gimlet.runtime.errors import InputError
 
 OCR = ("ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer")
@@ -102,6 +103,15 @@ def test_equal_names_are_told_apart():
     )
     names = [name for node in proto.graph.node for name in node.output]
     assert names == ["same_1", "same_2", "out"]
+
+
+def test_nodes_of_one_name_are_told_apart_for_a_runtime_and_left_alone_in_a_copy():
+    module, main = chain()
+    for op in main.body.block.ops:
+        op.location = named_location("same")
+    result = only(module, "onnx.Exp").results[0]
+    proto = ir.to_proto(export_block(main, [("x", main.args[0])], [("y", result)], {"": 17}, context(), "g"))
+    assert [node.name for node in proto.graph.node] == ["same", "same_2", "same_3"]
 
 
 def test_a_foreign_operation():

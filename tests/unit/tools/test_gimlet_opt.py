@@ -121,6 +121,7 @@ def test_a_long_operation_is_cut_in_a_message(tmp_path: Path, capsys: pytest.Cap
         (["--no-such-flag"], "--no-such-flag"),
         (["no-such-file.mlir"], "No such file or directory: no-such-file.mlir"),
         (["--weights", "no-such-file.json"], "no-such-file.json: the file cannot be read"),
+        (["pyproject.toml"], "pyproject.toml is not a file of IR\n  hint: call it .mlir, or add --frontend mlir"),
     ],
 )
 def test_wrong_usage(args: list[str], message: str, capsys: pytest.CaptureFixture[str]):

@@ -91,6 +91,17 @@ def test_every_figure_is_read():
         ({"nodes": [{"name": "a", "options": {"cpu": {"seconds": True}}}]}, "seconds must be a number, not True"),
         ({"routes": []}, "add a route each way to the problem"),
         ({"speed": 3}, "speed is not a key that this file may have"),
+        ({"nodes": [{"name": "a", "options": {}}]}, r"nodes\[a\].options must not be empty"),
+        (
+            {"routes": [{"from": "cpu", "to": "gpu"}] * 2},
+            r"routes\[1\]: there is a route from cpu to gpu already",
+        ),
+        ({"routes": [{"from": "cpu", "to": "cpu"}]}, r"p.json: routes\[0\]: leads from cpu to itself"),
+        (
+            {"values": [{"name": "v", "size_bytes": 1, "producer": "a", "consumers": ["a"]}]},
+            "p.json: value 'v': nodes are",
+        ),
+        ({"routes": []}, "p.json: no link leads from"),
     ],
 )
 def test_a_bad_file_is_named(changes: dict[str, Any], message: str):

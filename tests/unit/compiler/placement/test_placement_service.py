@@ -347,6 +347,16 @@ def test_a_placement_by_rules(ctx: GimletContext, module: ModuleOp, tmp_path: Pa
         ('{"schema": 1, "assign": {"a": {"device": "cpu", "segment": "x"}}}', "the segment must be an integer"),
         ('{"schema": 1, "assign": {"a": {"device": "cpu", "format": 3}}}', "needs 'format', a text"),
         ('{"schema": 1, "rules": 3}', "must be a list"),
+        (
+            '{"schema": 1, "assing": {}}',
+            "'assing' is not a key that this may have\n  hint: did you mean 'assign'?",
+        ),
+        ('{"schema": 1, "rules": [{"match": "a", "device": "cpu", "taget": "x"}]}', "did you mean 'target'?"),
+        ('{"schema": 1, "assign": {"a": {"device": "cpu", "sgment": 1}}}', "did you mean 'segment'?"),
+        (
+            '{"schema": 1, "assign": {"a": {"device": "cpu", "segment": -1}}}',
+            "the segment must be an integer from 0 on",
+        ),
     ],
 )
 def test_bad_placement_files(ctx: GimletContext, module: ModuleOp, tmp_path: Path, text: str, message: str):
