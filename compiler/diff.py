@@ -9,8 +9,10 @@ from typing import Final
 
 from gimlet.runtime.errors import UsageError
 from gimlet.runtime.manifest import Manifest, Segment
+from gimlet.runtime.units import amount_text
 
 ASPECTS: Final = ("interface", "topology", "placement", "cost", "engines", "weights", "producer")
+_UNITS: Final = {"energy": "J", "cost": "USD"}
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -101,7 +103,8 @@ def _costs(old: Manifest, new: Manifest) -> Iterable[Change]:
     if before == after:
         return
     ratio = after / before if before else float("inf")
-    yield Change("cost", f"predicted {old.placement.objective}", f"{before:.6g}", f"{after:.6g}", ratio)
+    texts = [amount_text(value, _UNITS.get(old.placement.objective, "s")) for value in (before, after)]
+    yield Change("cost", f"predicted {old.placement.objective}", texts[0], texts[1], ratio)
 
 
 def _engines(manifest: Manifest) -> dict[str, str]:

@@ -89,6 +89,8 @@ def matching_places(problem: Problem, name: str) -> frozenset[int]:
 
 
 def _close(problem: Problem, expression: str) -> str:
+    if not problem.nodes:
+        return "the model has no ops: all of it is known before it runs"
     names = sorted({node.name for node in problem.nodes} | {node.op_type for node in problem.nodes})
     close = difflib.get_close_matches(expression, names, n=3, cutoff=0.4)
     if close:

@@ -32,7 +32,7 @@ def recommendation(problem: Problem, solution: Solution) -> str:
         _streamed(problem, solution),
         _refused(problem),
         _transfers(problem, solution.schedule),
-        _gap(solution),
+        _gap(problem, solution),
     ]
     return " ".join([text for text in sentences if text][:_MOST_SENTENCES])
 
@@ -94,7 +94,8 @@ def _compared(problem: Problem, value: float, device: int, found: Found) -> str:
     if abs(figure - value) <= _ALIKE * value:
         return f"{name} alone needs as much"
     more = "more" if figure > value else "less"
-    part = f" ({abs(figure - value) / value:.0%})" if value else ""
+    share = abs(figure - value) / value if value else 0.0
+    part = f" ({share:.{0 if share >= 0.01 else 2}%})" if value else ""
     return f"{name} alone needs {amount_text(abs(figure - value), unit)}{part} {more}"
 
 
@@ -177,7 +178,11 @@ def computing_s(schedule: Schedule) -> float:
     return total
 
 
-def _gap(solution: Solution) -> str:
+def _gap(problem: Problem, solution: Solution) -> str:
     if solution.gap < _LARGE_GAP or solution.status == "forced":
         return ""
+    unknown = " and ".join(flag for flag in ("together", "apart") if getattr(problem.rules, flag))
+    if unknown:
+        flags = unknown.replace("together", "--together").replace("apart", "--apart")
+        return f"The gap is {solution.gap:.0%}, part of which may be that the bound knows nothing of {flags}."
     return f"The gap is {solution.gap:.0%}: a longer --time-limit may find a better placement."

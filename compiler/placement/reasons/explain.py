@@ -167,17 +167,15 @@ def print_explanation(data: Mapping[str, Any], console: Console, ops: bool = Tru
         console.print(f"note: {note}", soft_wrap=True)
     columns = ("device", "kind", "costs", "ops", "FLOPs", "busy", "memory", "of", "streamed")
     console.print(figure_table("devices", columns, _device_rows(data)))
-    console.print(
-        figure_table(
-            "segments",
-            ("segment", "device", "format", "ops", "weights", "start", "time", "of it launch", "energy"),
-            _segment_rows(data),
-        )
-    )
+    columns = ("segment", "device", "format", "ops", "weights", "start", "time", "of it launch", "energy")
+    if ops:
+        columns = (*columns, "what moving all of it costs")
+    if data["segments"]:
+        console.print(figure_table("segments", columns, _segment_rows(data, moves=ops)))
     if data["transfers"]:
         console.print(figure_table("transfers", ("value", "from", "to", "size", "time"), _transfer_rows(data)))
-    if ops:
-        columns = ("op", "type", "device", "time", "energy", "elsewhere: time there, and what moving there costs")
+    if ops and data["ops"]:
+        columns = ("op", "type", "device", "time", "energy", "elsewhere: time there, and what moving it alone costs")
         console.print(figure_table("ops", columns, _op_rows(data)))
 
 
@@ -187,9 +185,15 @@ def summary_line(data: Mapping[str, Any]) -> str:
     value, bound = (amount_text(summary[key], summary["unit"]) for key in ("value", "bound"))
     return (
         f"{summary['objective']} {value}, at least {bound} for any placement "
-        f"(gap {summary['gap']:.2%}, {summary['status']}; {summary['ops']} ops as {summary['groups']} groups, "
+        f"(gap {summary['gap']:.2%}, {summary['status']}; {_ops_text(summary['ops'], summary['groups'])}, "
         f"{summary['wall_s']:.2f} s)"
     )
+
+
+def _ops_text(ops: int, groups: int) -> str:
+    """How many ops were placed, and as how many groups where that is fewer."""
+    text = "1 op" if ops == 1 else f"{ops} ops"
+    return text if ops == groups else f"{text} as {groups} group{'s' if groups != 1 else ''}"
 
 
 def loss_line(loss: Mapping[str, Any]) -> str:
@@ -223,8 +227,17 @@ def _streamed_text(device: Mapping[str, Any]) -> str:
     return f"{bytes_text(device['streamed_bytes'])}, {seconds_text(device['streamed_s'])} a run"
 
 
-def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+def _segment_rows(data: Mapping[str, Any], *, moves: bool) -> Iterable[Sequence[str]]:
+    """A row a segment; with `moves` also what it costs to move it whole, which all of its ops say alike."""
+    first = {op["segment"]: op for op in reversed(data["ops"])}
+    unit = data["summary"]["unit"]
     for segment in data["segments"]:
+        others = first[segment["segment"]]["others"] if moves else ()
+        whole = [
+            f"{other['device']} ({place_text(other, data)}): {_move_text(other['with_segment'], unit)}"
+            for other in others
+            if other.get("with_segment") is not None
+        ]
         yield (
             f"s{segment['segment']}",
             segment["device"],
@@ -235,6 +248,7 @@ def _segment_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             seconds_text(segment["seconds"]),
             seconds_text(segment["launch_s"]),
             "" if segment["joules"] is None else joules_text(segment["joules"]),
+            *(["\n".join(whole)] if moves else []),
         )
 
 
@@ -272,13 +286,14 @@ def _op_rows(data: Mapping[str, Any]) -> Iterable[Sequence[str]]:
 def _elsewhere(other: Mapping[str, Any], unit: str) -> str:
     if "refused" in other:
         return f"not there: {other['refused']}"
-    moves = [
-        f"{what} {_delta_text(other[key]['delta'], unit)}" + "".join(f" ({text})" for text in other[key]["breaks"])
-        for key, what in (("alone", "alone"), ("with_segment", "with its segment"))
-        if other[key] is not None
-    ]
     loss = [f"loses {other['loss']:.2g}"] if other["loss"] else []
-    return "; ".join([seconds_text(other["seconds"]), *loss, *moves])
+    move = [] if other["alone"] is None else [f"moving {_move_text(other['alone'], unit)}"]
+    return "; ".join([seconds_text(other["seconds"]), *loss, *move])
+
+
+def _move_text(move: Mapping[str, Any], unit: str) -> str:
+    """How much more of the objective a move costs, and the limits that it breaks."""
+    return _delta_text(move["delta"], unit) + "".join(f" ({text})" for text in move["breaks"])
 
 
 def _delta_text(delta: float, unit: str) -> str:

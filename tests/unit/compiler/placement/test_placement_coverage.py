@@ -118,6 +118,11 @@ def test_a_single_device_is_compared_with_the_runner_up_of_another_class():
     assert text.startswith("Best for latency: gpu0 alone, 4 s; cpu alone needs 36 s (900%) more")
 
 
+def test_a_little_more_has_digits():
+    problem = chain([op("Exp", 10.0, 8.02)])
+    assert "gpu0 alone needs 20 ms (0.20%) more" in recommendation(problem, solve(problem))
+
+
 def test_as_much_is_not_more():
     problem = chain([op("Exp", 3.0, 1.0)])
     assert "alone needs as much" in recommendation(problem, solve(problem))
@@ -184,6 +189,12 @@ def test_a_large_gap_asks_for_more_time(status: str, bound: float, advised: bool
     text = recommendation(problem, forced(problem, (0,), (0,), status, bound))
     assert ("The gap is 67%: a longer --time-limit" in text) is advised
     assert text.startswith("As given for latency: " if status == "forced" else "Best found for latency: ")
+
+
+def test_a_gap_that_no_time_closes_says_what_the_bound_does_not_know():
+    problem = chain([op("Exp", 3.0, 4.0), op("Exp", 3.0, 4.0)]).with_rules(Rules(apart=(((0,), (1,)),)))
+    text = recommendation(problem, forced(problem, (0, 1), (0, 1), "feasible", 3.0))
+    assert text.endswith("part of which may be that the bound knows nothing of --apart.")
 
 
 def test_time_in_which_two_devices_compute_counts_once():

@@ -450,6 +450,9 @@ def test_the_explanation_prints(ctx: GimletContext, module: ModuleOp):
     (op,) = [op for op in result.explain()["ops"] if op["name"] == "c"]
     (other,) = op["others"]
     assert other["with_segment"]["delta"] > other["alone"]["delta"] > 0
-    assert "; alone +" in text
-    assert "with its segment +" in text
+    assert "; moving +" in text
+    rows = [line for line in text.splitlines() if line.startswith("s0")]
+    assert len(rows) == 1
+    assert "µs" in rows[0]
+    assert "what moving all of it costs" in text
     assert json.loads(json.dumps(result.explain()))["summary"]["value"] == result.objective
