@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gimlet.runtime.errors import InputError, UsageError
@@ -30,9 +30,13 @@ def check_outputs(paths: Mapping[str, Path | None]) -> None:
 
 @contextmanager
 def writing(path: Path, flag: str) -> Generator[None]:
-    """Turns a failure to write `path` into an InputError that names the flag."""
+    """Turns a failure to write `path` into an InputError that names the flag. Half of a new file does not stay."""
+    is_new = not path.exists()
     try:
         yield
     except OSError as error:
+        if is_new:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         hint = "check the permissions, and that the disk has room"
         raise InputError(f"{path} cannot be written: {error.strerror}", where=flag, hint=hint) from None

@@ -21,9 +21,9 @@ from gimlet.runtime.sram.trace import summary, trace
 def main(args: list[str] | None = None) -> int:
     """Prints the summary and returns an exit code."""
     parser = argparse.ArgumentParser("python -m gimlet.runtime.sram", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("program", type=Path)
-    parser.add_argument("--size", action="append", default=[], metavar="DIM=N")
-    parser.add_argument("--trace", type=Path, metavar="T.json")
+    parser.add_argument("program", type=Path, help="a segment's program.sram")
+    parser.add_argument("--size", action="append", default=[], metavar="DIM=N", help="a dimension, else its optimum")
+    parser.add_argument("--trace", type=Path, metavar="T.json", help="write a trace that ui.perfetto.dev opens")
     given = parser.parse_args(args)
     try:
         program = loads(given.program.read_text(encoding="utf-8"))
@@ -34,7 +34,10 @@ def main(args: list[str] | None = None) -> int:
     except GimletError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        return InputError.exit_code
+    except UnicodeDecodeError as error:
         sys.stderr.write(f"error: {given.program}: {error}\n")
         return InputError.exit_code
     sys.stdout.write(summary(time_program(bound)) + "\n")

@@ -1,5 +1,6 @@
 """What a call that cannot work says: a message with what to do and the documented exit code, never a bug of ours."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_a_write_that_fails_names_the_flag(tmp_path: Path):
         writing(tmp_path, "--save-costs"),
     ):
         tmp_path.write_text("x")
+
+
+def test_half_of_a_new_file_does_not_stay_and_an_old_file_does(tmp_path: Path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text("{}")
+    for path in (old, new):
+        with pytest.raises(InputError, match="No space left"), writing(path, "--save-costs"):  # noqa: PT012
+            path.write_text("{")
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
 
 
 @pytest.mark.usefixtures("here")
