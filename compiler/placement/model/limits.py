@@ -14,9 +14,9 @@ from gimlet.compiler.placement.model.rules import matching_nodes
 from gimlet.runtime.errors import UsageError
 
 _SCALES: Final[Mapping[Objective, Mapping[str, float]]] = {
-    "latency": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6},
-    "throughput": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "/s": 1.0},
-    "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "kJ": 1e3},
+    "latency": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9},
+    "throughput": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "/s": 1.0},
+    "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "kJ": 1e3},
     "cost": {"USD": 1.0, "$": 1.0},
 }
 _AMOUNT: Final = re.compile(r"([0-9.]+(?:e[-+]?[0-9]+)?)\s*(\S*)", re.IGNORECASE)

@@ -69,7 +69,8 @@ def limits_of(problem: Problem) -> list[Limit]:
         text = f"{share:.0%} of the FLOPs on {problem.devices[device].name}"
         found.append(Limit(text, lambda p, d=device: _with(p, min_share=_less(p.rules.min_share, d))))
     if rules.max_segments is not None:
-        found.append(Limit(f"at most {rules.max_segments} segments", lambda p: _with(p, max_segments=None)))
+        text = f"at most {rules.max_segments} segment{'s' if rules.max_segments != 1 else ''}"
+        found.append(Limit(text, lambda p: _with(p, max_segments=None)))
     if rules.loss_budget is not None:
         found.append(Limit(f"a loss of at most {rules.loss_budget:g}", lambda p: _with(p, loss_budget=None)))
     for group in rules.together:

@@ -302,6 +302,7 @@ def test_limits_that_say_nothing(ctx: GimletContext, module: ModuleOp, options: 
         (("throughput", "1e-3s"), 1e-3),
         (("energy", "2mJ"), 2e-3),
         (("energy", "434 µJ"), 434e-6),
+        (("latency", "7.5 ns"), 7.5e-9),
         (("cost", "0.5USD"), 0.5),
     ],
 )
