@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gimlet.compiler.compile import Compilation, producers
 from gimlet.compiler.options import CompileOptions
-from gimlet.compiler.placement.reasons.explain import place_text
+from gimlet.compiler.placement.reasons.explain import groups_text, place_text
 from gimlet.compiler.report.figures import graph, timeline
 from gimlet.compiler.report.modules import outline
 from gimlet.compiler.report.roofline import op_bytes, rate_text, roofline
@@ -115,12 +115,13 @@ def _figure(value: float | None, unit: str) -> str:
 def _facts(summary: Mapping[str, Any], latency_s: float) -> list[tuple[str, str, str]]:
     """The figures at the top: what, how much, and a remark."""
     unit, objective = summary["unit"], summary["objective"]
+    each = summary["groups"] == summary["ops"]
     facts = [
         (f"{objective}, predicted", _figure(summary["value"], unit), _OBJECTIVE[objective]),
         ("lower bound", _figure(summary["bound"], unit), "no placement of these ops can be better"),
         ("gap", f"{summary['gap']:.2%}", "how much of the figure the bound leaves open"),
         ("status", summary["status"], _STATUS.get(summary["status"], "")),
-        ("ops", str(summary["ops"]), f"placed as {summary['groups']} groups"),
+        ("ops", str(summary["ops"]), "each by itself" if each else f"as {groups_text(summary['groups'])}"),
     ]
     others = [
         ("latency", latency_s, "s"),

@@ -193,7 +193,12 @@ def summary_line(data: Mapping[str, Any]) -> str:
 def _ops_text(ops: int, groups: int) -> str:
     """How many ops were placed, and as how many groups where that is fewer."""
     text = "1 op" if ops == 1 else f"{ops} ops"
-    return text if ops == groups else f"{text} as {groups} group{'s' if groups != 1 else ''}"
+    return text if ops == groups else f"{text} as {groups_text(groups)}"
+
+
+def groups_text(groups: int) -> str:
+    """A number of groups that ops were placed as."""
+    return "1 group" if groups == 1 else f"{groups} groups"
 
 
 def loss_line(loss: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from gimlet.compiler.placement.model.problem import (
 from gimlet.compiler.placement.model.schedule import simulate
 from gimlet.compiler.placement.reasons.advice import alone, computing_s, fastest_device, recommendation
 from gimlet.compiler.placement.reasons.coverage import coverage, print_coverage
-from gimlet.compiler.placement.reasons.explain import NOT_ASKED
+from gimlet.compiler.placement.reasons.explain import NOT_ASKED, summary_line
 from gimlet.compiler.placement.solve import Solution, solve
 
 Make = Callable[..., Problem]
@@ -121,6 +121,14 @@ def test_a_single_device_is_compared_with_the_runner_up_of_another_class():
 def test_a_little_more_has_digits():
     problem = chain([op("Exp", 10.0, 8.02)])
     assert "gpu0 alone needs 20 ms (0.20%) more" in recommendation(problem, solve(problem))
+
+
+@pytest.mark.parametrize(
+    ("ops", "groups", "said"), [(1, 1, "optimal; 1 op, "), (30, 30, "; 30 ops, "), (30, 1, "30 ops as 1 group, ")]
+)
+def test_counts_are_said_as_people_do(ops: int, groups: int, said: str):
+    summary = {"objective": "latency", "unit": "s", "value": 1.0, "bound": 1.0, "gap": 0.0, "status": "optimal"}
+    assert said in summary_line({"summary": {**summary, "ops": ops, "groups": groups, "wall_s": 0.0}})
 
 
 def test_as_much_is_not_more():
