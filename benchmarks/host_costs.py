@@ -6,9 +6,11 @@ the model under test was timed for its prediction. Then the error by what domina
 
 The measurements are in benchmarks/data/host_costs.json: for each segment the seconds of several passes, of which the
 least counts, and how much of each kind of work it has (`gimlet.targets.onnxruntime.features`). `--measure` takes them
-again, for all models or those named (`kernels` for single kernels), on one core: the times are of the thread's own
-processor time, which neighbours on the machine change little. `--write` fits the figures to everything and writes them
-to targets/onnxruntime/host_figures.toml.
+again, for all models or those named (`kernels` and `unseen` for single kernels), on one core: the times are of the
+thread's own processor time, which neighbours on the machine change little. `--measure-new` takes those of single
+kernels that have none, `--recount` counts the work of all segments anew. `--write` fits the figures to everything but
+the unseen kernels and writes them to targets/onnxruntime/host_figures.toml. `--kernels` prints the shipped figures
+against single kernels: those that they were fitted to, and those that they were not.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from gimlet.compiler.compile import Compilation
 from gimlet.compiler.costs.detach import detach
@@ -43,7 +47,7 @@ from gimlet.targets.onnxruntime.features import features
 from gimlet.targets.onnxruntime.host_model import FIGURES, SEGMENT, host_figures
 
 DATA = Path(__file__).parent / "data" / "host_costs.json"
-KERNELS = "kernels"
+KERNELS, UNSEEN = "kernels", "unseen"
 PASSES = 2
 REFERENCE = {"peak_fp32": 1.14e11, "peak_vector": 3.16e10, "cache_bandwidth": 6.84e10, "dram_bandwidth": 2.65e10}
 """Rates of one core of the machine that the measurements are from, by gimlet-calibrate bound to it."""
@@ -57,13 +61,15 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Row:
-    """A segment: its model, whether it is all of it, seconds of each pass, and its work."""
+    """A segment: its model, whether it is all of it, seconds of each pass, its work, and where it is."""
 
     model: str
     name: str
     whole: bool
     seconds: tuple[float, ...]
     work: Mapping[str, float] = field(default_factory=dict[str, float])
+    units: tuple[int, ...] = ()
+    """The first unit of the model's graph that is in it, and the one behind the last; none where it is all of it."""
 
     @property
     def least(self) -> float:
@@ -85,7 +91,7 @@ def work_of_segment(graph: ModuleGraph, units: Sequence[int]) -> dict[str, float
 def measured(name: str, compiled: Compilation, *, whole_only: bool = False) -> Iterator[Row]:
     """The segments of a model: its pieces, and all of it."""
     target, device = registry.load("onnxruntime"), compiled.options.topology.devices[0]
-    graph = read_graph(compiled.module, {dim: bound.optimum for dim, bound in compiled.bounds.items()})
+    graph = graph_of(compiled)
     everything = range(len(graph.units))
     model = {n: unit_cost(graph.units[n], target, device, "fp32", graph.sizes) for n in everything}
     segments = (
@@ -97,7 +103,7 @@ def measured(name: str, compiled: Compilation, *, whole_only: bool = False) -> I
     times: list[list[float]] = [[] for _ in segments]
     for _ in range(PASSES):
         with tempfile.TemporaryDirectory() as cache:
-            effort = Effort(seconds=0.2, least=7)
+            effort = Effort(seconds=0.1, least=7)
             timer = SegmentTimer(
                 compiled.module, compiled.ctx, compiled.bounds, graph.sizes, Path(cache), effort, time.thread_time
             )
@@ -108,13 +114,17 @@ def measured(name: str, compiled: Compilation, *, whole_only: bool = False) -> I
     for index, (units, seconds) in enumerate(zip(segments, times, strict=True)):
         if seconds:
             whole = index == len(segments) - 1 and not whole_only
-            yield Row(name, f"{name}/{index}", whole, tuple(seconds), work_of_segment(graph, units))
+            place = () if whole or whole_only else (units[0], units[-1] + 1)
+            yield Row(name, f"{name}/{index}", whole, tuple(seconds), work_of_segment(graph, units), place)
 
 
-def measure(names: Sequence[str]) -> list[Row]:
-    """Measures models, and single kernels, on one core."""
-    from host_kernels import kernels
-    from host_models import MODELS, compilation
+def on_one_core() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def single_kernels() -> Iterator[tuple[str, str, Callable[[], Compilation]]]:
+    """Each single kernel: whether it is fitted to (`KERNELS`) or not (`UNSEEN`), its name, and what compiles it."""
+    from host_kernels import kernels, unseen
 
     from gimlet.compiler.api import start
     from gimlet.compiler.hardware import default_topology
@@ -122,25 +132,81 @@ def measure(names: Sequence[str]) -> list[Row]:
     from gimlet.compiler.progress import Progress
     from gimlet.compiler.sources import open_source
 
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    rows: list[Row] = []
-    for name in names or [KERNELS, *MODELS]:
-        if name == KERNELS:
-            for kernel, model in kernels():
-                compiled = start(open_source(model), CompileOptions(default_topology()), Progress(quiet=True))
-                compiled.run_to("annotate")
-                rows += [
-                    Row(KERNELS, kernel, False, row.seconds, row.work)
-                    for row in measured(kernel, compiled, whole_only=True)
-                ]
+    def compilation(model: ModelProto) -> Compilation:
+        compiled = start(open_source(model), CompileOptions(default_topology()), Progress(quiet=True))
+        compiled.run_to("annotate")
+        return compiled
+
+    for kind, models in ((KERNELS, kernels()), (UNSEEN, unseen())):
+        for name, model in models:
+            yield kind, name, partial(compilation, model)
+
+
+def measured_kernel(kind: str, name: str, compiled: Compilation) -> list[Row]:
+    return [Row(kind, name, False, row.seconds, row.work) for row in measured(name, compiled, whole_only=True)]
+
+
+def measure(names: Sequence[str]) -> None:
+    """Measures models, and single kernels, on one core, and saves each when it is done."""
+    from host_models import MODELS, compilation
+
+    on_one_core()
+    for name in names or [KERNELS, UNSEEN, *MODELS]:
+        if name in (KERNELS, UNSEEN):
+            wanted = (item for item in single_kernels() if item[0] == name)
+            found = [row for kind, kernel, made in wanted for row in measured_kernel(kind, kernel, made())]
         else:
-            rows += measured(name, compilation(name))
-        print(f"{name}: {len(rows)} segments so far")
-    return rows
+            found = list(measured(name, compilation(name)))
+        save([*(row for row in load() if row.model != name), *found])
+        print(f"{name}: {len(found)} segments", flush=True)
+
+
+def measure_new() -> None:
+    """Measures the single kernels that have no times yet, and leaves out those that are no more."""
+    on_one_core()
+    rows = load()
+    before = {(row.model, row.name): row for row in rows}
+    others = [row for row in rows if row.model not in (KERNELS, UNSEEN)]
+    found: list[Row] = []
+    wanted = list(single_kernels())
+    for index, (kind, name, compilation_of) in enumerate(wanted):
+        row = before.get((kind, name))
+        found += measured_kernel(kind, name, compilation_of()) if row is None else [row]
+        if row is None and index % 20 == 0:
+            left = (before.get((kind, name)) for kind, name, _ in wanted[index + 1 :])
+            save([*others, *found, *(row for row in left if row)])
+    save([*others, *found])
+
+
+def recount() -> None:
+    """Counts the work of all segments anew, whose times stay: for when the model of kernels has changed."""
+    from host_models import compilation
+
+    of_kernels = {(kind, name): compilation_of for kind, name, compilation_of in single_kernels()}
+    graphs: dict[str, ModuleGraph] = {}
+    rows: list[Row] = []
+    for row in load():
+        if row.model not in (KERNELS, UNSEEN) and not row.whole and not row.units:
+            rows.append(row)
+            continue
+        if row.model in (KERNELS, UNSEEN):
+            graph = graph_of(of_kernels[row.model, row.name]())
+        else:
+            if row.model not in graphs:
+                graphs = {row.model: graph_of(compilation(row.model))}
+            graph = graphs[row.model]
+        units = range(*row.units) if row.units else range(len(graph.units))
+        rows.append(replace(row, work=work_of_segment(graph, units)))
+    save(rows)
+
+
+def graph_of(compiled: Compilation) -> ModuleGraph:
+    return read_graph(compiled.module, {dim: bound.optimum for dim, bound in compiled.bounds.items()})
 
 
 def load() -> list[Row]:
-    return [Row(**{**row, "seconds": tuple(row["seconds"])}) for row in json.loads(DATA.read_text())]
+    rows = json.loads(DATA.read_text()) if DATA.is_file() else []
+    return [Row(**{**row, "seconds": tuple(row["seconds"]), "units": tuple(row.get("units", ()))}) for row in rows]
 
 
 def save(rows: Sequence[Row]) -> None:
@@ -186,6 +252,7 @@ def predicted(rows: Sequence[Row], figures: Mapping[str, float]) -> Vector:
 
 
 def report(rows: Sequence[Row]) -> None:
+    rows = [row for row in rows if row.model != UNSEEN]
     names = sorted({name for row in rows for name in row.work})
     models = list(dict.fromkeys(row.model for row in rows if row.model != KERNELS))
     by_class: dict[str, list[float]] = {}
@@ -215,13 +282,17 @@ def report(rows: Sequence[Row]) -> None:
 
 
 def report_kernels(rows: Sequence[Row], figures: Mapping[str, float]) -> None:
-    """Of the single kernels of each operator: their number, the median of predicted to measured, and of the error."""
-    ratios: dict[str, list[float]] = {}
-    kernels = [row for row in rows if row.model == KERNELS]
-    for row, seconds in zip(kernels, predicted(kernels, figures), strict=True):
-        ratios.setdefault(row.name.split()[0].rstrip(","), []).append(seconds / row.least)
-    for name, own in sorted(ratios.items()):
-        print(f"{name:20} {len(own):4} ratio {np.median(own):.2f}, error {np.median(np.abs(np.array(own) - 1)):.1%}")
+    """Of the single kernels of each operator: their number, predicted to measured (median, ends), and the error."""
+    for kind, title in ((KERNELS, "fitted to"), (UNSEEN, "not fitted to")):
+        print(title)
+        ratios: dict[str, list[float]] = {}
+        kernels = [row for row in rows if row.model == kind]
+        for row, seconds in zip(kernels, predicted(kernels, figures), strict=True):
+            ratios.setdefault(row.name.split()[0].rstrip(","), []).append(seconds / row.least)
+        for name, own in sorted(ratios.items()):
+            errors = np.abs(np.array(own) - 1)
+            ends = f"{min(own):.2f} to {max(own):.2f}"
+            print(f"{name:20} {len(own):4} ratio {np.median(own):.2f} ({ends}), error {np.median(errors):.1%}")
 
 
 def family(model: str) -> str:
@@ -238,6 +309,7 @@ def _dominant(row: Row, figures: Mapping[str, float]) -> str:
 
 
 def write(rows: Sequence[Row]) -> None:
+    rows = [row for row in rows if row.model != UNSEEN]
     names = sorted({name for row in rows for name in row.work})
     figures = dict(zip(names, fit(rows, names), strict=True))
     models = len({row.model for row in rows} - {KERNELS})
@@ -263,14 +335,17 @@ def main() -> None:
     parser.add_argument(
         "--measure", nargs="*", metavar="NAME", help="measure again: these models, or all and the kernels"
     )
+    parser.add_argument("--measure-new", action="store_true", help="measure single kernels that have no times yet")
+    parser.add_argument("--recount", action="store_true", help="count all segments' work anew, for changed features")
     parser.add_argument("--write", action="store_true", help="write the figures that fit everything best")
     parser.add_argument("--kernels", action="store_true", help="the shipped figures against the single kernels instead")
     options = parser.parse_args()
     if options.measure is not None:
-        fresh = measure(options.measure)
-        again = {row.model for row in fresh}
-        kept = [row for row in load() if row.model not in again] if DATA.is_file() else []
-        save([*kept, *fresh])
+        measure(options.measure)
+    if options.measure_new:
+        measure_new()
+    if options.recount:
+        recount()
     rows = load()
     if options.write:
         write(rows)

@@ -1,7 +1,7 @@
 """Models of one kernel each, in the shapes of common networks: what the host's figures are fitted to besides networks.
 
 `kernels()` yields (name, ONNX model). Every kind of work in `gimlet.targets.onnxruntime.features` occurs in several
-sizes, so that no figure depends on a single network having it.
+sizes, so that no figure depends on a single network having it. `unseen()` are others, which nothing is fitted to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from host_large import large_kernels
+from host_rare import rare_kernels
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Shape = Sequence[int]
@@ -26,9 +27,19 @@ def kernels() -> Iterator[Named]:
     yield from _along_rows()
     yield from _movement()
     yield from _images()
-    yield from _recurrent()
+    yield from _recurrent(_RECURRENT)
     yield from _launches()
     yield from large_kernels()
+    yield from _recurrent(_HEAVY)
+    yield from _by_columns(_COLUMNS)
+    yield from rare_kernels(unseen=False)
+
+
+def unseen() -> Iterator[Named]:
+    """Kernels of classes that are easily mispredicted, in shapes that no figure is fitted to."""
+    yield from _recurrent(_HEAVY_UNSEEN)
+    yield from _by_columns(_COLUMNS_UNSEEN)
+    yield from rare_kernels(unseen=True)
 
 
 def _weight(name: str, *shape: int) -> TensorProto:
@@ -285,19 +296,68 @@ def _images() -> Iterator[Named]:
         yield f"conv, GlobalAveragePool {channels} {size}", model
 
 
-def _recurrent() -> Iterator[Named]:
-    for steps, inputs, hidden, directions in _numbers(
-        "50,128,128,1 16,128,128,1 40,48,48,2 80,256,128,2 1,128,128,1 100,64,96,1"
-    ):
-        for name, gates in (("LSTM", 4), ("GRU", 3)):
+_RECURRENT = "50,128,128,1,1 16,128,128,1,1 40,48,48,2,1 80,256,128,2,1 1,128,128,1,1 100,64,96,1,1"
+_HEAVY = (
+    "4,64,512,1,1 16,64,512,1,1 20,128,512,2,1 8,64,704,1,1 6,64,960,1,1 4,64,1280,1,1 4,64,1536,1,1 3,64,2048,1,1 "
+    "12,64,320,1,1 12,64,192,1,1 12,64,256,1,4 12,64,512,1,8 6,256,768,1,16 1,512,512,1,1 5,64,1152,1,1"
+)
+"""Steps, inputs, hidden values, directions and batch: weights of the state of 1 to 64 MiB."""
+_HEAVY_UNSEEN = (
+    "30,128,320,1,1 30,80,512,1,1 20,256,512,2,1 10,256,768,1,1 8,512,1024,1,1 6,64,1664,1,1 20,128,512,1,4 "
+    "30,128,384,1,1 20,128,640,2,1 20,128,384,1,8 1,512,768,1,1 12,300,896,1,2"
+)
+
+
+def _recurrent(shapes: str) -> Iterator[Named]:
+    for steps, inputs, hidden, directions, batch in _numbers(shapes):
+        for name, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+            if name == "RNN" and hidden < 192:
+                continue
             weights = (
                 _weight("w", directions, gates * hidden, inputs),
                 _weight("r", directions, gates * hidden, hidden),
                 _weight("b", directions, 2 * gates * hidden),
             )
             direction = "bidirectional" if directions == 2 else "forward"
-            model = _one(name, [steps, 1, inputs], *weights, hidden_size=hidden, direction=direction)
-            yield f"{name} {steps}x{inputs}-{hidden}x{directions}", model
+            model = _one(name, [steps, batch, inputs], *weights, hidden_size=hidden, direction=direction)
+            rows = f" of {batch}" if batch > 1 else ""
+            yield f"{name} {steps}x{inputs}-{hidden}x{directions}{rows}", model
+
+
+_COLUMNS = (
+    "2:1,38,38,38,28,3,1,1 2:1,30,30,30,60,5,2,1 2:1,10,10,10,96,3,1,1 2:1,70,70,70,14,3,2,1 2:1,42,42,42,40,3,1,2 "
+    "2:1,18,18,18,56,7,1,1 2:4,22,22,22,28,3,1,1 2:1,32,64,32,28,3,1,1 2:1,64,128,64,20,7,1,1 2:1,16,64,16,28,3,1,1 "
+    "2:1,24,72,24,28,5,1,1 2:1,24,48,24,40,3,2,1 2:1,8,64,8,20,3,1,1 2:1,24,24,6,28,3,1,1 2:1,40,40,10,14,3,1,1 "
+    "2:1,48,48,4,28,3,1,1 2:1,18,30,1,40,3,1,1 2:1,18,30,1,40,1,1,1 2:1,64,32,4,20,3,1,1 1:1,64,64,64,100,3,1,1 "
+    "1:1,256,256,256,500,15,1,1 1:1,128,128,128,1000,3,1,4 1:1,128,128,128,1000,3,2,1 1:1,64,64,64,4000,7,1,1 "
+    "1:1,256,256,256,64,5,1,1 1:1,64,128,64,500,5,1,1 1:1,192,192,1,300,1,1,1 1:4,96,96,96,128,7,1,1 "
+    "3:1,16,16,16,16,3,1,1 3:1,24,24,24,20,3,2,1 3:1,8,8,8,24,5,1,1 3:1,12,12,1,16,3,1,1 3:1,16,32,16,12,3,1,1 "
+    "3:1,64,64,1,12,1,1,1 3:1,8,16,1,24,3,2,1"
+)
+"""Spatial dimensions: images, channels, filters, groups, size of each, kernel, stride, dilation."""
+_COLUMNS_UNSEEN = (
+    "2:1,34,34,34,36,3,1,1 2:1,22,22,22,48,5,1,1 2:1,26,26,26,64,3,2,1 2:1,50,50,50,20,3,1,3 2:2,14,14,14,40,3,1,1 "
+    "2:1,48,96,48,24,3,1,1 2:1,32,64,32,32,7,1,1 2:1,20,80,20,20,3,1,1 2:1,32,64,32,56,3,2,1 2:1,36,36,6,24,3,1,1 "
+    "2:1,32,32,8,56,3,1,1 2:1,22,40,1,32,3,1,1 1:1,256,256,256,200,5,1,1 1:1,256,256,256,500,31,1,1 "
+    "1:1,96,96,96,2000,3,1,2 1:1,512,512,512,300,15,1,1 1:1,192,192,192,600,5,2,1 1:1,80,160,80,400,3,1,1 "
+    "1:1,256,256,1,250,1,1,1 3:1,32,32,32,8,3,1,1 3:1,8,8,8,32,3,1,1 3:1,16,16,16,16,3,2,1 3:1,16,16,1,16,3,1,1"
+)
+
+
+def _by_columns(shapes: str) -> Iterator[Named]:
+    """Convolutions that are not in blocks of channels."""
+    for text in shapes.split():
+        dims = int(text[0])
+        (images, channels, filters, group, size, kernel, stride, dilation), *_ = _numbers(text[2:])
+        weights = [_weight("w", filters, channels // group, *[kernel] * dims), _weight("b", filters)]
+        settings = {
+            "pads": [dilation * (kernel // 2)] * 2 * dims,
+            "strides": [stride] * dims,
+            "dilations": [dilation] * dims,
+            "group": group,
+        }
+        model = _one("Conv", [images, channels, *[size] * dims], *weights, **settings)
+        yield f"columns {dims}d {images}x{channels}-{filters}/{group} {size} {kernel}/{stride}/{dilation}", model
 
 
 def _launches() -> Iterator[Named]:

@@ -36,7 +36,7 @@ def gimlet_calibrate(
     cores: int | None,
     as_json: bool,
 ) -> None:
-    """Measure this machine, in about ten seconds, and write it as a kind of device.
+    """Measure this machine and write it as a kind of device: ten seconds, or a minute where it is busy.
 
     Name the file in a topology (kind = "cpu.toml") to compile for this machine on another one. Power and price cannot
     be measured: give them, or objectives that need them are refused.

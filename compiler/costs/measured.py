@@ -6,7 +6,7 @@ finds in a cache what it would not find there in the middle of a model. So the o
 1. the *stretches*: ops that the target takes without a gap, each as one segment, which is what a placement on this
    device alone launches, in each of the target's settings (threads); the best one holds for its pieces;
 2. the *pieces* that a stretch is cut into where few values cross and nothing fuses across, each of about
-   `PIECE_SECONDS` by the model.
+   `PIECE_SECONDS` by the model. Q/DQ pairs stay around what they quantize.
 
 The model's estimate of a piece's ops, fusion counted, is scaled to the time of the piece, and all pieces of a stretch
 to the time of the stretch. So a device that takes everything is predicted as it was measured, and what one part of the
@@ -25,6 +25,8 @@ from xdsl.ir import Operation
 from gimlet.compiler.costs.provider import MEASURED, CostProvider, SiteCosts, unit_cost
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.placement.reading.graph import ModuleGraph
+from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.onnx.work import is_weight
 from gimlet.targets.api import Cost, Device, Reason, Target, fusion_savings
 
 PIECE_SECONDS = 3e-4
@@ -130,35 +132,70 @@ def stretches(taken: Sequence[int]) -> list[list[int]]:
 
 
 def cut(graph: ModuleGraph, stretch: Sequence[int], model: Mapping[int, Cost], target: Target) -> list[list[int]]:
-    """A stretch in pieces of about `PIECE_SECONDS`, ended where the fewest values cross and nothing fuses across."""
-    crossing, fused = _borders(graph, stretch, target)
+    """A stretch in pieces of about `PIECE_SECONDS`, ended where the fewest values cross and nothing fuses across.
+
+    A piece that has become long ends where the least fuses across. What dequantizes a weight is in the piece of what
+    reads it.
+    """
+    order = _weights_beside_their_use(graph, stretch)
+    crossing, fused = _borders(graph, order, target)
     pieces: list[list[int]] = [[]]
     seconds = 0.0
-    for position, number in enumerate(stretch):
+    for position, number in enumerate(order):
         pieces[-1].append(number)
         seconds += model[number].seconds
         border = position + 1
-        late = seconds >= LONGEST_PIECE * PIECE_SECONDS
+        late = seconds >= LONGEST_PIECE * PIECE_SECONDS and fused[border] <= min(fused[border:][:_LOOK_AHEAD])
         good = not fused[border] and crossing[border] == min(crossing[border:-1][:_LOOK_AHEAD], default=0)
-        if border < len(stretch) and seconds >= PIECE_SECONDS and (good or late):
+        if border < len(order) and seconds >= PIECE_SECONDS and (good or late):
             pieces.append([])
             seconds = 0.0
-    return pieces
+    return [sorted(piece) for piece in pieces]
 
 
-def _borders(graph: ModuleGraph, stretch: Sequence[int], target: Target) -> tuple[list[int], list[bool]]:
-    """Before each position of a stretch (and after the last): how many values cross, and whether something fuses."""
+def _borders(graph: ModuleGraph, stretch: Sequence[int], target: Target) -> tuple[list[int], list[int]]:
+    """Before each position of a stretch (and after the last): how many values cross, and how many of them fuse."""
     place = {number: position for position, number in enumerate(stretch)}
     crossing = [0] * (len(stretch) + 1)
-    fused = [False] * (len(stretch) + 1)
+    fused = [0] * (len(stretch) + 1)
     for value in graph.values:
         source = graph.producer[value]
         users = [place[user] for user in graph.consumers[value] if user in place]
         if source not in place or not users:
             continue
-        for border in range(place[source] + 1, max(users) + 1):
+        first = place[source] + 1
+        last = max((user for user in users if _belong(target, graph, source, stretch[user])), default=0)
+        for border in range(first, max(users) + 1):
             crossing[border] += 1
-        for user in users:
-            if target.fusable(graph.units[source].ops[-1], graph.units[stretch[user]].ops[0]):
-                fused[place[source] + 1 : user + 1] = [True] * (user - place[source])
+            fused[border] += border <= last
     return crossing, fused
+
+
+def _belong(target: Target, graph: ModuleGraph, producer: int, consumer: int) -> bool:
+    """Whether two units are slower apart: one kernel computes both, or a Q/DQ pair says that integers are meant.
+
+    A DequantizeLinear apart from what reads it leaves a computation in floats, and so does one apart from its
+    QuantizeLinear; between QuantizeLinear and DequantizeLinear a model can be cut.
+    """
+    before, after = graph.units[producer].ops[-1], graph.units[consumer].ops[0]
+    return _is(before, "DequantizeLinear") or _is(after, "QuantizeLinear") or target.fusable(before, after)
+
+
+def _is(op: Operation, op_type: str) -> bool:
+    return isinstance(op, OnnxOp) and op.op_type == op_type
+
+
+def _weights_beside_their_use(graph: ModuleGraph, stretch: Sequence[int]) -> list[int]:
+    """A stretch with each unit that dequantizes a weight before its first reader; exporters write them all first."""
+    readers: dict[int, int] = {}
+    for value in graph.values:
+        source = graph.producer[value]
+        if source in stretch and _dequantizes_weight(graph, source) and graph.consumers[value]:
+            readers[source] = min(graph.consumers[value])
+    key = {number: (readers.get(number, number), number) for number in stretch}
+    return sorted(stretch, key=key.__getitem__)
+
+
+def _dequantizes_weight(graph: ModuleGraph, number: int) -> bool:
+    ops = graph.units[number].ops
+    return len(ops) == 1 and _is(ops[0], "DequantizeLinear") and is_weight(ops[0].operands[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import exp
 
 from xdsl.ir import SSAValue
 
@@ -16,6 +17,8 @@ NEAR_BYTES = 1 << 20
 """What a second-level cache holds, about."""
 CACHE_BYTES = 24 << 20
 """What the last level of cache holds of one op's values, about."""
+KEPT_BYTES = 20 << 20
+"""What it keeps of bytes that are read again and again in the same order."""
 ROWS = 12
 """Rows of the largest product kernel with AVX-512 (MLAS)."""
 COLUMNS = 16
@@ -24,7 +27,12 @@ FILTERS = 64
 
 
 def product(m: int, k: int, n: int, batch: int = 1, *, constant: bool) -> Features:
-    """A product [batch, m, k] × [k, n], or × [batch, k, n] where the right side is not a constant."""
+    """A product [batch, m, k] × [k, n], or × [batch, k, n] where the right side is not a constant.
+
+    One column is computed as one row of the product turned around, unless the right side was packed before.
+    """
+    if n == 1 and not constant:
+        m, n = n, m
     columns = padded_to(n, COLUMNS)
     found = {
         "gemm.flops": 2.0 * batch * m * columns * k,
@@ -45,6 +53,20 @@ def moves(kernel: str, amount: float) -> Features:
         "cache.bytes": amount if amount > NEAR_BYTES else 0.0,
         "dram.bytes": amount if amount > CACHE_BYTES else 0.0,
     }
+
+
+def missed(amount: float) -> float:
+    """Bytes that each pass over `amount` of them, in the same order, finds no more in the last level of cache.
+
+    Misses of a pass replace lines at random: of what one pass leaves, the share h = exp(−(1 − h) · amount / size)
+    is there when its turn comes again. All of it where it fits.
+    """
+    if amount <= KEPT_BYTES:
+        return 0.0
+    share = 0.0
+    for _ in range(60):
+        share = exp((share - 1.0) * amount / KEPT_BYTES)
+    return amount * (1.0 - share)
 
 
 def added(*parts: Features) -> Features:

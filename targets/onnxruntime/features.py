@@ -17,7 +17,7 @@ Every amount grows with every dimension, so costs do.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 
 from xdsl.ir import SSAValue
@@ -32,6 +32,7 @@ from gimlet.targets.onnxruntime.amounts import (
     Features,
     added,
     bytes_of,
+    missed,
     moves,
     padded_to,
     product,
@@ -41,6 +42,7 @@ from gimlet.targets.onnxruntime.amounts import (
 )
 from gimlet.targets.onnxruntime.layout import (
     BLOCK,
+    POOLS,
     Sizes,
     blocked_convolution,
     consumers,
@@ -53,6 +55,22 @@ from gimlet.targets.onnxruntime.layout import (
     shape,
     takes_blocked,
 )
+from gimlet.targets.onnxruntime.movement import (
+    Kernel,
+    boxes,
+    chosen,
+    copies,
+    gathered,
+    global_pool,
+    pool,
+    reduction,
+    resize,
+    scattered,
+    softmax,
+    transpose,
+    value_by_value,
+)
+from gimlet.targets.onnxruntime.quantized import integer_product, is_absorbed, is_integer_product
 
 
 def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, cut: bool = False) -> Features:
@@ -63,8 +81,12 @@ def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, c
     """
     if is_view(op):
         return {} if op.op_type == "Constant" else {"view": 1.0}
+    if is_absorbed(op):
+        return {}
     if is_fused_away(op, sizes) and not (cut and fused_into(op, sizes) is not None):
         return {}
+    if is_integer_product(op):
+        return {"call": 1.0, **{name: amount for name, amount in integer_product(op, sizes).items() if amount}}
     found = Counter({"call": 1.0})
     found.update(_KERNELS.get(op.op_type, _elementwise)(op, sizes))
     found.update(weights_of(op, sizes, resident_bytes))
@@ -82,12 +104,15 @@ def has_kernel_model(op: OnnxOp) -> bool:
     return (name in _KERNELS and own is None) or heavy is None or heavy[0] not in ("matrix", "conv", "depthwise")
 
 
+_REORDERING = frozenset({"Conv", *POOLS})
+
+
 def _reorders(op: OnnxOp, sizes: Sizes) -> Features:
     """Images brought into blocks of channels before an op, and out of them behind it."""
     found: list[Features] = []
     source, result = op.input_at(0), op.results[0]
-    if op.op_type == "Conv" and takes_blocked(op, sizes) and source is not None and not is_blocked(source, sizes):
-        readers = [user for user in consumers(source) if user is not None and user.op_type == "Conv"]
+    if op.op_type in _REORDERING and takes_blocked(op, sizes) and source is not None and not is_blocked(source, sizes):
+        readers = [user for user in consumers(source) if user is not None and user.op_type in _REORDERING]
         share = 1.0 / max(sum(takes_blocked(user, sizes) for user in readers), 1)
         found += [moves("reorder", 2 * share * size_of(source, sizes)), {"call": share}]
     if is_blocked(result, sizes) and not all(takes_blocked(user, sizes) for user in consumers(result)):
@@ -105,7 +130,9 @@ def _conv(op: OnnxOp, sizes: Sizes) -> Features:
     pixels, window, group = prod(y[2:]) * y[0], prod(w[2:]), int(op.attr("group", 1))
     moved = moves(f"conv.{kind}", sum(bytes_of(op, sizes)))
     if kind == "depthwise":
-        return {"conv.depthwise.flops": 2.0 * pixels * window * w[0], **moved}
+        filters = padded_to(w[0], BLOCK)
+        rows = 1.0 * y[0] * y[2] * w[2] * filters / BLOCK
+        return {"conv.depthwise.flops": 2.0 * pixels * window * filters, "conv.depthwise.rows": rows, **moved}
     inner = w[1] if kind == "first" else padded_to(w[1], 4)
     filters = padded_to(w[0] // group, BLOCK)
     return {
@@ -116,15 +143,23 @@ def _conv(op: OnnxOp, sizes: Sizes) -> Features:
 
 
 def _plain_conv(op: OnnxOp, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...]) -> Features:
-    """Each image and group: the windows written out as a matrix, then a product with the filters."""
-    group = int(op.attr("group", 1))
-    pixels, window = prod(y[2:]), prod(w[2:])
-    if w[1] == 1 and group > 1:
-        return {"conv.channelwise.flops": 2.0 * prod(y) * window, "conv.channelwise.calls": float(y[0] * group)}
-    batch, inner = x[0] * group, window * w[1]
-    found = product(w[0] // group, inner, pixels, batch, constant=True)
-    found["conv.plain.calls"] = found.pop("gemm.calls")
-    return added(found, moves("conv.plain", 4.0 * pixels * inner * batch))
+    """Each image and group: the windows written out as the columns of a matrix, then its product with the filters.
+
+    The columns are copied row by row of the result, value by value where windows are a stride apart. A single point
+    needs none. With one filter a group its product is a pass over them; with more they are packed first.
+    """
+    group, strides = int(op.attr("group", 1)), op.attr("strides", [1])
+    pixels, window, filters, batch = prod(y[2:]), prod(w[2:]), w[0] // int(op.attr("group", 1)), x[0] * group
+    inner = window * w[1]
+    found = product(filters, inner, pixels, batch, constant=False)
+    if filters == 1:
+        found = {"conv.row.values": 1.0 * pixels * inner * batch}
+    found.pop("gemm.calls", None)
+    if window > 1 or any(stride > 1 for stride in strides):
+        kind = "columns" if strides[-1] == 1 else "columns.strided"
+        found[f"conv.{kind}.values"] = 1.0 * pixels * inner * batch
+        found["conv.columns.rows"] = 1.0 * prod(y[2:-1]) * inner * batch
+    return added(found, {"conv.plain.calls": float(batch)}, moves("conv.plain", 4.0 * (prod(x) + prod(y))))
 
 
 def _conv_transpose(op: OnnxOp, sizes: Sizes) -> Features:
@@ -152,29 +187,44 @@ def _matmul(op: OnnxOp, sizes: Sizes) -> Features:
 
 
 def _recurrent(op: OnnxOp, sizes: Sizes) -> Features:
-    """The inputs of all steps as one product, then a product with the state in each step."""
+    """The inputs of all steps as one product, then a product with the state in each step.
+
+    Each step reads all weights of the state: a single row is as quick as they come, several compute meanwhile. What
+    the last level of cache does not keep of them until the next step comes from main memory. RNN packs its weights
+    in every run, those of the state in every step, where it multiplies several rows by them.
+    """
     x, w, r = (shape(op.input_at(index), sizes) for index in range(3))
     if x is None or w is None or r is None:
         return _elementwise(op, sizes)
-    steps, batch, directions = x[0], x[1], w[0]
-    each = product(batch, r[2], r[1], constant=True)
-    state = {name: amount * steps * directions for name, amount in each.items() if name != "gemm.bytes"}
-    inputs = product(steps * batch, w[2], w[1], constant=True)
-    return added(
-        state,
-        {name: amount * directions for name, amount in inputs.items()},
-        {"recurrent.steps": 1.0 * steps * directions, "recurrent.values": 1.0 * steps * directions * batch * w[1]},
-    )
+    steps, batch, passes = x[0], x[1], x[0] * w[0]
+    state, simple = 4.0 * r[1] * r[2], op.op_type == "RNN"
+    each = {"recurrent.row.bytes": state}
+    if batch > 1:
+        each = product(batch, r[2], r[1], constant=True)
+        del each["gemm.bytes"], each["gemm.calls"]
+    each["dram.recurrent"] = missed(state)
+    each["recurrent.steps"] = 2.0 if op.op_type == "GRU" else 1.0
+    each["recurrent.simple.values" if simple else "recurrent.values"] = 1.0 * batch * r[1]
+    found = [
+        {name: amount * passes for name, amount in each.items()},
+        {name: amount * w[0] for name, amount in product(steps * batch, w[2], w[1], constant=True).items()},
+    ]
+    if simple:
+        packed = 4.0 * w[1] * w[2] * (steps * batch > 1) + state * steps * (batch > 1)
+        found.append({"recurrent.packed": packed * w[0]})
+    return added(*found)
 
 
 _FUNCTIONS: Mapping[str, str] = {
-    **dict.fromkeys(("Div", "Sqrt", "Reciprocal", "HardSwish", "Floor", "Ceil", "Round"), "divided"),
-    **dict.fromkeys(("Exp", "Sigmoid", "Tanh", "Swish", "QuickGelu"), "exponential"),
+    **dict.fromkeys(("Div", "Reciprocal"), "divided"),
+    **dict.fromkeys(("Sqrt", "HardSwish", "Floor", "Ceil", "Round", "Softsign"), "stepwise"),
+    **dict.fromkeys(("Sigmoid", "Tanh", "Swish", "QuickGelu"), "exponential"),
+    **dict.fromkeys(("Exp",), "power"),
     **dict.fromkeys(("Erf", "Gelu", "FastGelu", "BiasGelu"), "error"),
-    **dict.fromkeys(
-        ("Sin", "Cos", "Tan", "Log", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Elu", "Selu", "Celu"), "scalar"
-    ),
-    **dict.fromkeys(("Pow", "Softplus", "Mish", "Mod"), "library"),
+    **dict.fromkeys(("Sin", "Cos", "Log", "Atan", "Asin", "Acos", "Elu", "Selu", "Celu"), "scalar"),
+    **dict.fromkeys(("Sinh", "Cosh", "Tan", "Asinh", "Acosh", "Atanh"), "scalar.wide"),
+    **dict.fromkeys(("Pow", "Mod"), "library"),
+    **dict.fromkeys(("Softplus", "Mish"), "library.log"),
 }
 
 
@@ -183,8 +233,9 @@ def _elementwise(op: OnnxOp, sizes: Sizes) -> Features:
     if op.op_type == "Pow" and _is_square(op):
         kind = "simple"
     values = float(sum(count(value, sizes) for value in op.outputs if value is not None))
+    turns = max(len(op.inputs) - 1, 1) if op.op_type in ("Max", "Min", "Sum", "Mean") else 1
     return {
-        **moves("elementwise", sum(bytes_of(op, sizes))),
+        **moves("elementwise", turns * sum(bytes_of(op, sizes))),
         f"elementwise.{kind}.values": values,
         "elementwise.rows": float(_broadcast_rows(op, sizes)),
     }
@@ -222,13 +273,23 @@ def _run(own: tuple[int, ...], full: tuple[int, ...]) -> int:
     return run
 
 
-def _along_last(kernel: str) -> _Kernel:
-    """A softmax or a normalisation: every value, and every row of the last dimension."""
+def _along_last(kernel: str) -> Kernel:
+    """A normalisation: every value, and every row of the last dimension."""
 
     def measure(op: OnnxOp, sizes: Sizes) -> Features:
         return _by_rows(kernel, op.inputs[0], sizes)
 
     return measure
+
+
+def _over_images(op: OnnxOp, sizes: Sizes) -> Features:
+    """Every channel of every image by itself."""
+    dims = shape(op.inputs[0], sizes) or (1, 1)
+    return {
+        "norm.image.values": float(prod(dims)),
+        "norm.rows": float(prod(dims[:2])),
+        **moves("elementwise", 8.0 * prod(dims)),
+    }
 
 
 def _by_rows(kernel: str, value: SSAValue | None, sizes: Sizes) -> Features:
@@ -354,95 +415,22 @@ def _sqrt(op: OnnxOp, sizes: Sizes) -> Features:
     return _elementwise(op, sizes) if value is None else _by_rows("norm", value, sizes)
 
 
-def _reduce(op: OnnxOp, sizes: Sizes) -> Features:
-    dims, result = shape(op.inputs[0], sizes) or (1,), shape(op.results[0], sizes) or (1,)
-    kept = len(result) == len(dims) and result[-1] == dims[-1]
-    kind = "outer" if kept or result[-1:] == dims[-1:] else "last"
-    return {
-        f"reduce.{kind}.values": float(prod(dims)),
-        "reduce.rows": float(prod(result)),
-        **moves("elementwise", sum(bytes_of(op, sizes))),
-    }
-
-
-def _transpose(op: OnnxOp, sizes: Sizes) -> Features:
-    dims = shape(op.inputs[0], sizes)
-    if dims is None:
-        return _elementwise(op, sizes)
-    perm = op.attr("perm") or list(range(len(dims)))[::-1]
-    last = len(perm)
-    while last and perm[last - 1] == last - 1:
-        last -= 1
-    moved = [axis for axis in perm if dims[axis] != 1]
-    kind = "transpose.runs" if prod(dims[last:]) > 1 else "transpose.values"
-    amount = 0 if moved == sorted(moved) else prod(dims[:last])
-    return {kind: float(amount), **moves("copy", 2 * size_of(op.results[0], sizes))}
-
-
-def _copy(op: OnnxOp, sizes: Sizes) -> Features:
-    """Stretches of elements that are copied: their number and their bytes."""
-    source, result = shape(op.inputs[0], sizes) or (), shape(op.results[0], sizes) or ()
-    axis = int(op.attr("axis", 0))
-    if op.op_type in ("Concat", "Split"):
-        parts = op.inputs if op.op_type == "Concat" else op.outputs
-        shapes = [dims for value in parts if (dims := shape(value, sizes))]
-        runs = sum(prod(dims[: axis % len(dims)]) for dims in shapes)
-    elif op.op_type == "Gather":
-        runs = prod(result) // max(prod(source[axis % max(len(source), 1) + 1 :]), 1)
-    else:
-        runs = prod(result) // max(_copied(source, result), 1)
-    written = sum(size_of(value, sizes) for value in op.outputs if value is not None)
-    return {f"{op.op_type.lower()}.runs": float(runs), **moves("copy", 2 * written)}
-
-
-def _copied(source: tuple[int, ...], result: tuple[int, ...]) -> int:
-    run = 1
-    for own, full in zip(reversed(source), reversed(result), strict=False):
-        run *= min(own, full)
-        if own != full:
-            break
-    return run
-
-
 def _cast(op: OnnxOp, sizes: Sizes) -> Features:
     return {"cast.values": results_of(op, sizes), **moves("elementwise", sum(bytes_of(op, sizes)))}
 
 
-def _over_image(kernel: str, amount: Callable[[OnnxOp, Sizes], float]) -> _Kernel:
-    """A pool or a resize, which is another kernel on blocks of channels."""
-
-    def measure(op: OnnxOp, sizes: Sizes) -> Features:
-        kind = "blocked" if is_blocked(op.results[0], sizes) else "plain"
-        mode = op.attr("mode", "nearest") if kernel == "resize" else kind
-        return {f"{kernel}.{mode}.values": amount(op, sizes), **moves("copy", sum(bytes_of(op, sizes)))}
-
-    return measure
-
-
-def _window(op: OnnxOp, sizes: Sizes) -> float:
-    """Values that all windows hold; one that is larger than the image is cut to it."""
-    image = (shape(op.inputs[0], sizes) or ())[2:]
-    return results_of(op, sizes) * prod(min(*pair) for pair in zip(op.attr("kernel_shape", []), image, strict=False))
-
-
-def _source(op: OnnxOp, sizes: Sizes) -> float:
-    return float(count(op.inputs[0], sizes))
-
-
-_Kernel = Callable[[OnnxOp, Sizes], Features]
-
-
-def _all(kernel: _Kernel, names: str) -> dict[str, _Kernel]:
+def _all(kernel: Kernel, names: str) -> dict[str, Kernel]:
     return dict.fromkeys(names.split(), kernel)
 
 
-_KERNELS: Mapping[str, _Kernel] = {
+_KERNELS: Mapping[str, Kernel] = {
     **_all(_conv, "Conv"),
     **_all(_conv_transpose, "ConvTranspose"),
     **_all(_matmul, "MatMul Gemm FusedMatMul"),
     **_all(_recurrent, "LSTM GRU RNN"),
-    **_all(_along_last("softmax"), "Softmax LogSoftmax"),
-    **_all(_along_last("norm"), "LayerNormalization GroupNormalization InstanceNormalization LpNormalization"),
+    **_all(softmax, "Softmax LogSoftmax"),
+    **_all(_along_last("norm"), "LayerNormalization GroupNormalization LpNormalization"),
+    **_all(_over_images, "InstanceNormalization"),
     **_all(_along_last("norm"), "SkipLayerNormalization"),
     **_all(_along_last("norm.square"), "RMSNormalization SimplifiedLayerNormalization"),
     **_all(_along_last("norm.square"), "SkipSimplifiedLayerNormalization"),
@@ -451,12 +439,21 @@ _KERNELS: Mapping[str, _Kernel] = {
     **_all(_packed_product, "MatMulNBits"),
     **_all(_experts, "MoE"),
     **_all(_sqrt, "Sqrt"),
-    **_all(_reduce, "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceSumSquare"),
-    **_all(_reduce, "ArgMax ArgMin TopK ReduceLogSumExp ReduceLogSum"),
-    **_all(_transpose, "Transpose"),
-    **_all(_copy, "Concat Split Slice Gather Pad Expand Tile"),
+    **_all(reduction, "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceSumSquare"),
+    **_all(reduction, "ArgMax ArgMin ReduceLogSumExp ReduceLogSum"),
+    **_all(chosen, "TopK"),
+    **_all(transpose, "Transpose"),
+    **_all(copies, "Concat Split Slice Gather Pad Expand Tile"),
+    **_all(gathered, "GatherND"),
+    **_all(scattered, "ScatterND ScatterElements"),
     **_all(_cast, "Cast CastLike"),
-    **_all(_over_image("pool", _window), "MaxPool AveragePool LpPool"),
-    **_all(_over_image("pool.global", _source), "GlobalAveragePool GlobalMaxPool"),
-    **_all(_over_image("resize", results_of), "Resize Upsample"),
+    **_all(pool, "MaxPool AveragePool LpPool"),
+    **_all(global_pool, "GlobalAveragePool GlobalMaxPool"),
+    **_all(resize, "Resize Upsample"),
+    **_all(
+        value_by_value, "GatherElements OneHot CumSum LRN GridSample PRelu DepthToSpace SpaceToDepth Where Sign Trilu"
+    ),
+    **_all(value_by_value, "QuantizeLinear DequantizeLinear DynamicQuantizeLinear"),
+    **_all(boxes, "NonMaxSuppression"),
+    **_all(integer_product, "MatMulInteger ConvInteger QLinearMatMul QLinearConv"),
 }

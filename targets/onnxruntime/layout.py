@@ -14,16 +14,18 @@ from math import prod
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
-from gimlet.dialects.onnx.types import dims_of
+from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.dialects.onnx.work import is_weight
 from gimlet.dialects.onnx.work_formulas import VIEWS
 
 BLOCK = 16
 """Channels in a block, with AVX-512."""
+ALIGNED = 4
+"""Images of a multiple of so many channels are brought into blocks, the last of which may not be full."""
 Sizes = Mapping[str, int]
 
 _ACTIVATIONS = frozenset({"Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid"})
-_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
 _UNARY_BLOCKED = frozenset({"Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid", "BatchNormalization"})
 _ANY = 64
 _TAKEN = _ACTIVATIONS | {"BatchNormalization", "Add", "Mul"}
@@ -90,14 +92,12 @@ def blocked_convolution(op: OnnxOp, sizes: Sizes) -> str | None:
     group = op.attr("group", 1)
     filters, channels = weight[0], weight[1]
     if group > 1:
-        if filters % BLOCK:
-            return None
         if channels == 1 and filters == group:
-            return "depthwise"
+            return "depthwise" if filters % ALIGNED == 0 else None
         return "full" if channels % BLOCK == 0 and (filters // group) % BLOCK == 0 else None
     if channels < BLOCK:
         return "first"
-    if channels % 4:
+    if channels % ALIGNED:
         return None
     strides = op.attr("strides", [1, 1])
     return "point" if prod(weight[2:]) == 1 and all(stride == 1 for stride in strides) else "full"
@@ -111,7 +111,12 @@ def is_blocked(value: SSAValue | None, sizes: Sizes, depth: int = _FARTHEST) -> 
     if op.op_type == "Conv":
         return blocked_convolution(op, sizes) is not None
     inputs = [item for item in op.inputs if item is not None]
-    if op.op_type in _UNARY_BLOCKED or op.op_type in _POOLS or op.op_type in ("Resize", "Upsample"):
+    if op.op_type in POOLS:
+        dims = shape(op.results[0], sizes)
+        return dims is not None and len(dims) == 4 and dims[1] % BLOCK == 0 and _is_single(op.results[0])
+    if op.op_type in ("Resize", "Upsample") and not _repeats(op, sizes):
+        return False
+    if op.op_type in _UNARY_BLOCKED or op.op_type in ("Resize", "Upsample"):
         return bool(inputs) and is_blocked(inputs[0], sizes, depth - 1)
     if op.op_type in _POINTWISE:
         shapes = {shape(item, sizes) for item in inputs}
@@ -121,6 +126,23 @@ def is_blocked(value: SSAValue | None, sizes: Sizes, depth: int = _FARTHEST) -> 
         aligned = all(dim is not None and len(dim) == 4 and dim[1] % BLOCK == 0 for dim in dims)
         return aligned and op.attr("axis", 0) == 1 and all(is_blocked(item, sizes, depth - 1) for item in inputs)
     return False
+
+
+def _is_single(value: SSAValue) -> bool:
+    """Whether a value is of float32."""
+    element = element_of(value.type)
+    return element is not None and element.bits == 32
+
+
+def _repeats(op: OnnxOp, sizes: Sizes) -> bool:
+    """Whether an image is enlarged in whole numbers, in a way that has a kernel for blocks."""
+    source, result = shape(op.input_at(0), sizes), shape(op.results[0], sizes)
+    if not source or not result or any(full % max(own, 1) for own, full in zip(source, result, strict=True)):
+        return False
+    where = op.attr("coordinate_transformation_mode", "half_pixel" if op.op_type == "Resize" else "asymmetric")
+    if op.attr("mode", "nearest") == "linear":
+        return where in ("half_pixel", "align_corners", "asymmetric")
+    return op.attr("mode", "nearest") == "nearest" and where == "asymmetric"
 
 
 def takes_blocked(op: OnnxOp | None, sizes: Sizes) -> bool:

@@ -18,10 +18,12 @@ from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.targets.api import Device, HardwareKind, MemoryLevel
-from gimlet.targets.onnxruntime.amounts import product
+from gimlet.targets.onnxruntime.amounts import missed, product
 from gimlet.targets.onnxruntime.features import features, has_kernel_model
 from gimlet.targets.onnxruntime.host_model import SERIAL_S, host_figures, host_seconds
 from gimlet.targets.onnxruntime.layout import blocked_convolution, fused_into, is_blocked, is_fused_away
+from gimlet.targets.onnxruntime.movement import transposed
+from gimlet.targets.onnxruntime.quantized import is_integer_product
 from gimlet.targets.onnxruntime.target import OnnxRuntimeTarget
 
 KIND = HardwareKind(
@@ -83,7 +85,9 @@ def convolutions(filters: int = 32, channels: int = 16, **attributes: Any) -> di
         (32, 3, 1, "first"),
         (32, 16, 1, "full"),
         (32, 32, 32, "depthwise"),
-        (24, 24, 24, None),
+        (24, 24, 24, "depthwise"),
+        (18, 18, 18, None),
+        (64, 32, 32, None),
         (64, 64, 4, "full"),
         (32, 32, 4, None),
         (32, 18, 1, None),
@@ -202,10 +206,180 @@ def test_work_of_a_product():
 
 def test_work_of_a_convolution():
     found = features(convolutions(40, 17)["a"], {})
-    assert found["conv.plain.bytes"] == 4 * 24 * 24 * 9 * 17
+    assert found["conv.columns.values"] == 24 * 24 * 9 * 17
+    assert found["conv.columns.rows"] == 24 * 9 * 17
     blocked = features(convolutions(80, 16)["a"], {})
     assert blocked["conv.full.flops"] == 2 * 24 * 24 * 9 * 16 * 80
     assert blocked["conv.full.passes"] == 24 * 24 * 9 * 16 * 2
+
+
+def convolution(shape: Sequence[int], filters: int, kernel: Sequence[int], **attributes: Any) -> dict[str, float]:
+    channels = shape[1] // attributes.get("group", 1)
+    weights = weight("w", filters, channels, *kernel)
+    return features(ops_of([("Conv", ("x", "w"), "a", attributes)], shape, weights)["a"], {})
+
+
+def test_convolutions_that_are_not_in_blocks_write_their_windows_out():
+    line = convolution([2, 32, 100], 32, [5], group=32)
+    assert line["conv.columns.values"] == line["conv.row.values"] == 2 * 32 * 96 * 5
+    assert (line["conv.columns.rows"], line["conv.plain.calls"]) == (2 * 32 * 5, 64)
+    several = convolution([1, 16, 20, 20], 32, [3, 3], group=16)
+    assert several["gemm.packed"] == 4 * several["conv.columns.values"] == 4 * 16 * 18 * 18 * 9
+    apart = convolution([1, 6, 9, 9, 9], 6, [3, 3, 3], group=6, strides=[2, 2, 2])
+    assert apart["conv.columns.strided.values"] == 6 * 4**3 * 27
+    assert not any("columns" in name for name in convolution([1, 18, 20, 20], 8, [1, 1]))
+
+
+def test_a_depthwise_convolution_fills_its_last_block():
+    found = convolution([1, 24, 20, 20], 24, [3, 3], group=24)
+    assert found["conv.depthwise.flops"] == 2 * 18 * 18 * 9 * 32
+
+
+def recurrent(op: str, batch: int, hidden: int) -> dict[str, float]:
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    weights = weight("w", 1, gates * hidden, 8), weight("r", 1, gates * hidden, hidden)
+    ops = ops_of([(op, ("x", "w", "r"), "y", {"hidden_size": hidden})], [10, batch, 8], *weights)
+    return features(ops["y"], {})
+
+
+def test_each_step_reads_the_weights_of_the_state():
+    one = recurrent("LSTM", 1, 256)
+    assert one["recurrent.row.bytes"] == 10 * 4 * 4 * 256 * 256
+    assert "recurrent.row.bytes" not in recurrent("LSTM", 4, 256)
+    assert "recurrent.packed" not in one
+    assert recurrent("RNN", 4, 256)["recurrent.packed"] == 4 * (256 * 8 + 10 * 256 * 256)
+
+
+def test_what_no_cache_keeps_comes_from_main_memory_in_each_step():
+    assert "dram.recurrent" not in recurrent("LSTM", 1, 1024)
+    assert 0.8 < recurrent("LSTM", 1, 2048)["dram.recurrent"] / (10 * 4 * 4 * 2048**2) < 1
+
+
+@given(amount=st.floats(0, 1e9), more=st.floats(0, 1e8))
+def test_more_bytes_in_turn_miss_more(amount: float, more: float):
+    assert 0 <= missed(amount) <= amount
+    assert missed(amount + more) >= missed(amount)
+
+
+@pytest.mark.parametrize(
+    ("dims", "perm", "kind"),
+    [
+        ((2, 30, 40), (0, 2, 1), "transpose.single.values"),
+        ((1, 30, 40, 3), (0, 3, 1, 2), "transpose.single.values"),
+        ((20, 30, 40), (2, 1, 0), "transpose.any.values"),
+        ((4, 20, 30, 8), (0, 2, 1, 3), "transpose.single.runs"),
+        ((4, 2, 3, 5, 8), (3, 1, 0, 2, 4), "transpose.any.runs"),
+    ],
+)
+def test_how_a_transpose_goes_through_memory(dims: tuple[int, ...], perm: tuple[int, ...], kind: str):
+    run = dims[-1] if kind.endswith("runs") else 1
+    assert {name: amount for name, amount in transposed(dims, perm).items() if amount} == {kind: np.prod(dims) / run}
+
+
+def test_a_dimension_of_one_moves_for_nothing():
+    assert transposed((1, 8, 1, 4), (2, 1, 0, 3)) == {}
+
+
+def rare(op: str, shape: Sequence[int], *names: str, **attributes: Any) -> dict[str, float]:
+    """One op's work; `names` are of its other inputs."""
+    constants = {
+        "rows": np.array([0], np.int64),
+        "middle": np.array([1], np.int64),
+        "columns": np.array([2], np.int64),
+    }
+    weights = [numpy_helper.from_array(constants[name], name) for name in names if name]
+    return features(ops_of([(op, ("x", *names), "y", attributes)], shape, *weights)["y"], {})
+
+
+def test_a_softmax_along_another_axis_is_between_transposes():
+    assert "transpose.single.values" not in rare("Softmax", [4, 20, 30])
+    between = rare("Softmax", [4, 20, 30], axis=1)
+    assert (between["transpose.single.values"], between["softmax.rows"]) == (2 * 4 * 20 * 30, 4 * 30)
+
+
+@pytest.mark.parametrize(("axes", "place"), [("rows", "first"), ("middle", "between"), ("columns", "last")])
+def test_what_a_reduction_takes_depends_on_where_its_axes_are(axes: str, place: str):
+    """Also where all dimensions are alike."""
+    assert rare("ReduceSum", [20, 20, 20], axes)[f"reduce.sum.{place}.values"] == 8000
+    assert rare("ReduceL2", [20, 20, 20], axes)[f"reduce.each.{place}.values"] == 8000
+    assert rare("ReduceSum", [1, 20, 20], "middle")["reduce.each.between.values"] == 400
+
+
+def test_only_pools_of_full_blocks_work_in_blocks():
+    window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    assert rare("MaxPool", [1, 32, 8, 8], **window)["pool.blocked.values"] == 32 * 64
+    assert rare("MaxPool", [1, 24, 8, 8], **window)["pool.most.values"] == 24 * (64 + 32)
+
+
+@pytest.mark.parametrize(
+    ("mode", "where", "scales", "blocked"),
+    [
+        ("linear", "half_pixel", "twice", True),
+        ("linear", "half_pixel", "half more", False),
+        ("nearest", "asymmetric", "twice", True),
+        ("nearest", "half_pixel", "twice", False),
+        ("cubic", "half_pixel", "twice", False),
+    ],
+)
+def test_which_images_are_resized_in_blocks(mode: str, where: str, scales: str, blocked: bool):
+    sizes = numpy_helper.from_array(np.array([1, 1, *[2.0 if scales == "twice" else 1.5] * 2], np.float32), "s")
+    nodes: list[Node] = [
+        ("Conv", ("x", "w"), "a", {}),
+        ("Resize", ("a", "", "s"), "b", {"mode": mode, "coordinate_transformation_mode": where}),
+    ]
+    ops = ops_of(nodes, [1, 16, 8, 8], weight("w", 16, 16, 1, 1), sizes)
+    assert is_blocked(ops["b"].results[0], {}) == blocked
+
+
+def test_each_value_that_topk_keeps_goes_through_a_heap():
+    graph = helper.make_graph(
+        [helper.make_node("TopK", ["x", "k"], ["y", "i"], axis=-1)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 100])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 3])],
+        [numpy_helper.from_array(np.array([3], np.int64), "k")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    assert features(one_op(model), {})["topk.kept.values"] == 5 * 3 * 2
+
+
+def quantized(*, again: bool) -> dict[str, OnnxOp]:
+    """A product between Q/DQ pairs, and without the last QuantizeLinear if not `again`."""
+    nodes: list[Node] = [
+        ("QuantizeLinear", ("x", "s", "z"), "q", {}),
+        ("DequantizeLinear", ("q", "s", "z"), "d", {}),
+        ("DequantizeLinear", ("w", "s", "z"), "e", {}),
+        ("MatMul", ("d", "e"), "y", {}),
+        ("QuantizeLinear", ("y", "s", "z"), "p", {}) if again else ("Exp", ("y",), "p", {}),
+    ]
+    scale, zero = np.float32(0.1), np.int8(0)
+    weights = {"s": np.array(scale), "z": np.array(zero), "w": np.ones((32, 48), np.int8)}
+    return ops_of(nodes, [16, 32], *(numpy_helper.from_array(array, name) for name, array in weights.items()))
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_product_between_pairs_is_one_of_integers(again: bool):
+    ops = quantized(again=again)
+    found = {name: features(op, {}) for name, op in ops.items()}
+    assert found["y"]["integer.flops"] == 2 * 16 * 32 * 48
+    assert "gemm.flops" not in found["y"]
+    assert found["d"] == found["e"] == {}
+    assert found["q"]
+    assert bool(found["p"]) != again
+
+
+def test_a_convolution_that_is_not_quantized_again_is_in_floats():
+    ops = quantized(again=False)
+    assert is_integer_product(ops["y"])
+    nodes: list[Node] = [
+        ("DequantizeLinear", ("w", "s"), "e", {}),
+        ("Conv", ("x", "e"), "y", {}),
+        ("QuantizeLinear", ("y", "s"), "p", {}),
+    ]
+    weights = {"s": np.array(np.float32(0.1)), "w": np.ones((16, 16, 1, 1), np.int8)}
+    half = ops_of(nodes, [1, 16, 4, 4], *(numpy_helper.from_array(array, name) for name, array in weights.items()))
+    assert not is_integer_product(half["y"])
+    assert features(half["p"], {})
 
 
 def test_weights_come_from_where_all_of_them_fit():
@@ -368,6 +542,20 @@ NETWORKS: dict[str, Callable[[], dict[str, OnnxOp]]] = {
         weight("w", 32, 3, 3, 3),
         weight("v", 32, 1, 3, 3),
         numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "p"),
+    ),
+    "rare": lambda: ops_of(
+        [
+            ("LSTM", ("x", "w", "r"), "a", {"hidden_size": 320}),
+            ("Softmax", ("x",), "b", {"axis": 1}),
+            ("Transpose", ("b",), "c", {"perm": [2, 1, 0]}),
+            ("ReduceMax", ("x", "one"), "d", {}),
+            ("CumSum", ("x", "one"), "e", {}),
+            ("ArgMax", ("x",), "g", {"axis": 0}),
+        ],
+        ["n", "t", 64],
+        weight("w", 1, 1280, 64),
+        weight("r", 1, 1280, 320),
+        numpy_helper.from_array(np.array([1], np.int64), "one"),
     ),
     "text": lambda: ops_of(
         [

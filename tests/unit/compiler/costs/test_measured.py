@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.compiler.costs.conftest import BOUNDS, CountingTarget, host
+from tests.unit.compiler.costs.conftest import BOUNDS, MODEL, CountingTarget, host, parse
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
@@ -15,11 +15,11 @@ from gimlet.compiler.costs import measured
 from gimlet.compiler.costs.measured import MeasuredCosts, cut, stretches
 from gimlet.compiler.costs.provider import AnalyticCosts, parse_providers, unit_cost
 from gimlet.compiler.costs.timer import SegmentTimer, Timing
-from gimlet.compiler.placement.reading.graph import ModuleGraph
+from gimlet.compiler.placement.reading.graph import ModuleGraph, read_graph
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService
 from gimlet.dialects.context import GimletContext
 from gimlet.runtime.errors import UsageError
-from gimlet.targets.api import Device, Reason, Target, Topology
+from gimlet.targets.api import Cost, Device, Reason, Target, Topology
 
 
 class FixedTimer(SegmentTimer):
@@ -87,12 +87,9 @@ def test_stretches_are_what_nothing_interrupts():
 
 @given(seconds=st.lists(st.sampled_from([0.0, 1e-4, 4e-4, 2e-3]), min_size=4, max_size=4))
 def test_pieces_are_the_stretch_in_order(seconds: list[float]):
-    from tests.unit.compiler.costs.conftest import MODEL, parse
     from xdsl.universe import Universe
 
-    from gimlet.compiler.placement.reading.graph import read_graph
     from gimlet.dialects.universe import GIMLET_UNIVERSE
-    from gimlet.targets.api import Cost
 
     ctx = GimletContext()
     for name, factory in (Universe.get_multiverse().all_dialects | GIMLET_UNIVERSE.all_dialects).items():
@@ -102,6 +99,35 @@ def test_pieces_are_the_stretch_in_order(seconds: list[float]):
     assert [n for piece in pieces for n in piece] == ALL
     assert all(pieces)
     assert not any(piece[-1] in (0, 2) and sum(seconds[n] for n in piece) < 1.2e-3 for piece in pieces)
+
+
+QUANTIZED = """
+func.func @main(%x: tensor<8x64xf32>) -> tensor<8x64xf32> {
+  %s = onnx.initializer {value = dense<0.1> : tensor<f32>} : tensor<f32>
+  %z = onnx.initializer {value = dense<0> : tensor<i8>} : tensor<i8>
+  %w = onnx.initializer {value = dense<1> : tensor<64x64xi8>} : tensor<64x64xi8>
+  %v = onnx.initializer {value = dense<2> : tensor<64x64xi8>} : tensor<64x64xi8>
+  %0 = onnx.DequantizeLinear(%w, %s, %z) : (tensor<64x64xi8>, tensor<f32>, tensor<i8>) -> tensor<64x64xf32>
+  %1 = onnx.DequantizeLinear(%v, %s, %z) : (tensor<64x64xi8>, tensor<f32>, tensor<i8>) -> tensor<64x64xf32>
+  %2 = onnx.QuantizeLinear(%x, %s, %z) : (tensor<8x64xf32>, tensor<f32>, tensor<i8>) -> tensor<8x64xi8>
+  %3 = onnx.DequantizeLinear(%2, %s, %z) : (tensor<8x64xi8>, tensor<f32>, tensor<i8>) -> tensor<8x64xf32>
+  %4 = onnx.MatMul(%3, %0) : (tensor<8x64xf32>, tensor<64x64xf32>) -> tensor<8x64xf32>
+  %5 = onnx.QuantizeLinear(%4, %s, %z) : (tensor<8x64xf32>, tensor<f32>, tensor<i8>) -> tensor<8x64xi8>
+  %6 = onnx.DequantizeLinear(%5, %s, %z) : (tensor<8x64xi8>, tensor<f32>, tensor<i8>) -> tensor<8x64xf32>
+  %7 = onnx.MatMul(%6, %1) : (tensor<8x64xf32>, tensor<64x64xf32>) -> tensor<8x64xf32>
+  %8 = onnx.QuantizeLinear(%7, %s, %z) : (tensor<8x64xf32>, tensor<f32>, tensor<i8>) -> tensor<8x64xi8>
+  %9 = onnx.DequantizeLinear(%8, %s, %z) : (tensor<8x64xi8>, tensor<f32>, tensor<i8>) -> tensor<8x64xf32>
+  func.return %9 : tensor<8x64xf32>
+}
+"""
+
+
+@pytest.mark.parametrize("seconds", [3.1e-4, 1.3e-3])
+def test_pieces_end_between_what_quantizes_and_what_dequantizes(ctx: GimletContext, seconds: float):
+    """However long each op takes: 4 and 7 are products, whose weights 0 and 1 dequantize far before them."""
+    graph = read_graph(parse(ctx, QUANTIZED), {})
+    pieces = cut(graph, range(10), {n: Cost(seconds) for n in range(10)}, CountingTarget())
+    assert pieces == [[2], [0, 3, 4, 5], [1, 6, 7, 8], [9]]
 
 
 def test_analytic_costs_are_the_targets(graph: ModuleGraph):
