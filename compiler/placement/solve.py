@@ -129,6 +129,7 @@ class _Solve:
         best, turned = self._in_turns(best)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         bound = lower_bound(problem, known, self._until_bounded())
+        bound = replace(bound, value=max(bound.value, turned))
         seen = dict.fromkeys((*bound.suggestions, *(dealt(problem, place) for place in bound.suggestions)))
         best = min(best, best_of(problem, [*seen, *within_loss(problem, list(seen))]), key=self._rank)
         self._note("quick", best)
