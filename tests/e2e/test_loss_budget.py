@@ -157,12 +157,14 @@ def test_a_budget_asks_only_for_formats_that_a_device_has(tmp_path: Path, topolo
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    ("name", "budget"), [("direction", 0.01), ("recognition", 0.02), ("recognition", 0.1), ("minilm", 0.05)]
+    ("name", "budget", "rounds"),
+    [("direction", 0.01, True), ("recognition", 0.02, False), ("recognition", 0.1, True), ("minilm", 0.05, True)],
 )
-def test_real_models_stay_within_their_budget(tmp_path: Path, topology: Path, name: str, budget: float):
+def test_real_models_stay_within_their_budget(tmp_path: Path, topology: Path, name: str, budget: float, rounds: bool):
+    """Within 0.02 of recognition only parts may be rounded, and a launch for each costs more than it saves."""
     found = MODELS[name]
     bundle = compiled(found.source, tmp_path / "a.gimlet", topology, budget, bind=found.bind)
-    assert {segment.format for segment in bundle.manifest.segments} & {"bf16", "mxint8"}
+    assert bool({segment.format for segment in bundle.manifest.segments} & {"bf16", "mxint8"}) == rounds
     assert max(errors(bundle, found.source)) <= budget
     reference = reference_of(open_source(found.source))
     for seed in range(2):
