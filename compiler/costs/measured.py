@@ -190,7 +190,9 @@ def _weights_beside_their_use(graph: ModuleGraph, stretch: Sequence[int]) -> lis
     readers: dict[int, int] = {}
     for value in graph.values:
         source = graph.producer[value]
-        if source in stretch and _dequantizes_weight(graph, source) and graph.consumers[value]:
+        if source is None or source not in stretch or not graph.consumers[value]:
+            continue
+        if _dequantizes_weight(graph, source):
             readers[source] = min(graph.consumers[value])
     key = {number: (readers.get(number, number), number) for number in stretch}
     return sorted(stretch, key=key.__getitem__)

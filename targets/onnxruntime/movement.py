@@ -200,7 +200,7 @@ def scattered(op: OnnxOp, sizes: Sizes) -> Features:
 def pool(op: OnnxOp, sizes: Sizes) -> Features:
     """The rows of the image that each row of windows covers, then the columns of each window."""
     moved = moves("copy", sum(bytes_of(op, sizes)))
-    image, result = (shape(op.inputs[0], sizes) or ())[2:], shape(op.results[0], sizes) or ()
+    image, result = list((shape(op.inputs[0], sizes) or ())[2:]), shape(op.results[0], sizes) or ()
     window = [min(*pair) for pair in zip(op.attr("kernel_shape", []), image, strict=False)]
     if is_blocked(op.results[0], sizes):
         return {"pool.blocked.values": results_of(op, sizes) * prod(window), **moved}
