@@ -50,6 +50,9 @@ class LanguageModel:
 
 SMOLLM2 = LanguageModel("SmolLM2-135M", 30, 576, 9, 3, 64, 1536, 49152)
 """Hugging Face config.json of HuggingFaceTB/SmolLM2-135M."""
+LLAMA_70B = LanguageModel("Llama-3-70B", 80, 8192, 64, 8, 128, 28672, 128256)
+LLAMA_405B = LanguageModel("Llama-3.1-405B", 126, 16384, 128, 8, 128, 53248, 128256)
+"""Table 3 of "The Llama 3 Herd of Models" (arXiv 2407.21783), vocabulary as in the models' config.json."""
 GPT_OSS = LanguageModel("gpt-oss-120b", 36, 2880, 64, 8, 64, 2880, 201088, 128, 4, 4.25, 128)
 """OpenAI's model card of gpt-oss-120b, 2025: every second layer attends to the last 128 tokens; experts in MXFP4."""
 GPT_OSS_BF16 = LanguageModel("gpt-oss-120b, experts in bf16", 36, 2880, 64, 8, 64, 2880, 201088, 128, 4, 16.0, 128)

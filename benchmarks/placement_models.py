@@ -19,7 +19,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from language_models import GPT_OSS, GPT_OSS_BF16, SMOLLM2, decode_problem
+from language_models import GPT_OSS, GPT_OSS_BF16, LLAMA_70B, LLAMA_405B, SMOLLM2, decode_problem
 from traced_models import gpt_oss, smollm2, traced_decode
 
 from gimlet.compiler.api import start
@@ -74,6 +74,8 @@ def made_problems() -> dict[str, Problem]:
         "gpt-oss-120b decode": decode_problem(GPT_OSS, topology, 1, 4096),
         "gpt-oss-120b decode, batch 64": decode_problem(GPT_OSS, topology, 64, 4096),
         "gpt-oss-120b decode, bf16 experts": decode_problem(GPT_OSS_BF16, topology, 1, 4096),
+        "Llama-3-70B decode": decode_problem(LLAMA_70B, topology, 1, 4096),
+        "Llama-3.1-405B decode": decode_problem(LLAMA_405B, topology, 1, 4096),
         "SmolLM2-135M decode, traced": traced_decode(smollm2, topology, 512),
         "gpt-oss-120b decode, traced": traced_decode(gpt_oss, topology, 4096),
         "shares: PP-OCRv4 recognition": shared(v4, "ch_PP-OCRv4_rec_infer.onnx", "x[0]=1,x[2]=48,x[3]=320"),
