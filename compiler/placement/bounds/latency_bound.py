@@ -60,11 +60,7 @@ class Relaxation:
     def __post_init__(self) -> None:
         problem = self.problem
         self.input_bytes = input_bytes(problem)
-        self.seconds = [[float(s) for s in row] for row in problem.seconds]
-        for fusion in problem.fusions:
-            for place, saved in fusion.seconds.items():
-                row = self.seconds[fusion.consumer]
-                row[place] = max(row[place] - saved, 0.0)
+        self.seconds = problem.fused_seconds.tolist()
         for value in problem.values:
             for consumer in set(value.consumers):
                 if value.producer is not None:

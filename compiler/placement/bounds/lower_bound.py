@@ -51,7 +51,8 @@ def lower_bound(problem: Problem, best_known: float = float("inf"), until: float
     """
     match problem.rules.objective:
         case "throughput":
-            period = min(period_bound(problem, best_known, until), best_known)
+            period = max(period_bound(problem, best_known, until), together_bound(problem))
+            period = min(period, best_known)
             return Bound(period, (LatencyRelaxation(problem, until).bound().place,))
         case "energy" | "cost":
             bill = bill_bound(problem, best_known, until)
@@ -109,6 +110,7 @@ def _latency_of(problem: Problem, best_known: float, until: float, *, charged: b
     free = relaxation.bound(enough=best_known)
     held, seen = relaxed_bound(problem, relaxation, free, best_known)
     least = max(held.seconds, share_bound(problem), spread_bound(problem, relaxation, held.seconds))
+    least = max(least, together_bound(problem))
     # No device and no link is busy for longer than one request takes.
     least = max(least, work_bound(problem, device_classes(problem), until))
     if least < best_known * (1 - _CLOSE):
@@ -126,12 +128,22 @@ def _halfway(until: float) -> float:
     return now + (until - now) / 2
 
 
+def together_bound(problem: Problem) -> float:
+    """The longest time that any ops which share a device keep it busy, on the device that is best for all of them."""
+    longest = 0.0
+    for group in problem.rules.together:
+        totals = dict.fromkeys(problem.device_of, 0.0)
+        for node in set(group):
+            least = dict.fromkeys(totals, float("inf"))
+            for place, device in enumerate(problem.device_of):
+                least[device] = min(least[device], float(problem.fused_seconds[node, place]))
+            totals = {device: total + least[device] for device, total in totals.items()}
+        longest = max(longest, min(totals.values(), default=0.0))
+    return longest
+
+
 def share_bound(problem: Problem) -> float:
     """The longest time that any device needs for its least share of FLOPs, ops split where that helps."""
-    saved: dict[tuple[int, int], float] = {}
-    for fusion in problem.fusions:
-        for place, seconds in fusion.seconds.items():
-            saved[fusion.consumer, place] = saved.get((fusion.consumer, place), 0.0) + seconds
     longest = 0.0
     for device, share in problem.rules.min_share.items():
         rates: list[tuple[float, float]] = []
@@ -139,8 +151,7 @@ def share_bound(problem: Problem) -> float:
             data = problem.nodes[node]
             here = [p for p in allowed if problem.device_of[p] == device]
             if here and data.flops:
-                least = min(data.options[p].seconds - saved.get((node, p), 0.0) for p in here)
-                rates.append((max(least, 0.0) / data.flops, data.flops))
+                rates.append((min(float(problem.fused_seconds[node, p]) for p in here) / data.flops, data.flops))
         missing, seconds = share * problem.total_flops, problem.least_launch_s(device) if share else 0.0
         for rate, flops in sorted(rates):
             taken = min(flops, missing)

@@ -16,14 +16,14 @@ number. It says more where many devices fill up, and what a byte of each memory 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
 from ortools.linear_solver import pywraplp
 
-from gimlet.compiler.placement.bounds.period_program import SHORTFALL
+from gimlet.compiler.placement.bounds.period_program import SHORTFALL, keep_company
 from gimlet.compiler.placement.bounds.spine import Spine, heaviest_path
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem, Weight
@@ -45,8 +45,11 @@ class MemoryBound:
 
 
 def memory_blocks(problem: Problem, until: float = float("inf")) -> MemoryBound:
-    """The bound; of 0 where memory does not bind, or where it is not found by `until` (of `time.perf_counter`)."""
-    if not problem.nodes or not (problem.memory_can_bind or problem.streaming):
+    """The bound; of 0 where it is not found by `until` (of `time.perf_counter`), or where nothing limits placements:
+    neither memory nor ops that share a device, or may not.
+    """
+    rules = problem.rules
+    if not problem.nodes or not (problem.memory_can_bind or problem.streaming or rules.together or rules.apart):
         return MemoryBound(0.0)
     return _Program(problem, _kinds_of(problem)).solve(until)
 
@@ -106,6 +109,11 @@ def _kinds_of(problem: Problem) -> list[_Kind]:
     for number, weight in enumerate(problem.weights):
         for user in weight.users:
             weights[user].append(number)
+    company: list[list[int]] = [[] for _ in problem.nodes]
+    groups: list[tuple[Sequence[int], ...]] = [*((group,) for group in problem.rules.together), *problem.rules.apart]
+    for number, sides in enumerate(groups):
+        for node in {node for side in sides for node in side}:
+            company[node].append(number)
     seconds = _least_seconds(problem)
     kinds: dict[Hashable, int] = {}
     found: list[_Kind] = []
@@ -116,6 +124,7 @@ def _kinds_of(problem: Problem) -> list[_Kind]:
             tuple(tuple(sorted(seconds[node].items())) for node in block.nodes),
             tuple(problem.nodes[node].flops for node in block.nodes),
             tuple(tuple(own[each] for each in path) for path in block.paths),
+            tuple(_company(groups[n], n, own) for n in sorted({n for node in own for n in company[node]})),
             tuple(_figures(problem.weights[w], w, own) for w in sorted({w for node in own for w in weights[node]})),
         )
         number = kinds.setdefault(key, len(found))
@@ -130,12 +139,8 @@ def _kinds_of(problem: Problem) -> list[_Kind]:
 
 def _least_seconds(problem: Problem) -> list[dict[int, float]]:
     """What each node takes on each place that it may have, at the least: fusion saves all that it can."""
-    saved: dict[tuple[int, int], float] = {}
-    for fusion in problem.fusions:
-        for place, seconds in fusion.seconds.items():
-            saved[fusion.consumer, place] = saved.get((fusion.consumer, place), 0.0) + seconds
     return [
-        {p: max(problem.nodes[node].options[p].seconds - saved.get((node, p), 0.0), 0.0) for p in places}
+        {place: float(problem.fused_seconds[node, place]) for place in places}
         for node, places in enumerate(problem.allowed)
     ]
 
@@ -146,6 +151,12 @@ def _figures(weight: Weight, number: int, own: Mapping[int, int]) -> Hashable:
         return number, tuple(own[user] for user in weight.users if user in own)
     streams = tuple((p, tuple((own[u], s) for u, s in users.items())) for p, users in weight.stream_s.items())
     return tuple(own[user] for user in weight.users), tuple(sorted(weight.size_bytes.items())), streams
+
+
+def _company(sides: Sequence[Sequence[int]], number: int, own: Mapping[int, int]) -> Hashable:
+    """What ops that share a device, or may not, are to a block; those that others belong to as well are themselves."""
+    inside = all(node in own for side in sides for node in side)
+    return -1 if inside else number, tuple(tuple(own[node] for node in side if node in own) for side in sides)
 
 
 class _Program:
@@ -179,6 +190,7 @@ class _Program:
         for number in range(len(self.classes)):
             self._memory(number)
         self._shares()
+        self._company()
         solver.Minimize(solver.Sum([self._time(kind) for kind in self.kinds if kind.block.joint is not None]))
         left = until - perf_counter()
         if left <= 0:
@@ -305,6 +317,24 @@ class _Program:
             ]
             members = len(self.classes[self.class_of[device]])
             self.solver.Add(self.solver.Sum(given) >= share * members * (1 - 1e-9))
+
+    def _company(self) -> None:
+        """Ops that share a device, and those that may not: as far as they are in blocks of the program."""
+        rules = self.problem.rules
+        together = tuple(tuple(node for node in group if node in self.at) for group in rules.together)
+        apart = tuple(
+            (tuple(n for n in left if n in self.at), tuple(n for n in right if n in self.at))
+            for left, right in rules.apart
+        )
+        own = replace(rules, together=tuple(group for group in together if group), apart=apart)
+        asked = self.problem.with_rules(own)
+        for number, members in enumerate(self.classes):
+            keep_company(self.solver, asked, lambda node, number=number: self._on(node, number), len(members))
+
+    def _on(self, node: int, number: int) -> list[Any]:
+        """The parts of a node that are on a class."""
+        members = self.classes[number]
+        return [part for place, part in self.at[node].items() if self.problem.device_of[place] == members[0]]
 
 
 def _arrival_s(problem: Problem, place: int) -> float:

@@ -12,16 +12,6 @@ from gimlet.compiler.placement.model.problem import Problem
 _INFINITE = float("inf")
 
 
-def _own(problem: Problem) -> list[list[float]]:
-    """Seconds of node by place with what fusion could save taken off."""
-    seconds = [[float(s) for s in row] for row in problem.seconds]
-    for fusion in problem.fusions:
-        for place, saved in fusion.seconds.items():
-            row = seconds[fusion.consumer]
-            row[place] = max(row[place] - saved, 0.0)
-    return seconds
-
-
 def _bytes(problem: Problem) -> dict[tuple[int, int], int]:
     """Bytes along each edge; -1 is the host at either end."""
     sizes = {(-1, node): size for node, size in input_bytes(problem).items()}
@@ -45,7 +35,7 @@ def _hop(problem: Problem, source: int, destination: int, size_bytes: int) -> fl
 
 def heads(problem: Problem) -> list[list[float]]:
     """For node and place: the earliest time by which the node can have ended there (infinite where not allowed)."""
-    own, sizes = _own(problem), _bytes(problem)
+    own, sizes = problem.fused_seconds.tolist(), _bytes(problem)
     head: list[list[float]] = []
     for node, sources in enumerate(problem.predecessors):
         row = [_INFINITE] * len(problem.places)
@@ -65,7 +55,7 @@ def heads(problem: Problem) -> list[list[float]]:
 
 def tails(problem: Problem) -> list[list[float]]:
     """For node and place: the least time from the node's own start there to the end of everything."""
-    own, sizes = _own(problem), _bytes(problem)
+    own, sizes = problem.fused_seconds.tolist(), _bytes(problem)
     tail: list[list[float]] = [[] for _ in problem.nodes]
     for node in reversed(range(len(problem.nodes))):
         row = [_INFINITE] * len(problem.places)

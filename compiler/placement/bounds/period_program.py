@@ -8,7 +8,7 @@ come those links that are too busy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -75,6 +75,10 @@ class PeriodProgram:
         self._shares()
         self._memory()
         self._losses()
+        for number in range(len(self.classes)):
+            keep_company(
+                solver, self.problem, lambda node, number=number: self.on(node, number), len(self.classes[number])
+            )
         solver.Minimize(self.period)
 
     def solve(self, until: float = float("inf")) -> float | None:
@@ -293,10 +297,6 @@ class PeriodProgram:
         """What is too long to be on a device several times over, in any placement as good as the best known."""
         if self.best_known == float("inf"):
             return
-        saved: dict[tuple[int, int], float] = {}
-        for fusion in self.problem.fusions:
-            for place, seconds in fusion.seconds.items():
-                saved[fusion.consumer, place] = saved.get((fusion.consumer, place), 0.0) + seconds
         for place in self.places:
             members = self.classes[self.class_of[self.problem.device_of[place]]]
             room = (self.best_known - self.problem.launch_s[place]) * (1 + SHORTFALL)
@@ -304,9 +304,7 @@ class PeriodProgram:
                 large = [
                     shares[place]
                     for node, shares in enumerate(self.at)
-                    if place in shares
-                    and self.problem.nodes[node].options[place].seconds - saved.get((node, place), 0.0)
-                    > room / (count + 1)
+                    if place in shares and self.problem.fused_seconds[node, place] > room / (count + 1)
                 ]
                 if len(large) > count * len(members):
                     self.solver.Add(self.solver.Sum(large) <= count * len(members))
@@ -360,6 +358,24 @@ class PeriodProgram:
             if (option := node.options[place]).loss
         ]
         self.solver.Add(self.solver.Sum(terms) <= (1 + LOSS_TOLERANCE) ** 2)
+
+
+def keep_company(solver: Any, problem: Problem, on: Callable[[int], Sequence[Any]], members: int) -> None:
+    """Rows for one class of devices, of so many members, for ops that share a device, and for those that may not.
+
+    `on` gives the parts of a node that are on the class.
+    """
+    for group in problem.rules.together:
+        first, *others = (solver.Sum(list(on(node))) for node in group)
+        for other in others:
+            solver.Add(other == first)
+    for sides in problem.rules.apart:
+        # So many of the devices have ops of each side.
+        used = [solver.NumVar(0, members, "") for _ in sides]
+        for count, nodes in zip(used, sides, strict=True):
+            for node in nodes:
+                solver.Add(count >= solver.Sum(list(on(node))))
+        solver.Add(solver.Sum(used) <= members)
 
 
 def shared_links(problem: Problem, members: Sequence[int], *, inward: bool) -> dict[str, float]:

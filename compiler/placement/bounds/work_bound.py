@@ -20,10 +20,7 @@ def work_bound(problem: Problem, classes: Sequence[list[int]], until: float = fl
     the program is not solved by `until` (of `time.perf_counter`), it is the work of every node where it is least, over
     all devices.
     """
-    seconds = problem.seconds.copy()
-    for fusion in problem.fusions:
-        for place, saved in fusion.seconds.items():
-            seconds[fusion.consumer, place] = max(seconds[fusion.consumer, place] - saved, 0.0)
+    seconds = problem.fused_seconds
     shared = float(seconds.min(axis=1).sum()) / max(sum(map(len, classes)), 1) * (1 - SHORTFALL)
     if perf_counter() > until:
         return shared

@@ -52,15 +52,10 @@ def entrance_groups(problem: Problem, most_s: float) -> list[tuple[int, ...]]:
 
 def _added_seconds(problem: Problem) -> list[float]:
     """What each op adds at most on a device other than the host, if fusion saves there all that it can."""
-    saved: dict[tuple[int, int], float] = {}
-    for fusion in problem.fusions:
-        for place, seconds in fusion.seconds.items():
-            key = fusion.consumer, place
-            saved[key] = saved.get(key, 0.0) + seconds
     return [
         max(
             (
-                problem.nodes[node].options[place].seconds - saved.get((node, place), 0.0)
+                float(problem.fused_seconds[node, place])
                 for place in allowed
                 if problem.device_of[place] != problem.host
             ),

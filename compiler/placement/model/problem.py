@@ -259,6 +259,15 @@ class Problem:
         return table
 
     @cached_property
+    def fused_seconds(self) -> NDArray[np.float64]:
+        """Seconds of node by place where fusion saves all that it can; infinite where not allowed."""
+        table = self.seconds.copy()
+        for fusion in self.fusions:
+            for place, saved in fusion.seconds.items():
+                table[fusion.consumer, place] = max(table[fusion.consumer, place] - saved, 0.0)
+        return table
+
+    @cached_property
     def inputs_of(self) -> tuple[tuple[int, ...], ...]:
         """For each node, the values it consumes."""
         found: list[list[int]] = [[] for _ in self.nodes]
