@@ -32,6 +32,7 @@ from gimlet.compiler.placement.reasons.diagnose import affordable, check_feasibl
 from gimlet.compiler.placement.search.anneal import annealed
 from gimlet.compiler.placement.search.balance import balanced
 from gimlet.compiler.placement.search.coarsen import Coarse, coarsen, identity
+from gimlet.compiler.placement.search.company import keep_company
 from gimlet.compiler.placement.search.heuristics import (
     best_cuts,
     best_of,
@@ -121,6 +122,7 @@ class _Solve:
         problem = self.problem = affordable(problem)
         filled = memory_cuts(problem, self._until(0.1))
         starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem), *filled]
+        starts = list(dict.fromkeys((*starts, *(keep_company(problem, start) for start in starts))))
         best = best_of(problem, [*starts, *within_loss(problem, starts)])
         if "throughput" in asked:
             cuts = stage_cuts(problem, self._until(0.1))

@@ -184,5 +184,5 @@ def _gap(problem: Problem, solution: Solution) -> str:
     unknown = " and ".join(flag for flag in ("together", "apart") if getattr(problem.rules, flag))
     if unknown:
         flags = unknown.replace("together", "--together").replace("apart", "--apart")
-        return f"The gap is {solution.gap:.0%}, part of which may be that the bound knows nothing of {flags}."
+        return f"The gap is {solution.gap:.0%}, part of which may be that the bound knows little of {flags}."
     return f"The gap is {solution.gap:.0%}: a longer --time-limit may find a better placement."

@@ -1,7 +1,6 @@
 """Bounds on latency from all memories, and what fills them: never above a placement, close where devices fill up."""
 
 import itertools
-import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds.memory_blocks import memory_blocks
 from gimlet.compiler.placement.bounds.memory_prices import memory_prices
-from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
     Node,
@@ -20,13 +18,11 @@ from gimlet.compiler.placement.model.problem import (
     Placement,
     Problem,
     Route,
-    Rules,
     Value,
     Weight,
 )
 from gimlet.compiler.placement.model.segments import carve, judge
 from gimlet.compiler.placement.search.memory_cuts import dealt, memory_cuts
-from gimlet.compiler.placement.solve import solve
 
 Make = Callable[..., Problem]
 
@@ -42,42 +38,6 @@ def test_no_placement_is_below_the_bound(
     for places in itertools.product(*problem.allowed):
         found = carve(problem, places)
         assert found.excess or bound <= found.schedule.latency_s * (1 + 1e-9)
-
-
-@settings(max_examples=25)
-@given(seed=st.integers(0, 10**6), memory=st.booleans())
-def test_no_placement_that_keeps_company_is_below_the_bounds(random_problem: Make, seed: int, memory: bool):
-    problem = random_problem(seed, 4, 3, memory=memory)
-    draw = random.Random(seed)
-    ends = tuple(draw.sample(range(4), 3))
-    rules = Rules(together=(ends[:2],)) if seed % 2 else Rules(apart=((ends[:1], ends[1:]),))
-    problem = problem.with_rules(rules)
-    latency = max(memory_blocks(problem).seconds, memory_prices(problem).seconds)
-    period = period_bound(problem)
-    for places in itertools.product(*problem.allowed):
-        found = carve(problem, places)
-        assert found.excess or latency <= found.schedule.latency_s * (1 + 1e-9)
-        assert found.excess or period <= found.schedule.period_s * (1 + 1e-9)
-
-
-def test_ops_that_share_a_device_are_bounded_there():
-    """The first and the last of ten are quick on different devices, and must be on one."""
-    options = [
-        {0: Option(1.0), 1: Option(50.0)},
-        *[{0: Option(1.0), 1: Option(1.0)}] * 8,
-        {0: Option(50.0), 1: Option(1.0)},
-    ]
-    problem = Problem(
-        (DeviceSpec("host"), DeviceSpec("card")),
-        (Place(0), Place(1)),
-        tuple(Node(f"n{index}", options=own) for index, own in enumerate(options)),
-        tuple(Value(f"v{index}", 1, index, (index + 1,) if index < 9 else (), index == 9) for index in range(10)),
-        {(0, 1): Route(0.1, 0.0), (1, 0): Route(0.1, 0.0)},
-    )
-    for rules in (Rules(together=((0, 9),)), Rules("throughput", together=((0, 9),))):
-        found = solve(problem.with_rules(rules))
-        assert found.gap < 0.15
-        assert found.objective > 50
 
 
 def repeated(problem: Problem, times: int) -> Problem:
