@@ -73,7 +73,8 @@ def gimlet_place(
         nodes_of.setdefault(device, []).append(node)
     for device in report["devices"]:
         if device in nodes_of:
-            click.echo(f"{device}  {len(nodes_of[device])} nodes: {' '.join(nodes_of[device])}")
+            own = nodes_of[device]
+            click.echo(f"{device}  {len(own)} node{'s' if len(own) > 1 else ''}: {' '.join(own)}")
 
 
 def _solve_public(

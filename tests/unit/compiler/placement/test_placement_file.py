@@ -44,7 +44,7 @@ def test_the_example_of_the_paper(capsys: pytest.CaptureFixture[str]):
     assert code == 0
     assert "cost  0.095\nbound  0.095 (gap 0.000%, optimal" in out
     assert "latency_s  0.12\n" in out
-    assert "fast  1 nodes: prefill\ncheap  1 nodes: decode\n" in out
+    assert "fast  1 node: prefill\ncheap  1 node: decode\n" in out
 
 
 def test_the_example_of_the_paper_without_its_limit(capsys: pytest.CaptureFixture[str]):
