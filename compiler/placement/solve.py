@@ -63,7 +63,7 @@ _SEARCHED = 0.4
 """The part after which a pipeline's groups are left, and single ops are moved until the end."""
 _BOUND_ENDS = 0.9
 """The part after which it is no longer improved even so."""
-_IN_TURNS = 0.8
+_IN_TURNS = 0.88
 """The part after which orders of devices with one launch each are left."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""

@@ -23,7 +23,8 @@ _GROUP, _LARGE_GROUP = 0.003, 0.03
 """What a group of ops takes besides its head, at most, as a part of the period; the second where it is first sought."""
 _BETTER = 1 - 2e-4
 _PROVEN = 0.991
-"""It is asked whether anything is below this part of the best known."""
+_ROUGHLY = (0.97, 0.98)
+"""It is asked whether anything is below these parts of the best known."""
 _SEARCHED = 0.35
 """The part of the time for placements; the rest is for the bound."""
 _FIRST = 1 / 20
@@ -95,9 +96,10 @@ def solve_turns(
             if tried(order, most_s, seconds, whole=True, large=large) < most_s:
                 waiting.append(order)
         open_orders = waiting
-    asked = _PROVEN * period()
     bounds = dict.fromkeys(range(len(orders)), 0.0)
-    for part in (_FIRST, 1.0):
+    # An order that is not done at once is asked for less: that may be proven while the rest of it takes long.
+    for part, level in ((_FIRST, _PROVEN), *((_FIRST, level) for level in _ROUGHLY), (1.0, _PROVEN)):
+        asked = level * period()
         waiting_numbers = [number for number, bound in bounds.items() if bound < asked]
         for index, number in enumerate(waiting_numbers):
             seconds = left(until, len(waiting_numbers) - index, part)
