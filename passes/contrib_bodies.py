@@ -1,4 +1,4 @@
-"""What operators of com.microsoft compute, as functions of ONNX's own operators, in ONNX's text form."""
+"""What operators compute that ONNX does not define by a function, as functions in ONNX's text form."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_attention import group_query_attention, multi_head_attention, projected_attention
 from gimlet.passes.contrib_lines import has, integers, number, rotated
 from gimlet.passes.contrib_quantized import OLDEST_QUANTIZED, QUANTIZED
+from gimlet.passes.plain_bodies import OLDEST_PLAIN, PLAIN
 
 OLDEST_OPSET = 17
 """LayerNormalization is in it, and everything else means there what it means today but for ReduceMean's axes."""
@@ -20,14 +21,17 @@ _AXES_ARE_AN_INPUT = 18
 _FLOAT = 1
 
 
-def contrib_body(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
-    """The function of ONNX's operators at `opset` that computes what `op` does.
+def written_body(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
+    """The function of ONNX's simpler operators at `opset` that computes what `op` does.
 
     None for another operator, an option of it that is not written out, or a shape that the function needs and that is
     not known.
     """
-    oldest = OLDEST_QUANTIZED if op.op_type in QUANTIZED else OLDEST_OPSET
-    write = BODIES.get(op.op_type) if op.domain == "com.microsoft" and opset >= oldest else None
+    if op.domain:
+        oldest = OLDEST_QUANTIZED if op.op_type in QUANTIZED else OLDEST_OPSET
+        write = BODIES.get(op.op_type) if op.domain == "com.microsoft" and opset >= oldest else None
+    else:
+        write = PLAIN.get(op.op_type) if opset >= OLDEST_PLAIN else None
     lines = None if write is None else write(op, opset)
     if lines is None:
         return None

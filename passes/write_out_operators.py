@@ -18,13 +18,14 @@ from xdsl.utils.exceptions import PassFailedException
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OPSETS, OWN, AnyType, OnnxOp, has_parts
 from gimlet.passes.canonicalize_onnx import CanonicalizeOnnxPass
-from gimlet.passes.contrib_bodies import BODIES, contrib_body
+from gimlet.passes.contrib_bodies import BODIES, written_body
 from gimlet.passes.decompose_functions import body_of, call_body
 from gimlet.passes.entry import ENTRY, entry_function, return_of
 from gimlet.passes.fold_constants import FoldConstantsPass
 from gimlet.passes.infer_shapes import InferShapesPass
 from gimlet.passes.inline_functions import InlineFunctionsPass
 from gimlet.passes.large_ops import LargeOps
+from gimlet.passes.plain_bodies import PLAIN
 from gimlet.passes.restore_parts import restore
 
 _DEFINED = frozenset(
@@ -96,7 +97,9 @@ class WriteOutOperatorsPass(ModulePass):
 def _is_defined(op: OnnxOp) -> bool:
     if has_parts(op) or not isinstance(op.parent_op(), FuncOp) or any(isinstance(v.type, AnyType) for v in op.operands):
         return False
-    return op.op_type in (BODIES if op.domain == "com.microsoft" else _DEFINED if not op.domain else ())
+    if op.domain:
+        return op.domain == "com.microsoft" and op.op_type in BODIES
+    return op.op_type in _DEFINED or op.op_type in PLAIN
 
 
 def _signature(op: OnnxOp) -> Hashable:
@@ -108,7 +111,7 @@ def _signature(op: OnnxOp) -> Hashable:
 
 def _definition(op: OnnxOp, module: ModuleOp, ctx: GimletContext, opset: int) -> FuncOp | None:
     """A function of what `op` reads that computes what it does; None where there is none."""
-    body = contrib_body(op, opset) if op.domain else body_of(op, opset)
+    body = body_of(op, opset) if not op.domain and op.op_type in _DEFINED else written_body(op, opset)
     if body is None or not opset:
         return None
     block = Block(arg_types=[value.type for value in op.operands])

@@ -73,6 +73,7 @@ CASES = [
     Case("HardSwish", [ROWS], opset=17),
     Case("Mish", [ROWS], opset=18),
     Case("MeanVarianceNormalization", [(2, 3, 4, 5)], opset=17),
+    Case("Einsum", [(2, 3, 8), (2, 5, 8)], {"equation": "bqd,bkd->bkq"}, opset=17),
     Case("QuickGelu", [ROWS], {"alpha": 1.3}, MICROSOFT, opset=17),
     Case("Gelu", [ROWS], {}, MICROSOFT, opset=17),
     Case("FastGelu", [ROWS, WIDE], {}, MICROSOFT, opset=17),

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region
+from xdsl.passes import ModulePass
 
 from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.pipeline import NORMALIZE, run_passes
@@ -60,12 +61,15 @@ def model_of(
 
 
 def segment_of(
-    model: onnx.ModelProto, bounds: Mapping[str, tuple[int, int, int]] | None = None, fmt: str = "fp32"
+    model: onnx.ModelProto,
+    bounds: Mapping[str, tuple[int, int, int]] | None = None,
+    fmt: str = "fp32",
+    passes: Sequence[ModulePass] = (),
 ) -> SegmentContext:
-    """The whole model as one segment, after the passes of `normalize`."""
+    """The whole model as one segment, after the passes of `normalize` and others."""
     ctx = GimletContext()
     module = import_model(ir.from_proto(model), ctx)
-    run_passes(module, ctx, NORMALIZE)
+    run_passes(module, ctx, [*NORMALIZE, *passes])
     main = next(op for op in module.body.block.ops if isinstance(op, FuncOp) and op.sym_name.data == "main")
     inputs, outputs = function_inputs(main), function_outputs(main)
     block = Block(arg_types=[value.type for _, value in inputs])
