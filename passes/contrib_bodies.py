@@ -13,7 +13,7 @@ from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_attention import group_query_attention, multi_head_attention, projected_attention
 from gimlet.passes.contrib_lines import has, integers, number, rotated
 from gimlet.passes.contrib_quantized import OLDEST_QUANTIZED, QUANTIZED
-from gimlet.passes.plain_bodies import OLDEST_PLAIN, PLAIN
+from gimlet.passes.plain_bodies import Known, plain_lines
 
 OLDEST_OPSET = 17
 """LayerNormalization is in it, and everything else means there what it means today but for ReduceMean's axes."""
@@ -21,7 +21,7 @@ _AXES_ARE_AN_INPUT = 18
 _FLOAT = 1
 
 
-def written_body(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
+def written_body(op: OnnxOp, opset: int, known: Known) -> onnx.FunctionProto | None:
     """The function of ONNX's simpler operators at `opset` that computes what `op` does.
 
     None for another operator, an option of it that is not written out, or a shape that the function needs and that is
@@ -30,9 +30,9 @@ def written_body(op: OnnxOp, opset: int) -> onnx.FunctionProto | None:
     if op.domain:
         oldest = OLDEST_QUANTIZED if op.op_type in QUANTIZED else OLDEST_OPSET
         write = BODIES.get(op.op_type) if op.domain == "com.microsoft" and opset >= oldest else None
+        lines = None if write is None else write(op, opset)
     else:
-        write = PLAIN.get(op.op_type) if opset >= OLDEST_PLAIN else None
-    lines = None if write is None else write(op, opset)
+        lines = plain_lines(op, opset, known)
     if lines is None:
         return None
     inputs = ", ".join(f"x{index}" if value is not None else f"absent{index}" for index, value in enumerate(op.inputs))

@@ -25,7 +25,7 @@ from gimlet.passes.fold_constants import FoldConstantsPass
 from gimlet.passes.infer_shapes import InferShapesPass
 from gimlet.passes.inline_functions import InlineFunctionsPass
 from gimlet.passes.large_ops import LargeOps
-from gimlet.passes.plain_bodies import PLAIN
+from gimlet.passes.plain_bodies import PLAIN, READING, Known, read_constants
 from gimlet.passes.restore_parts import restore
 
 _DEFINED = frozenset(
@@ -77,14 +77,15 @@ class WriteOutOperatorsPass(ModulePass):
         if not isinstance(ctx, GimletContext):
             raise PassFailedException("write-out-operators needs gimlet's context")
         large = LargeOps(op, keep_parts=True)
-        known: dict[Hashable, FuncOp | None] = {}
+        made: dict[Hashable, FuncOp | None] = {}
         for nested in list(entry_function(op).walk()):
             if not isinstance(nested, OnnxOp) or not _is_defined(nested):
                 continue
-            key = _signature(nested)
-            if key not in known:
-                known[key] = _definition(nested, op, ctx, large.opset)
-            function = known[key]
+            constants = read_constants(nested, ctx)
+            key = _signature(nested, constants)
+            if key not in made:
+                made[key] = _definition(nested, constants, op, ctx, large.opset)
+            function = made[key]
             if function is None:
                 continue
             if self.keep_parts:
@@ -99,19 +100,20 @@ def _is_defined(op: OnnxOp) -> bool:
         return False
     if op.domain:
         return op.domain == "com.microsoft" and op.op_type in BODIES
-    return op.op_type in _DEFINED or op.op_type in PLAIN
+    return op.op_type in _DEFINED or op.op_type in PLAIN or op.op_type in READING
 
 
-def _signature(op: OnnxOp) -> Hashable:
+def _signature(op: OnnxOp, known: Known) -> Hashable:
     same = tuple(op.inputs.index(value) for value in op.inputs)
     types = tuple(None if value is None else value.type for value in (*op.inputs, *op.outputs))
     attributes = tuple(sorted((name, str(value)) for name, value in op.onnx_attributes().items()))
-    return op.domain, op.op_type, op.since_version, attributes, types, same
+    values = tuple(None if each is None else (each.shape, each.tobytes()) for each in known)
+    return op.domain, op.op_type, op.since_version, attributes, types, same, values
 
 
-def _definition(op: OnnxOp, module: ModuleOp, ctx: GimletContext, opset: int) -> FuncOp | None:
+def _definition(op: OnnxOp, known: Known, module: ModuleOp, ctx: GimletContext, opset: int) -> FuncOp | None:
     """A function of what `op` reads that computes what it does; None where there is none."""
-    body = body_of(op, opset) if not op.domain and op.op_type in _DEFINED else written_body(op, opset)
+    body = body_of(op, opset) if not op.domain and op.op_type in _DEFINED else written_body(op, opset, known)
     if body is None or not opset:
         return None
     block = Block(arg_types=[value.type for value in op.operands])
@@ -136,11 +138,11 @@ def _is_written(alone: ModuleOp, op: OnnxOp, body: onnx.FunctionProto, ctx: Giml
         InferShapesPass().apply(ctx, alone)
         FoldConstantsPass().apply(ctx, alone)
         CanonicalizeOnnxPass().apply(ctx, alone)
+        cse(alone)
+        dce(alone)
+        InferShapesPass().apply(ctx, alone)
     except PassFailedException:
         return False
-    cse(alone)
-    dce(alone)
-    InferShapesPass().apply(ctx, alone)
     for nested in entry_function(alone).walk():
         for result in nested.results:
             if isinstance(result.type, AnyType):

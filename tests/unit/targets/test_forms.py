@@ -18,6 +18,7 @@ from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, ops, parts_of
 from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.passes.write_out_operators import WriteOutOperatorsPass
 from gimlet.targets import registry
 from gimlet.targets.api import Artifact, Cost, Device, HardwareKind, Reason, SegmentContext, Target
 from gimlet.targets.forms import is_whole, op_cost, portable_form, refusals, target_form
@@ -173,6 +174,21 @@ def test_numbers_are_those_of_the_model_on_the_host(tmp_path: Path, fuse: bool):
     with gimlet.load(bundle.path) as program:
         (found,) = program(**inputs()).values()
     np.testing.assert_allclose(found, run(model, inputs()), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("onnxruntime", ["Einsum"]), ("sram", ["Transpose", "MatMul"])])
+def test_an_operator_of_the_model_is_its_parts_only_where_it_is_refused(name: str, expected: list[str], tmp_path: Path):
+    write = Writer()
+    model = write.model({"a": (3, 5), "b": (7, 5)}, write("Einsum", "a", "b", equation="ij,kj->ik"), 17)
+    ctx = GimletContext()
+    module = load(model, ctx=ctx)
+    run_passes(module, ctx, [*NORMALIZE, WriteOutOperatorsPass(keep_parts=True)])
+    block = entry_function(module).body.block
+    found = detach([op for op in block.ops if op is not return_of(block)], "dev", "fp32")
+    context = SegmentContext(found.op, ctx, {"": 17}, {}, tmp_path)
+    devices = load_topology(Path("examples/topologies/rack.toml")).devices
+    device = next(device for device in devices if name in device.kind.targets)
+    assert kinds(target_form(context, registry.load(name), device).context) == expected
 
 
 def test_a_segment_that_is_not_built_whole_is_built_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
