@@ -4,7 +4,8 @@
 
 Asked are the targets themselves, about the operators of ONNX's own domain as ONNX's node tests use them: each test of a
 single node is imported, retyped to every element type that the operator's schema allows, and put to the target. What
-is small and not the first input (axes, shapes, scales) is a constant, as it is in models.
+is small and not the first input (axes, shapes, scales) is a constant, as it is in models. An operator that can be
+written out in others is one that a target takes if it takes those.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ from gimlet.dialects.onnx import CustomOp, OnnxOp
 from gimlet.dialects.onnx.importer import import_model
 from gimlet.dialects.onnx.schema import OpSchema, schema_table
 from gimlet.dialects.onnx.types import element_by_code
+from gimlet.passes.entry import entry_function
+from gimlet.passes.write_out_operators import WriteOutOperatorsPass
 from gimlet.runtime.errors import GimletError
 from gimlet.targets import registry
 from gimlet.targets.api import Device, Target
+from gimlet.targets.forms import refusals
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "support-matrix.md"
 COLUMNS = (
@@ -67,13 +71,16 @@ _CODES = {
 _LARGEST_CONSTANT = 16
 _COMPUTED = ".computed"
 _OF_SHAPES = frozenset({"ConstantOfShape", "Range"})
+_WITH_NUMBERS = frozenset({"CumSum", "OneHot", "Pad"})
+"""Operators with a number among their inputs that models have as a constant, and not as a value of any type."""
 
 _HEAD = """# Support matrix
 
 Written by `python -m gimlet.tools.support_matrix`; not to be edited. For each operator of ONNX's own domain at opset
 {opset}: the element types (of its first input) that a target takes, as ONNX's {cases} node tests use the operator. In
 parentheses are types that it takes in some of the tests only; `–` is none of them. "Takes" means that the target does
-not refuse the op: a build may still fail, and then goes back to placement.
+not refuse the op, or, where it is [written out](normalize.md) in others, none of those: a build may still fail, and
+then goes back to placement.
 
 - **onnxruntime** on `host`: the CPU provider. bf16 is computed in float32, rounded after every op.
 - **openvino** on `host`: the CPU plug-in of OpenVINO {openvino}, each op tried on made-up values against ONNX Runtime.
@@ -126,9 +133,10 @@ def node_tests() -> Iterator[tuple[str, onnx.ModelProto]]:
 
 def _inline_constants(model: onnx.ModelProto, values: list[Any]) -> None:
     inputs = list(model.graph.input)
+    kinds = (np.ndarray, np.generic) if model.graph.node[0].op_type in _WITH_NUMBERS else np.ndarray
     for info, value in list(zip(inputs, values, strict=False))[1:]:
-        if isinstance(value, np.ndarray) and value.ndim <= 1 and value.size <= _LARGEST_CONSTANT:
-            model.graph.initializer.append(numpy_helper.from_array(value, info.name))
+        if isinstance(value, kinds) and value.ndim <= 1 and value.size <= _LARGEST_CONSTANT:
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), info.name))
             model.graph.input.remove(info)
 
 
@@ -178,9 +186,9 @@ def _infos(model: onnx.ModelProto) -> dict[str, ValueInfoProto]:
 
 
 def ask(target: Target, device: Device, ops: list[OnnxOp]) -> list[bool]:
-    """Whether the target takes each op in the device's first format."""
+    """Whether the target takes each op in the device's first format, as it is or in parts."""
     fmt = target.formats(device)[0]
-    return [reason is None for reason in target.refuses_all(ops, device, fmt)]
+    return [reason is None for reason in refusals(target, ops, device, fmt)]
 
 
 def matrix() -> tuple[int, dict[str, dict[str, Answers]]]:
@@ -202,12 +210,14 @@ def matrix() -> tuple[int, dict[str, dict[str, Answers]]]:
             variant = retyped(model, schema, name)
             if variant is None:
                 continue
+            ctx = GimletContext()
             try:
-                module = import_model(ir.from_proto(variant), GimletContext())
+                module = import_model(ir.from_proto(variant), ctx)
+                WriteOutOperatorsPass(keep_parts=True).apply(ctx, module)
             except (GimletError, ValueError, TypeError):
                 continue
             modules.append(module)
-            op = next(op for op in module.walk() if isinstance(op, OnnxOp) and op.op_type == operator)
+            op = next(op for op in entry_function(module).walk() if isinstance(op, OnnxOp) and op.op_type == operator)
             if not isinstance(op, CustomOp):
                 questions.append((operator, name, op))
     for target_name, kind in COLUMNS:
