@@ -107,6 +107,7 @@ def solve_turns(
         if not limited:
             break
     # What time is left is for better placements where the bound leaves room for them.
+    asked = _PROVEN * period()
     roomy = sorted((number for number, bound in bounds.items() if bound < asked), key=lambda number: bounds[number])
     for index, number in enumerate(roomy if limited else ()):
         tried(orders[number], _BETTER * period(), left(until, len(roomy) - index), whole=True)
