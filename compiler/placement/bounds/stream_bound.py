@@ -57,7 +57,6 @@ _PARTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 _CHUNK = 64
 _FACTORS = (0.5, 2.0)
 _NEAR = 1e-3
-_CLOSE = 1e-4
 _INFINITE = float("inf")
 
 
@@ -68,11 +67,6 @@ class StreamBound:
     seconds: float
     reached_s: float
     places: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def closed(self) -> bool:
-        """Whether there is nothing to speak of between the two."""
-        return self.seconds >= self.reached_s * (1 - _CLOSE)
 
 
 def stream_bound(

@@ -73,7 +73,6 @@ class TurnModel:
         self.devices = [problem.device_of[slot[0]] if slot else problem.host for slot in self.places]
         self.alike = {device: members for members in alike for device in members}
         self.group_of = {node: number for number, nodes in enumerate(groups) for node in nodes}
-        self.saved = self._savings()
         self.model: Any = cp_model.CpModel()
         self.period = self.model.new_int_var(0, TICKS, "period")
         self.at: list[list[Any]] = []
@@ -107,17 +106,10 @@ class TurnModel:
 
     def can(self, node: int, slot: int) -> bool:
         """Whether an op may be in a turn, and is not too long there whatever fusion saves."""
-        seconds = self.seconds(node, slot)
-        return seconds < float("inf") and seconds - self.saved.get((node, self.devices[slot]), 0.0) <= self.most_s
-
-    def _savings(self) -> dict[tuple[int, int], float]:
-        """What fusion saves of an op at most, by op and device."""
-        found: dict[tuple[int, int], float] = {}
-        for fusion in self.problem.fusions:
-            for place, seconds in fusion.seconds.items():
-                key = fusion.consumer, self.problem.device_of[place]
-                found[key] = found.get(key, 0.0) + seconds
-        return found
+        least = min(
+            (float(self.problem.fused_seconds[node, place]) for place in self.places[slot]), default=float("inf")
+        )
+        return least <= self.most_s
 
     def _assign(self) -> None:
         model = self.model

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from gimlet.compiler.placement.model.problem import Problem
 
 
@@ -68,28 +70,19 @@ class _Company:
         return sum(self.costs[unit][target] - self.costs[unit][self.on[unit]] for unit, target in moves.items())
 
     def _costs(self, nodes: Sequence[int]) -> dict[int, float]:
-        """Seconds of nodes on each device that takes all of them."""
-        costs: dict[int, float] = {}
+        """Seconds of nodes on each device that takes all of them, each on its quickest place there."""
+        totals: dict[int, float] = {}
         for device in sorted(set(self.problem.device_of)):
-            own = [self._best(node, device) for node in nodes]
-            if None not in own:
-                costs[device] = sum(
-                    float(self.problem.seconds[node, used])
-                    for node, used in zip(nodes, own, strict=True)
-                    if used is not None
-                )
-        return costs
-
-    def _best(self, node: int, device: int) -> int | None:
-        """The quickest place of a node on a device."""
-        here = [place for place in self.problem.allowed[node] if self.problem.device_of[place] == device]
-        return min(here, key=lambda place: float(self.problem.seconds[node, place]), default=None)
+            here = [place for place, on in enumerate(self.problem.device_of) if on == device]
+            totals[device] = float(self.problem.seconds[np.ix_(nodes, here)].min(axis=1).sum())
+        return {device: total for device, total in totals.items() if total < float("inf")}
 
     def _move(self, unit: int, device: int) -> None:
+        """To one of the devices that `costs` has for the unit."""
         self.on[unit] = device
+        here = [place for place, on in enumerate(self.problem.device_of) if on == device]
         for node in self.members[unit]:
-            used = self._best(node, device)
-            self.place[node] = self.place[node] if used is None else used
+            self.place[node] = min(here, key=lambda place: float(self.problem.seconds[node, place]))
 
 
 def _joined(count: int, groups: Sequence[Sequence[int]]) -> dict[int, list[int]]:

@@ -44,6 +44,13 @@ def graph(edges: dict[int, tuple[int, ...]], seconds: list[float], launch_s: flo
     return Problem(devices, (Place(0), Place(1), Place(2)), nodes, tuple(values), links, rules=Rules("throughput"))
 
 
+def test_an_op_may_be_where_only_fusion_makes_it_short_enough():
+    problem = graph({0: (1,)}, [5.0, 50.0])
+    problem = replace(problem, fusions=(Fusion(0, 1, {1: 30.0}),))
+    model = TurnModel(problem, [(0,), (1,)], [1, 2], device_classes(problem), 30.0)
+    assert [model.can(1, slot) for slot, device in enumerate(model.devices) if device] == [True, False]
+
+
 def launched_long(problem: Problem, draw: Random) -> Problem:
     """Launches that no device but the host has room for twice, a host that is slow, casts, and links of many speeds."""
     devices = tuple(replace(spec, segment_overhead_s=40.0 if n else 1.0) for n, spec in enumerate(problem.devices))
