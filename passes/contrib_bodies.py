@@ -11,7 +11,7 @@ from onnx import parser
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_attention import group_query_attention, multi_head_attention, projected_attention
-from gimlet.passes.contrib_lines import has, integers, number, rotated
+from gimlet.passes.contrib_lines import Unwritten, has, integers, number, rotated
 from gimlet.passes.contrib_quantized import OLDEST_QUANTIZED, QUANTIZED
 from gimlet.passes.plain_bodies import Known, plain_lines
 
@@ -33,7 +33,7 @@ def written_body(op: OnnxOp, opset: int, known: Known) -> onnx.FunctionProto | N
         lines = None if write is None else write(op, opset)
     else:
         lines = plain_lines(op, opset, known)
-    if lines is None:
+    if lines is None or isinstance(lines, Unwritten):
         return None
     inputs = ", ".join(f"x{index}" if value is not None else f"absent{index}" for index, value in enumerate(op.inputs))
     outputs = ", ".join(f"y{index}" for index in range(len(op.outputs)))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gimlet.dialects.onnx import OnnxOp
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """An operator that is not written out. `only` says in which cases one of its name is, and what this one has."""
+
+    only: str
+
+
+Lines = list[str] | Unwritten
 
 
 def number(name: str, value: float, like: str) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import integers
+from gimlet.passes.contrib_lines import Lines, Unwritten, integers
 from gimlet.runtime.expr import ONE, Expr
 
 _AXES_ARE_AN_INPUT = 13
@@ -29,16 +29,16 @@ _SUBSCRIPT = re.compile(r"([A-Za-z]*)(\.\.\.)?([A-Za-z]*)")
 Label = str | int
 
 
-def einsum(op: OnnxOp, opset: int) -> list[str] | None:
-    """The lines that compute `y0` of `x0`, `x1`, ...; None where a shape is not known or the equation is not valid."""
+def einsum(op: OnnxOp, opset: int) -> Lines:
+    """The lines that compute `y0` of `x0`, `x1`, ..."""
     shapes = [None if value is None else dims_of(value) for value in op.inputs]
     known = [shape for shape in shapes if shape is not None]
     equation = str(op.attr("equation", "")).replace(" ", "")
     if opset < _AXES_ARE_AN_INPUT or len(known) < len(shapes) or any(_NOTHING in shape for shape in known):
-        return None
+        return Unwritten("where the shapes of all operands are known and nothing is empty, from opset 13 on")
     terms = _terms(equation, known)
-    if terms is None:
-        return None
+    if isinstance(terms, Unwritten):
+        return terms
     *given, wanted = terms
     writer = _Writer({}, wanted)
     for index, (labels, dims) in enumerate(zip(given, known, strict=True)):
@@ -53,32 +53,32 @@ def einsum(op: OnnxOp, opset: int) -> list[str] | None:
     return writer.lines
 
 
-def _terms(equation: str, shapes: Sequence[Sequence[Expr]]) -> list[list[Label]] | None:
+def _terms(equation: str, shapes: Sequence[Sequence[Expr]]) -> list[list[Label]] | Unwritten:
     """The labels of each operand, and those of the result behind them."""
     parts = _EQUATION.fullmatch(equation)
     texts = parts.group(1).split(",") if parts else []
+    wrong = Unwritten(f"where the equation fits the operands, and {equation!r} does not")
     if parts is None or len(texts) != len(shapes):
-        return None
+        return wrong
     terms = [_labels(text, len(shape)) for text, shape in zip(texts, shapes, strict=True)]
     found = [term for term in terms if term is not None]
     if len(found) < len(terms):
-        return None
+        return wrong
     widest = max((len([each for each in term if isinstance(each, int)]) for term in found), default=0)
     if parts.group(2) is not None:
         has_ellipsis = "..." in parts.group(2)
         count = len(parts.group(2).replace("...", "")) + (widest if has_ellipsis else 0)
         result = _labels(parts.group(2), count)
         if widest and not has_ellipsis:
-            return None
+            return Unwritten(f"where the result has all dimensions of '...', and that of {equation!r} has none")
     else:
         letters = [each for term in found for each in term if isinstance(each, str)]
         once = sorted(each for each in set(letters) if letters.count(each) == 1)
-        # Which of the two cases comes first is not said.
         if once and not ("".join(once).islower() or "".join(once).isupper()):
-            return None
+            return Unwritten(f"where the result's order is said, and {equation!r} has small and capital letters in one")
         result = [*range(widest - 1, -1, -1), *once]
     if result is None or len(set(result)) < len(result) or not set(result) <= {each for term in found for each in term}:
-        return None
+        return wrong
     return [*found, result]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.contrib_lines import Lines, Unwritten
 
 _FLOAT = 1
 _FLOATS = ("float", "float16", "bfloat16")
@@ -30,14 +31,14 @@ def _number(name: str, value: float) -> str:
 _NUMBERS = [_number("zero", 0.0), _number("half", 0.5), _number("one", 1.0), _number("two", 2.0)]
 
 
-def _in_float32(lines: list[str]) -> Callable[[OnnxOp, int], list[str] | None]:
+def _in_float32(lines: list[str]) -> Callable[[OnnxOp, int], Lines]:
     """`y0` of `x0` by lines that make `y` of `x`."""
 
-    def write(op: OnnxOp, opset: int) -> list[str] | None:
+    def write(op: OnnxOp, opset: int) -> Lines:
         del opset
         element = element_of(op.operands[0].type)
         if element is None or element.onnx not in _FLOATS:
-            return None
+            return Unwritten(f"for {', '.join(_FLOATS)}")
         return [f"x = Cast <to: int = {_FLOAT}> (x0)", *_NUMBERS, *lines, "y0 = CastLike (y, x0)"]
 
     return write
@@ -152,7 +153,7 @@ _ACOS = [
     "y = Mul (two, halved)",
 ]
 
-ELEMENTARY: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {
+ELEMENTARY: Mapping[str, Callable[[OnnxOp, int], Lines]] = {
     "Acos": _in_float32(_ACOS),
     "Acosh": _in_float32(_ACOSH),
     "Asin": _in_float32(_ASIN),

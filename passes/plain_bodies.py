@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import OnnxOp, constant_value, dims_of
+from gimlet.dialects.onnx import OnnxOp, constant_value, dims_of, opset_in_force
 from gimlet.dialects.onnx.types import element_of
-from gimlet.passes.contrib_lines import has, integers, number
+from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers, number
 from gimlet.passes.einsum_lines import einsum
 from gimlet.passes.elementary_lines import ELEMENTARY
+from gimlet.passes.recurrent_lines import recurrent
 from gimlet.passes.resize_lines import resize
 from gimlet.runtime.expr import Expr
 
@@ -30,9 +31,12 @@ _AXES_ARE_AN_INPUT = 18
 _INT64 = 7
 _LARGEST = {"float": 3.4028234663852886e38, "float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 _WIDEST_WINDOW = 64
+_UNKNOWN_AXES = Unwritten("over axes that are known before it runs")
+_UNKNOWN_RANK = Unwritten("where the rank of its input is known")
+_NOT_FLOAT = Unwritten(f"for {', '.join(_LARGEST)}")
 
 
-def read_constants(op: OnnxOp, ctx: GimletContext) -> Known:
+def read_constants(op: OnnxOp, ctx: GimletContext | None) -> Known:
     """The constants that the lines of an operator depend on."""
     if op.domain or op.op_type not in READING:
         return ()
@@ -70,25 +74,23 @@ def _unsqueezed(name: str, source: str, axes: Sequence[int]) -> list[str]:
     return [integers(f"{name}_at", *axes), f"{name} = Unsqueeze ({source}, {name}_at)"]
 
 
-def _reduction(op: OnnxOp, known: Known) -> list[int] | None:
-    """The dimensions of a reduction; None where they are not known."""
+def _reduction(op: OnnxOp, known: Known) -> list[int]:
+    """The dimensions of a reduction; none where they are not known, or nothing is reduced."""
     dims = _dims(op)
-    if dims is None:
-        return None
     axes = _integers(known, 1) if has(op, 1) else op.attr("axes") or ()
-    if axes is None or (not axes and op.attr("noop_with_empty_axes", 0)):
-        return None
+    if dims is None or axes is None or (not axes and op.attr("noop_with_empty_axes", 0)):
+        return []
     return sorted(int(axis) % len(dims) for axis in axes) or list(range(len(dims)))
 
 
-def _reduce(before: str, after: str) -> Callable[[OnnxOp, int, Known], list[str] | None]:
+def _reduce(before: str, after: str) -> Callable[[OnnxOp, int, Known], Lines]:
     """A sum, with a function before and one behind it."""
 
-    def write(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
+    def write(op: OnnxOp, opset: int, known: Known) -> Lines:
         del opset
         axes = _reduction(op, known)
         if not axes:
-            return None
+            return _UNKNOWN_AXES
         keep = int(op.attr("keepdims", 1))
         lines = [f"x = {before} (x0)", integers("axes", *axes)]
         return [*lines, f"sum = ReduceSum <keepdims: int = {keep}> (x, axes)", f"y0 = {after} (sum)"]
@@ -96,11 +98,13 @@ def _reduce(before: str, after: str) -> Callable[[OnnxOp, int, Known], list[str]
     return write
 
 
-def _reduce_log_sum_exp(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
+def _reduce_log_sum_exp(op: OnnxOp, opset: int, known: Known) -> Lines:
     """Beside the largest element, so that no power overflows; that is left out where it is infinite."""
     axes, element = _reduction(op, known), element_of(op.operands[0].type)
-    if not axes or element is None or element.onnx not in _LARGEST:
-        return None
+    if not axes:
+        return _UNKNOWN_AXES
+    if element is None or element.onnx not in _LARGEST:
+        return _NOT_FLOAT
     lines = [integers("axes", *axes), *number("zero", 0.0, "x0"), *number("most", _LARGEST[element.onnx], "x0")]
     if opset >= _AXES_ARE_AN_INPUT:
         lines.append("top = ReduceMax (x0, axes)")
@@ -112,21 +116,21 @@ def _reduce_log_sum_exp(op: OnnxOp, opset: int, known: Known) -> list[str] | Non
     return [*lines, "y0 = Identity (all)" if op.attr("keepdims", 1) else "y0 = Squeeze (all, axes)"]
 
 
-def _pad(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
+def _pad(op: OnnxOp, opset: int, known: Known) -> Lines:
     """Elements beside a dimension are gathered from it, in modes that repeat what is there."""
     del opset
     mode, dims, pads = str(op.attr("mode", "constant")), _dims(op), _integers(known, 1)
     if mode not in ("edge", "reflect", "wrap") or dims is None or pads is None:
-        return None
+        return Unwritten("in the modes edge, reflect and wrap, by constant paddings")
     given = _integers(known, 3) if has(op, 3) else list(range(len(dims)))
     if given is None or len(pads) != 2 * len(given) or min(pads) < 0:
-        return None
+        return Unwritten(f"by paddings from 0 on of known axes, and these are {pads}")
     lines, last = [], "x0"
     for index, axis in enumerate(axis % len(dims) for axis in given):
         before, behind = pads[index], pads[index + len(given)]
         size, most = dims[axis], max(before, behind) + (mode == "reflect")
         if size.is_constant and (size.as_int() < most if mode != "edge" else size.as_int() == 0):
-            return None
+            return Unwritten(f"where dimensions have what {mode} repeats, and dimension {axis} has {size} elements")
         parts = [last]
         for side, count in (("left", before), ("right", behind)):
             if count:
@@ -149,11 +153,11 @@ def _beside(mode: str, count: int, *, is_left: bool) -> list[int]:
     return list(range(count, 0, -1)) if is_left else list(range(-2, -2 - count, -1))
 
 
-def _one_hot(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
+def _one_hot(op: OnnxOp, opset: int, known: Known) -> Lines:
     del opset
     dims, depth = _dims(op), _integers(known, 1)
     if dims is None or depth is None or len(depth) != 1 or depth[0] < 1:
-        return None
+        return Unwritten("where the depth is a constant")
     axis = int(op.attr("axis", -1)) % (len(dims) + 1)
     lines = [f"given = Cast <to: int = {_INT64}> (x0)"]
     lines += [f"{word} = Constant <value_int: int = {value}> ()" for word, value in (("zero", 0), ("depth", depth[0]))]
@@ -165,30 +169,30 @@ def _one_hot(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
     return [*lines, "y0 = Where (is_hot, on, off)"]
 
 
-def _hardmax(op: OnnxOp, opset: int) -> list[str] | None:
+def _hardmax(op: OnnxOp, opset: int) -> Lines:
     del opset
     dims = _dims(op)
     if not dims:
-        return None
+        return _UNKNOWN_RANK
     axis = int(op.attr("axis", -1)) % len(dims)
     lines = [f"place = ArgMax <axis: int = {axis}> (x0)", *_places("places", dims[axis], axis, len(dims))]
     return [*lines, "is_hot = Equal (place, places)", "y0 = CastLike (is_hot, x0)"]
 
 
-def _resize(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
+def _resize(op: OnnxOp, opset: int, known: Known) -> Lines:
     del opset
     scales = known[2] if len(known) > 2 else None
     if has(op, 2) and scales is None:
-        return None
+        return Unwritten("by constant scales or to known sizes, and these scales are computed")
     return resize(op, None if scales is None or not scales.size else [float(each) for each in scales])
 
 
-def _lrn(op: OnnxOp, opset: int) -> list[str] | None:
+def _lrn(op: OnnxOp, opset: int) -> Lines:
     """Squares of neighbouring channels, summed one shift after the other."""
     del opset
     dims, size = _dims(op), int(op.attr("size", 0))
     if dims is None or len(dims) < 2 or not dims[1].is_constant or not 0 < size <= _WIDEST_WINDOW:
-        return None
+        return Unwritten(f"over up to {_WIDEST_WINDOW} neighbours of a known number of channels")
     channels, before = dims[1].as_int(), (size - 1) // 2
     pads = [0] * (2 * len(dims))
     pads[1], pads[len(dims) + 1] = before, size - 1 - before
@@ -222,12 +226,12 @@ def _root(p: int) -> list[str]:
     return [*number("root", 1 / p, "x0"), "y0 = Pow (sum, root)"]
 
 
-def _lp_pool(op: OnnxOp, opset: int) -> list[str] | None:
+def _lp_pool(op: OnnxOp, opset: int) -> Lines:
     """The mean of a window, in which what is outside counts as 0, times the elements of a window."""
     del opset
     kernel, p = [int(size) for size in op.attr("kernel_shape") or ()], int(op.attr("p", 2))
     if not kernel or op.attr("ceil_mode", 0) or any(each != 1 for each in op.attr("dilations") or ()):
-        return None
+        return Unwritten("without dilations and with sizes that are rounded down")
     given = [f"kernel_shape: ints = {kernel}", "count_include_pad: int = 1"]
     given += [f"{name}: ints = {list(value)}" for name in ("strides", "pads") if (value := op.attr(name))]
     given.append(f'auto_pad: string = "{op.attr("auto_pad", "NOTSET")}"')
@@ -235,15 +239,15 @@ def _lp_pool(op: OnnxOp, opset: int) -> list[str] | None:
     return [*lines, *number("count", float(prod(kernel)), "x0"), "sum = Mul (mean, count)", *_root(p)]
 
 
-def _global_lp_pool(op: OnnxOp, opset: int) -> list[str] | None:
+def _global_lp_pool(op: OnnxOp, opset: int) -> Lines:
     del opset
     dims, p = _dims(op), int(op.attr("p", 2))
     if dims is None or len(dims) < 3:
-        return None
+        return _UNKNOWN_RANK
     return [*_powers(p), integers("axes", *range(2, len(dims))), "sum = ReduceSum (powers, axes)", *_root(p)]
 
 
-def _lp_normalization(op: OnnxOp, opset: int) -> list[str] | None:
+def _lp_normalization(op: OnnxOp, opset: int) -> Lines:
     """What has no length stays as it is."""
     del opset
     p = int(op.attr("p", 2))
@@ -253,21 +257,23 @@ def _lp_normalization(op: OnnxOp, opset: int) -> list[str] | None:
     return [*lines, "y0 = Div (x0, divisor)"]
 
 
-def _is_inf(op: OnnxOp, opset: int) -> list[str] | None:
+def _is_inf(op: OnnxOp, opset: int) -> Lines:
     del opset
     element = element_of(op.operands[0].type)
     positive, negative = (bool(op.attr(f"detect_{name}", 1)) for name in ("positive", "negative"))
-    if element is None or element.onnx not in _LARGEST or not (positive or negative):
-        return None
+    if element is None or element.onnx not in _LARGEST:
+        return _NOT_FLOAT
+    if not (positive or negative):
+        return Unwritten("where one infinity or both are looked for")
     seen = "Abs" if positive and negative else "Identity" if positive else "Neg"
     return [*number("most", _LARGEST[element.onnx], "x0"), f"x = {seen} (x0)", "y0 = Greater (x, most)"]
 
 
-def _shrink(op: OnnxOp, opset: int) -> list[str] | None:
+def _shrink(op: OnnxOp, opset: int) -> Lines:
     del opset
     element, limit = element_of(op.operands[0].type), float(op.attr("lambd", 0.5))
     if element is None or element.onnx not in _LARGEST:
-        return None
+        return _NOT_FLOAT
     numbers = {"high": limit, "low": -limit, "bias": float(op.attr("bias", 0.0)), "zero": 0.0}
     lines = [line for name, value in numbers.items() for line in number(name, value, "x0")]
     lines += [
@@ -279,12 +285,12 @@ def _shrink(op: OnnxOp, opset: int) -> list[str] | None:
     return [*lines, "other = Where (is_low, more, zero)", "y0 = Where (is_high, less, other)"]
 
 
-def _space_to_depth(op: OnnxOp, opset: int) -> list[str] | None:
+def _space_to_depth(op: OnnxOp, opset: int) -> Lines:
     """Rows and columns in blocks, whose places go before the channels, or behind them."""
     del opset
     dims, block = _dims(op), int(op.attr("blocksize", 1))
     if dims is None or len(dims) != 4:
-        return None
+        return _UNKNOWN_RANK
     channels_first = op.attr("mode", "DCR") == "CRD"
     if dims[2].is_constant and dims[3].is_constant:
         height, width = (size.as_int() // block for size in dims[2:])
@@ -300,7 +306,7 @@ def _space_to_depth(op: OnnxOp, opset: int) -> list[str] | None:
     return [*lines, "y0 = Transpose <perm: ints = [0, 3, 1, 2]> (deep)"]
 
 
-PLAIN: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {
+PLAIN: Mapping[str, Callable[[OnnxOp, int], Lines]] = {
     **ELEMENTARY,
     "Einsum": einsum,
     "GlobalLpPool": _global_lp_pool,
@@ -309,11 +315,14 @@ PLAIN: Mapping[str, Callable[[OnnxOp, int], list[str] | None]] = {
     "LRN": _lrn,
     "LpNormalization": _lp_normalization,
     "LpPool": _lp_pool,
+    "GRU": recurrent,
+    "LSTM": recurrent,
+    "RNN": recurrent,
     "Shrink": _shrink,
     "SpaceToDepth": _space_to_depth,
 }
 
-READING: Mapping[str, Callable[[OnnxOp, int, Known], list[str] | None]] = {
+READING: Mapping[str, Callable[[OnnxOp, int, Known], Lines]] = {
     "OneHot": _one_hot,
     "Pad": _pad,
     "ReduceL1": _reduce("Abs", "Identity"),
@@ -324,11 +333,21 @@ READING: Mapping[str, Callable[[OnnxOp, int, Known], list[str] | None]] = {
 """Those whose lines depend on the values of constants as well."""
 
 
-def plain_lines(op: OnnxOp, opset: int, known: Known) -> list[str] | None:
-    """The lines of an operator of ONNX, given what `read_constants` found. None where there are none."""
-    if opset < OLDEST_PLAIN:
+def plain_lines(op: OnnxOp, opset: int, known: Known) -> Lines | None:
+    """The lines of an operator of ONNX, given what `read_constants` found. None where it is never written out."""
+    if op.op_type not in READING and op.op_type not in PLAIN:
         return None
+    if opset < OLDEST_PLAIN:
+        return Unwritten(f"from opset {OLDEST_PLAIN} on")
     if op.op_type in READING:
         return READING[op.op_type](op, opset, known)
-    write = PLAIN.get(op.op_type)
-    return None if write is None else write(op, opset)
+    return PLAIN[op.op_type](op, opset)
+
+
+def why_unwritten(op: OnnxOp) -> str | None:
+    """In which cases an operator is written out that this one is none of; None where it is, or none ever is."""
+    opset = opset_in_force(op, "")
+    if op.domain or opset is None:
+        return None
+    found = plain_lines(op, opset, read_constants(op, None))
+    return found.only if isinstance(found, Unwritten) else None

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import integers
+from gimlet.passes.contrib_lines import Lines, Unwritten, integers
 from gimlet.runtime.expr import Expr
 
 _FLOAT, _INT64 = 1, 7
 _LARGEST_FACTOR = 16
 _NEAR = 1e-3
 _TRANSFORMS = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+_MODES = ("nearest", "linear", "cubic")
 _ROUNDINGS = {
     "round_prefer_floor": ["rounded_{0} = Sub (place_{0}, half)", "near_{0} = Ceil (rounded_{0})"],
     "round_prefer_ceil": ["rounded_{0} = Add (place_{0}, half)", "near_{0} = Floor (rounded_{0})"],
@@ -47,19 +48,25 @@ class _Axis:
         return self.is_known and abs(self.before.as_int() * self.scale - self.after.as_int()) < _NEAR
 
 
-def resize(op: OnnxOp, scales: Sequence[float] | None) -> list[str] | None:
-    """The lines that compute `y0`; None where an option is not written out or a size is needed that is not known."""
+def resize(op: OnnxOp, scales: Sequence[float] | None) -> Lines:
+    """The lines that compute `y0`."""
     source = op.input_at(0)
     before, after = None if source is None else dims_of(source), dims_of(op.results[0])
     mode, transform = str(op.attr("mode", "nearest")), str(op.attr("coordinate_transformation_mode", "half_pixel"))
     rounding = str(op.attr("nearest_mode", "round_prefer_floor"))
-    if before is None or after is None or transform not in _TRANSFORMS:
-        return None
-    if op.attr("antialias", 0) or op.attr("exclude_outside", 0) or rounding not in _ROUNDINGS:
-        return None
+    if before is None or after is None:
+        return Unwritten("where the ranks of its input and result are known")
+    if transform not in _TRANSFORMS or rounding not in _ROUNDINGS or mode not in _MODES:
+        return Unwritten(
+            f"by {', '.join(_TRANSFORMS)} and {', '.join(_MODES)}, and this one is by {transform} and {mode}"
+        )
+    if op.attr("antialias", 0) or op.attr("exclude_outside", 0):
+        return Unwritten("without antialiasing, and not where what is outside is excluded")
     axes = _axes(op, before, after, scales or None)
-    if axes is None or (transform == "align_corners" and not all(axis.has_corners for axis in axes)):
-        return None
+    if isinstance(axes, Unwritten):
+        return axes
+    if transform == "align_corners" and not all(axis.has_corners for axis in axes):
+        return Unwritten("by align_corners between known sizes whose ratios are the scales")
     lines = [f"{name} = Constant <value_float: float = {value!r}> ()" for name, value in _NUMBERS.items()]
     last = "x0"
     for axis in axes:
@@ -70,21 +77,19 @@ def resize(op: OnnxOp, scales: Sequence[float] | None) -> list[str] | None:
             lines += _gathered(f"y_{axis.at}", last, axis.at, f"near_{axis.at}")
         elif mode == "linear":
             lines += _linear(axis.at, last, behind)
-        elif mode == "cubic":
-            lines += _cubic(axis.at, last, behind, float(op.attr("cubic_coeff_a", -0.75)))
         else:
-            return None
+            lines += _cubic(axis.at, last, behind, float(op.attr("cubic_coeff_a", -0.75)))
         last = f"y_{axis.at}"
     return [*lines, f"y0 = Identity ({last})"]
 
 
 def _axes(
     op: OnnxOp, before: Sequence[Expr], after: Sequence[Expr], scales: Sequence[float] | None
-) -> list[_Axis] | None:
-    """The dimensions that change; None where it is not known by how much."""
+) -> list[_Axis] | Unwritten:
+    """The dimensions that change, and by how much."""
     given = [int(axis) % len(before) for axis in op.attr("axes") or range(len(before))]
     if str(op.attr("keep_aspect_ratio_policy", "stretch")) != "stretch" or (scales and len(scales) != len(given)):
-        return None
+        return Unwritten("where each dimension has a scale of its own, without keep_aspect_ratio_policy")
     found: list[_Axis] = []
     for index, at in enumerate(given):
         old, new = before[at], after[at]
@@ -96,7 +101,7 @@ def _axes(
         elif factor and (not scales or scales[index] == factor):
             scale = float(factor)
         else:
-            return None
+            return Unwritten(f"between known sizes or by a whole factor, and dimension {at} goes from {old} to {new}")
         found.append(_Axis(at, old, new, scale, factor))
     return found
 

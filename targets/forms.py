@@ -22,6 +22,7 @@ from gimlet.dialects.onnx.attributes import int_attr
 from gimlet.dialects.onnx.parts import module_of
 from gimlet.dialects.placement import SegmentOp
 from gimlet.passes.entry import is_constant
+from gimlet.passes.plain_bodies import why_unwritten
 from gimlet.passes.restore_parts import restore
 from gimlet.passes.upgrade_opset import refusal, upgrade
 from gimlet.targets.api import Cost, Device, Reason, SegmentContext, Target
@@ -54,7 +55,17 @@ def refusals(target: Target, ops: Sequence[Operation], device: Device, fmt: str)
             answers[op] = replace(own, message=f"{own.message}; in parts: {reason.message}")
         else:
             answers[op] = None if reason is None else replace(reason, message=f"{reason.message} (a part of it)")
-    return [answers[op] for op in ops]
+    return [_with_case(op, answers[op]) for op in ops]
+
+
+def _with_case(op: Operation, reason: Reason | None) -> Reason | None:
+    """The reason with the cases in which the operator would be written out, where this is none of them."""
+    if reason is None or has_parts(op) or not isinstance(op, OnnxOp):
+        return reason
+    only = why_unwritten(op)
+    if only is None:
+        return reason
+    return replace(reason, message=f"{reason.message}; it is written out in other operators only {only}")
 
 
 def op_cost(target: Target, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from tests.unit.passes.test_recurrent_lines import recurrent_model, values_of
 from tests.unit.targets.sram_models import Runner, model_of, reference, relative_error, segment_of
 
 from gimlet.dialects.onnx import OnnxOp
@@ -245,3 +246,13 @@ def test_resizing_of_sizes_that_are_left_open(mode: str):
 
 def test_shrink():
     check("Shrink", normal(5, 7), lambd=0.5, bias=0.25)
+
+
+@pytest.mark.parametrize(("op", "direction"), [("LSTM", "bidirectional"), ("GRU", "forward"), ("RNN", "reverse")])
+def test_recurrent_operators(op: str, direction: str):
+    model = recurrent_model(op, 3, direction, batch="n")
+    segment = segment_of(model, {"n": (1, 2, 4)}, passes=[WriteOutOperatorsPass()])
+    values = values_of(model)
+    for found, expected in zip(Runner(segment, "fp32")(**values), reference(model, **values), strict=True):
+        assert found.shape == expected.shape
+        assert relative_error(found, expected) <= 1e-5
