@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from gimlet.runtime.errors import CheckError
+from gimlet.runtime.errors import CheckError, UsageError
 from gimlet.tools.cli import SEED, command, print_json, run
 
 if TYPE_CHECKING:
@@ -41,7 +41,13 @@ def gimlet_compare(
     from gimlet.runtime.random_inputs import random_inputs
     from gimlet.tools.arrays import read_inputs
 
+    if segment is not None and not bisecting:
+        raise UsageError("there is nothing to look for in a segment", where="--segment", hint="add --bisect")
     opened = open_bundle(bundle)
+    known = [each.id for each in opened.manifest.segments]
+    if segment is not None and segment not in known:
+        hint = f"the segments are: {', '.join(known)}"
+        raise UsageError(f"there is no segment {segment!r}", where="--segment", hint=hint)
     reference = reference_of(open_source(model))
     given = read_inputs(inputs)
     arrays = random_inputs(opened.manifest, seed) | given if len(given) < len(opened.manifest.inputs) else given

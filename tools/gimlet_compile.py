@@ -136,6 +136,7 @@ def gimlet_compile(**flags: Any) -> None:
     request = Request(**flags)
     if request.output is None and not (request.to or request.dry_run):
         raise click.UsageError("say where the bundle goes: -o OUT.gimlet (or --to PHASE, or --dry-run)")
+    check_together(request)
     compile_request(request)
 
 
@@ -184,6 +185,19 @@ def compile_request(request: Request) -> None:
     build(compilation, request, source)
     for instrument in compilation.instruments:
         click.echo(instrument.report(), nl=False, err=True)
+
+
+def check_together(request: Request) -> None:
+    """Refuses a flag that another one leaves nothing to do for. UsageError."""
+    stop = f"--to {request.to}" if request.to else "--dry-run"
+    idle = {"--verify": request.verify and (request.to or request.dry_run), "--explain": request.to and request.explain}
+    if request.to:
+        idle["--dry-run"] = request.dry_run
+    if request.to in PHASES[: PHASES.index("place")]:
+        idle |= {flag: path for flag, path in files_of(request).items() if flag != "--output"}
+    for flag, given in idle.items():
+        if given:
+            raise UsageError(f"has no effect with {stop}", where=flag, hint="leave one of them out")
 
 
 def files_of(request: Request) -> dict[str, Path | None]:

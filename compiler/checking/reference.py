@@ -21,12 +21,10 @@ from gimlet.runtime.errors import InputError, UsageError
 
 Arrays = Mapping[str, Any]
 """Arrays by name; a sequence, an optional or a map is a list, its value or None, or a dict."""
-# What Python and numpy raise in the evaluator's operators, which check nothing themselves.
 # Of onnxruntime's log: its warnings are about how the source was exported.
 _ERRORS_ONLY = 3
+# What Python and numpy raise in the evaluator's operators, which check nothing themselves.
 _EVALUATOR_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-
 OTHER_MODEL: Final = "is it the model that the bundle was compiled from, and are these inputs for it?"
 
 
@@ -220,10 +218,15 @@ def reference_of(source: Source) -> Reference:
 
 
 def _onnx_reference(path: Path) -> Reference:
-    """The evaluator if it knows every operator, else a session."""
+    """The evaluator if it knows every operator, else a session. InputError for a file that is no whole ONNX model."""
+    from onnx.checker import ValidationError
+
+    from gimlet.compiler.frontends.onnx_model import read_onnx
+
+    read_onnx(path)
     try:
         return OnnxReference(path)
-    except (RuntimeError, NotImplementedError, TypeError, KeyError, ValueError) as error:
+    except (RuntimeError, NotImplementedError, TypeError, KeyError, ValueError, ValidationError) as error:
         try:
             return SessionReference(path)
         except InputError as second:

@@ -151,3 +151,48 @@ def test_a_bundle_is_compared_with_another_model(capsys: pytest.CaptureFixture[s
     assert "does not run on these inputs" in said["message"]
     code, text = refused(gimlet_compare.main, capsys, "m.gimlet", "--ref", "outputs.onnx")
     assert (code, "has 2 outputs, and the bundle 1" in text) == (1, True)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--to", "split", "--dry-run"], "--dry-run: has no effect with --to split"),
+        (["--to", "split", "--verify"], "--verify: has no effect with --to split"),
+        (["--to", "split", "--explain"], "--explain: has no effect with --to split"),
+        (["--to", "annotate", "--save-costs", "c.json"], "--save-costs: has no effect with --to annotate"),
+        (["--dry-run", "--verify"], "--verify: has no effect with --dry-run"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(flags: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", *flags)
+    assert (code, said in text) == (2, True)
+
+
+@pytest.mark.usefixtures("here")
+def test_models_that_cannot_be_read_are_no_reference(capsys: pytest.CaptureFixture[str]):
+    gimlet.compile("m.onnx", output="m.gimlet")
+    tensor = onnx.TensorProto(name="w", dims=[2, 3], data_type=onnx.TensorProto.FLOAT, data_location="EXTERNAL")
+    tensor.external_data.add(key="location", value="gone.data")
+    without_data = model(2, 3)
+    without_data.graph.initializer.append(tensor)
+    without_data.graph.node[0].input[0] = "w"
+    files = {
+        "short.onnx": (without_data.SerializeToString()[:40], "is cut short"),
+        "empty.onnx": (b"", "the file is empty"),
+        "gone.onnx": (without_data.SerializeToString(), "gone.data"),
+    }
+    for name, (content, said) in files.items():
+        Path(name).write_bytes(content)
+        code, text = refused(gimlet_compare.main, capsys, "m.gimlet", "--ref", name)
+        assert (code, said in text) == (1, True), text
+
+
+@pytest.mark.usefixtures("here")
+def test_a_segment_to_look_into_is_one_of_the_bundle(capsys: pytest.CaptureFixture[str]):
+    gimlet.compile("m.onnx", output="m.gimlet")
+    given = ("m.gimlet", "--ref", "m.onnx", "--segment", "s7")
+    code, text = refused(gimlet_compare.main, capsys, *given)
+    assert (code, "--segment: there is nothing to look for" in text) == (2, True)
+    code, text = refused(gimlet_compare.main, capsys, *given, "--bisect")
+    assert (code, "there is no segment 's7'" in text, "the segments are: s0" in text) == (2, True, True)

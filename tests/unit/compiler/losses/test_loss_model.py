@@ -152,6 +152,8 @@ def test_inputs_that_are_given_are_measured_on(losses: Make):
     [
         ({"y": np.zeros(1, np.float32)}, UsageError, "input 'x0' is not given.*those given are: y"),
         ({"x0": np.zeros((4, 64), np.int64)}, InputError, "'x0' is int64"),
+        ({"x0": np.zeros((4, 63), np.float32)}, InputError, r"'x0' is float32 \[4, 63\], not x0: float32\[4, 64\]"),
+        ({"x0": np.zeros((4, 64, 1), np.float32)}, InputError, r"'x0' is float32 \[4, 64, 1\]"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(losses: Make, inputs: dict[str, np.ndarray], error: type, message: str):
