@@ -15,6 +15,7 @@ from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
 from xdsl.ir import Block
 
 from gimlet.dialects.onnx import shape_of, value_name
+from gimlet.dialects.onnx.ir_types import is_made_up
 from gimlet.passes.entry import describe
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.expr import Expr
@@ -177,11 +178,11 @@ def _sizes_to_try(dim: Expr, bounds: Mapping[str, DimBound]) -> list[dict[str, i
 
 def _no_dimension(name: str, known: Sequence[str]) -> UsageError:
     close = difflib.get_close_matches(name, known, n=1)
-    return UsageError(
-        f"the model has no dimension {name!r}",
-        where="--bind",
-        hint=f"did you mean {close[0]!r}?" if close else f"its dimensions are: {', '.join(known) or 'none'}",
-    )
+    dims = f"its dimensions are: {', '.join(known) or 'none'}"
+    hint = f"did you mean {close[0]!r}?" if close else dims
+    if is_made_up(name):
+        hint = f"a name that an exporter made up gives way to the input's, with the axis; {dims}"
+    return UsageError(f"the model has no dimension {name!r}", where="--bind", hint=hint)
 
 
 def may_depend_on_data(name: str) -> bool:

@@ -180,6 +180,10 @@ def compile_request(request: Request) -> None:
         check_target(request.output, force=request.force)
     progress = Progress(quiet=request.as_json or request.to is not None)
     source = replace(open_source(request.model), overridable=request.overridable)
+    if request.verify and source.is_ir:
+        from gimlet.compiler.checking.reference import no_reference
+
+        raise no_reference(source)
     compilation = start(source, options, progress)
     compilation.instruments = instruments_of(request)
     build(compilation, request, source)
@@ -233,7 +237,7 @@ def build(compilation: Compilation, request: Request, source: Source) -> None:
         return
     bundle_id, manifest = compilation.emit(request.output, force=request.force)
     save(compilation, request)
-    checks = verify(request, source) if request.verify else None
+    checks = verify(request, request.output, source) if request.verify else None
     print_outcome(compilation, request, bundle_id, manifest, checks)
 
 
@@ -347,13 +351,11 @@ def save(compilation: Compilation, request: Request) -> None:
         write_report(request.report, compilation)
 
 
-def verify(request: Request, source: Source) -> list[dict[str, Any]]:
+def verify(request: Request, bundle: Path, source: Source) -> list[dict[str, Any]]:
     """Compares the bundle with the source on random inputs. CheckError where an output is out of tolerance."""
     from gimlet.compiler.checking.verify import verify_bundle
 
-    if request.output is None:
-        return []
-    comparisons = verify_bundle(request.output, source, seed=request.seed)
+    comparisons = verify_bundle(bundle, source, seed=request.seed)
     budget = None if request.loss_budget is None else _budget(request.loss_budget)
     for comparison in comparisons:
         if not all(_within(found, comparison.format, budget) for found in comparison.outputs.values()):
@@ -364,12 +366,16 @@ def verify(request: Request, source: Source) -> list[dict[str, Any]]:
             )
             raise CheckError(
                 f"the bundle's outputs are not the model's: {worst}",
-                where=str(request.output),
-                hint=f"gimlet-compare {request.output} --ref {request.model} --bisect finds the op; "
+                where=str(bundle),
+                hint=f"gimlet-compare {bundle} --ref {request.model} --bisect finds the op; "
                 "with --input NAME=FILE.npy it compares on values of your own",
             )
     return [
-        {"reference": item.reference, "outputs": {name: found.of_range for name, found in item.outputs.items()}}
+        {
+            "reference": item.reference,
+            "outputs": {name: found.of_range for name, found in item.outputs.items()},
+            "uniform": [name for name, found in item.outputs.items() if found.uniform],
+        }
         for item in comparisons
     ]
 
@@ -445,6 +451,12 @@ def print_outcome(
     for item in checks or []:
         errors = ", ".join(f"{name} {error:.2g} of range" for name, error in item["outputs"].items())
         click.echo(f"verified against {item['reference']}: {errors}")
+        if item["uniform"]:
+            names = ", ".join(item["uniform"])
+            click.echo(
+                f"  of little worth for {names}: the same everywhere with random inputs; "
+                f"gimlet-compare {request.output} --ref {request.model} --input NAME=FILE.npy takes real ones"
+            )
     deferred = [segment.id for segment in manifest.segments if any(v.deferred for v in segment.variants)]
     if deferred:
         click.echo(f"deferred to the device's own host: {', '.join(deferred)} (gimlet-compile finish {request.output})")

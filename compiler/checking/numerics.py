@@ -7,7 +7,7 @@ Integers and booleans must be equal. A float32 tensor is held to its maximum abs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -27,13 +27,15 @@ L2_TOLERANCE: Mapping[str, float] = {"bf16": 1e-2, "fp16": 5e-3, "mxint8": 3e-2,
 @dataclass(frozen=True)
 class Deviation:
     """Distance of a tensor from its reference: maximum absolute error over the range, relative L2 error, and the
-    maximum absolute error itself.
+    maximum absolute error itself. `uniform` says that all elements of the reference, more than one, are equal, so
+    that agreeing with it says little.
     """
 
     of_range: float
     relative_l2: float
     equal: bool
     absolute: float = float("inf")
+    uniform: bool = False
 
     def within(self, fmt: str) -> bool:
         """Whether the distance is acceptable for a computation in number format `fmt`."""
@@ -77,8 +79,9 @@ def deviation(value: Any, reference: Any) -> Deviation:
 def _distance(value: Array, reference: Array) -> Deviation:
     if value.shape != reference.shape:
         return APART
+    uniform = reference.size > 1 and bool(np.all(reference == reference.flat[0]))
     if value.size == 0 or np.array_equal(value, reference):
-        return EQUAL
+        return replace(EQUAL, uniform=uniform)
     if value.dtype.kind in "OSU" or reference.dtype.kind in "OSU":
         return APART
     a, b = value.astype(np.float64), reference.astype(np.float64)
@@ -95,7 +98,7 @@ def _distance(value: Array, reference: Array) -> Deviation:
     norm = float(np.linalg.norm(b))
     distance = float(np.linalg.norm(difference))
     relative = distance / norm if norm else float("inf") if distance else 0.0
-    return Deviation(float(difference.max()) / spread, relative, not distance, float(difference.max()))
+    return Deviation(float(difference.max()) / spread, relative, not distance, float(difference.max()), uniform)
 
 
 def coarsest(formats: set[str]) -> str:

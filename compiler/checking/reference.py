@@ -212,9 +212,13 @@ def reference_of(source: Source) -> Reference:
         return TorchReference(Source(read_pt2(source.model), source.name, source.origin))
     if isinstance(source.model, Path) and not source.is_ir:
         return _onnx_reference(source.model)
-    raise UsageError(
-        f"{source.origin} has no reference to compare with", hint="give the .onnx, .pt2 or module:callable it is from"
-    )
+    raise no_reference(source)
+
+
+def no_reference(source: Source) -> UsageError:
+    """The error for a source that cannot be run: IR, whose own source is not known."""
+    hint = "give the .onnx, .pt2 or module:callable it is from"
+    return UsageError(f"{source.origin} has no reference to compare with", hint=hint)
 
 
 def _onnx_reference(path: Path) -> Reference:

@@ -276,8 +276,7 @@ def _input(inputs: Mapping[str, Array], spec: TensorSpec) -> Array:
         raise UsageError(f"input {spec.name!r} is not given", where="--loss-input", hint=f"those given are: {names}")
     shape = array.shape if spec.shape is None else spec.shape
     fits = array.ndim == len(shape) and all(
-        dim is None or not dim.is_constant or dim.as_int() == size
-        for dim, size in zip(shape, array.shape, strict=True)
+        dim is None or not dim.is_constant or dim.as_int() == size for dim, size in zip(shape, array.shape, strict=True)
     )
     if array.dtype != spec.numpy_type or not fits:
         raise InputError(f"{spec.name!r} is {array.dtype} {list(array.shape)}, not {spec}", where="--loss-input")

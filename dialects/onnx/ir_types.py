@@ -66,6 +66,11 @@ _GENERATED_NAME = re.compile(r"(p2o\.)?DynamicDimension\.\d+|unk__\d+|s\d+")
 _HYPHENATED = re.compile(r"\w-[A-Za-z_]")
 
 
+def is_made_up(name: str) -> bool:
+    """Whether an exporter made the name of a dimension up: `TypeReader` calls it after an input that has it."""
+    return _GENERATED_NAME.fullmatch(name) is not None
+
+
 def dim_of(dim: int | ir.SymbolicDim) -> Expr | int | None:
     """A dimension of `onnx_ir`; None for one that is not known.
 
@@ -104,7 +109,7 @@ class TypeReader:
             for axis, dim in enumerate(value.shape or ()):
                 if isinstance(dim, ir.SymbolicDim) and isinstance(named := dim_of(dim), Expr):
                     name = symbol_of(named)
-                    if name is not None and _GENERATED_NAME.fullmatch(name):
+                    if name is not None and is_made_up(name):
                         self._renamed.setdefault(name, Expr.symbol(f"{value.name}_d{axis}"))
                     elif name is not None:
                         taken.add(name)

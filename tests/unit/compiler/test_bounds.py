@@ -103,6 +103,14 @@ def test_an_unknown_dimension_is_refused_with_the_closest_name() -> None:
     assert caught.value.hint == "did you mean 'width'?"
 
 
+def test_an_exporters_name_is_refused_with_the_dimensions_own() -> None:
+    with pytest.raises(UsageError, match="no dimension 'unk__653'") as caught:
+        merge_bounds({"x_d0"}, {}, {"unk__653": DimBound(1, 1, 1)})
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("a name that an exporter made up")
+    assert caught.value.hint.endswith("x_d0")
+
+
 def test_a_dimension_without_a_range_is_named_with_what_to_write() -> None:
     with pytest.raises(UsageError, match="dynamic dimension width") as caught:
         check_bounded({"batch", "width"}, {"batch": DimBound(1, 1, 1)})

@@ -78,7 +78,12 @@ TWICE = np.float32([1, 1, 2, 2])
             {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"},
             "without keep_aspect_ratio_policy",
         ),
-        ("Resize", [(F, [1, 3, "h", 7]), NONE, np.float32([1, 1, 1.5, 2])], {}, "or by a whole factor, and dimension 2"),
+        (
+            "Resize",
+            [(F, [1, 3, "h", 7]), NONE, np.float32([1, 1, 1.5, 2])],
+            {},
+            "or by a whole factor, and dimension 2",
+        ),
     ],
 )
 def test_which_cases_are_written_out(op_type: str, inputs: Inputs, attributes: dict[str, Any], only: str):

@@ -107,6 +107,15 @@ def test_options_that_mean_nothing(args: list[str], said: str, capsys: pytest.Ca
 
 
 @pytest.mark.usefixtures("here")
+def test_ir_is_no_reference_and_is_refused_before_the_work(capsys: pytest.CaptureFixture[str]):
+    Path("m.mlir").write_text("builtin.module {}")
+    code, text = refused(gimlet_compile.main, capsys, "m.mlir", "-o", "m.gimlet", "--verify")
+    assert code == 2
+    assert "m.mlir has no reference to compare with" in text
+    assert "import m.mlir" not in text
+
+
+@pytest.mark.usefixtures("here")
 def test_a_solver_without_a_time(capsys: pytest.CaptureFixture[str]):
     code, text = refused(gimlet_place.main, capsys, "p.json", "--time-limit", "nan")
     assert (code, "no number of seconds" in text) == (2, True)

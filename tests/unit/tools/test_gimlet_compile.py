@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from gimlet.tools.gimlet_compile import main
 
@@ -74,3 +76,16 @@ def test_a_dry_run_has_all_of_it_in_json(tmp_path: Path, root: Path, capsys: pyt
     assert refused == [("gpu0", "Det", 1), ("sram0", "Det", 1)]
     assert data["coverage"]["recommendation"].startswith("Best for latency: a split over cpu and ")
     assert [segment["device"] for segment in data["segments"]][-1] == "cpu"
+
+
+@pytest.mark.parametrize(("op", "is_told"), [("Sub", True), ("Add", False)])
+def test_verify_says_where_random_inputs_prove_little(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], op: str, is_told: bool
+):
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node(op, ["x", "x"], ["y"])], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]), tmp_path / "m.onnx")
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.gimlet"), "--verify"])
+    assert stop.value.code == 0
+    assert ("of little worth for y: " in capsys.readouterr().out) is is_told

@@ -59,3 +59,11 @@ def test_one_rounding_step_at_one_is_negligible_however_small_the_range() -> Non
     reference = np.array([1e-8, 2e-8])
     assert deviation(reference + 1e-8, reference).within("fp32")
     assert not deviation(reference + 1e-6, reference).within("fp32")
+
+
+@pytest.mark.parametrize(
+    ("reference", "uniform"), [([0.0, 0.0], True), ([0.0, 1.0], False), ([3.0], False), ([], False)]
+)
+def test_a_reference_that_is_the_same_everywhere_is_told(reference: list[float], uniform: bool) -> None:
+    for error in (0.0, 1e-9):
+        assert deviation(np.array(reference) + error, np.array(reference)).uniform is uniform
