@@ -18,7 +18,7 @@ from gimlet.passes.plain_bodies import why_unwritten
 from gimlet.targets.forms import refusals
 from gimlet.targets.sram.target import SramTarget
 
-F, D, I = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+F, D, I = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64  # noqa: E741
 Inputs = Sequence[tuple[int, Sequence[int | str]] | np.ndarray[Any, Any]]
 
 
