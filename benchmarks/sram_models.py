@@ -26,7 +26,8 @@ import numpy as np
 import onnxruntime
 import torch
 import transformers as tf
-from families import Family, cached, ids, text
+from families import Family, Sizes, cached, ids, noise, text
+from more_families import encoder
 from PIL import Image
 from torch.utils import _pytree
 
@@ -87,6 +88,15 @@ _DECODER: dict[str, Any] = {
     "max_position_embeddings": 128,
     "eos_token_id": 1,
     "bos_token_id": 0,
+}
+_TOKENS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+_IMAGE: dict[str, Any] = {"image_size": 32, "patch_size": 8, "num_channels": 3}
+_SEQUENCES: dict[str, Any] = {
+    "vocab_size": 512,
+    "d_model": 256,
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 512),
 }
 _SLIDING: dict[str, Any] = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
 
@@ -166,6 +176,84 @@ def _noise() -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def _pictures(model: type[Any], config: Any) -> Callable[[], Model]:
+    """A model of images of 32 × 32."""
+    return lambda: _family(
+        lambda: Family(
+            make=lambda: model(config),
+            inputs=lambda at: {"pixel_values": noise(at["batch"], 3, 32, 32)},
+            axes={"pixel_values": {0: "batch"}},
+            dims={"batch": (1, 2, 4)},
+        )
+    )
+
+
+def _pairs(
+    model: type[Any], config: Any, source: Callable[[Sizes], Mapping[str, Any]], axes: Any
+) -> Callable[[], Model]:
+    """An encoder of what `source` makes, and a decoder of other tokens that looks at it."""
+    dims = {"length": (2, 9, 32), "target": (2, 5, 32)} if axes else {"target": (2, 5, 32)}
+    return lambda: _family(
+        lambda: Family(
+            make=lambda: model(config),
+            inputs=lambda at: {**source(at), "decoder_input_ids": ids(1, at["target"]), "use_cache": False},
+            axes={**axes, "decoder_input_ids": {1: "target"}},
+            dims=dims,
+        )
+    )
+
+
+def _fixed(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Model:
+    """A model at one size."""
+    return Model((module, None, dict(inputs), {}), [inputs], partial(_evaluated, module))
+
+
+class Recogniser(torch.nn.Module):
+    """Lines of text by convolutions and recurrent layers of both directions, as recognisers before attention were."""
+
+    def __init__(self, letters: int = 97) -> None:
+        super().__init__()
+        sizes = [(3, 16, (2, 2)), (16, 32, (2, 2)), (32, 64, (2, 1)), (64, 64, (2, 1)), (64, 96, (2, 1))]
+        self.convs = torch.nn.Sequential(
+            *(
+                torch.nn.Sequential(torch.nn.Conv2d(a, b, 3, stride, 1), torch.nn.BatchNorm2d(b), torch.nn.ReLU())
+                for a, b, stride in sizes
+            )
+        )
+        self.recurrent = torch.nn.LSTM(96, 64, num_layers=2, bidirectional=True, batch_first=True)
+        self.letters = torch.nn.Linear(128, letters)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = self.convs(x).squeeze(2).transpose(1, 2)
+        return self.letters(self.recurrent(steps)[0]).softmax(-1)
+
+
+def _recogniser() -> Model:
+    torch.manual_seed(0)
+    return _fixed(Recogniser().eval(), {"x": noise(1, 3, 32, 160)})
+
+
+def _silero(steps: int = 20) -> Model:
+    path = minilm.package_folder("silero_vad") / "data" / "silero_vad_16k_sequence.onnx"
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    inputs = {"input": 0.1 * noise(steps, 576).numpy(), **dict.fromkeys("hc", np.zeros((1, 1, 128), np.float32))}
+    return Model((str(path),), [inputs], partial(_run, session), {"sequence_length": DimBound(steps, steps, steps)})
+
+
+def _speech() -> Model:
+    config = tf.Wav2Vec2Config(
+        **_WIDE, conv_dim=[64, 64, 64], conv_kernel=[10, 3, 3], conv_stride=[5, 2, 2], num_conv_pos_embeddings=16
+    )
+    torch.manual_seed(0)
+    return _fixed(tf.Wav2Vec2Model(config).eval(), {"input_values": noise(1, 1600)})
+
+
+def _mamba() -> Model:
+    config = tf.MambaConfig(vocab_size=512, hidden_size=256, num_hidden_layers=2, state_size=16, use_cache=False)
+    torch.manual_seed(0)
+    return _fixed(tf.MambaModel(config).eval(), {"input_ids": ids(1, 12)})
+
+
 def bert(**sizes: int) -> Model:
     """An encoder of other sizes than those of the table."""
     return _family(lambda: _bert(**sizes))
@@ -207,6 +295,52 @@ MODELS: dict[str, Callable[[], Model]] = {
         num_experts_per_tok=2,
         first_k_dense_replace=1,
     ),
+    "Mistral step": step(tf.MistralForCausalLM, tf.MistralConfig, sliding_window=6),
+    "Phi-3 step": step(tf.Phi3ForCausalLM, tf.Phi3Config, pad_token_id=0),
+    "Gemma 2 step": step(tf.Gemma2ForCausalLM, tf.Gemma2Config, **_SLIDING),
+    "OPT step": step(tf.OPTForCausalLM, tf.OPTConfig, ffn_dim=512, word_embed_proj_dim=256),
+    "GPT-2 step": step(tf.GPT2LMHeadModel, tf.GPT2Config, n_positions=128),
+    "BLOOM prompt": lambda: _family(lambda: text(tf.BloomForCausalLM, tf.BloomConfig(**_WIDE, **_TOKENS))),
+    "Falcon prompt": lambda: _family(lambda: text(tf.FalconForCausalLM, tf.FalconConfig(**_WIDE, **_TOKENS))),
+    "Mamba prompt": _mamba,
+    "T5": _pairs(
+        tf.T5ForConditionalGeneration,
+        tf.T5Config(vocab_size=512, d_model=256, d_kv=64, d_ff=512, num_layers=2, num_heads=4),
+        lambda at: {"input_ids": ids(1, at["length"])},
+        {"input_ids": {1: "length"}},
+    ),
+    "Whisper": _pairs(
+        tf.WhisperForConditionalGeneration,
+        tf.WhisperConfig(
+            **_SEQUENCES,
+            **_TOKENS,
+            num_mel_bins=16,
+            max_source_positions=32,
+            max_target_positions=64,
+            decoder_start_token_id=1,
+        ),
+        lambda at: {"input_features": noise(1, 16, 64)},
+        {},
+    ),
+    "RoBERTa": lambda: _family(lambda: encoder(tf.RobertaModel, tf.RobertaConfig(**_WIDE))),
+    "DeBERTa-v2": lambda: _family(
+        lambda: encoder(
+            tf.DebertaV2Model,
+            tf.DebertaV2Config(**_WIDE, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8),
+        )
+    ),
+    "ViT": _pictures(tf.ViTModel, tf.ViTConfig(**_WIDE, **_IMAGE)),
+    "Swin": _pictures(
+        tf.SwinModel,
+        tf.SwinConfig(image_size=32, patch_size=2, embed_dim=64, depths=[2, 2], num_heads=[2, 4], window_size=4),
+    ),
+    "CLIP images": _pictures(tf.CLIPVisionModel, tf.CLIPVisionConfig(**_WIDE, **_IMAGE)),
+    "CLIP text": lambda: _family(
+        lambda: encoder(tf.CLIPTextModel, tf.CLIPTextConfig(**_WIDE, **_TOKENS, max_position_embeddings=32))
+    ),
+    "wav2vec 2.0": _speech,
+    "Silero VAD": _silero,
+    "Recogniser with LSTM": _recogniser,
     "Llama prompt": lambda: _family(lambda: text(tf.LlamaForCausalLM, tf.LlamaConfig(**_DECODER))),
     "BERT": lambda: _family(_bert),
     "MiniLM": _minilm,

@@ -12,6 +12,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from gimlet.dialects.onnx import OnnxOp, dims_of, ops, set_value_name, tensor_type, value_name
 from gimlet.dialects.onnx.types import element_of
+from gimlet.passes.attention_einsums import write_attention_einsums
 from gimlet.passes.attention_scores import Scores, added_mask, repeated_heads, scores_of, weights_of
 from gimlet.passes.entry import entry_function
 from gimlet.passes.heads_apart import take_heads_apart
@@ -60,7 +61,8 @@ class FuseAttentionPass(ModulePass):
     them as they are before. Products may have batch and heads joined to one dimension, where their operands had them
     apart and their results have them apart again (`bmm`). Scores may be capped, c·tanh(scores/c), before the mask is
     added. The softmax may be computed in float32 between casts, and zeros may stand where it is not a number, which a
-    finite mask excludes. A mask that chooses between scores and −∞, or a number as far down, is added first.
+    finite mask excludes. A mask that chooses between scores and −∞, or a number as far down, is added first. Products
+    may be Einsums, with the dimensions of their operands and of the result in any order.
 
     It does not act below opset 23, where the scale is not positive, keys are not the result of a Transpose, batch and
     heads do not fit together, the mask is not of the scores' type or does not spread over them, or an operation outside
@@ -80,6 +82,7 @@ class FuseAttentionPass(ModulePass):
         opset = large.opset_for(_OPSET)
         if opset is None:
             return
+        write_attention_einsums(entry_function(op))
         take_heads_apart(entry_function(op))
         for nested in list(entry_function(op).walk()):
             if isinstance(nested, ops.MatMul) and nested.parent is not None:

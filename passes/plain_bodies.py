@@ -14,8 +14,10 @@ from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers, number
 from gimlet.passes.einsum_lines import einsum
 from gimlet.passes.elementary_lines import ELEMENTARY
+from gimlet.passes.fourier_lines import dft, stft
 from gimlet.passes.recurrent_lines import recurrent
 from gimlet.passes.resize_lines import resize
+from gimlet.passes.sampling_lines import deform_conv, grid_sample
 from gimlet.runtime.expr import Expr
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,6 +31,7 @@ Known = Sequence[Array | None]
 
 _AXES_ARE_AN_INPUT = 18
 _INT64 = 7
+_INTEGERS = ("int32", "int64")
 _LARGEST = {"float": 3.4028234663852886e38, "float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 _WIDEST_WINDOW = 64
 _UNKNOWN_AXES = Unwritten("over axes that are known before it runs")
@@ -106,10 +109,7 @@ def _reduce_log_sum_exp(op: OnnxOp, opset: int, known: Known) -> Lines:
     if element is None or element.onnx not in _LARGEST:
         return _NOT_FLOAT
     lines = [integers("axes", *axes), *number("zero", 0.0, "x0"), *number("most", _LARGEST[element.onnx], "x0")]
-    if opset >= _AXES_ARE_AN_INPUT:
-        lines.append("top = ReduceMax (x0, axes)")
-    else:
-        lines.append(f"top = ReduceMax <axes: ints = {axes}> (x0)")
+    lines += _extreme("top", "ReduceMax", "x0", axes, opset)
     lines += ["size = Abs (top)", "is_infinite = Greater (size, most)", "level = Where (is_infinite, zero, top)"]
     lines += ["below = Sub (x0, level)", "powers = Exp (below)", "sum = ReduceSum (powers, axes)", "log = Log (sum)"]
     lines.append("all = Add (log, level)")
@@ -177,6 +177,32 @@ def _hardmax(op: OnnxOp, opset: int) -> Lines:
     axis = int(op.attr("axis", -1)) % len(dims)
     lines = [f"place = ArgMax <axis: int = {axis}> (x0)", *_places("places", dims[axis], axis, len(dims))]
     return [*lines, "is_hot = Equal (place, places)", "y0 = CastLike (is_hot, x0)"]
+
+
+def _arg(reduction: str) -> Callable[[OnnxOp, int], Lines]:
+    """Where the largest or smallest integer of a dimension is: the first or last place that has it."""
+
+    def write(op: OnnxOp, opset: int) -> Lines:
+        dims, element, is_last = _dims(op), element_of(op.operands[0].type), bool(op.attr("select_last_index", 0))
+        if not dims or element is None or element.onnx not in _INTEGERS:
+            return Unwritten(f"for {' and '.join(_INTEGERS)}")
+        axis = int(op.attr("axis", 0)) % len(dims)
+        lines = [*_places("places", dims[axis], axis, len(dims)), integers("axes", axis)]
+        lines += _extreme("found", reduction, "x0", [axis], opset)
+        end = -1 if is_last else dims[axis].as_int() if dims[axis].is_constant else None
+        lines.append("none = Identity (places_to)" if end is None else f"none = Constant <value_int: int = {end}> ()")
+        lines += ["same = Equal (x0, found)", "those = Where (same, places, none)"]
+        lines += _extreme("place", "ReduceMax" if is_last else "ReduceMin", "those", [axis], opset)
+        return [*lines, "y0 = Identity (place)" if op.attr("keepdims", 1) else "y0 = Squeeze (place, axes)"]
+
+    return write
+
+
+def _extreme(name: str, reduction: str, source: str, axes: Sequence[int], opset: int) -> list[str]:
+    """`name`: the largest or smallest along some dimensions, which stay. The line `axes` has them too."""
+    if opset >= _AXES_ARE_AN_INPUT:
+        return [f"{name} = {reduction} ({source}, axes)"]
+    return [f"{name} = {reduction} <axes: ints = {list(axes)}> ({source})"]
 
 
 def _resize(op: OnnxOp, opset: int, known: Known) -> Lines:
@@ -306,10 +332,41 @@ def _space_to_depth(op: OnnxOp, opset: int) -> Lines:
     return [*lines, "y0 = Transpose <perm: ints = [0, 3, 1, 2]> (deep)"]
 
 
+def _reverse_sequence(op: OnnxOp, opset: int) -> Lines:
+    """Positions of each sequence up to its length, x1 [batch], the other way round."""
+    del opset
+    dims, time, batch = _dims(op), int(op.attr("time_axis", 0)), int(op.attr("batch_axis", 1))
+    if dims is None or {time, batch} != {0, 1}:
+        return _UNKNOWN_RANK
+    lines = [*_places("places", dims[time], time, len(dims)), "one = Constant <value_int: int = 1> ()"]
+    others = [axis for axis in range(len(dims)) if axis != batch]
+    lines += [integers("others", *others), "length = Unsqueeze (x1, others)"]
+    lines += ["end = Sub (length, one)", "back = Sub (end, places)", "is_before = Less (places, length)"]
+    lines += ["place = Where (is_before, back, places)", "shape = Shape (x0)", "wide = Expand (place, shape)"]
+    return [*lines, f"y0 = GatherElements <axis: int = {time}> (x0, wide)"]
+
+
+def _max_unpool(op: OnnxOp, opset: int) -> Lines:
+    """Elements put back to where they were in the whole tensor; zeros elsewhere."""
+    del opset
+    after = dims_of(op.results[0])
+    if after is None or not all(size.is_constant for size in after):
+        return Unwritten("where the shape of its result is known")
+    shape = [size.as_int() for size in after]
+    lines = [integers("flat", -1), integers("shape", *shape), integers("count", prod(shape))]
+    lines += [*number("zero", 0.0, "x0"), "none = Expand (zero, count)", "values = Reshape (x0, flat)"]
+    lines += ["places = Reshape (x1, flat)", "all = ScatterElements (none, places, values)"]
+    return [*lines, "y0 = Reshape (all, shape)"]
+
+
 PLAIN: Mapping[str, Callable[[OnnxOp, int], Lines]] = {
     **ELEMENTARY,
+    "ArgMax": _arg("ReduceMax"),
+    "ArgMin": _arg("ReduceMin"),
+    "DeformConv": deform_conv,
     "Einsum": einsum,
     "GlobalLpPool": _global_lp_pool,
+    "GridSample": grid_sample,
     "Hardmax": _hardmax,
     "IsInf": _is_inf,
     "LRN": _lrn,
@@ -317,18 +374,22 @@ PLAIN: Mapping[str, Callable[[OnnxOp, int], Lines]] = {
     "LpPool": _lp_pool,
     "GRU": recurrent,
     "LSTM": recurrent,
+    "MaxUnpool": _max_unpool,
     "RNN": recurrent,
+    "ReverseSequence": _reverse_sequence,
     "Shrink": _shrink,
     "SpaceToDepth": _space_to_depth,
 }
 
 READING: Mapping[str, Callable[[OnnxOp, int, Known], Lines]] = {
+    "DFT": dft,
     "OneHot": _one_hot,
     "Pad": _pad,
     "ReduceL1": _reduce("Abs", "Identity"),
     "ReduceLogSum": _reduce("Identity", "Log"),
     "ReduceLogSumExp": _reduce_log_sum_exp,
     "Resize": _resize,
+    "STFT": stft,
 }
 """Those whose lines depend on the values of constants as well."""
 

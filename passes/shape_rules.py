@@ -20,7 +20,7 @@ from gimlet.passes.data_dims import DATA_RULES
 from gimlet.passes.ml_shapes import extend_with_ml
 from gimlet.passes.nchwc_shapes import extend_with_nchwc
 from gimlet.passes.shape_fallback import extend_with_fallback
-from gimlet.passes.window_shapes import windows
+from gimlet.passes.window_shapes import unpooled, windows
 
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements: TypeAlias = list[int | ir.SymbolicDim]
@@ -245,6 +245,7 @@ _RULES: dict[str, Rule] = {
     "Equal": _equal,
     "Expand": _expand,
     "If": _if,
+    "MaxUnpool": unpooled,
     "Pad": _pad,
     "Slice": _slice,
     "Split": _split,

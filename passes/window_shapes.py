@@ -40,6 +40,30 @@ def windows(infer: _Rule | None) -> _Rule:
     return rule
 
 
+def unpooled(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """What MaxUnpool makes of known sizes: as the pool had, but for what it rounded down, or as a constant says."""
+    del ctx
+    data, kernel, output = node.inputs[0], node.attributes.get("kernel_shape"), node.outputs[0]
+    if data is None or data.shape is None or kernel is None:
+        return
+    output.type = data.type
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    rank = len(data.shape) - 2
+    if given is not None:
+        known = ir.convenience.get_const_tensor(given)
+        output.shape = ir.Shape([None] * (rank + 2) if known is None else known.numpy().tolist())
+        return
+    strides, pads = _ints(node, "strides", [1] * rank), _ints(node, "pads", [0] * (2 * rank))
+    dims: list[int | ir.SymbolicDim | None] = list(data.shape[:2])
+    for axis, size in enumerate(kernel.as_ints()):
+        before = data.shape[axis + 2]
+        grown = (
+            (before - 1) * strides[axis] + size - pads[axis] - pads[axis + rank] if isinstance(before, int) else None
+        )
+        dims.append(grown)
+    output.shape = ir.Shape(dims)
+
+
 def _added(node: ir.Node, rank: int) -> list[int] | None:
     """What is added to each size before it is divided by the stride and rounded up. None where it is rounded down."""
     given = node.attributes.get("auto_pad")

@@ -170,14 +170,25 @@ def _vector_of(lowering: Lowering, values: Sequence[Expr]) -> View:
 
 def _tile(lowering: Lowering, op: OnnxOp) -> None:
     view, shape = lowering.view(present(op, 0)), shape_of(result(op))
-    repeats = _integers(lowering, op, 1, "repeats")
+    known = lowering.known(present(op, 1))
+    counts = _counts(view.shape, shape) if known is None else [Expr.const(int(each)) for each in known]
     wide: list[Expr] = []
-    for axis, count in enumerate(repeats):
-        wide += [Expr.const(count), view.shape[axis]]
     spread = view
-    for axis in range(len(repeats)):
+    for axis, count in enumerate(counts):
+        wide += [count, view.shape[axis]]
         spread = spread.unsqueeze(2 * axis)
     lowering.define(result(op), reshaped(lowering, spread.expand(tuple(wide)), shape))
+
+
+def _counts(before: Shape, after: Shape) -> list[Expr]:
+    """How often Tile repeats each dimension by repeats that are computed, as both shapes say."""
+    counts: list[Expr] = []
+    for axis, (old, new) in enumerate(zip(before, after, strict=True)):
+        factor = _factor(old, new)
+        if old != ONE and factor is None:
+            raise RefusedError(f"repeats of Tile are computed, and not known from sizes {old} and {new} of {axis=}")
+        counts.append(new if old == ONE else Expr.const(factor or 1))
+    return counts
 
 
 def _pad(lowering: Lowering, op: OnnxOp) -> None:

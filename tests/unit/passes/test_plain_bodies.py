@@ -18,7 +18,7 @@ from gimlet.passes.plain_bodies import why_unwritten
 from gimlet.targets.forms import refusals
 from gimlet.targets.sram.target import SramTarget
 
-F, D, I = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64  # noqa: E741
+F, D, N = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 Inputs = Sequence[tuple[int, Sequence[int | str]] | np.ndarray[Any, Any]]
 
 
@@ -39,7 +39,7 @@ def one(op_type: str, inputs: Inputs, opset: int = 19, **attributes: Any) -> Onn
     return only_op(model_of([node], given, ["y"], known, opset))
 
 
-IMAGE = (F, [1, 3, 5, 7])
+IMAGE: tuple[int, Sequence[int | str]] = (F, [1, 3, 5, 7])
 NONE = np.zeros(0, np.float32)
 TWICE = np.float32([1, 1, 2, 2])
 
@@ -50,17 +50,43 @@ TWICE = np.float32([1, 1, 2, 2])
         ("Einsum", [(F, [2, 3])], {"equation": "ij->ji", "opset": 12}, "from opset 13 on"),
         ("Einsum", [(F, [0, 3])], {"equation": "ij->ji"}, "where the shapes of all operands are known and nothing"),
         ("Einsum", [(F, [2, 3]), (F, [3, 2])], {"equation": "ij,jK"}, "where the result's order is said, and 'ij,jK'"),
+        ("ArgMax", [(D, [3])], {}, "for int32 and int64"),
+        (
+            "MaxUnpool",
+            [(F, [1, 2, "n", 3]), (N, [1, 2, "n", 3])],
+            {"kernel_shape": [2, 2]},
+            "where the shape of its result",
+        ),
+        ("GridSample", [(F, [1, 2, "n", 3]), (F, [1, 5, 5, 2])], {}, "for images of known sizes, nearest and linear"),
+        ("GridSample", [IMAGE, (F, [1, 5, 5, 2])], {"mode": "bicubic"}, "and this one is bicubic"),
+        ("DeformConv", [(F, [1, 2, "n", 3]), (F, [4, 2, 1, 1]), (F, [1, 2, 5, 5])], {}, "for images of two dimensions"),
+        ("DeformConv", [IMAGE, (F, [3, 1, 1, 1]), (F, [1, 2, 5, 7])], {"group": 3}, "with all channels and offsets in"),
+        (
+            "DFT",
+            [(F, [1, "n", 1])],
+            {"axis": 1, "opset": 17},
+            "of a known number of samples, up to 4096, and this one has n",
+        ),
+        ("DFT", [(F, [1, 5, "c"])], {"axis": 1, "opset": 17}, "of signals of a known rank along a known axis"),
+        (
+            "DFT",
+            [(F, [1, 5, 2])],
+            {"axis": 1, "onesided": 1, "inverse": 1, "opset": 17},
+            "where all frequencies are given or wanted",
+        ),
+        ("STFT", [(F, [1, "n", 1]), np.array(2), np.ones(4, np.float32)], {}, "of signals of known sizes"),
+        ("STFT", [(F, [1, 50, 1]), (N, []), np.ones(4, np.float32)], {}, "of frames of a known length, up to 4096"),
         ("Atan", [(D, [3])], {}, "for float, float16, bfloat16"),
         ("IsInf", [(D, [3])], {}, "for float, float16, bfloat16"),
         ("Shrink", [(D, [3])], {}, "for float, float16, bfloat16"),
         ("ReduceLogSumExp", [(D, [3])], {}, "for float, float16, bfloat16"),
         ("IsInf", [(F, [3])], {"detect_negative": 0, "detect_positive": 0}, "where one infinity or both"),
-        ("ReduceL1", [(F, [3, 5]), (I, [1])], {}, "over axes that are known"),
-        ("ReduceLogSumExp", [(F, [3, 5]), (I, [1])], {}, "over axes that are known"),
-        ("Pad", [IMAGE, (I, [8])], {"mode": "edge"}, "in the modes edge, reflect and wrap, by constant paddings"),
+        ("ReduceL1", [(F, [3, 5]), (N, [1])], {}, "over axes that are known"),
+        ("ReduceLogSumExp", [(F, [3, 5]), (N, [1])], {}, "over axes that are known"),
+        ("Pad", [IMAGE, (N, [8])], {"mode": "edge"}, "in the modes edge, reflect and wrap, by constant paddings"),
         ("Pad", [IMAGE, np.array([0, 0, -1, 0, 0, 0, 0, 0])], {"mode": "edge"}, "by paddings from 0 on of known axes"),
         ("Pad", [IMAGE, np.array([0, 0, 5, 0, 0, 0, 0, 0])], {"mode": "reflect"}, "dimension 2 has 5 elements"),
-        ("OneHot", [(I, [3]), (I, [1]), np.float32([0, 1])], {}, "where the depth is a constant"),
+        ("OneHot", [(N, [3]), (N, [1]), np.float32([0, 1])], {}, "where the depth is a constant"),
         ("LRN", [(F, [1, "c", 5, 7])], {"size": 3}, "over up to 64 neighbours of a known number of channels"),
         ("LpPool", [IMAGE], {"kernel_shape": [2, 2], "ceil_mode": 1}, "without dilations"),
         ("Resize", [IMAGE, NONE, (F, [4])], {}, "by constant scales or to known sizes"),
@@ -78,12 +104,7 @@ TWICE = np.float32([1, 1, 2, 2])
             {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"},
             "without keep_aspect_ratio_policy",
         ),
-        (
-            "Resize",
-            [(F, [1, 3, "h", 7]), NONE, np.float32([1, 1, 1.5, 2])],
-            {},
-            "or by a whole factor, and dimension 2",
-        ),
+        ("Resize", [(F, [1, 3, "h", 7]), NONE, np.float32([1, 1, 1.5, 2])], {}, "by a whole factor, and dimension 2"),
     ],
 )
 def test_which_cases_are_written_out(op_type: str, inputs: Inputs, attributes: dict[str, Any], only: str):

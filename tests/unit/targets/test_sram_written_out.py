@@ -12,7 +12,11 @@ from tests.unit.targets.sram_models import Runner, model_of, reference, relative
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.passes.write_out_operators import WriteOutOperatorsPass
 
-KINDS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64}
+KINDS = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.int32): TensorProto.INT32,
+}
 DYNAMIC, SIZES = 5, (2, 5, 7)
 """The size that is left open in tests of dynamic shapes, and its bounds."""
 
@@ -256,3 +260,58 @@ def test_recurrent_operators(op: str, direction: str):
     for found, expected in zip(Runner(segment, "fp32")(**values), reference(model, **values), strict=True):
         assert found.shape == expected.shape
         assert relative_error(found, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_sampling_at_places(mode: str, padding: str):
+    given = normal(5, 3, 4, 7), normal(5, 2, 3, 2) * np.float32(1.5)
+    check("GridSample", *given, mode=mode, padding_mode=padding, dynamic=mode == "bilinear", align_corners=1)
+
+
+def test_a_deformed_convolution():
+    """ONNX Runtime's own kernel has no CPU form at every opset: 19 has."""
+    shapes = (5, 2, 6, 7), (4, 2, 3, 2), (5, 12, 3, 3), (4,), (5, 6, 3, 3)
+    check(
+        "DeformConv",
+        *(normal(*shape) for shape in shapes),
+        opset=19,
+        strides=[2, 2],
+        kernel_shape=[3, 2],
+        pads=[1, 0, 0, 0],
+    )
+
+
+@pytest.mark.parametrize("how", [{"onesided": 1}, {"inverse": 1}])
+def test_transforms_of_signals(how: dict[str, int]):
+    check("DFT", normal(5, 12, 3, 1), axis=1, **how)
+
+
+def test_transforms_of_frames():
+    check("STFT", normal(2, 40, 1), weights={1: np.array(5), 2: np.hanning(16).astype(np.float32)})
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_sequences_the_other_way_round(dynamic: bool):
+    check("ReverseSequence", normal(5, 3, 2), np.array([1, 5, 3]), dynamic=dynamic)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+def test_where_the_largest_integer_is(op: str, dynamic: bool):
+    given = np.round(normal(3, 5, 7)).astype(np.int32)
+    check(op, given, axis=1, keepdims=0, select_last_index=int(dynamic), dynamic=dynamic)
+
+
+def test_repeats_that_are_computed():
+    """As PyTorch's exporter writes what is repeated for each sequence of a batch."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["n"], end=1),
+        helper.make_node("Concat", ["n", "once"], ["repeats"], axis=0),
+        helper.make_node("Tile", ["table", "repeats"], ["y"]),
+    ]
+    weights = {"once": np.array([1]), "table": normal(1, 7)}
+    model = model_of(nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"], weights)
+    segment = segment_of(model, {"n": SIZES})
+    (found,) = Runner(segment, "fp32")(x=normal(5, 3))
+    np.testing.assert_array_equal(found, np.tile(weights["table"], (5, 1)))
