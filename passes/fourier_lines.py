@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers
 _FLOAT = 1
 _LONGEST = 4096
 _AXIS_IS_AN_INPUT = 20
-Known = Sequence["np.ndarray[object, np.dtype[np.generic]] | None"]
+Known = Sequence["np.ndarray[Any, np.dtype[Any]] | None"]
 
 
 def dft(op: OnnxOp, opset: int, known: Known) -> Lines:
