@@ -116,6 +116,16 @@ def _pad(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     output.shape = ir.Shape([ctx.simplify_dim(dim) for dim in dims])
 
 
+def _mod(ctx: ShapeInferenceContext, node: ir.Node) -> None:
+    """The rest of a shift by a known size, as PyTorch's exporter writes `roll`, which slices there."""
+    left, right, fmod = _elements(ctx, node, 0), _elements(ctx, node, 1), node.attributes.get("fmod")
+    if not left or not right or (fmod is not None and fmod.as_int()) or len(left) != len(right):
+        return
+    pairs = [(a, b) for a, b in zip(left, right, strict=True) if isinstance(a, int) and isinstance(b, int) and b]
+    if len(pairs) == len(left):
+        ctx.set_symbolic_value(node.outputs[0], [a % b for a, b in pairs])
+
+
 def _expand(ctx: ShapeInferenceContext, node: ir.Node) -> None:
     """Expand of a vector of known elements, or of one."""
     elements, count = _elements(ctx, node, 0), _static_size(node.outputs[0])
@@ -246,6 +256,7 @@ _RULES: dict[str, Rule] = {
     "Expand": _expand,
     "If": _if,
     "MaxUnpool": unpooled,
+    "Mod": _mod,
     "Pad": _pad,
     "Slice": _slice,
     "Split": _split,

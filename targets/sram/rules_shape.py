@@ -184,10 +184,10 @@ def _counts(before: Shape, after: Shape) -> list[Expr]:
     """How often Tile repeats each dimension by repeats that are computed, as both shapes say."""
     counts: list[Expr] = []
     for axis, (old, new) in enumerate(zip(before, after, strict=True)):
-        factor = _factor(old, new)
-        if old != ONE and factor is None:
+        count = ONE if old == new else new // old
+        if count * old != new:
             raise RefusedError(f"repeats of Tile are computed, and not known from sizes {old} and {new} of {axis=}")
-        counts.append(new if old == ONE else Expr.const(factor or 1))
+        counts.append(count)
     return counts
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tests.unit.dialects.onnx_cases import context, imported, model_of, parse, run
 from xdsl.dialects.func import FuncOp
 from xdsl.transforms.dead_code_elimination import DeadCodeElimination
@@ -278,3 +278,30 @@ def test_weights_are_not_read():
 def test_a_module_without_main():
     with pytest.raises(PassFailedException, match=r"no func\.func @main"):
         InferShapesPass().apply(context(), parse("builtin.module {}"))
+
+
+def test_what_is_rolled_along_two_dimensions_keeps_its_sizes():
+    """PyTorch's exporter slices at the rest of the shift by the size; the second size is read from the first result."""
+    nodes: list[onnx.NodeProto] = []
+    last = "x"
+    for axis in (1, 2):
+        names = {name: f"{name}{axis}" for name in ("shape", "size", "at", "head", "tail", "rolled")}
+        nodes += [
+            helper.make_node("Shape", [last], [names["shape"]]),
+            helper.make_node("Gather", [names["shape"], f"axis{axis}"], [names["size"]], axis=0),
+            helper.make_node("Mod", ["shift", names["size"]], [names["at"]]),
+            helper.make_node("Slice", [last, names["at"], "far", f"axis{axis}"], [names["head"]]),
+            helper.make_node("Slice", [last, "zero", names["at"], f"axis{axis}"], [names["tail"]]),
+            helper.make_node("Concat", [names["head"], names["tail"]], [names["rolled"]], axis=axis),
+        ]
+        last = names["rolled"]
+    constants = {"shift": -2, "far": 1 << 40, "zero": 0, "axis1": 1, "axis2": 2}
+    graph = helper.make_graph(
+        nodes,
+        "rolled",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16, 12, 4])],
+        [helper.make_empty_tensor_value_info(last)],
+        [numpy_helper.from_array(np.array([value]), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    assert shapes(infer(model))[last] == ["n", "16", "12", "4"]

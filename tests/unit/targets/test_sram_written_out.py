@@ -303,14 +303,15 @@ def test_where_the_largest_integer_is(op: str, dynamic: bool):
     check(op, given, axis=1, keepdims=0, select_last_index=int(dynamic), dynamic=dynamic)
 
 
-def test_repeats_that_are_computed():
+@pytest.mark.parametrize("rows", [1, 4])
+def test_repeats_that_are_computed(rows: int):
     """As PyTorch's exporter writes what is repeated for each sequence of a batch."""
     nodes = [
         helper.make_node("Shape", ["x"], ["n"], end=1),
         helper.make_node("Concat", ["n", "once"], ["repeats"], axis=0),
         helper.make_node("Tile", ["table", "repeats"], ["y"]),
     ]
-    weights = {"once": np.array([1]), "table": normal(1, 7)}
+    weights = {"once": np.array([1]), "table": normal(rows, 7)}
     model = model_of(nodes, {"x": (TensorProto.FLOAT, ["n", 3])}, ["y"], weights)
     segment = segment_of(model, {"n": SIZES})
     (found,) = Runner(segment, "fp32")(x=normal(5, 3))
