@@ -7,7 +7,8 @@ changes of device bring; a joule is a dollar there. The bound is the least of al
 far is looked at further. With many classes there is one set, in which only the host is in use for certain.
 
 What the set's memories have room for is in a linear program (`period_program.py`): nodes are in parts, and the latency
-is at least the bound on it and what the devices of a class are busy for.
+is at least the bound on it and what the devices of a class are busy for. What a fusion saves counts there only as far
+as both of its ops are on one place, so where idle power is not known, and nothing else binds, it is the least energy.
 
 Where a set has devices that stream weights, `price_bound` is asked again with a price for each byte of fast memory
 (`streaming.py`): weights then cost what streaming them takes, or their bytes where that is less, and all that fast
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from time import perf_counter
 
+from gimlet.compiler.placement.bounds.bills import per_second, price_of, saved_by, taken_by
 from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, latency_bound
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.price_bound import price_bound
@@ -76,7 +78,7 @@ class _Search:
 
     def __init__(self, case: _Case) -> None:
         self.case = case
-        self.rate = sum(_per_second(case.problem, device) for device in case.certain)
+        self.rate = sum(per_second(case.problem, device, case.problem.rules.objective) for device in case.certain)
         billed, constant = _billed(case.problem)
         least = (
             min(node.options[p].usd for p in allowed)
@@ -106,17 +108,11 @@ class _Search:
         """The bound of the linear program; no bound where it is not solved in time."""
         case = self.case
         program = PeriodProgram(case.problem, case.classes, case.launching, float("inf"))
-        billed, constant = _billed(case.problem)
-        taken = [
-            (billed.nodes[node].options[place].usd, part)
-            for node, shares in enumerate(program.at)
-            for place, part in shares.items()
-        ]
-        taken += [
-            (_streaming_price(case.problem, place) * seconds, part) for _, place, seconds, part in program.streamed
-        ]
-        found = program.bill(case.latency.seconds, self.rate, taken, until)
-        return 0.0 if found is None else found + constant
+        found = program.bill(case.latency.seconds, self.rate, taken_by(program, case.problem.rules.objective), until)
+        if found is None or found == float("inf"):
+            return found or 0.0
+        self.places.append(tuple(program.largest_parts()))
+        return found
 
     def _prices(self) -> Iterator[float]:
         yield 0.0
@@ -147,29 +143,6 @@ class _Search:
         return max(load_w(problem, device) for device in self.case.open & set(problem.streaming))
 
 
-def _per_second(problem: Problem, device: int) -> float:
-    """What a device in use takes a second: watts when idle, or dollars."""
-    spec = problem.devices[device]
-    return (spec.idle_w or 0.0) if problem.rules.objective == "energy" else (spec.usd_per_hour or 0.0) / 3600.0
-
-
-def _price(problem: Problem, node: Node, place: int) -> float:
-    """What an op takes on a place besides. While a device is busy it draws no idle power."""
-    option = node.options[place]
-    if problem.rules.objective != "energy":
-        return option.usd
-    idle = sum(_per_second(problem, unit) for unit in problem.units[problem.device_of[place]])
-    return (option.joules or 0.0) - idle * option.seconds
-
-
-def _streaming_price(problem: Problem, place: int) -> float:
-    """What a second of streaming takes on a place."""
-    if problem.rules.objective != "energy":
-        return 0.0
-    device = problem.device_of[place]
-    return load_w(problem, device) - sum(_per_second(problem, unit) for unit in problem.units[device])
-
-
 def _billed(problem: Problem) -> tuple[Problem, float]:
     """The problem with what ops take as their prices, none negative, and what all of them are too dear by."""
     if problem.rules.objective != "energy":
@@ -177,13 +150,12 @@ def _billed(problem: Problem) -> tuple[Problem, float]:
     # Where fusion could save something, the cheaper of both counts.
     saved: dict[tuple[int, int], float] = {}
     for fusion in problem.fusions:
-        for place, seconds in fusion.seconds.items():
-            idle = sum(_per_second(problem, unit) for unit in problem.units[problem.device_of[place]])
+        for place in fusion.seconds.keys() | fusion.joules.keys():
             key = fusion.consumer, place
-            saved[key] = saved.get(key, 0.0) + idle * seconds - fusion.joules.get(place, 0.0)
+            saved[key] = saved.get(key, 0.0) - saved_by(problem, fusion, place)
     constant, nodes = 0.0, list[Node]()
     for number, node in enumerate(problem.nodes):
-        prices = {p: _price(problem, node, p) + min(saved.get((number, p), 0.0), 0.0) for p in node.options}
+        prices = {p: price_of(problem, node, p, "energy") + min(saved.get((number, p), 0.0), 0.0) for p in node.options}
         least = min(0.0, *prices.values())
         constant += least
         options = {place: replace(option, usd=prices[place] - least) for place, option in node.options.items()}

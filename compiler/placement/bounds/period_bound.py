@@ -9,7 +9,8 @@ does not grow with them and no symmetry is searched. What holds in every placeme
   to and fro between devices for the sake of single ops is paid for;
 - a value that a consumer elsewhere needs loads the links that every way out of its class and into the other shares;
 - of nodes that take more than the n-th part of the best period known, a device has fewer than n;
-- shares of FLOPs, memory, the budget for losses, and the cap on segments.
+- shares of FLOPs, memory, the budget for losses, and the cap on segments;
+- limits on latency, energy and cost, with what devices in use take over the least latency (`bills.py`).
 
 One program for each set of classes in use. Rows are added as solutions break them (`period_program.py`), always to the
 program with the least value: so there is a bound after a small part of the time, and one that no more rows could raise
@@ -23,6 +24,7 @@ from collections.abc import Iterable
 from itertools import chain, combinations
 from time import perf_counter
 
+from gimlet.compiler.placement.bounds.bills import keep_bounds
 from gimlet.compiler.placement.bounds.cover_bound import cover_bound
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.work_bound import work_bound
@@ -53,7 +55,9 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
         if perf_counter() > until:
             # The bound is the least of all programs, so some of them are worth nothing.
             return floor
-        programs.append(PeriodProgram(problem, [*hosts, *chosen], chosen if in_use else (), best_known))
+        certain = chosen if in_use else ()
+        programs.append(PeriodProgram(problem, [*hosts, *chosen], certain, best_known))
+        keep_bounds(programs[-1], certain)
     least = [0.0] * len(programs)
     solved = [False] * len(programs)
     while True:
@@ -66,7 +70,7 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
         least[weakest], solved[weakest] = max(least[weakest], period), True
     found = max(min(least), floor)
     if found == float("inf") and best_known == float("inf"):
-        raise InfeasibleError("no placement can give every device its share of the FLOPs")
+        raise InfeasibleError("no placement keeps the shares of the FLOPs and the limits on other figures")
     prices = programs[weakest].prices
     if found < best_known * (1 - _NEAR) and prices is not None and perf_counter() < until:
         return cover_bound(problem, classes, prices, found, best_known, until)

@@ -16,7 +16,7 @@ from ortools.linear_solver import pywraplp
 
 from gimlet.compiler.placement.bounds.cover_bound import Prices
 from gimlet.compiler.placement.bounds.spine import heaviest_path
-from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.problem import Fusion, Problem
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 
 SHORTFALL = 1e-7
@@ -52,6 +52,8 @@ class PeriodProgram:
         """The row for its fast memory by class."""
         self.streamed: list[tuple[int, int, float, Any]] = []
         """A weight's user and place, its seconds there for all of the weight, and the part that is streamed."""
+        self.fused: list[tuple[Fusion, int, Any]] = []
+        """A fusion, a place, and the part of it that there is on the place."""
         self.prices: Prices | None = None
         """What the last solution says that nodes and fast memory are worth; None before there is one."""
         self.unlinked = [(number, inward) for number in range(len(classes)) for inward in (True, False)]
@@ -104,7 +106,13 @@ class PeriodProgram:
         terms = [amount / unit * part for amount, part in taken if amount]
         self.solver.Minimize(rate * self.scale / unit * self.period + self.solver.Sum(terms))
         found = self._least(until)
-        return None if found is None else found * unit - abs(found * unit) * SHORTFALL
+        if found is None or found == float("inf"):
+            return found
+        return found * unit - abs(found * unit) * SHORTFALL
+
+    def largest_parts(self) -> list[int]:
+        """For each node the place that the last solution has most of it on."""
+        return [max(shares, key=lambda place: float(shares[place].solution_value())) for shares in self.at]
 
     def _least(self, until: float) -> float | None:
         """The program's least value."""
@@ -204,8 +212,10 @@ class PeriodProgram:
                 loads[self.class_of[problem.device_of[place]]].append(seconds / scale * share)
         for fusion in problem.fusions:
             for place, seconds in fusion.seconds.items():
-                if seconds and place in self.at[fusion.producer] and place in self.at[fusion.consumer]:
+                saves = seconds or fusion.joules.get(place)
+                if saves and place in self.at[fusion.producer] and place in self.at[fusion.consumer]:
                     fused = self.number()
+                    self.fused.append((fusion, place, fused))
                     self.solver.Add(fused <= self.at[fusion.producer][place])
                     self.solver.Add(fused <= self.at[fusion.consumer][place])
                     loads[self.class_of[problem.device_of[place]]].append(-seconds / scale * fused)

@@ -3,14 +3,17 @@
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds.bill_bound import bill_bound
+from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.model.problem import (
     DeviceSpec,
+    Fusion,
     Node,
     Objective,
     Option,
@@ -36,6 +39,21 @@ def carved(problem: Problem) -> Iterator[Found]:
             yield found
 
 
+def with_fused_joules(problem: Problem, seed: int) -> Problem:
+    """The problem with part of a consumer's energy saved where it is fused."""
+    draw = Random(seed)
+    fusions = (
+        replace(
+            fusion,
+            joules={
+                p: draw.random() * (problem.nodes[fusion.consumer].options[p].joules or 0.0) for p in fusion.seconds
+            },
+        )
+        for fusion in problem.fusions
+    )
+    return replace(problem, fusions=tuple(fusions))
+
+
 @settings(max_examples=40)
 @given(seed=SEEDS, objective=st.sampled_from(BILLS), levels=st.booleans(), limited=st.booleans())
 def test_no_placement_is_below_the_bound(
@@ -46,7 +64,7 @@ def test_no_placement_is_below_the_bound(
     levels: bool,
     limited: bool,
 ):
-    problem = random_problem(seed, 5, 3, objective, memory=True)
+    problem = with_fused_joules(random_problem(seed, 5, 3, objective, memory=True), seed)
     problem = with_levels(problem, seed) if levels else problem
     placements = list(carved(problem))
     if limited and placements:
@@ -56,6 +74,38 @@ def test_no_placement_is_below_the_bound(
     bound = bill_bound(problem)
     for found in placements:
         assert bound.value <= found.schedule.figure(objective) * (1 + 1e-9)
+
+
+@settings(max_examples=30)
+@given(seed=SEEDS, figure=st.sampled_from(("latency", "energy", "cost")), levels=st.booleans())
+def test_no_placement_within_a_limit_is_below_the_bound_on_the_period(
+    random_problem: Make, with_levels: Callable[[Problem, int], Problem], seed: int, figure: Objective, levels: bool
+):
+    problem = with_fused_joules(random_problem(seed, 5, 3, "throughput", memory=True), seed)
+    problem = with_levels(problem, seed) if levels else problem
+    placements = list(carved(problem))
+    assume(placements)
+    limit = sorted(found.schedule.figure(figure) for found in placements)[len(placements) // 8]
+    problem = problem.with_rules(replace(problem.rules, bounds={figure: limit}))
+    kept = [found.schedule.period_s for found in placements if found.schedule.figure(figure) <= limit]
+    assert period_bound(problem) <= min(kept) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("joules", "least"), [(900.0, 10.0), (300.0, 20.0)])
+def test_a_device_that_a_limit_on_energy_has_no_idle_power_for_is_not_in_the_bound(joules: float, least: float):
+    """Ten ops of a second each way, in turns 10 s a device, while the card draws 30 W when idle."""
+    devices = (DeviceSpec("host", idle_w=0.0, load_w=10.0), DeviceSpec("card", idle_w=30.0, load_w=40.0))
+    nodes = tuple(Node(f"n{i}", options={0: Option(2.0, 10.0), 1: Option(2.0, 80.0)}) for i in range(10))
+    values = tuple(Value(f"v{i}", 0, i, (i + 1,) if i < 9 else (), i == 9) for i in range(10))
+    problem = Problem(
+        devices,
+        (Place(0), Place(1)),
+        nodes,
+        (Value("x", 0, None, (0,)), *values),
+        {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)},
+        rules=Rules("throughput", bounds={"energy": joules}),
+    )
+    assert period_bound(problem) == pytest.approx(least, rel=1e-6)
 
 
 def test_members_of_a_group_that_runs_are_not_idle():
@@ -117,3 +167,29 @@ def test_memory_is_in_the_bound(objective: Objective):
     least = min(found.schedule.figure(objective) for found in carved(problem))
     bound = bill_bound(problem).value
     assert 0.9 * least <= bound <= least * (1 + 1e-9)
+
+
+def test_energy_of_fused_ops_is_solved_before_any_search():
+    """A fusion saves 3 J beside its producer alone: 12 J on either device, and not the 10 J of each op's cheapest."""
+    devices = (DeviceSpec("host", load_w=10.0), DeviceSpec("card", load_w=10.0))
+    first, second = {0: Option(1.0, 4.0), 1: Option(1.0, 7.0)}, {0: Option(1.0, 11.0), 1: Option(1.0, 8.0)}
+    fused = Fusion(0, 1, {0: 0.0, 1: 0.0}, {0: 3.0, 1: 3.0})
+    problem = Problem(
+        devices,
+        (Place(0), Place(1)),
+        (Node("n0", options=first), Node("n1", options=second)),
+        (Value("x", 0, None, (0,)), Value("v", 0, 0, (1,)), Value("y", 0, 1, (), True)),
+        {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)},
+        fusions=(fused,),
+        rules=Rules("energy"),
+    )
+    bound = bill_bound(problem)
+    assert bound.value == pytest.approx(12.0, rel=1e-6)
+    assert min(carve(problem, places).schedule.figure("energy") for places in bound.places) == pytest.approx(12.0)
+
+
+def test_sets_of_devices_that_no_placement_can_use_are_not_in_the_bound(capfd: pytest.CaptureFixture[str]):
+    """One segment, and an op that only the host may do: the card is quick, and of no use."""
+    problem = streamed("energy").with_rules(Rules("energy", pins={3: frozenset({0})}, max_segments=1))
+    assert bill_bound(problem).value == pytest.approx(480.0, rel=1e-6)
+    assert capfd.readouterr() == ("", "")
