@@ -8,10 +8,11 @@ Energy and cost: `bill_bound`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bill_bound import bill_bound
+from gimlet.compiler.placement.bounds.company_branches import company_cases
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
 from gimlet.compiler.placement.bounds.memory_prices import PricedBound, memory_prices
 from gimlet.compiler.placement.bounds.period_bound import period_bound
@@ -24,6 +25,7 @@ from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.streaming import all_kept_s, all_streamed, dearest_byte, fast_bytes_priced
+from gimlet.runtime.errors import InfeasibleError
 
 _NEAR = 0.99
 _CLOSE = 1e-4
@@ -47,8 +49,28 @@ class Bound:
 def lower_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bound:
     """A bound on the problem's objective. `best_known` is the objective of some placement, if there is one.
 
-    After `until` (of `time.perf_counter`) it is no longer improved.
+    After `until` (of `time.perf_counter`) it is no longer improved. InfeasibleError where no placement is possible.
     """
+    found = _lower_bound(problem, best_known, until)
+    cases = company_cases(problem) if found.value < best_known * (1 - _CLOSE) else []
+    if len(cases) < 2:
+        return found
+    value, suggestions = min(best_known, found.reached), dict.fromkeys(found.suggestions)
+    for number, case in enumerate(cases):
+        now = perf_counter()
+        if now > until:
+            return replace(found, suggestions=tuple(suggestions))
+        try:
+            each = _lower_bound(case, best_known, now + (until - now) / (len(cases) - number))
+        except InfeasibleError:
+            continue
+        value = min(value, each.value)
+        suggestions |= dict.fromkeys(each.suggestions)
+    return replace(found, value=max(found.value, value), suggestions=tuple(suggestions))
+
+
+def _lower_bound(problem: Problem, best_known: float, until: float) -> Bound:
+    """The bound of one problem, where ops that share a device may be in parts on several."""
     match problem.rules.objective:
         case "throughput":
             period = max(period_bound(problem, best_known, until), together_bound(problem))

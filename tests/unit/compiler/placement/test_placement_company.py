@@ -4,13 +4,28 @@ import itertools
 import random
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gimlet.compiler.placement.bounds.company_branches import company_cases
+from gimlet.compiler.placement.bounds.lower_bound import lower_bound
 from gimlet.compiler.placement.bounds.memory_blocks import memory_blocks
 from gimlet.compiler.placement.bounds.memory_prices import memory_prices
 from gimlet.compiler.placement.bounds.period_bound import period_bound
-from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
+from gimlet.compiler.placement.exact.cpsat import Limits
+from gimlet.compiler.placement.model.problem import (
+    OBJECTIVES,
+    DeviceSpec,
+    Node,
+    Objective,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+)
 from gimlet.compiler.placement.model.segments import carve
 from gimlet.compiler.placement.search.company import keep_company
 from gimlet.compiler.placement.solve import solve
@@ -32,6 +47,42 @@ def test_no_placement_that_keeps_company_is_below_the_bounds(random_problem: Mak
         found = carve(problem, places)
         assert found.excess or latency <= found.schedule.latency_s * (1 + 1e-9)
         assert found.excess or period <= found.schedule.period_s * (1 + 1e-9)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), objective=st.sampled_from(OBJECTIVES))
+def test_the_least_bound_of_all_cases_is_one(random_problem: Make, seed: int, objective: Objective):
+    problem = random_problem(seed, 4, 3, objective)
+    draw = random.Random(seed)
+    ends = tuple(draw.sample(range(4), 4))
+    rules = Rules(objective, together=(ends[:2],), apart=((ends[1:3], ends[3:]),) if seed % 2 else ())
+    problem = problem.with_rules(rules)
+    bound = lower_bound(problem).value
+    for places in itertools.product(*problem.allowed):
+        found = carve(problem, places)
+        assert found.excess or bound <= found.schedule.figure(objective) * (1 + 1e-6)
+
+
+def test_devices_that_are_alike_are_given_to_sides_by_their_number():
+    """The host and two equal cards: three for each side of a pair, less where a side has none, and two for a group."""
+    problem = chain(4)
+    apart, together = ((0,), (1,)), (2, 3)
+    assert len(company_cases(problem.with_rules(Rules(together=(together,))))) == 2
+    assert len(company_cases(problem.with_rules(Rules(apart=(apart,))))) == 4
+    assert company_cases(problem) == [problem]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules("throughput", together=(tuple(range(0, 20, 2)),)),
+        Rules("throughput", apart=((tuple(range(10)), tuple(range(10, 20))),)),
+    ],
+)
+def test_ops_in_parts_do_not_make_a_bound_loose(rules: Rules):
+    """Half of each op on either card would take half of the time."""
+    found = solve(chain(20).with_rules(rules), Limits(work=0.2))
+    assert found.gap < 0.06
 
 
 def test_ops_that_share_a_device_are_bounded_there():
