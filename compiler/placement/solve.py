@@ -19,7 +19,6 @@ from gimlet.compiler.placement.exact.cpsat import Answer, Limits, solve_slots
 from gimlet.compiler.placement.exact.turns import solve_turns, turn_orders
 from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
-    UNITS,
     Objective,
     Placement,
     Problem,
@@ -27,7 +26,7 @@ from gimlet.compiler.placement.model.problem import (
 )
 from gimlet.compiler.placement.model.schedule import Schedule, simulate, violations
 from gimlet.compiler.placement.model.segments import Found, carve, judge
-from gimlet.compiler.placement.reasons.conflict import conflict_of
+from gimlet.compiler.placement.reasons.conflict import bound_conflict, conflict_of
 from gimlet.compiler.placement.reasons.diagnose import affordable, check_feasible
 from gimlet.compiler.placement.search.anneal import annealed
 from gimlet.compiler.placement.search.balance import balanced
@@ -47,7 +46,6 @@ from gimlet.compiler.placement.search.memory_cuts import dealt, memory_cuts
 from gimlet.compiler.placement.search.repair import repair_shares
 from gimlet.compiler.placement.search.stages import stage_cuts
 from gimlet.runtime.errors import InfeasibleError
-from gimlet.runtime.units import amount_text
 
 GAP = 1e-4
 _KICKS = 12
@@ -75,7 +73,8 @@ class Solution:
 
     `objective` is recomputed from the schedule; `bound` holds for every placement of the nodes, and `gap` is
     (objective - bound) / objective. `status` is `optimal` where the gap is at most 1e-4, `optimal-for-groups` where
-    that was proven for the groups and at most `slots` segments, else `feasible`. `group_bound` is that proof's bound.
+    that was proven for the groups and at most `slots` segments and it is as good, not better; else `feasible`.
+    `group_bound` is that proof's bound.
     """
 
     placement: Placement
@@ -191,16 +190,10 @@ class _Solve:
 
     def _check_bounds(self) -> None:
         """InfeasibleError for a bound on a figure that no placement can keep, whatever it loses."""
-        for objective, limit in self.problem.rules.bounds.items():
-            alone = replace(self.problem.rules, objective=objective, bounds={}, loss_budget=None)
-            least = lower_bound(self.problem.with_rules(alone), until=self._until(0.1)).value
-            # Where there is no placement at all, this limit is not why.
-            if limit * (1 + 1e-9) < least < float("inf"):
-                lowest, most = amount_text(least, UNITS[objective]), amount_text(limit, UNITS[objective])
-                raise InfeasibleError(
-                    f"{objective} cannot be below {lowest}, and at most {most} is asked for",
-                    hint="allow more, or add faster devices or links",
-                )
+        for figure in self.problem.rules.bounds:
+            error = bound_conflict(self.problem, figure, self._until(0.1))
+            if error is not None:
+                raise error
 
     def _rank(self, found: Found) -> tuple[float, float, int, float, float]:
         return found.rank(self.objective)
@@ -296,23 +289,28 @@ class _Solve:
 
     def _solution(self, best: Found, bound: float, groups: int, answer: Answer | None) -> Solution:
         figure = best.schedule.figure(self.objective)
-        status = "feasible"
-        if self._closed(best, bound):
-            status = "optimal"
-        elif answer is not None and figure <= answer.bound * (1 + 2 * GAP):
-            status = "optimal-for-groups"
         return Solution(
             best.placement,
             simulate(self.problem, best.placement),
             figure,
             min(bound, figure),
-            status,
+            status_of(figure, bound, 0.0 if answer is None else answer.bound),
             time.perf_counter() - self.began,
             groups,
             0 if answer is None else answer.slots,
             None if answer is None else answer.bound,
             self.steps,
         )
+
+
+def status_of(figure: float, bound: float, group_bound: float) -> str:
+    """The status of a placement: `group_bound` is what was proven for groups and so many segments.
+
+    A placement that is better than any of groups is `feasible`: nothing was proven of the like.
+    """
+    if figure - bound <= GAP * figure:
+        return "optimal"
+    return "optimal-for-groups" if abs(figure - group_bound) <= 2 * GAP * group_bound else "feasible"
 
 
 def _projected(coarse: Coarse, place: tuple[int, ...]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from gimlet.compiler.placement.model.rules import with_nodes
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 from gimlet.compiler.placement.reasons.conflict import is_infeasible, least_losses
 from gimlet.compiler.placement.reasons.fit import room_needed, room_text
+from gimlet.compiler.placement.reasons.relief import rounded_up
 from gimlet.runtime.errors import InfeasibleError, InputError
 from gimlet.runtime.units import bytes_text
 
@@ -41,12 +42,13 @@ def _nowhere(problem: Problem, index: int) -> InputError | InfeasibleError:
             hint=(_NARROWER if _is_wide(refused) else "") + _ELSEWHERE,
         )
     pinned = problem.rules.pins.get(index, frozenset())
+    takers = sorted({problem.device_of[place] for place in node.options})
     names = sorted({problem.devices[problem.device_of[place]].name for place in pinned})
     reasons = [f"{problem.place_name(p)}: {node.refusals[p]}" for p in sorted(pinned) if p in node.refusals]
     return InfeasibleError(
         f"pinned to {', '.join(names) or 'nothing'}, which refuses it:\n    " + "\n    ".join(reasons or ["not asked"]),
         where=where,
-        hint="pin it elsewhere, or pin less",
+        hint=f"it may be on {devices_named(problem, takers)}: pin it there, or pin less",
     )
 
 
@@ -131,7 +133,10 @@ def _room(problem: Problem, device: int, least: int) -> str:
 def _check_shares(problem: Problem) -> None:
     shares = problem.rules.min_share
     if sum(shares.values()) > 1 + 1e-9:
-        raise InfeasibleError(f"the least shares of the devices add up to {sum(shares.values()):.0%} of the FLOPs")
+        raise InfeasibleError(
+            f"the least shares of the devices add up to {sum(shares.values()):.0%} of the FLOPs",
+            hint="ask for 100% of them at most",
+        )
     for device, share in shares.items():
         most = sum(
             node.flops
@@ -142,11 +147,16 @@ def _check_shares(problem: Problem) -> None:
             name = problem.devices[device].name
             raise InfeasibleError(
                 f"{name} is to have {share:.0%} of the FLOPs, but the ops that may be there are "
-                f"{most / max(problem.total_flops, 1.0):.1%} of them",
+                f"{_rounded_down(most / max(problem.total_flops, 1.0)):.1%} of them",
                 where=f"device {name}",
                 hint="ask for a smaller share, or see --explain for what it refuses",
             )
     _check_whole_ops(problem)
+
+
+def _rounded_down(share: float) -> float:
+    """A share as it is printed, never more than it is."""
+    return math.floor(share * 1000 + 1e-9) / 1000
 
 
 def _check_whole_ops(problem: Problem) -> None:
@@ -159,7 +169,10 @@ def _check_whole_ops(problem: Problem) -> None:
     wanted = {device: share for device, share in sorted(problem.rules.min_share.items()) if share > 0}
     largest = max(range(len(problem.nodes)), key=lambda n: problem.nodes[n].flops)
     asked = ", ".join(f"{share:.1%} on {problem.devices[device].name}" for device, share in wanted.items())
-    could = ", ".join(f"{share * most:.1%} on {problem.devices[device].name}" for device, share in wanted.items())
+    could = ", ".join(
+        f"{math.floor(share * most * 1000) / 1000:.1%} on {problem.devices[device].name}"
+        for device, share in wanted.items()
+    )
     raise InfeasibleError(
         f"no placement of whole ops has {asked} of the FLOPs: the largest op alone, "
         f"{problem.nodes[largest].name!r}, has {problem.nodes[largest].flops / total:.1%} of them",
@@ -184,7 +197,8 @@ def _check_loss(problem: Problem) -> None:
     listed = "; ".join(f"{problem.nodes[n].name!r} loses {least[n]:.3g} on {_least_lossy(problem, n)}" for n in kept)
     raise InfeasibleError(
         f"no placement keeps the loss budget of {budget:g}: the least is {total:.3g}, and already {listed}",
-        hint=f"allow {total:.3g}, or let these ops be on a place that loses less: another pin, --format or device",
+        hint=f"allow {rounded_up(total, 3):g}, or let these ops be on a place that loses less: "
+        "another pin, --format or device",
     )
 
 

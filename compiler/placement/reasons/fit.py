@@ -12,12 +12,20 @@ from dataclasses import dataclass, replace
 
 from gimlet.compiler.placement.exact.cpsat import Answer, Limits, solve_slots
 from gimlet.compiler.placement.model.problem import OBJECTIVES, Objective, Problem
-from gimlet.compiler.placement.search.heuristics import best_of, fastest_places, share_cuts, single_places
+from gimlet.compiler.placement.model.segments import Found, judge
+from gimlet.compiler.placement.search.company import keep_company
+from gimlet.compiler.placement.search.heuristics import (
+    best_of,
+    fastest_places,
+    share_cuts,
+    single_places,
+    within_loss,
+)
 from gimlet.targets.roofline import FORMAT_BITS
 
 _STEPS = 12
 _SMALL = 40
-_ROUNDS = 3
+_MOST_ROUNDS = 6
 _MOST_LITERALS = 3000
 
 
@@ -50,7 +58,7 @@ def room_needed(problem: Problem, device: int, infeasible: Callable[[Problem], b
         middle = (low + high) // 2
         low, high = (middle, high) if infeasible(with_memory(problem, device, middle)) else (low, middle)
     for size in (high, high + peak):
-        if _has_placement(with_memory(problem, device, size)):
+        if placement_of(with_memory(problem, device, size)) is not None:
             return Room(device, size, True)
     return Room(device, high, False)
 
@@ -113,13 +121,13 @@ def is_searched_infeasible(problem: Problem) -> bool:
     return _answer(problem, rounds).status == "infeasible"
 
 
-def _answer(problem: Problem, rounds: int) -> Answer:
+def _answer(problem: Problem, rounds: int, gap: float = 1.0) -> Answer:
     total = _longest(problem) or 1.0
     bounds = problem.rules.bounds
     scales: dict[Objective, float] = {
         o: total if o in ("latency", "throughput") else bounds.get(o, 1.0) or 1.0 for o in OBJECTIVES
     }
-    return solve_slots(problem, None, scales, 0.0, rounds, Limits(work=1.0, gap=1.0))
+    return solve_slots(problem, None, scales, 0.0, rounds, Limits(work=1.0, gap=gap))
 
 
 def _longest(problem: Problem) -> float:
@@ -135,12 +143,24 @@ def _longest(problem: Problem) -> float:
     return computed + len(problem.nodes) * max(problem.launch_s, default=0.0) + sent + edges + streamed
 
 
-def _has_placement(problem: Problem) -> bool:
-    """Whether a quick placement keeps all limits, or for small problems any does."""
+def placement_of(problem: Problem, gap: float = 1.0) -> Found | None:
+    """A placement that keeps all limits, near to the best for the objective where `gap` is 0; None where none is known.
+
+    Quick placements are tried, and for small problems CP-SAT finds one.
+    """
+    if not all(problem.allowed):
+        return None
     starts = [*single_places(problem), fastest_places(problem), *share_cuts(problem)]
-    if not best_of(problem, starts).excess:
-        return True
-    return len(problem.nodes) <= _SMALL and _answer(problem, _ROUNDS).placement is not None
+    starts += [keep_company(problem, start) for start in starts]
+    best = best_of(problem, [*starts, *within_loss(problem, starts)])
+    if len(problem.nodes) > _SMALL or (gap and not best.excess):
+        return None if best.excess else best
+    most = max(_MOST_LITERALS // (len(problem.nodes) * len(problem.places)), 1)
+    rounds = min(len(problem.nodes), problem.rules.max_segments or _MOST_ROUNDS, _MOST_ROUNDS, most)
+    answer = _answer(problem, rounds, gap)
+    found = [best] if answer.placement is None else [best, judge(problem, answer.placement)]
+    best = min(found, key=lambda each: each.rank(problem.rules.objective))
+    return None if best.excess else best
 
 
 def _rounded_up(size_bytes: float) -> str:

@@ -20,7 +20,14 @@ from gimlet.compiler.placement.model.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.reasons.conflict import is_infeasible, limits_of, smallest_conflict
+from gimlet.compiler.placement.reasons.conflict import (
+    bound_conflict,
+    conflict_of,
+    is_infeasible,
+    limits_of,
+    reliefs,
+    smallest_conflict,
+)
 from gimlet.compiler.placement.reasons.fit import room_needed, with_memory
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError
@@ -72,6 +79,47 @@ def test_what_would_make_it_fit_does(random_problem: Make, best_by_trying: Best,
         have = problem.devices[device].memory_bytes or 0
         assert best_by_trying(with_memory(problem, device, have + int(more))) is not None
         assert best_by_trying(with_memory(problem, device, have + int(more) - 1)) is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_every_way_out_that_is_named_is_one(random_problem: Make, best_by_trying: Best, seed: int):
+    draw = random.Random(seed)
+    problem = limited(random_problem, seed)
+    options = ({p: replace(o, loss=draw.choice([0, 0.01, 0.1])) for p, o in n.options.items()} for n in problem.nodes)
+    nodes = tuple(replace(node, options=each) for node, each in zip(problem.nodes, options, strict=True))
+    rules = replace(
+        problem.rules,
+        bounds={**problem.rules.bounds, **({"energy": draw.choice([50.0, 150.0])} if draw.random() < 0.4 else {})},
+        apart=(((0,), (1,)),) if draw.random() < 0.4 else (),
+        loss_budget=draw.choice([None, 0.02]),
+    )
+    problem = replace(problem, nodes=nodes, rules=rules)
+    assume(is_infeasible(problem) and all(problem.allowed))
+    for figure in problem.rules.bounds:
+        assert bound_conflict(problem, figure) is None or best_by_trying(problem) is None
+    for relief in reliefs(problem, smallest_conflict(problem)):
+        assert best_by_trying(relief.problem) is not None, relief.text
+
+
+def test_ways_out_have_amounts():
+    """Three ops of a second on the host and none elsewhere: a bound, a cap, a pin."""
+    options = {0: Option(1.0), 1: Option(0.1)}
+    problem = Problem(
+        (DeviceSpec("cpu"), DeviceSpec("gpu0")),
+        (Place(0), Place(1)),
+        tuple(Node(f"n{i}", "MatMul", options=options, flops=1.0) for i in range(3)),
+        (Value("x", 0, None, (0,)), *(Value(f"v{i}", 0, i, (i + 1,) if i < 2 else (), i == 2) for i in range(3))),
+        {(0, 1): Route(0.05, 0.0), (1, 0): Route(0.05, 0.0)},
+        rules=Rules("throughput", bounds={"latency": 1.0}, pins={1: frozenset({0})}),
+    )
+    text = str(bound_conflict(problem, "latency"))
+    assert "together: latency of at most 1 s; 'n1' pinned to cpu (fp32). With the others, latency cannot be" in text
+    assert "latency of at most 1.4 s would do; or leave out 'n1' pinned to cpu (fp32)" in text
+    text = str(conflict_of(problem.with_rules(Rules(max_segments=1, pins={1: frozenset({0}), 2: frozenset({1})}))))
+    assert "at most 2 segments would do; or leave out" in text
+    text = str(bound_conflict(problem.with_rules(Rules(bounds={"latency": 1.6}, min_share={0: 0.6})), "latency"))
+    assert "latency of at most 2.2 s would do; or 33.3% of the FLOPs on cpu would do" in text
 
 
 def test_activations_are_part_of_what_is_needed():

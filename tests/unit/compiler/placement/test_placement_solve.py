@@ -20,7 +20,7 @@ from gimlet.compiler.placement.model.segments import carve
 from gimlet.compiler.placement.search.coarsen import identity
 from gimlet.compiler.placement.search.heuristics import best_of, climb, fastest_places, refine, single_places
 from gimlet.compiler.placement.search.stages import stage_cuts
-from gimlet.compiler.placement.solve import solve
+from gimlet.compiler.placement.solve import solve, status_of
 from gimlet.runtime.errors import InfeasibleError
 
 Make = Callable[..., Problem]
@@ -291,3 +291,19 @@ def test_a_bound_that_has_no_time_is_no_higher(random_problem: Make, seed: int, 
         return
     full = lower_bound(problem).value
     assert 0 <= lower_bound(problem, until=0.0).value <= full * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bound", "group_bound", "status"),
+    [
+        (10.0, 0.0, "optimal"),
+        (9.9999, 9.0, "optimal"),
+        (8.0, 10.0, "optimal-for-groups"),
+        (8.0, 9.999, "optimal-for-groups"),
+        (8.0, 9.5, "feasible"),
+        (8.0, 10.1, "feasible"),
+    ],
+)
+def test_a_status_says_no_more_than_was_proven(bound: float, group_bound: float, status: str):
+    """Of a placement of 10: one that is better than the best of groups was not proven for groups."""
+    assert status_of(10.0, bound, group_bound) == status
