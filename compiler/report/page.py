@@ -30,8 +30,8 @@ COLOURS: Final = 6
 """How many colours the template has for devices; more devices share them, and are told apart by their names."""
 _STATUS: Final = {
     "optimal": "no placement is better by more than 0.01%",
-    "optimal-for-groups": "proven for groups of ops that stay together; the bound is for all placements",
-    "feasible": "the best that was found within the work limit",
+    "optimal-for-groups": "proven for groups of ops and so many segments; the bound is for all placements",
+    "feasible": "the best that was found within the limits of work or time",
     "forced": "a placement file left nothing to decide",
 }
 
@@ -199,6 +199,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "saved by fusion": "s",
         "casts": "s",
         "energy": "J",
+        "moved whole": "moves",
     },
     "transfers": {"value": "text", "from": "text", "to": "text", "size": "B", "start": "s", "time alone": "s"},
     "ops": {
@@ -238,6 +239,7 @@ def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
         ]
         for entry in data["devices"]
     ]
+    first = {op["segment"]: op for op in reversed(data["ops"])}
     segments = [
         [
             f"s{e['segment']}",
@@ -247,6 +249,7 @@ def _tables(data: Json, sizes_bytes: Sequence[int]) -> list[Json]:
             e["fused_s"] or None,
             e["edges_s"] or None,
             e["joules"],
+            _whole_moves(first[e["segment"]], data),
         ]
         for e in data["segments"]
     ]
@@ -287,6 +290,15 @@ def _moves(other: Json) -> list[Any]:
         return []
     moves = [other[key] and [_short(other[key]["delta"]), *other[key]["breaks"]] for key in _MOVES]
     return [_short(other["joules"]), *moves]
+
+
+def _whole_moves(op: Json, data: Json) -> list[Any]:
+    """Where the segment of an op could go: the place, how much more of the objective that costs, what it breaks."""
+    return [
+        [f"{other['device']} ({place_text(other, data)})", _short(move["delta"]), *move["breaks"]]
+        for other in op["others"]
+        if (move := other.get("with_segment")) is not None
+    ]
 
 
 def _short(figure: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from gimlet.compiler.placement.model.alike import device_classes
@@ -10,12 +11,13 @@ from gimlet.compiler.placement.model.schedule import Schedule, violations
 from gimlet.compiler.placement.model.segments import Found, carve
 from gimlet.compiler.placement.reasons.explain import NOT_ASKED
 from gimlet.compiler.placement.solve import Solution
-from gimlet.runtime.units import amount_text, bytes_text
+from gimlet.runtime.units import amount_text, bytes_text, seconds_text
 
 # Below these a sentence would name what does not matter.
 _SHARE_TO_NAME: Final = 0.01
 _SHARE_THAT_DOMINATES: Final = 0.5
 _LARGE_GAP: Final = 0.05
+_FAR_SLOWER: Final = 1.5
 _ALIKE: Final = 1e-4
 _MOST_SENTENCES: Final = 3
 
@@ -29,10 +31,11 @@ def recommendation(problem: Problem, solution: Solution) -> str:
         return ""
     sentences = [
         _choice(problem, solution),
+        _slower(problem, solution),
         _streamed(problem, solution),
         _refused(problem),
         _transfers(problem, solution.schedule),
-        _gap(problem, solution),
+        _gap(solution),
     ]
     return " ".join([text for text in sentences if text][:_MOST_SENTENCES])
 
@@ -103,6 +106,20 @@ def _standing(problem: Problem, found: Found, kind: str) -> str:
     if not found.excess:
         return f"the least of any {kind}"
     return f"but breaks a limit: {violations(problem, found.placement, found.schedule)[0][1]}"
+
+
+def _slower(problem: Problem, solution: Solution) -> str:
+    """What energy or money costs in time, where a single device that keeps all limits is far quicker."""
+    if problem.rules.objective not in ("energy", "cost") or solution.status == "forced":
+        return ""
+    asked = problem.with_rules(replace(problem.rules, objective="latency"))
+    judged = [(device, found) for device in sorted(set(problem.device_of)) if (found := alone(asked, device))]
+    kept = [(device, found.schedule.latency_s) for device, found in judged if not found.excess]
+    device, seconds = min(kept, key=lambda item: item[1], default=(0, float("inf")))
+    if solution.schedule.latency_s < _FAR_SLOWER * seconds:
+        return ""
+    slow, quick = seconds_text(solution.schedule.latency_s), seconds_text(seconds)
+    return f"It takes {slow}, and {problem.devices[device].name} alone {quick}: --bound latency=AMOUNT limits that."
 
 
 def _streamed(problem: Problem, solution: Solution) -> str:
@@ -178,11 +195,7 @@ def computing_s(schedule: Schedule) -> float:
     return total
 
 
-def _gap(problem: Problem, solution: Solution) -> str:
+def _gap(solution: Solution) -> str:
     if solution.gap < _LARGE_GAP or solution.status == "forced":
         return ""
-    unknown = " and ".join(flag for flag in ("together", "apart") if getattr(problem.rules, flag))
-    if unknown:
-        flags = unknown.replace("together", "--together").replace("apart", "--apart")
-        return f"The gap is {solution.gap:.0%}, part of which may be that the bound knows little of {flags}."
     return f"The gap is {solution.gap:.0%}: a longer --time-limit may find a better placement."

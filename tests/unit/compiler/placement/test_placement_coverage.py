@@ -199,12 +199,6 @@ def test_a_large_gap_asks_for_more_time(status: str, bound: float, advised: bool
     assert text.startswith("As given for latency: " if status == "forced" else "Best found for latency: ")
 
 
-def test_a_gap_that_no_time_closes_says_what_the_bound_does_not_know():
-    problem = chain([op("Exp", 3.0, 4.0), op("Exp", 3.0, 4.0)]).with_rules(Rules(apart=(((0,), (1,)),)))
-    text = recommendation(problem, forced(problem, (0, 1), (0, 1), "feasible", 3.0))
-    assert text.endswith("part of which may be that the bound knows little of --apart.")
-
-
 def test_time_in_which_two_devices_compute_counts_once():
     problem = chain([op("Exp", 3.0, 3.0), op("Exp", 3.0, 3.0)])
     problem = replace(problem, values=(Value("x", 0, None, (0, 1)),))
@@ -235,3 +229,14 @@ def test_counts_add_up_and_no_single_device_that_keeps_the_rules_beats_an_optimu
             assert single.schedule.figure(objective) >= solution.objective * (1 - 1e-9)
     assert 1 <= found["recommendation"].count(". ") + 1 <= 3
     assert found["recommendation"].endswith(".")
+
+
+def test_energy_that_costs_much_time_is_said():
+    """The cpu takes 1 J in 8 s, and gpu0 alone 3 J in 2 s."""
+    problem = chain([op("Exp", 8.0, 1.0)])
+    options = {0: replace(problem.nodes[0].options[0], joules=1.0), 1: replace(problem.nodes[0].options[1], joules=3.0)}
+    devices = tuple(replace(device, load_w=1.0) for device in problem.devices)
+    problem = replace(problem, devices=devices, nodes=(replace(problem.nodes[0], options=options),))
+    text = recommendation(energy := problem.with_rules(Rules("energy")), solve(energy))
+    assert "It takes 8 s, and gpu0 alone 3 s: --bound latency=AMOUNT limits that." in text
+    assert "It takes" not in recommendation(problem, solve(problem))

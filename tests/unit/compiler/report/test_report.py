@@ -120,6 +120,8 @@ def test_tables_hold_every_op_with_its_other_places():
     page = Page(render(compilation()))
     assert [row["device"] for row in rows(page, "devices")] == ["cpu", "gpu0"]
     assert [(row["segment"], row["ops"]) for row in rows(page, "segments")] == [("s0", 1), ("s1", 2)]
+    (whole,) = rows(page, "segments")[0]["moved whole"]
+    assert whole == ["cpu (fp32)", pytest.approx(2.95e-3, abs=2e-4)]
     assert [(row["value"], row["from"], row["to"]) for row in rows(page, "transfers")] == [
         ("x", "cpu", "gpu0"),
         ("a", "gpu0", "cpu"),

@@ -135,6 +135,13 @@ def test_scripts_write_figures_as_the_commands_do(small: Path):
     assert json.loads(written[1]) == expected
 
 
+def test_what_moving_a_segment_costs_stands_at_the_segment(small: Path):
+    page = re.sub(r"<script.*?</script>", "", browse(small, "--dump-dom"), flags=re.DOTALL)
+    assert "moved there alone +" in page
+    assert "with its segment" not in page
+    assert re.search(r"<td><div>\w+ \(fp32\): [+-]", page), "the table of segments says it once"
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_a_picture_in_both_schemes(scheme: str, small: Path):
     """The corner is the page's background; a page without figures compresses to next to nothing."""
