@@ -181,6 +181,8 @@ def check_target(target: Path, *, force: bool) -> None:
     where = str(target)
     if not target.parent.is_dir():
         raise UsageError(f"there is no folder {target.parent}", where=where, hint="make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"{target.parent} may not be written", where=where, hint="check the permissions")
     if not os.path.lexists(target):
         return
     if not force:

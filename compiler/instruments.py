@@ -19,7 +19,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from gimlet.compiler.ir_text import module_text
-from gimlet.runtime.errors import UsageError
+from gimlet.runtime.errors import InputError
 
 
 class Instrument:
@@ -171,7 +171,7 @@ class DumpIr(Instrument):
         self.write(name, module)
 
     def write(self, name: str, module: ModuleOp) -> None:
-        """Writes the next file. UsageError where the folder cannot be written."""
+        """Writes the next file. InputError where it cannot be."""
         path = self.folder / f"{self._number:02}-{name}.mlir"
         self._number += 1
         text = module_text(module)
@@ -182,7 +182,7 @@ class DumpIr(Instrument):
             self.folder.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         except OSError as error:
-            raise UsageError(f"the IR cannot be written: {error.strerror or error}", where=str(path)) from error
+            raise InputError(f"the IR cannot be written: {error.strerror or error}", where=str(path)) from error
 
 
 def _count(module: ModuleOp) -> int:

@@ -28,6 +28,17 @@ def check_outputs(paths: Mapping[str, Path | None]) -> None:
             raise UsageError(f"{path} may not be written", where=flag, hint="check the permissions, or write elsewhere")
 
 
+def check_folder(path: Path | None, flag: str) -> None:
+    """Refuses a folder, there already or to be made, that no file could be written into. UsageError."""
+    if path is None:
+        return
+    there = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), path)
+    if not there.is_dir():
+        raise UsageError(f"{there} is a file", where=flag, hint="name a folder, or what is to be one")
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"{there} may not be written", where=flag, hint="check the permissions, or write elsewhere")
+
+
 @contextmanager
 def writing(path: Path, flag: str) -> Generator[None]:
     """Turns a failure to write `path` into an InputError that names the flag. Half of a new file does not stay."""

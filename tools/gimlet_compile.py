@@ -12,7 +12,7 @@ import click
 
 from gimlet.runtime.errors import CheckError, UsageError
 from gimlet.tools.cli import SECONDS, SEED, command, print_json, run
-from gimlet.tools.files import check_outputs, writing
+from gimlet.tools.files import check_folder, check_outputs, writing
 
 if TYPE_CHECKING:
     from gimlet.compiler.checking.numerics import Deviation
@@ -176,6 +176,7 @@ def compile_request(request: Request) -> None:
 
     options = options_of(request)
     check_outputs(files_of(request))
+    check_folder(request.dump_ir, "--dump-ir")
     if request.output is not None and not (request.to or request.dry_run):
         check_target(request.output, force=request.force)
     progress = Progress(quiet=request.as_json or request.to is not None)

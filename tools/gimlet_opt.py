@@ -30,6 +30,7 @@ from gimlet.dialects.reading import read_module
 from gimlet.dialects.universe import GIMLET_UNIVERSE
 from gimlet.passes.registry import PASSES
 from gimlet.runtime.errors import GimletError, UsageError
+from gimlet.tools.files import check_folder
 from gimlet.tools.pass_list import pass_list, pass_page
 
 BUG_EXIT_CODE = 70
@@ -79,6 +80,7 @@ class GimletOptMain(xDSLOptMain):
             self.instruments.append(Timing())
         if self.args.statistics:
             self.instruments.append(Statistics())
+        check_folder(self.args.dump_ir, "--dump-ir")
         if self.args.dump_ir is not None:
             self.instruments.append(DumpIr(self.args.dump_ir, only_changed=self.args.dump_ir_changed))
 

@@ -71,6 +71,17 @@ def test_what_may_not_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Mon
         check_outputs({"--report": tmp_path / "r.html", "--save-costs": None})
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("args", [["--to", "import", "--dump-ir", "new/ir"], ["-o", "new.gimlet"]])
+def test_a_folder_that_may_not_be_written_is_refused_first(
+    args: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", *args)
+    assert (code, "may not be written" in text, "import m.onnx" in text) == (2, True, False)
+    assert not Path("new").exists()
+
+
 def test_a_write_that_fails_names_the_flag(tmp_path: Path):
     with (
         pytest.raises(InputError, match=r"--save-costs: .*cannot be written: Is a directory"),

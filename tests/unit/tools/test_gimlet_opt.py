@@ -367,7 +367,7 @@ def test_ir_is_dumped_between_passes(flags: list[str], files: list[str], functio
 
 def test_a_folder_that_cannot_be_written_is_said(function: Path, capsys: pytest.CaptureFixture[str]):
     assert run(str(function), "-p", "cse", "--dump-ir", str(function)) == 2
-    assert "00-input.mlir: the IR cannot be written: " in capsys.readouterr().err
+    assert f"--dump-ir: {function} is a file" in capsys.readouterr().err
 
 
 def test_passes_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]):
