@@ -46,21 +46,14 @@ def _ids(length: int) -> Inputs:
     return {"input_ids": torch.randint(3, 100, (1, length))}
 
 
-def _both_ids(length: int) -> Inputs:
-    return {**_ids(length), "decoder_input_ids": torch.randint(3, 100, (1, 7))}
-
-
 def _pixels(size: int) -> Callable[[int], Inputs]:
     return lambda batch: {"pixel_values": torch.randn(batch, 3, size, size)}
 
 
 IDS = Kind(_ids, (12, 17), 1, (4, 32))
 IDS_FIXED = Kind(_ids, (12,))
-TWO_IDS = Kind(_both_ids, (12, 17), 1, (4, 32))
 PIXELS = Kind(_pixels(32), (2, 3))
-PIXELS_FIXED = Kind(_pixels(32), (2,))
 PIXELS_64 = Kind(_pixels(64), (2, 3))
-PIXELS_64_FIXED = Kind(_pixels(64), (2,))
 WAVE = Kind(lambda length: {"input_values": torch.randn(1, length)}, (800,))
 SPEECH = {
     "conv_dim": [16, 16],

@@ -406,6 +406,30 @@ def print_plan(compilation: Compilation, request: Request) -> None:
     console.print(found["recommendation"], soft_wrap=True)
 
 
+def _outcome(request: Request, bundle_id: str, manifest: Manifest) -> dict[str, Any]:
+    summary = manifest.placement
+    return {
+        "bundle": str(request.output),
+        "id": bundle_id,
+        "objective": summary.objective,
+        "value": summary.value,
+        "bound": summary.bound,
+        "gap": summary.gap,
+        "status": summary.status,
+        "segments": [
+            {
+                "id": segment.id,
+                "device": segment.device,
+                "format": segment.format,
+                "ops": segment.ops,
+                "seconds": segment.seconds,
+                "deferred": any(variant.deferred for variant in segment.variants),
+            }
+            for segment in manifest.segments
+        ],
+    }
+
+
 def print_outcome(
     compilation: Compilation,
     request: Request,
@@ -416,28 +440,7 @@ def print_outcome(
     """The bundle that was written, and with --explain why it is as it is."""
     placement = compilation.placement
     if request.as_json:
-        summary = manifest.placement
-        data: dict[str, Any] = {
-            "bundle": str(request.output),
-            "id": bundle_id,
-            "objective": summary.objective,
-            "value": summary.value,
-            "bound": summary.bound,
-            "gap": summary.gap,
-            "status": summary.status,
-            "segments": [
-                {
-                    "id": segment.id,
-                    "device": segment.device,
-                    "format": segment.format,
-                    "ops": segment.ops,
-                    "seconds": segment.seconds,
-                    "deferred": any(variant.deferred for variant in segment.variants),
-                }
-                for segment in manifest.segments
-            ],
-            "seconds": compilation.progress.seconds,
-        }
+        data = _outcome(request, bundle_id, manifest) | {"seconds": compilation.progress.seconds}
         if request.explain and placement is not None:
             data["explain"] = placement.explain()
         if checks is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.context import GimletContext
+from gimlet.dialects.onnx import OnnxOp
 from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.binding import bind
@@ -211,9 +212,27 @@ def kernels_for(
     homes = Homes(dealing.group, room, dealing.parts)
     builder = ProgramBuilder(machine, bounds, dealing, homes, by_columns)
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts, turns)
-    inputs: list[Binding] = []
     states = states_of((value for _, value in work.outputs), (value for _, value in work.inputs))
-    changed = {before for before, _ in states.values()}
+    inputs = _inputs(work, lowering, {before for before, _ in states.values()})
+    _move_to_lpddr(builder, inputs, work.in_lpddr)
+    stored = _in_place(lowering, states)
+
+    def leaves(value: SSAValue) -> None:
+        if value not in stored and not (work.keeps_views and isinstance(lowering.get(value), View | Constant)):
+            stored[value] = _output(lowering, value)
+
+    lowering.run([value for _, value in work.outputs], [value for _, value in work.inputs], leaves)
+    for _, value in work.outputs:
+        leaves(value)
+    outputs = [Binding(name, stored[value]) for name, value in work.outputs if value in stored]
+    _move_to_lpddr(builder, outputs, work.in_lpddr)
+    program = _program(work, builder, fmt, inputs, outputs)
+    return on_chiplets(program) if turns is not None else program, lowering
+
+
+def _inputs(work: Work, lowering: Lowering, changed: Container[SSAValue]) -> list[Binding]:
+    """Declares the tensors of inputs; those that are `changed` are states."""
+    inputs: list[Binding] = []
     for name, value in work.inputs:
         try:
             dtype, shape = element_type(value), _declared(shape_of(value), work.bounds)
@@ -221,33 +240,27 @@ def kernels_for(
             # Fatal only if code reads it: an input that only says a shape may be of any kind.
             continue
         role = "state" if value in changed else "input"
-        tensor = builder.tensor(dtype, shape, role, f"in{len(inputs)}")
-        if name in work.in_lpddr:
-            builder.tensors[tensor] = replace(builder.tensors[tensor], space="lpddr")
+        tensor = lowering.builder.tensor(dtype, shape, role, f"in{len(inputs)}")
         lowering.values[value] = View.whole(tensor, dtype, shape)
         inputs.append(Binding(name, tensor))
+    return inputs
+
+
+def _move_to_lpddr(builder: ProgramBuilder, bindings: Iterable[Binding], names: Container[str]) -> None:
+    for binding in bindings:
+        if binding.name in names:
+            builder.tensors[binding.tensor] = replace(builder.tensors[binding.tensor], space="lpddr")
+
+
+def _in_place(lowering: Lowering, states: Mapping[OnnxOp, tuple[SSAValue, SSAValue]]) -> dict[SSAValue, str]:
+    """The tensors that the next values of `states` share with the values before; tells `lowering` which ops do so."""
     stored: dict[SSAValue, str] = {}
     for op, (before, after) in states.items():
         view = lowering.values.get(before)
         if isinstance(view, View):
             stored[after] = view.tensor
             lowering.in_place.add(op)
-
-    def leaves(value: SSAValue) -> None:
-        if value not in stored and not (work.keeps_views and isinstance(lowering.get(value), View | Constant)):
-            stored[value] = _output(lowering, value)
-
-    lowering.run([value for _, value in work.outputs], [value for _, value in work.inputs], leaves)
-    outputs: list[Binding] = []
-    for name, value in work.outputs:
-        leaves(value)
-        if value not in stored:
-            continue
-        outputs.append(Binding(name, stored[value]))
-        if name in work.in_lpddr:
-            builder.tensors[stored[value]] = replace(builder.tensors[stored[value]], space="lpddr")
-    program = _program(work, builder, fmt, inputs, outputs)
-    return on_chiplets(program) if turns is not None else program, lowering
+    return stored
 
 
 def _declared(shape: Sequence[Expr], bounds: Mapping[str, DimBound]) -> tuple[Expr, ...]:

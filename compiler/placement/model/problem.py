@@ -335,12 +335,6 @@ class Problem:
         return tuple(sorted(range(len(self.weights)), key=lambda number: (self.weights[number].order, number)))
 
     @cached_property
-    def has_prices(self) -> bool:
-        """Whether an op or a transfer has a price of its own, besides what devices cost for an hour."""
-        options = (option.usd for node in self.nodes for option in node.options.values())
-        return any(options) or any(route.usd_per_byte for route in self.routes.values())
-
-    @cached_property
     def total_flops(self) -> float:
         """FLOPs of all nodes."""
         return sum(node.flops for node in self.nodes)
@@ -359,7 +353,7 @@ class Problem:
 
 def check(problem: Problem) -> None:
     """Raises InputError where `problem` is not well formed."""
-    nodes, places, devices = len(problem.nodes), len(problem.places), len(problem.devices)
+    devices = len(problem.devices)
     if not 0 <= problem.host < devices:
         raise InputError(f"the host is device {problem.host}, but there are {devices} devices")
     for place in problem.places:
@@ -368,41 +362,51 @@ def check(problem: Problem) -> None:
         if not (place.launch_s or 0.0) >= 0 or not place.cast_s_per_byte >= 0:
             raise InputError("an overhead is negative", where=f"device {problem.devices[place.device].name}")
     for device in problem.devices:
-        figures = (
-            device.memory_bytes,
-            device.segment_overhead_s,
-            device.idle_w,
-            device.load_w,
-            device.usd_per_hour,
-            device.fast_bytes,
-        )
-        if any(figure is not None and not figure >= 0 for figure in figures):
-            raise InputError("a figure is negative", where=f"device {device.name}")
+        _check_figures(device)
         _check_members(problem, device)
     for node in problem.nodes:
-        for place, option in node.options.items():
-            if not 0 <= place < places:
-                raise InputError(f"an option names place {place}, but there are {places} places", where=node.name)
-            figures = (option.seconds, option.activation_bytes, option.joules or 0.0, option.usd, option.loss)
-            if not all(figure >= 0 for figure in figures):
-                raise InputError(f"a cost on {problem.place_name(place)} is negative", where=node.name)
+        _check_options(problem, node)
     for value in problem.values:
-        first = -1 if value.producer is None else value.producer
-        if any(not seconds >= 0 for seconds in value.gather_s.values()):
-            raise InputError("the time that a value takes to put together is negative", where=value.name)
-        if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
-            raise InputError(
-                "nodes are not in topological order",
-                where=f"value {value.name!r}",
-                hint="its producer must come before all of its consumers",
-            )
+        _check_value(value, len(problem.nodes))
     for weight in problem.weights:
         if any(not seconds >= 0 for users in weight.stream_s.values() for seconds in users.values()):
             raise InputError("the time that a weight takes to stream is negative", where=weight.key)
-    for (source, destination), route in problem.routes.items():
-        if not route.usd_per_byte >= 0:
-            ends = devices_named(problem, (source, destination))
-            raise InputError(f"the price of a byte between {ends} is negative")
+    _check_fusions(problem)
+    _check_routes(problem)
+
+
+def _check_figures(device: DeviceSpec) -> None:
+    watts = device.idle_w, device.load_w
+    figures = *watts, device.memory_bytes, device.fast_bytes, device.segment_overhead_s, device.usd_per_hour
+    if any(figure is not None and not figure >= 0 for figure in figures):
+        raise InputError("a figure is negative", where=f"device {device.name}")
+
+
+def _check_options(problem: Problem, node: Node) -> None:
+    places = len(problem.places)
+    for place, option in node.options.items():
+        if not 0 <= place < places:
+            raise InputError(f"an option names place {place}, but there are {places} places", where=node.name)
+        figures = (option.seconds, option.activation_bytes, option.joules or 0.0, option.usd, option.loss)
+        if not all(figure >= 0 for figure in figures):
+            raise InputError(f"a cost on {problem.place_name(place)} is negative", where=node.name)
+
+
+def _check_value(value: Value, nodes: int) -> None:
+    """InputError where a value takes less than no time, or is made behind its use or by none of so many nodes."""
+    first = -1 if value.producer is None else value.producer
+    if any(not seconds >= 0 for seconds in value.gather_s.values()):
+        raise InputError("the time that a value takes to put together is negative", where=value.name)
+    if not -1 <= first < nodes or any(not first < consumer < nodes for consumer in value.consumers):
+        raise InputError(
+            "nodes are not in topological order",
+            where=f"value {value.name!r}",
+            hint="its producer must come before all of its consumers",
+        )
+
+
+def _check_fusions(problem: Problem) -> None:
+    """InputError where fusion saves less than nothing, or in all more than an op takes."""
     saved: dict[tuple[int, int], float] = {}
     for fusion in problem.fusions:
         for place, seconds in fusion.seconds.items():
@@ -411,14 +415,22 @@ def check(problem: Problem) -> None:
             option = problem.nodes[fusion.consumer].options.get(place)
             if seconds < 0 or option is None or saved[key] > option.seconds * (1 + 1e-9):
                 raise InputError("fusion saves more than the op costs", where=problem.nodes[fusion.consumer].name)
+
+
+def _check_routes(problem: Problem) -> None:
+    """InputError where two devices that may be used have no route, or one pays for what is sent."""
+    for ends, route in problem.routes.items():
+        if not route.usd_per_byte >= 0:
+            raise InputError(f"the price of a byte between {devices_named(problem, ends)} is negative")
     used = {place.device for place in problem.places} | {problem.host}
     for source in used:
         for destination in used - {source}:
-            if (source, destination) not in problem.routes:
-                ends = f"{devices_named(problem, (source, destination))}"
-                # A device of a problem in a file has no kind, and its file has routes instead of links.
-                more = "a link to the topology" if problem.devices[source].kind else "a route each way to the problem"
-                raise InputError(f"no link leads from one to the other of {ends}", hint=f"add {more}")
+            if (source, destination) in problem.routes:
+                continue
+            ends = devices_named(problem, (source, destination))
+            # A device of a problem in a file has no kind, and its file has routes instead of links.
+            more = "a link to the topology" if problem.devices[source].kind else "a route each way to the problem"
+            raise InputError(f"no link leads from one to the other of {ends}", hint=f"add {more}")
 
 
 def _check_members(problem: Problem, device: DeviceSpec) -> None:

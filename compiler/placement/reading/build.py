@@ -9,8 +9,8 @@ through memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from gimlet.compiler.costs.provider import AnalyticCosts, CostProvider
 from gimlet.compiler.hardware import route
@@ -27,13 +27,19 @@ from gimlet.compiler.placement.model.problem import (
     Weight,
 )
 from gimlet.compiler.placement.reading.graph import Constant, ModuleGraph, Unit
-from gimlet.compiler.placement.reading.groups import group_plans, group_specs, with_gathers, with_group_routes
+from gimlet.compiler.placement.reading.groups import (
+    GroupPlan,
+    group_plans,
+    group_specs,
+    with_gathers,
+    with_group_routes,
+)
 from gimlet.compiler.placement.reading.levels import reading_of, with_fast_memory, with_streams
 from gimlet.dialects.onnx import value_name
 from gimlet.dialects.onnx.types import element_of
 from gimlet.dialects.onnx.work import work_of
 from gimlet.runtime.errors import UsageError
-from gimlet.targets.api import Device, Reason, Target, Topology
+from gimlet.targets.api import Device, Link, Reason, Target, Topology
 from gimlet.targets.forms import refusals
 
 Targets = Mapping[str, Sequence[Target]]
@@ -48,6 +54,22 @@ class Site:
     device: Device
     target: Target
     group: str = ""
+
+
+@dataclass
+class _Answers:
+    """What targets and cost providers say: options and refusals by unit and place, the rest place by place.
+
+    `weight_bytes` are resident bytes by a weight's key and the place. `scales` are what measured times were over the
+    model's, by unit.
+    """
+
+    options: list[dict[int, Option]]
+    refusals: list[dict[int, str]]
+    places: list[Place] = field(default_factory=list[Place])
+    scales: list[Mapping[int, float]] = field(default_factory=list[Mapping[int, float]])
+    weight_bytes: dict[str, dict[int, int]] = field(default_factory=dict[str, dict[int, int]])
+    notes: list[str] = field(default_factory=list[str])
 
 
 def sites_of(
@@ -106,42 +128,12 @@ def build_problem(
 
     `providers` say what ops cost, by device; a device without one has its targets' own model.
     """
-    options: list[dict[int, Option]] = [{} for _ in graph.units]
-    refused_at: list[dict[int, str]] = [{} for _ in graph.units]
-    shares: dict[str, dict[int, int]] = {}
-    by_user: dict[int, list[Constant]] = {}
-    for constant in graph.constants:
-        for user in constant.users:
-            by_user.setdefault(user, []).append(constant)
     plain_routes = routes(topology)
     plans = group_plans(topology, graph, plain_routes)
-    scales: list[Mapping[int, float]] = []
-    places: list[Place] = []
-    notes: list[str] = []
-    for index, site in enumerate(sites):
-        reasons = _reasons(graph.units, site)
-        taken = [number for number, reason in enumerate(reasons) if reason is None]
-        refused = {number: reason.message for number, reason in enumerate(reasons) if reason is not None}
-        for number, message in refused.items():
-            refused_at[number][index] = message
-        provider = (providers or {}).get(site.device.name) or AnalyticCosts()
-        found = provider.costs(graph, taken, site.target, site.device, site.place.format)
-        if site.group:
-            found = plans[site.group].costs(found)
-        scales.append(found.scale)
-        places.append(replace(site.place, provider=provider.name))
-        notes += found.notes
-        for number, cost in found.costs.items():
-            options[number][index] = Option(cost.seconds, cost.joules, cost.activation_bytes)
-            name = f"{graph.units[number].name} (inside)"
-            _share_weights(shares, by_user.get(number, ()), name, index, cost.weight_bytes)
-    users: dict[str, tuple[int, ...]] = {c.key: tuple(sorted(c.users)) for c in graph.constants}
-    inner = {f"{unit.name} (inside)": (number,) for number, unit in enumerate(graph.units)}
+    answers = _ask(graph, sites, plans, providers or {})
+    options = answers.options
     base = structure(graph, topology)
-    weights = [
-        *(Weight(key, (users | inner)[key], sizes) for key, sizes in shares.items()),
-        *_states(graph, sites, base),
-    ]
+    weights = [*_weights(graph, answers.weight_bytes), *_states(graph, sites, base)]
     stores = {index: store for index, site in enumerate(sites) if (store := site.target.weight_store(site.device))}
     if stores:
         weights = with_streams(weights, options, [reading_of(unit, graph.sizes) for unit in graph.units], stores)
@@ -149,17 +141,63 @@ def build_problem(
     return replace(
         base,
         devices=_with_formats(with_fast_memory(base.devices, [site.place.device for site in sites], stores), sites),
-        places=tuple(places),
+        places=tuple(answers.places),
         values=tuple(with_gathers(base.values, graph, by_place)),
         nodes=tuple(
-            Node(unit.name, unit.op_type, options[number], refused_at[number], _flops(unit, graph.sizes), unit.source)
+            Node(
+                unit.name,
+                unit.op_type,
+                options[number],
+                answers.refusals[number],
+                _flops(unit, graph.sizes),
+                unit.source,
+            )
             for number, unit in enumerate(graph.units)
         ),
         routes=with_group_routes(plain_routes, base.units),
         weights=tuple(sorted(weights, key=lambda weight: weight.key)),
-        fusions=tuple(_fusions(graph, sites, options, scales)),
-        notes=tuple(notes),
+        fusions=tuple(_fusions(graph, sites, options, answers.scales)),
+        notes=tuple(answers.notes),
     )
+
+
+def _ask(graph: ModuleGraph, sites: Sequence[Site], plans: Mapping[str, GroupPlan], providers: Providers) -> _Answers:
+    """What each place takes, and at what cost; a group's costs are those of its members' parts."""
+    answers = _Answers([{} for _ in graph.units], [{} for _ in graph.units])
+    by_user: dict[int, list[Constant]] = {}
+    for constant in graph.constants:
+        for user in constant.users:
+            by_user.setdefault(user, []).append(constant)
+    for index, site in enumerate(sites):
+        taken: list[int] = []
+        for number, reason in enumerate(_reasons(graph.units, site)):
+            if reason is None:
+                taken.append(number)
+            else:
+                answers.refusals[number][index] = reason.message
+        provider = providers.get(site.device.name) or AnalyticCosts()
+        found = provider.costs(graph, taken, site.target, site.device, site.place.format)
+        if site.group:
+            found = plans[site.group].costs(found)
+        answers.scales.append(found.scale)
+        answers.places.append(replace(site.place, provider=provider.name))
+        answers.notes += found.notes
+        for number, cost in found.costs.items():
+            answers.options[number][index] = Option(cost.seconds, cost.joules, cost.activation_bytes)
+            own = _inside(graph.units[number])
+            _share_weights(answers.weight_bytes, by_user.get(number, ()), own, index, cost.weight_bytes)
+    return answers
+
+
+def _inside(unit: Unit) -> str:
+    """The key of the weights that a unit has in its subgraphs."""
+    return f"{unit.name} (inside)"
+
+
+def _weights(graph: ModuleGraph, weight_bytes: Mapping[str, dict[int, int]]) -> list[Weight]:
+    users = {_inside(unit): (number,) for number, unit in enumerate(graph.units)}
+    users |= {constant.key: tuple(sorted(constant.users)) for constant in graph.constants}
+    return [Weight(key, users[key], sizes) for key, sizes in weight_bytes.items()]
 
 
 def device_spec(device: Device) -> DeviceSpec:
@@ -245,16 +283,20 @@ def routes(topology: Topology) -> dict[tuple[int, int], Route]:
         for destination, second in enumerate(topology.devices):
             if source == destination:
                 continue
-            links: list[tuple[str, float]] = []
-            position = first.name
             path = route(topology, first.name, second.name)
-            for link in path:
-                forward = link.between[0] == position
-                position = link.between[1] if forward else link.between[0]
-                links.append((f"{link.name}{'>' if forward else '<'}", 1.0 / link.bandwidth))
+            links = tuple(_directions(path, first.name))
             latency = sum(link.latency_s for link in path)
-            routes[source, destination] = Route(latency, sum(seconds for _, seconds in links), tuple(links))
+            routes[source, destination] = Route(latency, sum(seconds for _, seconds in links), links)
     return routes
+
+
+def _directions(path: Iterable[Link], start: str) -> Iterable[tuple[str, float]]:
+    """The directions of links on a path from the device `start`, each with its seconds a byte."""
+    position = start
+    for link in path:
+        forward = link.between[0] == position
+        position = link.between[1] if forward else link.between[0]
+        yield f"{link.name}{'>' if forward else '<'}", 1.0 / link.bandwidth
 
 
 def _fusions(

@@ -15,7 +15,7 @@ Figures are written so that they read back as the same floats: a rebuild from th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,32 +34,15 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
     reasons: dict[str, int] = {}
     places = range(len(problem.places))
     names = [device.name for device in problem.devices]
-    names_of = [node.name for node in problem.nodes]
+    weights, values = problem.weights, problem.values
     return {
         "schema": SCHEMA,
         "devices": [_device_json(device) for device in problem.devices],
         "places": [
-            {
-                "device": names[place.device],
-                "target": place.target,
-                "format": place.format,
-                "provider": place.provider,
-                "launch_s": launch_s,
-            }
-            | ({"cast_s_per_byte": place.cast_s_per_byte} if place.cast_s_per_byte else {})
+            _place_json(place, names, launch_s)
             for place, launch_s in zip(problem.places, problem.launch_s, strict=True)
         ],
-        "routes": [
-            {
-                "from": names[source],
-                "to": names[destination],
-                "latency_s": route.latency_s,
-                "seconds_per_byte": route.seconds_per_byte,
-                "links": [list(link) for link in route.links],
-            }
-            | ({"usd_per_byte": route.usd_per_byte} if route.usd_per_byte else {})
-            for (source, destination), route in sorted(problem.routes.items())
-        ],
+        "routes": [_route_json(route, names, ends) for ends, route in sorted(problem.routes.items())],
         "nodes": {
             node.name: {
                 "type": node.op_type,
@@ -68,30 +51,45 @@ def costs_to_json(problem: Problem) -> dict[str, Any]:
             }
             for node in problem.nodes
         },
-        "weights": {weight.key: [weight.size_bytes.get(place, 0) for place in places] for weight in problem.weights},
+        "weights": {weight.key: [weight.size_bytes.get(place, 0) for place in places] for weight in weights},
         "streams": {
-            weight.key: [
-                weight.order,
-                [[names_of[user], place, s] for place, users in weight.stream_s.items() for user, s in users.items()],
-            ]
-            for weight in problem.weights
-            if weight.stream_s or weight.order
+            weight.key: _stream_json(weight, problem.nodes) for weight in weights if weight.stream_s or weight.order
         },
-        "fusions": [
-            [
-                problem.nodes[fusion.producer].name,
-                problem.nodes[fusion.consumer].name,
-                [fusion.seconds.get(place) for place in places],
-                [fusion.joules.get(place) for place in places],
-            ]
-            for fusion in problem.fusions
-        ],
-        "gathers": {
-            value.name: [value.gather_s.get(place) for place in places] for value in problem.values if value.gather_s
-        },
+        "fusions": [_fusion_json(fusion, problem.nodes, places) for fusion in problem.fusions],
+        "gathers": {value.name: [value.gather_s.get(place) for place in places] for value in values if value.gather_s},
         "reasons": list(reasons),
         "notes": list(problem.notes),
     }
+
+
+def _place_json(place: Place, names: Sequence[str], launch_s: float) -> dict[str, Any]:
+    return {
+        "device": names[place.device],
+        "target": place.target,
+        "format": place.format,
+        "provider": place.provider,
+        "launch_s": launch_s,
+    } | ({"cast_s_per_byte": place.cast_s_per_byte} if place.cast_s_per_byte else {})
+
+
+def _route_json(route: Route, names: Sequence[str], ends: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "from": names[ends[0]],
+        "to": names[ends[1]],
+        "latency_s": route.latency_s,
+        "seconds_per_byte": route.seconds_per_byte,
+        "links": [list(link) for link in route.links],
+    } | ({"usd_per_byte": route.usd_per_byte} if route.usd_per_byte else {})
+
+
+def _stream_json(weight: Weight, nodes: Sequence[Node]) -> list[Any]:
+    streams = weight.stream_s.items()
+    return [weight.order, [[nodes[user].name, place, s] for place, users in streams for user, s in users.items()]]
+
+
+def _fusion_json(fusion: Fusion, nodes: Sequence[Node], places: Iterable[int]) -> list[Any]:
+    saved = ([figures.get(place) for place in places] for figures in (fusion.seconds, fusion.joules))
+    return [nodes[fusion.producer].name, nodes[fusion.consumer].name, *saved]
 
 
 def _option(node: Node, place: int, reasons: dict[str, int]) -> list[float | int | None] | int | None:
@@ -140,50 +138,16 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
     if names != [device.name for device in problem.devices]:
         own = ", ".join(device.name for device in problem.devices)
         raise InputError(f"the costs are for the devices {', '.join(names)}, not {own}", where=where)
-    places = tuple(
-        Place(
-            names.index(entry["device"]),
-            entry["target"],
-            entry["format"],
-            entry.get("provider", ANALYTIC),
-            entry.get("launch_s"),
-            entry.get("cast_s_per_byte", 0.0),
-        )
-        for entry in data["places"]
-    )
-    reasons: list[str] = data["reasons"]
-    nodes: list[Node] = []
-    for node in problem.nodes:
-        entry = data["nodes"].get(node.name)
-        if entry is None or entry["type"] != node.op_type:
-            raise InputError(f"has no costs of {node.op_type} {node.name!r}: it is of another model", where=where)
-        options: dict[int, Option] = {}
-        refusals: dict[int, str] = {}
-        for place, option in enumerate(entry["options"]):
-            if isinstance(option, int):
-                refusals[place] = reasons[option]
-            elif option is not None:
-                seconds, joules, activation_bytes, *rest = option
-                options[place] = Option(float(seconds), joules, int(activation_bytes), *map(float, rest))
-        nodes.append(replace(node, options=options, refusals=refusals, flops=float(entry["flops"])))
+    nodes = tuple(_node(node, data["nodes"].get(node.name), data["reasons"], where) for node in problem.nodes)
     index = {node.name: number for number, node in enumerate(nodes)}
+    gathers = data.get("gathers", {})
     return replace(
         problem,
         devices=devices,
-        places=places,
-        nodes=tuple(nodes),
-        routes={
-            (names.index(entry["from"]), names.index(entry["to"])): Route(
-                entry["latency_s"],
-                entry["seconds_per_byte"],
-                tuple((link, cost) for link, cost in entry["links"]),
-                entry.get("usd_per_byte", 0.0),
-            )
-            for entry in data["routes"]
-        },
-        values=tuple(
-            replace(value, gather_s=_by_place(data.get("gathers", {}).get(value.name, ()))) for value in problem.values
-        ),
+        places=tuple(_place(entry, names) for entry in data["places"]),
+        nodes=nodes,
+        routes={(names.index(entry["from"]), names.index(entry["to"])): _route(entry) for entry in data["routes"]},
+        values=tuple(replace(value, gather_s=_by_place(gathers.get(value.name, ()))) for value in problem.values),
         weights=_weights(graph, index, data),
         fusions=tuple(
             Fusion(index[producer], index[consumer], _by_place(seconds), _by_place(joules))
@@ -191,6 +155,37 @@ def _with_costs(problem: Problem, graph: ModuleGraph, data: dict[str, Any], wher
         ),
         notes=tuple(str(note) for note in data.get("notes", ())),
     )
+
+
+def _place(entry: dict[str, Any], names: Sequence[str]) -> Place:
+    return Place(
+        names.index(entry["device"]),
+        entry["target"],
+        entry["format"],
+        entry.get("provider", ANALYTIC),
+        entry.get("launch_s"),
+        entry.get("cast_s_per_byte", 0.0),
+    )
+
+
+def _route(entry: dict[str, Any]) -> Route:
+    links = tuple((link, cost) for link, cost in entry["links"])
+    return Route(entry["latency_s"], entry["seconds_per_byte"], links, entry.get("usd_per_byte", 0.0))
+
+
+def _node(node: Node, entry: dict[str, Any] | None, reasons: Sequence[str], where: str) -> Node:
+    """A node with the costs of an entry. InputError where it has none, or those of another operator."""
+    if entry is None or entry["type"] != node.op_type:
+        raise InputError(f"has no costs of {node.op_type} {node.name!r}: it is of another model", where=where)
+    options: dict[int, Option] = {}
+    refusals: dict[int, str] = {}
+    for place, option in enumerate(entry["options"]):
+        if isinstance(option, int):
+            refusals[place] = reasons[option]
+        elif option is not None:
+            seconds, joules, activation_bytes, *rest = option
+            options[place] = Option(float(seconds), joules, int(activation_bytes), *map(float, rest))
+    return replace(node, options=options, refusals=refusals, flops=float(entry["flops"]))
 
 
 def _weights(graph: ModuleGraph, index: dict[str, int], data: dict[str, Any]) -> tuple[Weight, ...]:

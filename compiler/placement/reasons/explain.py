@@ -30,78 +30,89 @@ def explanation(problem: Problem, solution: Solution, notes: Sequence[str] = ())
     have also its launch, what fusion saves and what its edges take (`predicted.py`). Each place that it could be on as
     well has `alone` and `with_segment`: how much more of the objective the move costs, and what it `breaks`.
     """
-    schedule = solution.schedule
     moves = moves_of(problem, solution.placement)
     if moves.left_out:
         notes = [*notes, f"moves of single ops are known for the longest ops; {moves.left_out} were not tried"]
-    rules = problem.rules
-    names = [device.name for device in problem.devices]
     return {
         "schema": 1,
-        "summary": {
-            "objective": rules.objective,
-            "unit": UNITS[rules.objective],
-            "value": solution.objective,
-            "bound": solution.bound,
-            "gap": solution.gap,
-            "status": solution.status,
-            "wall_s": solution.wall_s,
-            "ops": len(problem.nodes),
-            "groups": solution.groups,
-            "group_bound": solution.group_bound,
-            "latency_s": schedule.latency_s,
-            "period_s": schedule.period_s,
-            "energy_j": schedule.energy_j,
-            "cost_usd": schedule.cost_usd,
-            "notes": list(notes),
-        },
-        "devices": [
-            {
-                "name": device.name,
-                "kind": device.kind,
-                "members": [names[member] for member in device.members],
-                "targets": sorted({place.target for place in problem.places if place.device == index}),
-                "costs": sorted({place.provider for place in problem.places if place.device == index}),
-                "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
-                "flops_share": _share(problem, solution, index),
-                "busy_s": schedule.device_busy_s.get(index, 0.0),
-                "idle_joules": schedule.idle_j.get(index),
-                "memory_bytes": schedule.memory_bytes.get(index, 0),
-                "capacity_bytes": device.memory_bytes,
-                "fast_bytes": device.fast_bytes,
-                "streamed_bytes": schedule.streamed.size_bytes.get(index, 0),
-                "streamed_s": _streamed_s(problem, solution, index),
-                "takes": sum(1 for node in problem.nodes if any(problem.device_of[p] == index for p in node.options)),
-            }
-            for index, device in enumerate(problem.devices)
-        ],
-        "segments": [
-            {
-                "segment": launch.segment,
-                "device": names[problem.device_of[launch.place]],
-                "target": problem.places[launch.place].target,
-                "format": problem.places[launch.place].format,
-                "ops": len(launch.nodes),
-                "start_s": launch.start_s,
-                **{key: value for key, value in asdict(figures).items() if key != "segment"},
-            }
-            for launch, figures in zip(
-                schedule.launches, segment_figures(problem, solution.placement, schedule), strict=True
-            )
-        ],
-        "transfers": [
-            {
-                "value": problem.values[transfer.value].name,
-                "from": names[transfer.source],
-                "to": names[transfer.destination],
-                "bytes": transfer.size_bytes,
-                "seconds": transfer.seconds,
-                "start_s": transfer.start_s,
-            }
-            for transfer in schedule.transfers
-        ],
+        "summary": _summary(problem, solution) | {"notes": list(notes)},
+        "devices": [_device(problem, solution, index) for index in range(len(problem.devices))],
+        "segments": _segments(problem, solution),
+        "transfers": _transfers(problem, solution),
         "ops": [_op(problem, solution, moves, index) for index in range(len(problem.nodes))],
     }
+
+
+def _summary(problem: Problem, solution: Solution) -> Json:
+    schedule, objective = solution.schedule, problem.rules.objective
+    return {
+        "objective": objective,
+        "unit": UNITS[objective],
+        "value": solution.objective,
+        "bound": solution.bound,
+        "gap": solution.gap,
+        "status": solution.status,
+        "wall_s": solution.wall_s,
+        "ops": len(problem.nodes),
+        "groups": solution.groups,
+        "group_bound": solution.group_bound,
+        "latency_s": schedule.latency_s,
+        "period_s": schedule.period_s,
+        "energy_j": schedule.energy_j,
+        "cost_usd": schedule.cost_usd,
+    }
+
+
+def _device(problem: Problem, solution: Solution, index: int) -> Json:
+    device, schedule = problem.devices[index], solution.schedule
+    places = [place for place in problem.places if place.device == index]
+    return {
+        "name": device.name,
+        "kind": device.kind,
+        "members": [problem.devices[member].name for member in device.members],
+        "targets": sorted({place.target for place in places}),
+        "costs": sorted({place.provider for place in places}),
+        "ops": sum(1 for place in solution.placement.place if problem.device_of[place] == index),
+        "flops_share": _share(problem, solution, index),
+        "busy_s": schedule.device_busy_s.get(index, 0.0),
+        "idle_joules": schedule.idle_j.get(index),
+        "memory_bytes": schedule.memory_bytes.get(index, 0),
+        "capacity_bytes": device.memory_bytes,
+        "fast_bytes": device.fast_bytes,
+        "streamed_bytes": schedule.streamed.size_bytes.get(index, 0),
+        "streamed_s": _streamed_s(problem, solution, index),
+        "takes": sum(1 for node in problem.nodes if any(problem.device_of[place] == index for place in node.options)),
+    }
+
+
+def _segments(problem: Problem, solution: Solution) -> list[Json]:
+    launches = solution.schedule.launches
+    figures = segment_figures(problem, solution.placement, solution.schedule)
+    return [
+        {
+            "device": problem.devices[problem.device_of[launch.place]].name,
+            "target": problem.places[launch.place].target,
+            "format": problem.places[launch.place].format,
+            "ops": len(launch.nodes),
+            "start_s": launch.start_s,
+            **asdict(own),
+        }
+        for launch, own in zip(launches, figures, strict=True)
+    ]
+
+
+def _transfers(problem: Problem, solution: Solution) -> list[Json]:
+    return [
+        {
+            "value": problem.values[transfer.value].name,
+            "from": problem.devices[transfer.source].name,
+            "to": problem.devices[transfer.destination].name,
+            "bytes": transfer.size_bytes,
+            "seconds": transfer.seconds,
+            "start_s": transfer.start_s,
+        }
+        for transfer in solution.schedule.transfers
+    ]
 
 
 def _share(problem: Problem, solution: Solution, device: int) -> float:
