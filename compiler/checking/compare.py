@@ -71,9 +71,7 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
         return _compare_steps(bundle, reference, inputs)
     with segment_runner(bundle) as runner:
         values = runner.run_all(inputs)
-        wanted = _wanted(reference, manifest, inputs)
-        names = [spec.name for segment in manifest.segments for spec in (*segment.inputs, *segment.outputs)]
-        known = dict(reference.values(inputs, names))
+        wanted, known = _wanted(reference, manifest, inputs)
         known |= {spec.name: ({**runner.defaults, **inputs})[port.name] for port, spec in _input_specs(manifest)}
         outputs = {
             port.name: deviation(values[name], array)
@@ -84,13 +82,18 @@ def compare(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:
     return Comparison(reference.name, coarsest({judged_by(each) for each in manifest.segments}), outputs, segments)
 
 
-def _wanted(reference: Reference, manifest: Manifest, inputs: Arrays) -> list[Any]:
-    """The reference's outputs. InputError where it cannot be the model that the bundle was compiled from."""
-    wanted = reference.run({port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs})
+def _wanted(reference: Reference, manifest: Manifest, inputs: Arrays) -> tuple[list[Any], dict[str, Any]]:
+    """The reference's outputs, and what it has between segments.
+
+    InputError where it cannot be the model that the bundle was compiled from.
+    """
+    names = [spec.name for segment in manifest.segments for spec in (*segment.inputs, *segment.outputs)]
+    given = {port.name: inputs[port.name] for port in manifest.inputs if port.name in inputs}
+    wanted, known = reference.run_and_see(given, names)
     if len(wanted) != len(manifest.outputs):
         message = f"has {len(wanted)} outputs, and the bundle {len(manifest.outputs)}"
         raise InputError(message, where="the reference", hint=OTHER_MODEL)
-    return wanted
+    return wanted, known
 
 
 def _compare_steps(bundle: Bundle, reference: Reference, inputs: Arrays) -> Comparison:

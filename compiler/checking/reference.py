@@ -54,6 +54,10 @@ class Reference(ABC):
         del inputs, names
         return {}
 
+    def run_and_see(self, inputs: Arrays, names: Sequence[str]) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+        """What `run` and `values` give for the same inputs."""
+        return self.run(inputs), self.values(inputs, names)
+
 
 class TorchReference(Reference):
     """An `nn.Module` or an `ExportedProgram`, with inputs and outputs flattened as in the exported model."""
@@ -150,6 +154,17 @@ class OnnxReference(Reference):
         if not isinstance(known, dict):
             return {}
         return {name: known[name] for name in names if name in known}
+
+    def run_and_see(self, inputs: Arrays, names: Sequence[str]) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+        """In one evaluation, where the evaluator gets through."""
+        if self._session is not None:
+            return super().run_and_see(inputs, names)
+        try:
+            known = self._evaluate(inputs, intermediate=True)
+            outputs = _arrays([known[name] for name in self._evaluator.output_names])
+        except _EVALUATOR_ERRORS:
+            return super().run_and_see(inputs, names)
+        return outputs, {name: known[name] for name in names if name in known}
 
     def _evaluate(self, inputs: Arrays, *, intermediate: bool = False) -> Any:
         # An overflow, say in the exp of a sigmoid, ends in an infinity and then in the right number.

@@ -134,3 +134,16 @@ def test_elements_are_gathered_along_any_length(
     (y,) = OnnxReference(path).run({"x": x})
     rows, columns = np.indices(indices)
     np.testing.assert_array_equal(y, x[i, columns] if axis == 0 else x[rows, i])
+
+
+def test_outputs_and_what_is_inside_are_of_one_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "m.onnx", helper.make_node("Relu", ["x"], ["y"]), [2], {})
+    reference = OnnxReference(path)
+    calls: list[bool] = []
+    evaluate = reference._evaluate
+    monkeypatch.setattr(
+        reference, "_evaluate", lambda *args, **kwargs: (calls.append(True), evaluate(*args, **kwargs))[1]
+    )
+    x = np.array([-1, 2], np.float32)
+    (y,), known = reference.run_and_see({"x": x}, ["x", "y", "z"])
+    assert (y.tolist(), sorted(known), len(calls)) == ([0, 2], ["x", "y"], 1)
