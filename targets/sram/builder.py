@@ -78,6 +78,8 @@ class ProgramBuilder:
     homes: Homes
     by_columns: frozenset[int] = frozenset()
     """Numbers of rows of tensors that are dealt by columns, beyond those of a few rows (layout.py)."""
+    channels_last: set[str] = field(default_factory=set[str])
+    """Tensors of feature maps [N, ..., C] (channels.py)."""
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     kernels: list[Kernel] = field(default_factory=list[Kernel])
     source: str = ""

@@ -1,4 +1,4 @@
-"""Convolutions: an implicit im2col by the DMA engines in front of the matrix unit; depthwise ones on the vector unit.
+"""Convolutions: an implicit im2col by the DMA engines in front of the matrix unit.
 
 The matrix product is [positions, K] · [K, output channels]: positions are a block of the output, K runs over kernel
 positions and channels, as many of both at once as need the fewest steps; the other ones are loops. Padding is what
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.sram.tiles import Patches
 from gimlet.runtime.expr import ZERO, Expr, floordiv, maximum
 from gimlet.runtime.sram.formats import MX_BLOCK, SUMS
+from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
+from gimlet.targets.sram.channels import are_last, rigid
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import Argument, Place, evaluate, views_of
 from gimlet.targets.sram.lowering import Lowering
@@ -29,6 +31,8 @@ from gimlet.targets.sram.views import Counter, Shape, View
 
 _POSITIONS = (256, 128, 64, 32, 16)
 _VECTOR_TILE = 4096
+_LEAST_TILE = 64
+_MOST_COPIES = 8
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,13 @@ class Geometry:
 class Convolution:
     """`source[N, G·C, ...] * weight[G·O, C, ...]`; the result is [N, G·O, ...].
 
-    `source` has channels in dimension 1, or last if `channels_last`. `dtype` is the element type of the operands; where
+    `source` has channels in dimension 1, or last if `packed_last`. `dtype` is the element type of the operands; where
     the source is in another one, tiles are converted after they were loaded.
     """
 
     lowering: Lowering
     source: View
-    channels_last: bool
+    packed_last: bool
     weight: Constant
     groups: int
     geometry: Geometry
@@ -69,6 +73,10 @@ class Convolution:
         """The element type of its sums."""
         return SUMS[self.dtype]
 
+    @property
+    def by_position(self) -> bool:
+        return True
+
     def emit(self, root: Argument, target: View) -> None:
         builder = self.lowering.builder
         outputs, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
@@ -77,9 +85,16 @@ class Convolution:
         packed = self._packed(inner, step, column_step)
         views = {view: view.expand(self.shape) for view in views_of(root)}
         with builder.kernel("conv") as kernel:
-            batch, group = kernel.range(self.shape[0], 1), kernel.range(Expr.const(self.groups), 1)
-            out = kernel.range(Expr.const(outputs), column_step)
-            spatial = [kernel.range(*each) for each in zip(self.shape[2:], patches.positions, strict=True)]
+            extents = [(self.shape[0], 1), (Expr.const(self.groups), 1), (Expr.const(outputs), column_step)]
+            extents += zip(self.shape[2:], patches.positions, strict=True)
+            # Items next to each other store what is.
+            order = (
+                [0, *range(3, len(extents)), 1, 2]
+                if are_last(builder, target, len(self.shape))
+                else range(len(extents))
+            )
+            ranges = {each: kernel.range(*extents[each]) for each in order}
+            batch, group, out, *spatial = (ranges[each] for each in range(len(extents)))
             axes = range(2, len(self.shape))
             positions = tuple(Counter(axis, each.size) for axis, each in zip(axes, spatial, strict=True))
             place = Place(
@@ -168,14 +183,14 @@ class Convolution:
         """The tile [positions, K] of input that a block of outputs needs for some kernel positions and channels."""
         rank = len(spatial)
         channels = self.weight.shape[1]
-        first = 1 if self.channels_last else 2
+        first = 1 if self.packed_last else 2
         at: list[Expr] = []
         for dim, each in enumerate(spatial):
             begin = each.start * self.geometry.strides[dim] - self.geometry.pads[dim]
             at.append(begin + taps[dim].start * self.geometry.dilations[dim] if dim < len(taps) else begin)
         begin = (
             [*at, group.start * channels + channel.start]
-            if self.channels_last
+            if self.packed_last
             else [group.start * channels + channel.start, *at]
         )
         strides = self.geometry.strides
@@ -185,7 +200,7 @@ class Convolution:
             Counter(first + outer + index, Expr.const(size), self.geometry.dilations[outer + index])
             for index, size in enumerate(inner)
         )
-        depth = (*depth, Counter(rank + 1 if self.channels_last else 1, channel.size))
+        depth = (*depth, Counter(rank + 1 if self.packed_last else 1, channel.size))
         limits = (positions, prod(inner) * channel.step)
         loaded = kernel.load(
             self.source, [batch.start, *begin], (counted, depth), limits, fill=self.fill, repeated=True
@@ -213,45 +228,6 @@ class Convolution:
         return view if seen is None else seen
 
 
-@dataclass(frozen=True)
-class Depthwise:
-    """A convolution with one input channel a group, on the vector unit: a product and a sum for each kernel position.
-
-    `weight` is [channels, ...] with one filter a channel, repeated where a group has several outputs.
-    """
-
-    lowering: Lowering
-    source: View
-    weight: View
-    geometry: Geometry
-    shape: Shape
-    fill: float = 0.0
-
-    @property
-    def sums(self) -> str:
-        """The element type of its sums, which the weights are in as well."""
-        return self.weight.dtype
-
-    def emit(self, root: Argument, target: View) -> None:
-        builder = self.lowering.builder
-        views = {view: view.expand(self.shape) for view in views_of(root)}
-        with builder.kernel("depthwise") as kernel:
-            ranges = vector_ranges(self.lowering, kernel, self.shape)
-            place = whole_place(self.shape, ranges)
-            accumulator = kernel.fill(self.sums, place.sizes, place.limits, 0)
-            with ExitStack() as loops:
-                taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self.geometry.kernel]
-                patch = load_window(kernel, self.source, ranges, taps, self.geometry, self.fill)
-                if self.sums == "i32":
-                    patch = kernel.map("copy", [patch], self.sums)
-                begin = (ranges[1].start, *(tap.start for tap in taps))
-                tile = ((), (Counter(0, ranges[1].size),), *(() for _ in taps))
-                held = kernel.load(self.weight, begin, tile, (1, ranges[1].step, *(1 for _ in taps)))
-                kernel.map("multiply_add", [patch, held, accumulator], into=accumulator)
-            result = evaluate(kernel, root, place, {id(self): accumulator}, views)
-            kernel.store(target, place.begin, place.tile, result)
-
-
 def geometry_of(op: OnnxOp, kernel: Sequence[int], sizes: Shape, outputs: Shape) -> Geometry:
     """The spatial attributes of a convolution or pooling of an input of `sizes` to `outputs`."""
     rank = len(kernel)
@@ -275,17 +251,24 @@ def _same_pad(size: Expr, out: Expr, stride: int, reach: int, lower: bool) -> Ex
     return floordiv(total + 1, Expr.const(2)) if lower else floordiv(total, Expr.const(2))
 
 
-def vector_ranges(lowering: Lowering, kernel: KernelBuilder, shape: Shape) -> list[Range]:
-    """Ranges over the dimensions of a result for the vector unit, the last ones whole where they fit."""
+def vector_ranges(
+    lowering: Lowering, kernel: KernelBuilder, shape: Shape, order: Sequence[int], multiple: int = 1
+) -> list[Range]:
+    """Ranges over the dimensions of a result for the vector unit, the last ones in `order` whole where they fit.
+
+    Items next to each other are so in that order. The last dimension is cut at a `multiple`.
+    """
     builder = lowering.builder
     best = [builder.bounds.best(size) for size in shape]
-    room = max(256, min(_VECTOR_TILE, -(-prod(best) // builder.cores)))
-    steps: list[int] = []
-    for size in reversed(best):
-        step = max(1, min(size, room))
-        steps.insert(0, step)
-        room = max(1, room // step)
-    return [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+    room = max(_LEAST_TILE, min(_VECTOR_TILE, -(-prod(best) // builder.cores)))
+    steps = [1] * len(shape)
+    for axis in reversed(order):
+        steps[axis] = max(1, min(best[axis], room))
+        if axis == order[-1]:
+            steps[axis] = -(-steps[axis] // multiple) * multiple
+        room = max(1, room // steps[axis])
+    ranges = {axis: kernel.range(shape[axis], steps[axis]) for axis in order}
+    return [ranges[axis] for axis in range(len(shape))]
 
 
 def whole_place(shape: Shape, ranges: Sequence[Range]) -> Place:
@@ -305,6 +288,7 @@ def load_window(
     taps: Sequence[Range],
     geometry: Geometry,
     fill: float,
+    machine: Machine,
 ) -> str:
     """The input of a block of outputs at one kernel position: as many elements, `strides` apart."""
     begin: list[Expr] = [each.start for each in ranges[:2]]
@@ -313,13 +297,22 @@ def load_window(
         offset = tap.start * geometry.dilations[dim] - geometry.pads[dim]
         begin.append(each.start * geometry.strides[dim] + offset)
         tile.append((Counter(dim + 2, each.size, geometry.strides[dim]),))
-    return kernel.load(source, begin, tile, [each.step for each in ranges], fill=fill, repeated=True)
+    limits = [each.step for each in ranges]
+    return kernel.load(source, begin, tile, limits, fill=fill, repeated=True, depth=_ahead(machine, prod(limits)))
+
+
+def _ahead(machine: Machine, elements: int) -> int:
+    """How many copies a tile that is loaded again and again has: as many as there are loads under way, and two."""
+    latency = machine.network_latency_cycles + machine.die_latency_cycles
+    return min(_MOST_COPIES, 2 + ceil(latency * machine.network_bytes_per_cycle / (4 * elements)))
 
 
 def padded_view(lowering: Lowering, view: View, axes: Sequence[int]) -> View:
     """A view whose `axes` are whole dimensions of its tensor, so that reading outside them is reading padding."""
-    if view.is_whole:
-        return view.rigid()
+    whole = rigid(view)
+    if whole is not None:
+        return whole
     if all(view.covers(axis) for axis in axes):
         return view
-    return lowering.copied(view).rigid()
+    copied = lowering.copied(view)
+    return rigid(copied) or copied

@@ -37,6 +37,11 @@ class Product(Protocol):
         """The element type that it is added up in."""
         ...
 
+    @property
+    def by_position(self) -> bool:
+        """Whether its result is [N, C, ...] and best lies with channels last (channels.py)."""
+        ...
+
     def emit(self, root: Argument, target: View) -> None:
         """Generates the product with the tree `root`, of which it is a leaf, behind it, into `target`."""
         ...
@@ -129,19 +134,24 @@ class Place:
 
 
 def evaluate(
-    kernel: KernelBuilder, root: Argument, place: Place, ready: dict[int, str], views: Mapping[View, View]
+    kernel: KernelBuilder,
+    root: Argument,
+    place: Place,
+    ready: dict[int, str],
+    views: Mapping[View, View],
+    early: Sequence[View] = (),
 ) -> str:
     """Appends the tree's instructions to a kernel, and returns the tile of its result.
 
     `ready` has tiles by the id of the argument that they hold, `views` what each view of the tree is in the place's
-    shape; one that `views` lacks is broadcast to it.
+    shape; one that `views` lacks is broadcast to it. Those that are `early`, in that shape, are loaded first.
     """
     readers: dict[int, int] = {}
     for each in nodes_of(root):
         if isinstance(each, Node):
             for argument in each.arguments:
                 readers[id(argument)] = readers.get(id(argument), 0) + 1
-    loaded: dict[View, str] = {}
+    loaded = {seen: kernel.load(seen, place.begin, place.tile, place.limits) for seen in dict.fromkeys(early)}
     for each in nodes_of(root):
         if id(each) in ready or isinstance(each, int | float | Expr):
             continue
@@ -188,6 +198,7 @@ def _index(kernel: KernelBuilder, index: Index, place: Place) -> str:
 
 def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what: str = "map") -> None:
     """One kernel that computes a tree without products into `target`."""
+    root, target = _in_order(root, target)
     by_columns = builder.tensors[target.tensor].width > 0
     shape, views, output = _merged(builder, root, target, by_columns or target.dtype == "mxint8")
     aligned = None
@@ -207,9 +218,22 @@ def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what
             tile=tuple((Counter(axis, each.size),) for axis, each in enumerate(ranges)),
             limits=tuple(each.step for each in ranges),
         )
-        result = evaluate(kernel, root, place, {}, replaced)
+        # What is there from the beginning, as a bias, does not queue behind what another kernel makes.
+        weights = [seen for seen in views if builder.tensors[seen.tensor].role == "weight"]
+        result = evaluate(kernel, root, place, {}, replaced, weights)
         result = _full(kernel, result, place, target.dtype)
         kernel.store(output, place.begin, place.tile, result)
+
+
+def _in_order(root: Argument, target: View) -> tuple[Argument, View]:
+    """The tree and where it goes with dimensions as they lie there: items next to each other write what is."""
+    order = target.order
+    if order == tuple(range(len(order))) or any(isinstance(each, Index) for each in nodes_of(root)):
+        return root, target
+    turned: dict[int, Argument] = {}
+    for each in (each for each in nodes_of(root) if isinstance(each, View)):
+        turned[id(each)] = each.expand(target.shape).transpose(order)
+    return replaced(root, turned), target.transpose(order)
 
 
 def _full(kernel: KernelBuilder, tile: str, place: Place, dtype: str) -> str:

@@ -18,9 +18,10 @@ from xdsl.ir import Operation, OpResult, SSAValue
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of, value_name
 from gimlet.dialects.onnx.types import element_of
-from gimlet.runtime.expr import Expr
+from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.program import EVERYWHERE, Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
+from gimlet.targets.sram.channels import Windows, crosses, temporary_for
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
 from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types, resident_bytes
@@ -257,7 +258,12 @@ class Lowering:
         if isinstance(found, Constant):
             return self.weights.view(found, dtype or found.dtype)
         shape = shape_of(value)
-        view = self.computed(found, shape, dtype or self._storage(value))
+        dtype = dtype or self._storage(value)
+        if value in self.results or self._read_across(value):  # It leaves as ONNX has it.
+            view = self.builder.temporary(dtype, shape)
+            self.emit(found, view)
+        else:
+            view = self.computed(found, shape, dtype)
         self.values[value] = view
         return view
 
@@ -265,13 +271,13 @@ class Lowering:
         """A tree in memory, computed now into a new tensor."""
         if isinstance(argument, View) and argument.dtype == dtype and argument.shape == shape:
             return argument
-        target = self.builder.temporary(dtype, shape)
+        target = temporary_for(self.builder, dtype, shape, argument)
         self.emit(argument, target)
         return target
 
     def copied(self, view: View) -> View:
         """The elements of a view in order, in a tensor of their own."""
-        target = self.builder.temporary(view.dtype, view.shape)
+        target = temporary_for(self.builder, view.dtype, view.shape, view)
         emit_elementwise(self.builder, view, target, "copy")
         return target
 
@@ -293,7 +299,7 @@ class Lowering:
         """The tree with some of its products computed."""
         known: dict[int, Argument] = {}
         for product in products:
-            view = self.builder.temporary(product.sums, product.shape)
+            view = temporary_for(self.builder, product.sums, product.shape, product)
             self.emit(product, view)
             known[id(product)] = view
         return replaced(root, known)
@@ -313,10 +319,22 @@ class Lowering:
             return view
         key = (view, dtype)
         if key not in self.packed:
-            target = self.builder.temporary(dtype, view.shape)
+            # Blocks that share an exponent lie along the last dimension.
+            blocks = dtype == "mxint8"
+            target = (
+                self.builder.temporary(dtype, view.shape)
+                if blocks
+                else temporary_for(self.builder, dtype, view.shape, view)
+            )
             emit_elementwise(self.builder, view, target, "convert")
             self.packed[key] = target
         return self.packed[key]
+
+    def _read_across(self, value: SSAValue) -> bool:
+        """Whether a feature map is read at windows of single channels only, and sooner with channels first."""
+        readers = self.readers.get(value, ())
+        windows = [windows_of(op, value) if isinstance(op, OnnxOp) else None for op in readers]
+        return bool(readers) and all(each is not None and crosses(self.builder, each) for each in windows)
 
     def _storage(self, value: SSAValue) -> str:
         """f32 for floats, but bf16 where all that read the value are bf16 products.
@@ -348,6 +366,17 @@ class Lowering:
     ) -> Node:
         """A vector function of arguments."""
         return Node(function, tuple(arguments), dtype, shape, tuple(parameters))
+
+
+def windows_of(op: OnnxOp, value: SSAValue) -> Windows | None:
+    """How a convolution of single channels reads a value; None for other ops."""
+    weight = op.input_at(1) if op.op_type == "Conv" and op.inputs[0] is value else None
+    dims = None if weight is None else dims_of(weight)
+    if dims is None or dims[1] != ONE or op.attr("group", 1) == 1:
+        return None
+    strides, dilations = (tuple(op.attr(name) or (1,)) for name in ("strides", "dilations"))
+    kernel = tuple(size.as_int() for size in dims[2:])
+    return Windows(shape_of(op.results[0]), kernel, int(strides[0]), int(dilations[0]))
 
 
 def rule_name(op: OnnxOp) -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from gimlet.dialects.sram.tiles import Patches
-from gimlet.runtime.expr import ONE, ZERO, Expr
+from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.sram.formats import stored_bytes
+from gimlet.targets.sram import channels
 from gimlet.targets.sram.convolution import Convolution, Geometry, padded_view, vector_ranges, whole_place
 from gimlet.targets.sram.expression import Argument, Index, emit_elementwise, nodes_of, replaced, views_of
 from gimlet.targets.sram.mapping import Sizes, weight_bytes
@@ -26,7 +27,7 @@ from gimlet.targets.sram.views import Counter, Shape, View
 
 @dataclass(frozen=True, eq=False)
 class RowProduct:
-    """A convolution of one image whose positions are the rows of `matrix`; the result is [1, O, ...]."""
+    """A convolution whose positions are the rows of `matrix`; the result is [N, O, ...]."""
 
     matrix: MatrixProduct
     shape: Shape
@@ -35,6 +36,10 @@ class RowProduct:
     def sums(self) -> str:
         """The element type of its sums."""
         return self.matrix.sums
+
+    @property
+    def by_position(self) -> bool:
+        return True
 
     def emit(self, root: Argument, target: View) -> None:
         builder, output = self.matrix.builder, self._as_rows(target)
@@ -47,20 +52,15 @@ class RowProduct:
             return
         total = builder.temporary(self.sums, self.matrix.shape)
         self.matrix.emit(self.matrix, total)
-        emit_elementwise(builder, replaced(root, {id(self): turned(total, self.shape)}), target)
+        wide = View.whole(total.tensor, total.dtype, tuple(self.shape[axis] for axis in channels.last(len(self.shape))))
+        turned = wide.transpose(channels.first(len(self.shape)))
+        emit_elementwise(builder, replaced(root, {id(self): turned}), target)
 
     def _as_rows(self, view: View) -> View | None:
         """A view of the result's shape as [positions, O], or None where no walk gives it."""
         probe = {name: max(2, size) for name, size in self.matrix.builder.bounds.optimum.items()}
         wide = view.expand(self.shape)
-        return wide.transpose((0, *range(2, len(self.shape)), 1)).reshape(self.matrix.shape, probe)
-
-
-def turned(total: View, shape: Shape) -> View:
-    """Whole rows [N · positions, O] as the result [N, O, ...] of a convolution."""
-    wide = View.whole(total.tensor, total.dtype, (shape[0], *shape[2:], shape[1]))
-    last = len(shape) - 1
-    return wide.transpose((0, last, *range(1, last)))
+        return wide.transpose(channels.last(len(self.shape))).reshape(self.matrix.shape, probe)
 
 
 def as_rows(convolution: Convolution) -> Argument | None:
@@ -80,12 +80,7 @@ def as_rows(convolution: Convolution) -> Argument | None:
         "rows", (weight.shape[0], depth), lambda array: array.transpose(0, *range(2, array.ndim), 1).reshape(-1, depth)
     )
     weights = WeightMatrix(lowering.weights, matrix, convolution.dtype, transposed=True)
-    product = multiply(lowering, op, _rows(convolution, kernel, depth), weights, ())
-    if shape[0] == ONE:
-        return RowProduct(product, shape)
-    total = lowering.builder.temporary(product.sums, product.shape)
-    product.emit(product, total)
-    return turned(total, shape)
+    return RowProduct(multiply(lowering, op, _rows(convolution, kernel, depth), weights, ()), shape)
 
 
 def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
@@ -93,18 +88,15 @@ def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
     lowering, source, geometry = convolution.lowering, convolution.source, convolution.geometry
     builder, shape, dtype = lowering.builder, convolution.shape, source.dtype
     rows = product_of((shape[0], *shape[2:]))
-    if _has_rows(convolution):
-        probe = {name: max(2, size) for name, size in builder.bounds.optimum.items()}
-        wide = source.transpose((0, *range(2, len(shape)), 1))
-        found = wide.reshape((rows, Expr.const(depth)), probe)
-        if found is not None:
-            return found
+    found = _rows_there(convolution)
+    if found is not None:
+        return found
     full = (shape[0], *shape[2:], *map(Expr.const, kernel), Expr.const(convolution.weight.shape[1]))
     target = builder.temporary(dtype, full)
     rank = len(kernel)
     source = padded_view(lowering, source, range(2, 2 + rank))
     with builder.kernel("patches") as copied:
-        ranges = vector_ranges(lowering, copied, full)
+        ranges = vector_ranges(lowering, copied, full, range(len(full)))
         place = whole_place(full, ranges)
         batch, spatial, taps, channel = ranges[0], ranges[1 : 1 + rank], ranges[1 + rank : -1], ranges[-1]
         begin = [batch.start, channel.start]
@@ -119,11 +111,16 @@ def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
     return View.whole(target.tensor, dtype, (rows, Expr.const(depth)))
 
 
-def _has_rows(convolution: Convolution) -> bool:
-    """Whether every patch is one position of the input, in the order of the output."""
+def _rows_there(convolution: Convolution) -> View | None:
+    """The input as rows, where every patch is one position of it, in the order of the output."""
     geometry: Geometry = convolution.geometry
+    source, shape = convolution.source, convolution.shape
     plain = all(pad == ZERO for pad in geometry.pads) and prod(geometry.kernel) == 1
-    return plain and convolution.source.shape[2:] == convolution.shape[2:] and convolution.shape[0] == ONE
+    if not plain or source.shape[2:] != shape[2:]:
+        return None
+    probe = {name: max(2, size) for name, size in convolution.lowering.bounds.optimum.items()}
+    rows = product_of((shape[0], *shape[2:]))
+    return source.transpose(channels.last(len(shape))).reshape((rows, source.shape[1]), probe)
 
 
 def _quicker(convolution: Convolution) -> bool:
@@ -139,7 +136,7 @@ def _quicker(convolution: Convolution) -> bool:
     sizes = Sizes(1, count, depth, weight.shape[0], loaded, dtype, True, True, bounds.fixed(rows))
     latency = 2 * machine.network_latency_cycles + machine.semaphore_cycles
     copies = 0.0
-    if not _has_rows(convolution):
+    if _rows_there(convolution) is None:
         moved = 2 * stored_bytes(loaded, (count * depth,))
         copies = latency + moved / dealing.cores / machine.network_bytes_per_cycle
     found = convolution.tiles()

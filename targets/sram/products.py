@@ -122,6 +122,10 @@ class MatrixProduct:
         """The element type of its sums."""
         return SUMS[self.rhs.dtype]
 
+    @property
+    def by_position(self) -> bool:
+        return False
+
     def emit(self, root: Argument, target: View) -> None:
         lhs, output, views = self._flattened(root, target)
         tiles = None if self.parts else self._tiles(lhs, output, root is not self)

@@ -11,7 +11,8 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import Expr
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, geometry_of, padded_view
+from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, padded_view
+from gimlet.targets.sram.depthwise import Depthwise
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.integers import (
     Operand,

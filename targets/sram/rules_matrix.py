@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 from xdsl.ir import SSAValue
@@ -12,8 +13,10 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.targets.sram.builder import RefusedError
+from gimlet.targets.sram.channels import Windows, are_last, crosses
 from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.convolution import Convolution, Depthwise, Geometry, geometry_of, padded_view
+from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, padded_view
+from gimlet.targets.sram.depthwise import LONGEST_FILTER, Depthwise, Filters
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.mapping import Sizes
@@ -191,7 +194,7 @@ def convolve(
     if dtype == "mxint8" and weight.shape[1] >= MX_BLOCK:
         packed = lowering.converted((view or lowering.view(source)).transpose((0, *axes, 1)), dtype)
         padded = padded_view(lowering, packed, range(1, 1 + rank))
-        return replace(found, source=padded, channels_last=True, given=given)
+        return replace(found, source=padded, packed_last=True, given=given)
     return replace(found, source=padded_view(lowering, loaded, axes), given=given)
 
 
@@ -200,6 +203,17 @@ def _depthwise(
 ) -> Product:
     rank = len(geometry.kernel)
     multiplier = weight.shape[0] // groups
+    length, builder = prod(geometry.kernel), lowering.builder
+    windows = Windows(shape, geometry.kernel, geometry.strides[0], geometry.dilations[0])
+    if are_last(builder, view, 2 + rank) and crosses(builder, windows, copied=True):
+        turned = builder.temporary(view.dtype, view.shape)
+        lowering.emit(view, turned, "turn")
+        view = turned
+    if length <= LONGEST_FILTER:
+        rows = weight.derived("filters", (weight.shape[0], length), lambda array: array.reshape(-1, length))
+        source = padded_view(lowering, view, range(2, 2 + rank))
+        filters = lowering.weights.view(rows, "f32")
+        return Filters(lowering, source, filters, multiplier, geometry, shape)
     if multiplier > 1:
         view = repeated_channels(lowering, view, multiplier)
     flat = weight.derived("depthwise", (weight.shape[0], *weight.shape[2:]), lambda array: array[:, 0])

@@ -12,6 +12,7 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
+from gimlet.targets.sram.channels import temporary_for
 from gimlet.targets.sram.convolution import (
     Geometry,
     geometry_of,
@@ -362,14 +363,14 @@ def _pooled(lowering: Lowering, view: View, geometry: Geometry, shape: Shape, fu
     """`function` over each window of a value, with `fill` around it."""
     builder = lowering.builder
     source = padded_view(lowering, view, range(2, len(shape)))
-    target = builder.temporary("f32", shape)
+    target = temporary_for(builder, "f32", shape, view)
     with builder.kernel("pool") as kernel:
-        ranges = vector_ranges(lowering, kernel, shape)
+        ranges = vector_ranges(lowering, kernel, shape, target.order)
         place = whole_place(shape, ranges)
         total = kernel.fill("f32", place.sizes, place.limits, fill)
         with ExitStack() as loops:
             taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in geometry.kernel]
-            tile = load_window(kernel, source, ranges, taps, geometry, fill)
+            tile = load_window(kernel, source, ranges, taps, geometry, fill, builder.machine)
             kernel.map(function, [total, tile], into=total)
         kernel.store(target, place.begin, place.tile, total)
     return target

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.ir import Operation
+from xdsl.ir import Operation, SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.targets.sram.builder import RefusedError
+from gimlet.targets.sram.channels import are_last, first, last, temporary, temporary_for
 from gimlet.targets.sram.constants import Constant
-from gimlet.targets.sram.convolution import whole_place
+from gimlet.targets.sram.convolution import padded_view, vector_ranges, whole_place
+from gimlet.targets.sram.expression import Argument
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.views import Counter, Shape, View
@@ -127,20 +129,22 @@ def _concat(lowering: Lowering, op: OnnxOp) -> None:
     value = result(op)
     shape = shape_of(value)
     axis = int(op.attr("axis", 0)) % len(shape)
-    target = lowering.builder.temporary(vector_type(value), shape)
+    sources = [(source, _read(lowering, source)) for source in op.inputs if source is not None]
+    by_position = any(are_last(lowering.builder, found, len(shape)) for _, found in sources)
+    target = temporary(lowering.builder, vector_type(value), shape, by_position and value not in lowering.results)
     begin = ZERO
-    for source in op.inputs:
-        if source is None:
-            continue
+    for source, found in sources:
         length = shape_of(source)[axis]
         place = target.slice(axis, begin, length)
-        found = lowering.get(source)
-        if isinstance(found, Constant):
-            found = lowering.weights.view(found, found.dtype)
         if not (length.is_constant and not length.as_int()):
             lowering.emit(found, place, "concat")
         begin = begin + length
     lowering.define(value, target)
+
+
+def _read(lowering: Lowering, value: SSAValue) -> Argument:
+    found = lowering.get(value)
+    return lowering.weights.view(found, found.dtype) if isinstance(found, Constant) else found
 
 
 def _shape(lowering: Lowering, op: OnnxOp) -> None:
@@ -208,15 +212,10 @@ def _pad(lowering: Lowering, op: OnnxOp) -> None:
     before = [0] * len(shape)
     for position, axis in enumerate(axes):
         before[axis % len(shape)] = pads[position]
-    source = view.rigid() if view.is_whole else lowering.copied(view).rigid()
-    target = lowering.builder.temporary(dtype, shape)
+    source = padded_view(lowering, view, range(len(shape)))
+    target = temporary_for(lowering.builder, dtype, shape, view)
     with lowering.builder.kernel("pad") as kernel:
-        steps = [1] * len(shape)
-        room = 4096
-        for dim in reversed(range(len(shape))):
-            steps[dim] = max(1, min(lowering.bounds.best(shape[dim]), room))
-            room = max(1, room // steps[dim])
-        ranges = [kernel.range(size, step) for size, step in zip(shape, steps, strict=True)]
+        ranges = vector_ranges(lowering, kernel, shape, target.order)
         place = whole_place(shape, ranges)
         begin = [each - low for each, low in zip(place.begin, before, strict=True)]
         tile = kernel.load(source, begin, place.tile, place.limits, fill=fill, repeated=True)
@@ -239,11 +238,20 @@ def _resize(lowering: Lowering, op: OnnxOp) -> None:
     if not exact and any(factor != 1 for factor in factors):
         raise RefusedError(f"nearest neighbours by {transform} and {rounding} are not generated")
     view = lowering.view(source)
+    rank = len(before)
+    by_position = are_last(lowering.builder, view, rank)
+    order = last(rank) if by_position else tuple(range(rank))
+    view = view.transpose(order)
     wide: list[Expr] = []
-    for axis, (size, factor) in enumerate(zip(before, factors, strict=True)):
+    for axis, each in enumerate(order):
         view = view.unsqueeze(2 * axis + 1)
-        wide += [size, Expr.const(factor or 1)]
-    lowering.define(value, reshaped(lowering, view.expand(tuple(wide)), after))
+        wide += [before[each], Expr.const(factors[each] or 1)]
+    found = reshaped(lowering, view.expand(tuple(wide)), tuple(after[each] for each in order))
+    if not by_position:
+        lowering.define(value, found)
+        return
+    lowering.builder.channels_last.add(found.tensor)
+    lowering.define(value, found.transpose(first(rank)))
 
 
 def _factor(before: Expr, after: Expr) -> int | None:

@@ -74,6 +74,15 @@ class View:
         plain = all(walk is not None or size == ONE for walk, size in zip(self.walks, self.shape, strict=True))
         return plain and all(self.covers(axis) for axis, walk in enumerate(self.walks) if walk is not None)
 
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The dimensions as they lie in the tensor, the one that moves fastest last."""
+        places, behind = list[tuple[int, int]](), -1
+        for axis, walk in enumerate(self.walks):
+            behind = behind if walk is None else walk.dim
+            places.append((behind, axis))
+        return tuple(axis for _, axis in sorted(places))
+
     def covers(self, axis: int) -> bool:
         """Whether a dimension walks a whole dimension of the tensor, step by step."""
         walk = self.walks[axis]

@@ -1,0 +1,76 @@
+"""Feature maps with channels last, and depthwise convolutions as rows times patches: what they compute and move."""
+
+from typing import Any
+
+import pytest
+from onnx import helper
+from tests.unit.targets.sram_models import Runner, model_of, reference, relative_error, segment_of
+from tests.unit.targets.test_sram_ops import F, normal
+
+from gimlet.runtime.expr import Expr
+from gimlet.targets.sram.views import View
+
+
+def shape(*sizes: int) -> tuple[Expr, ...]:
+    return tuple(Expr.const(size) for size in sizes)
+
+
+def test_order_is_that_of_the_tensor():
+    view = View.whole("t", "f32", shape(2, 3, 4, 5))
+    assert view.order == (0, 1, 2, 3)
+    assert view.transpose((0, 3, 1, 2)).order == (0, 2, 3, 1)
+    assert View.whole("t", "f32", shape(1, 3, 4, 5)).transpose((0, 3, 1, 2)).order == (0, 2, 3, 1)
+
+
+def block(groups: int, kernel: int, **attributes: Any):
+    """A mobile network's block: a product of rows, a depthwise convolution, and what is added and pooled behind it."""
+    weights = {
+        "a": normal(96, 64, 1, 1),
+        "b": normal(96),
+        "w": normal(96, 96 // groups, kernel, kernel),
+        "c": normal(64, 96, 1, 1),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "a", "b"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", "w"], ["d"], group=groups, pads=[kernel // 2] * 4, **attributes),
+        helper.make_node("Sigmoid", ["d"], ["s"]),
+        helper.make_node("Conv", ["s", "c"], ["e"]),
+        helper.make_node("MaxPool", ["e"], ["p"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Concat", ["e", "p"], ["y"], axis=1),
+    ]
+    return weights, nodes
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("groups", [96, 12])
+@pytest.mark.parametrize(
+    ("kernel", "attributes"), [(3, {}), (5, {"strides": [2, 2]}), (3, {"dilations": [2, 2], "strides": [1, 2]})]
+)
+def test_blocks_of_convolutions(batch: int, groups: int, kernel: int, attributes: dict[str, Any]):
+    weights, nodes = block(groups, kernel, **attributes)
+    model = model_of(nodes, {"x": (F, (batch, 64, 13, 11))}, ["y"], weights)
+    x = {"x": normal(batch, 64, 13, 11)}
+    runner = Runner(segment_of(model), "fp32")
+    assert relative_error(runner(**x)[0], reference(model, **x)[0]) < 5e-6
+
+
+def test_depthwise_convolutions_wait_for_one_load():
+    """A load for each kernel position took 3,900 cycles, of which the vector unit multiplied for 1,490."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=120, pads=[2] * 4)
+    model = model_of([node], {"x": (F, (1, 120, 28, 28))}, ["y"], {"w": normal(120, 1, 5, 5)})
+    assert Runner(segment_of(model), "fp32").artifact.facts["cycles"] < 1000
+
+
+def test_maps_between_convolutions_stay_on_their_chiplets():
+    """With channels first what crosses between chiplets is most of every patch."""
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["h"], pads=[1] * 4),
+        helper.make_node("Conv", ["h", "w"], ["y"], pads=[1] * 4),
+    ]
+    weights = {"v": normal(128, 128, 3, 3), "w": normal(128, 128, 3, 3)}
+    segment = segment_of(model_of(nodes, {"x": (F, (1, 128, 28, 28))}, ["y"], weights))
+    program = Runner(segment, "fp32").executor.program
+    inner = [tensor for tensor in program.tensors if tensor.role == "temporary" and len(tensor.shape) == 4]
+    assert inner
+    assert all(tensor.shape[-1] == Expr.const(128) for tensor in inner)
