@@ -63,10 +63,10 @@ def taken_by(program: PeriodProgram, figure: Objective) -> list[tuple[float, Any
     return taken
 
 
-def keep_bounds(program: PeriodProgram, launching: Sequence[Sequence[int]]) -> None:
+def keep_bounds(program: PeriodProgram, launching: Sequence[Sequence[int]], until: float = float("inf")) -> None:
     """Adds to a program for the period what limits on latency, energy and cost leave; `launching` are in use.
 
-    The latency is at least the bound on it where only the program's devices may be used.
+    The latency is at least the bound on it where only the program's devices may be used; it is sought until `until`.
     """
     problem, bounds = program.problem, program.problem.rules.bounds
     figures: list[Objective] = [figure for figure in ("energy", "cost") if figure in bounds]
@@ -74,7 +74,7 @@ def keep_bounds(program: PeriodProgram, launching: Sequence[Sequence[int]]) -> N
         return
     usable = frozenset(program.places)
     pins = {node: frozenset(allowed) & usable for node, allowed in enumerate(problem.allowed)}
-    least_s = latency_bound(problem.with_rules(replace(problem.rules, pins=pins)), _BUDGET).seconds
+    least_s = latency_bound(problem.with_rules(replace(problem.rules, pins=pins)), _BUDGET, until).seconds
     latency = program.number()
     program.solver.Add(latency >= program.period)
     program.solver.Add(latency >= least_s / program.scale)

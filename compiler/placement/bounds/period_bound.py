@@ -57,7 +57,7 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
             return floor
         certain = chosen if in_use else ()
         programs.append(PeriodProgram(problem, [*hosts, *chosen], certain, best_known))
-        keep_bounds(programs[-1], certain)
+        keep_bounds(programs[-1], certain, until)
     least = [0.0] * len(programs)
     solved = [False] * len(programs)
     while True:
