@@ -167,6 +167,7 @@ def _tensor(op: TensorOp) -> Tensor:
         block=_optional(op.block, 0),
         first=_optional(op.first, 0),
         copies=_optional(op.copies, 1),
+        together=_optional(op.together, 0),
         width=_optional(op.width, 0),
         chiplet=_optional(op.chiplet, EVERYWHERE),
     )
@@ -343,6 +344,8 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         properties["width"] = _int_attr(tensor.width)
     if tensor.copies != 1:
         properties["copies"] = _int_attr(tensor.copies)
+    if tensor.together:
+        properties["together"] = _int_attr(tensor.together)
     return TensorOp.create(properties=properties)
 
 

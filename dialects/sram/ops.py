@@ -98,8 +98,9 @@ class ProgramOp(IRDLOperation):
 class TensorOp(IRDLOperation):
     """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`.
 
-    `copies` says how often the blocks of a weight are there, `width` that columns are dealt, so many a row. `life` is
-    what its address was chosen for: the kernels from which to which it is needed.
+    `copies` says how often the blocks of a weight are there, `together` of how many blocks in a row the copies follow
+    each other, `width` that columns are dealt, so many a row. `life` is what its address was chosen for: the kernels
+    from which to which it is needed.
     """
 
     name = "sram.tensor"
@@ -116,6 +117,7 @@ class TensorOp(IRDLOperation):
     first = opt_prop_def(_INT)
     chiplet = opt_prop_def(_INT)
     copies = opt_prop_def(_INT)
+    together = opt_prop_def(_INT)
     width = opt_prop_def(_INT)
     life = opt_prop_def(LifeAttr)
 

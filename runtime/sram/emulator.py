@@ -214,7 +214,7 @@ class _KernelRun:
         blocks = -(-prod(seen.shape) // tensor.block)
         dealing = self.program.dealing_on(tensor.chiplet)
         homes = [
-            dealing.cores_of(first + copy * blocks, blocks * tensor.copies, tensor.first)
+            dealing.cores_of(tensor.places_of(first, blocks, copy), blocks * tensor.copies, tensor.first)
             for copy in range(tensor.copies)
         ]
         wrong = (first != last) | np.logical_and.reduce([home != here for home in homes])

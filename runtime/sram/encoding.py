@@ -125,8 +125,8 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
 
 def _tensor(t: Tensor) -> list[Any]:
     place = [t.space, t.address, t.capacity_bytes, t.role, t.offset]
-    chiplet = [] if t.chiplet == EVERYWHERE else [t.chiplet]
-    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies, t.width, *chiplet]
+    rest = [t.chiplet, t.together] if t.together else [] if t.chiplet == EVERYWHERE else [t.chiplet]
+    return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies, t.width, *rest]
 
 
 def _program(program: Program) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def _read_kernel(value: object) -> Kernel:
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12, 13))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12, 13, 14))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
@@ -322,6 +322,7 @@ def _read_tensor(value: object) -> Tensor:
         copies=_read_int(blocks[2]),
         width=_read_int(blocks[3]),
         chiplet=_read_int(blocks[4]) if len(blocks) > 4 else EVERYWHERE,
+        together=_read_int(blocks[5]) if len(blocks) > 5 else 0,
     )
 
 

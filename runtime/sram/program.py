@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.dealing import Dealing
+from gimlet.runtime.sram.dealing import Array, Dealing
 from gimlet.runtime.sram.machine import Machine
 
 SCHEMA = 5
@@ -62,8 +62,8 @@ class Tensor:
     `capacity_bytes` is what its memory is allocated for: its size with every dimension at its maximum. The bytes of a
     weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
     dealt from core `first` of each group on, the blocks of a core one after the other from byte `address` of its
-    private part. There are `copies` of the blocks, dealt one copy after the other. A `state` is an input and an output:
-    what a run leaves in it is what the next one finds.
+    private part. There are `copies` of the blocks, dealt one copy of all after the other, or of `together` blocks each
+    time. A `state` is an input and an output: what a run leaves in it is what the next one finds.
 
     Shared SRAM has a run of a tensor on each chiplet: of whole rows where there are more of those than chiplets, else
     of elements; with a `width` of its columns, of which a row has so many: that suits few rows of many columns. A
@@ -84,11 +84,17 @@ class Tensor:
     copies: int = 1
     width: int = 0
     chiplet: int = EVERYWHERE
+    together: int = 0
 
     def unit(self, elements: int, parts: int) -> int:
         """What stays together of so many elements that are dealt to `parts` groups: a row, or one element."""
         row = self.shape[-1].as_int() if self.shape and self.shape[-1].is_constant else 1
         return row if row and elements // row > parts else 1
+
+    def places_of(self, block: Array | int, blocks: int, copy: int) -> Array | int:
+        """Where a copy of each of `blocks` blocks is among all copies, in the order in which they are dealt."""
+        together = self.together or blocks
+        return (block // together * self.copies + copy) * together + block % together
 
     def reach_bytes(self, parts: int) -> int:
         """How many addresses of its space the tensor takes: those of all `parts` chiplets, if it is on one."""

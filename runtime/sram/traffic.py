@@ -7,14 +7,34 @@ chiplet that they are on. What lies on the chiplet of the items that use it cros
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 import numpy as np
 
-from gimlet.runtime.sram.binding import BoundAccess, BoundKernel
+from gimlet.runtime.sram.binding import (
+    BoundAccess,
+    BoundAxis,
+    BoundKernel,
+    BoundLoop,
+    BoundRange,
+    BoundStatement,
+    Size,
+    evaluate,
+)
 from gimlet.runtime.sram.dealing import Array, Dealing
-from gimlet.runtime.sram.program import EVERYWHERE, Gather, Program, Scatter, Store, Tensor, Transfer
+from gimlet.runtime.sram.program import (
+    EVERYWHERE,
+    REGISTER_PREFIX,
+    Gather,
+    Program,
+    Scatter,
+    Store,
+    Tensor,
+    Transfer,
+)
 
 
 @dataclass(frozen=True)
@@ -67,9 +87,9 @@ def route(transfer: Transfer, access: BoundAccess, kernel: BoundKernel, program:
             continue
         computed = isinstance(transfer, Gather | Scatter)
         known = not computed or EVERYWHERE not in ends
-        away = _away(access, kernel, program, places) if known else (places - 1) / places
-        links[level] = away * (_places_reading(access, kernel, program, cores) if readers > 1 else 1) / readers
-        latency += beyond[level] if away else 0
+        away = _away(access, kernel, program, places) if known else np.full(kernel.items, (places - 1) / places)
+        links[level] = _crossing(away, access, kernel, program, cores) if readers > 1 else float(np.mean(away))
+        latency += beyond[level] if away.any() else 0
     return Route(space, readers, links[0], links[1], latency, ends != {EVERYWHERE})
 
 
@@ -86,33 +106,40 @@ def _readers(access: BoundAccess, kernel: BoundKernel) -> int:
     return prod(kernel.counts[each.name] for each in kernel.grid if each.name not in access.moves)
 
 
-def _places_reading(access: BoundAccess, kernel: BoundKernel, program: Program, size: int) -> int:
-    """On how many places of `size` cores (chiplets, cards) the items are that read the same elements as the first."""
-    items = np.zeros(1, np.int64)
+def _crossing(away: Array, access: BoundAccess, kernel: BoundKernel, program: Program, size: int) -> float:
+    """The bytes that cross for each byte that an item loads, where what items read alike crosses once to each place.
+
+    `away` is the part of each item's elements that is in another place of `size` cores (chiplet, card).
+    """
+    if not away.any():
+        return 0.0
+    what = np.zeros(1, np.int64)
     for each in kernel.grid:
-        steps = np.arange(1 if each.name in access.moves else kernel.counts[each.name])
-        items = (items[:, None] * kernel.counts[each.name] + steps).reshape(-1)
-    cores = program.dealing_on(kernel.kernel.chiplet).cores_of(items, kernel.items, kernel.kernel.first)
-    return len(np.unique(cores // size))
+        moves = np.arange(kernel.counts[each.name]) * (each.name in access.moves)
+        what = (what[:, None] * kernel.counts[each.name] + moves).reshape(-1)
+    dealing = program.dealing_on(kernel.kernel.chiplet)
+    here = dealing.cores_of(np.arange(kernel.items), kernel.items, kernel.kernel.first) // size
+    _, first = np.unique(what * program.cores + here, return_index=True)
+    return float(away[first].sum() / kernel.items)
 
 
-def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: int) -> float:
-    """The part of the elements that is in another place (chiplet, card) than the item that uses them."""
+def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: int) -> Array:
+    """The part of each item's elements that is in another place (chiplet, card) than the item."""
     dealing, tensor = program.dealing, program.tensor(access.tensor)
     if dealing.parts % places:
-        return (places - 1) / places
+        return np.full(kernel.items, (places - 1) / places)
     groups, on = dealing.parts // places, kernel.kernel.chiplet
     here = np.full(kernel.items, on) if on != EVERYWHERE else dealing.groups(np.arange(kernel.items), kernel.items)
     here = here // groups
     if tensor.chiplet != EVERYWHERE:
-        return float(np.mean(here != tensor.chiplet // groups))
+        return np.asarray(here != tensor.chiplet // groups, np.float64)
     low, high = _reach(access, kernel)
     low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), prod(access.shape), tensor, dealing)
     first = dealing.groups(low, elements) // groups
     last = dealing.groups(high, elements) // groups
     inside = (first <= here) & (here <= last)
     # What spreads over several places is taken to be spread evenly.
-    return float(np.mean(1.0 - inside / (last - first + 1)))
+    return np.asarray(1.0 - inside / (last - first + 1))
 
 
 def _dealt(low: Array, high: Array, elements: int, tensor: Tensor, dealing: Dealing) -> tuple[Array, Array, int]:
@@ -126,25 +153,62 @@ def _dealt(low: Array, high: Array, elements: int, tensor: Tensor, dealing: Deal
 
 
 def _reach(access: BoundAccess, kernel: BoundKernel) -> tuple[Array, Array]:
-    """The first and last element that each item may use, in all steps of its loops; a dimension for each range."""
-    counts = [kernel.counts[each.name] for each in kernel.grid]
-    steps = {each.name: np.arange(count) for each, count in zip(kernel.grid, counts, strict=True)}
-    first = last = np.zeros([1] * len(counts), np.int64)
-    for dim, (base, size, stride) in enumerate(zip(access.base, access.shape, access.strides, strict=True)):
-        low = high = np.full([1] * len(counts), base, np.int64)
-        for axis in (axis for group in access.axes for axis in group if axis.dim == dim):
-            counter = axis.size if isinstance(axis.size, int) else axis.size.evaluate(kernel.largest)
-            reach = axis.step * (counter - 1)
-            low, high = low + min(0, reach), high + max(0, reach)
-        for name, move in access.moves.items():
-            if name in steps:
-                behind = len(counts) - list(steps).index(name) - 1
-                along = move[dim] * steps[name].reshape([-1] + [1] * behind)
-                low, high = low + along, high + along
-            else:
-                reach = move[dim] * (kernel.counts[name] - 1)
-                low, high = low + min(0, reach), high + max(0, reach)
+    """The first and last element that each item may use, in all steps of its loops; a dimension for each range.
+
+    It is in the first or in the last step of all loops: no access goes forth along one loop and back along another.
+    """
+    first = last = np.zeros([1] * len(kernel.grid), np.int64)
+    ends = [_registers(kernel, at_end) for at_end in (False, True)]
+    for dim, (size, stride) in enumerate(zip(access.shape, access.strides, strict=True)):
+        axes = [axis for group in access.axes for axis in group if axis.dim == dim]
+        lows, highs = zip(*(_span(access, dim, axes, *registers) for registers in ends), strict=True)
         # The last tile of a row that is not full ends with it.
-        low, high = np.clip(low, 0, max(0, size - 1)), np.clip(high, 0, max(0, size - 1))
+        low, high = (np.clip(each, 0, max(0, size - 1)) for each in (np.minimum(*lows), np.maximum(*highs)))
         first, last = first + low * stride, last + high * stride
+    counts = [kernel.counts[each.name] for each in kernel.grid]
     return np.broadcast_to(first, counts), np.broadcast_to(last, counts)
+
+
+def _span(
+    access: BoundAccess, dim: int, axes: Sequence[BoundAxis], steps: Mapping[str, Array], sizes: Mapping[str, Array]
+) -> tuple[Array, Array]:
+    """The first and last position along a dimension at one step of all ranges."""
+    low = np.asarray(access.base[dim] + sum(move[dim] * steps[name] for name, move in access.moves.items()))
+    high = low
+    for axis in axes:
+        reach = axis.step * (_evaluated(axis.size, sizes) - 1)
+        low, high = low + np.minimum(0, reach), high + np.maximum(0, reach)
+    return low, high
+
+
+def _registers(kernel: BoundKernel, at_end: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Steps of all ranges by their name and their size registers: every step of the grid, the first or last of loops.
+
+    Arrays have a dimension for each range of the grid.
+    """
+    steps: dict[str, Array] = {}
+    sizes: dict[str, Array] = {}
+    ranges = [(each, True) for each in kernel.grid] + [(each, False) for each in _loops(kernel.body)]
+    for number, (each, in_grid) in enumerate(ranges):
+        extent = _evaluated(each.extent, sizes)
+        if in_grid:
+            behind = [1] * (len(kernel.grid) - number - 1)
+            step = np.arange(kernel.counts[each.name]).reshape([-1, *behind])
+        else:
+            step = np.maximum(0, -(-extent // each.step) - 1) * at_end
+        steps[each.name] = step
+        sizes[f"{REGISTER_PREFIX}{each.name}.size"] = np.clip(extent - step * each.step, 1, each.step)
+    return steps, sizes
+
+
+def _loops(body: Sequence[BoundStatement]) -> Iterator[BoundRange]:
+    """The ranges of all loops, the outer ones first."""
+    for statement in body:
+        if isinstance(statement, BoundLoop):
+            yield statement.range
+            yield from _loops(statement.body)
+
+
+def _evaluated(size: Size, registers: Mapping[str, Array]) -> Array:
+    """A size at many values of the registers: an expression adds and multiplies arrays as it does integers."""
+    return np.asarray(evaluate(size, cast("Mapping[str, int]", registers)), np.int64)

@@ -178,6 +178,8 @@ def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> No
         )
     if tensor.role == "weight" and not all(dim.is_constant for dim in tensor.shape):
         raise MachineError(f"weight {tensor.name} has a shape that is not fixed")
+    if tensor.together < 0 or (tensor.together and blocks_of(tensor) % tensor.together):
+        raise MachineError(f"tensor {tensor.name} has {blocks_of(tensor)} blocks, not runs of {tensor.together}")
     limits = {"sram": program.shared_bytes, "lpddr": program.machine.lpddr_bytes, "core": program.private_limit}
     limit = limits[tensor.space]
     if not EVERYWHERE <= tensor.chiplet < program.parts:
@@ -462,10 +464,12 @@ def _types_agree(kind: str, target: str, sources: list[str], instruction: Map) -
 
 def run_of(tensor: Tensor, dealing: Dealing) -> int:
     """How many of a tensor's blocks the first group of cores has."""
-    if not tensor.block:
-        return 0
-    blocks = -(-prod(dim.as_int() for dim in tensor.shape) // tensor.block)
-    return dealing.run(blocks * tensor.copies)
+    return dealing.run(blocks_of(tensor) * tensor.copies) if tensor.block else 0
+
+
+def blocks_of(tensor: Tensor) -> int:
+    """How many blocks a tensor has, one copy of it."""
+    return -(-prod(dim.as_int() for dim in tensor.shape) // tensor.block) if tensor.block else 0
 
 
 def own_bytes(tensor: Tensor, dealing: Dealing) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from gimlet.runtime.sram.binding import BoundAccess, BoundKernel, evaluate
+from gimlet.runtime.sram.binding import BoundAccess, BoundKernel, BoundRange, evaluate
+from gimlet.runtime.sram.program import REGISTER_PREFIX
 
 Array = np.ndarray[Any, Any]
 
@@ -215,24 +215,28 @@ def reach(access: BoundAccess, kernel: BoundKernel) -> list[tuple[int, int]]:
 
 def boxes(kernel: BoundKernel, limit: int) -> list[Box]:
     """The grid cut into boxes: full steps and tails apart, and no more than about `limit` items in each."""
-    names = tuple(each.name for each in kernel.grid)
-    choices: list[list[tuple[int, int, int]]] = []
+    blocks: list[int] = []
     room = max(1, limit)
     for each in reversed(kernel.grid):
-        full, tail = each.steps(kernel.largest)
-        block = min(max(full, 1), room)
-        room = max(1, room // block)
-        pieces = [(first, min(block, full - first), each.step) for first in range(0, full, block)]
-        choices.insert(0, pieces + ([(full, 1, tail)] if tail else []))
-    found: list[Box] = []
-    for index in range(prod(len(pieces) for pieces in choices)):
-        picked: list[tuple[int, int, int]] = []
-        for pieces in reversed(choices):
-            index, position = divmod(index, len(pieces))
-            picked.insert(0, pieces[position])
-        sizes = {f"r.{name}.size": size for name, (_, _, size) in zip(names, picked, strict=True)}
-        found.append(Box(names, tuple(p[0] for p in picked), tuple(p[1] for p in picked), sizes))
+        blocks.insert(0, min(max(kernel.counts[each.name], 1), room))
+        room = max(1, room // blocks[0])
+    found = [Box((), (), (), {})]
+    for each, block in zip(kernel.grid, blocks, strict=True):
+        found = [_with_range(box, each, piece) for box in found for piece in _pieces(each, block, box.sizes)]
     return found
+
+
+def _pieces(each: BoundRange, block: int, sizes: Mapping[str, int]) -> list[tuple[int, int, int]]:
+    """The steps of a range in blocks, its last one apart if that is not full: the first, how many, and their size."""
+    full, tail = each.steps(sizes)
+    found = [(first, min(block, full - first), each.step) for first in range(0, full, block)]
+    return found + ([(full, 1, tail)] if tail else [])
+
+
+def _with_range(box: Box, each: BoundRange, piece: tuple[int, int, int]) -> Box:
+    first, count, size = piece
+    sizes = {**box.sizes, f"{REGISTER_PREFIX}{each.name}.size": size}
+    return Box((*box.names, each.name), (*box.first, first), (*box.counts, count), sizes)
 
 
 def item_of(kernel: BoundKernel, steps: Sequence[int]) -> int:

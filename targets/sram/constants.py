@@ -49,12 +49,12 @@ class Weights:
             self.known[key] = View.whole(name, dtype, shape)
         return self.known[key]
 
-    def resident(self, constant: Constant, dtype: str, block: int, copies: int = 1) -> View:
+    def resident(self, constant: Constant, dtype: str, block: int, copies: int = 1, together: int = 0) -> View:
         """The tensor that holds a constant in blocks of so many elements, each on the core that uses it.
 
-        There are `copies` of the blocks.
+        There are `copies` of the blocks, of all or of every `together` blocks one after the other.
         """
-        own = constant.derived(f"blocks/{block}/{copies}", constant.shape, lambda array: array)
+        own = constant.derived(f"blocks/{block}/{copies}/{together}", constant.shape, lambda array: array)
         new = (own.key, dtype) not in self.known
         view = self.view(own, dtype)
         if new:
@@ -62,6 +62,6 @@ class Weights:
             run = self.builder.dealing.run(blocks * copies)
             self.builder.homes.take(run, stored_bytes(dtype, (block,)))
             tensor = self.builder.tensors[view.tensor]
-            changed = replace(tensor, space="core", block=block, copies=copies)
+            changed = replace(tensor, space="core", block=block, copies=copies, together=together)
             self.builder.tensors[view.tensor] = changed
         return view

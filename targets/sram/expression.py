@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
-from gimlet.runtime.expr import ONE, Expr
+from gimlet.runtime.expr import ONE, ZERO, Expr
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.functions import FUNCTIONS
 from gimlet.runtime.sram.program import Range
-from gimlet.targets.sram.aligned import aligned_steps
+from gimlet.targets.sram.aligned import aligned_columns, aligned_steps, cut_alike
 from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
 from gimlet.targets.sram.views import Counter, Shape, View
 
@@ -209,12 +209,13 @@ def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what
     replaced = dict(zip(views_of(root), views, strict=True))
     with builder.kernel(what) as kernel:
         if aligned:
-            ranges = [kernel.range(size, step) for size, step in zip(shape, aligned, strict=True)]
+            begin, ranges = _aligned_grid(builder, kernel, shape, aligned)
         else:
             ranges = _grid(builder, kernel, shape, len(views), target.dtype, by_columns)
+            begin = tuple(each.start for each in ranges)
         place = Place(
             shape=shape,
-            begin=tuple(each.start for each in ranges),
+            begin=begin,
             tile=tuple((Counter(axis, each.size),) for axis, each in enumerate(ranges)),
             limits=tuple(each.step for each in ranges),
         )
@@ -268,6 +269,18 @@ def _aligned(builder: ProgramBuilder, shape: Shape, leaves: int, dtype: str) -> 
     return aligned_steps(builder.dealing, rows, columns, limits, dtype)
 
 
+def _aligned_grid(
+    builder: ProgramBuilder, kernel: KernelBuilder, shape: Shape, steps: tuple[int, int]
+) -> tuple[tuple[Expr, Expr], list[Range]]:
+    """Where an item begins, and the ranges of rows and columns: of each chiplet's rows, unless all are cut alike."""
+    (rows, columns), dealing = shape, builder.dealing
+    alike = cut_alike(dealing, rows.as_int(), steps[0])
+    chiplet = None if alike else kernel.range(rows, dealing.run(rows.as_int()))
+    along = [kernel.range(chiplet.size if chiplet else rows, steps[0]), kernel.range(columns, steps[1])]
+    first = (chiplet.start if chiplet else ZERO) + along[0].start
+    return (first, along[1].start), along
+
+
 def _room(leaves: int) -> int:
     """The elements that a tile may have, of so many views that are read and what is made of them."""
     return _PRIVATE_ELEMENTS // (2 * leaves + 4)
@@ -309,8 +322,10 @@ def _grid(
     steps: list[int] = []
     for axis in reversed(range(len(shape))):
         step = max(1, min(best[axis], budget))
-        if dtype == "mxint8" and axis == len(shape) - 1:
-            step = -(-step // MX_BLOCK) * MX_BLOCK
+        block = MX_BLOCK if dtype == "mxint8" and axis == len(shape) - 1 else 1
+        step = -(-step // block) * block
+        if by_columns and axis == len(shape) - 1:
+            step = aligned_columns(builder.dealing, total // best[axis], best[axis], step, budget, block)
         steps.insert(0, step)
         budget = max(1, budget // step)
     if not by_columns:

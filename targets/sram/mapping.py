@@ -23,6 +23,8 @@ _ROWS = (256, 128, 64, 32, 16, 8, 4)
 _EQUAL_PARTS = 4
 _ACCUMULATORS = (1, 2, 4, 8)
 _MOST_COPIES = 8
+_ROUNDS = 4
+"""How many blocks of a product a core may have for the sake of more copies: beyond, the rest of a round is little."""
 _COPIES_SHARE = 8
 """The part of a core's SRAM that the copies of one tile may take beyond the second: one in so many."""
 QUANTIZE_PASSES = 3
@@ -120,9 +122,10 @@ def _steps(most: int, rows: int) -> Iterator[int]:
 
 
 def replicas_of(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int) -> Iterator[int]:
-    """Numbers of copies of weights to try: none resident (0), one, or as many for each chiplet.
+    """Numbers of copies of weights to try: none resident (0), one, as many for each chiplet, or what fills all cores.
 
-    Of those twice as many as before, the most, and such that parts of the rows end where those of a chiplet do.
+    Of as many for each chiplet twice as many as before, the most, and such that parts of the rows end where those of a
+    chiplet do. What fills the cores once or more often may be any number: then parts of rows lie on two chiplets.
     """
     yield 0
     yield 1
@@ -130,21 +133,37 @@ def replicas_of(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int) -
     ends = -(-sizes.rows // dealing.parts)
     tried = {1 << power for power in range(most.bit_length())}
     tried |= {each for each in range(1, most + 1) if ends % each == 0} | set(range(max(1, most - 1), most + 1))
-    for each in sorted(tried):
-        if has_copies(machine, dealing, sizes, blocks, each * dealing.parts):
-            yield each * dealing.parts
+    tried |= {min(ends, rounds * dealing.group // blocks) for rounds in range(1, _ROUNDS + 1)}
+    tried = {-(-ends // -(-ends // each)) for each in tried if each}
+    full = (min(sizes.rows, rounds * dealing.cores // blocks) for rounds in range(1, _ROUNDS + 1))
+    filling = {-(-sizes.rows // -(-sizes.rows // each)) for each in full if each > 1}
+    for each in sorted({each * dealing.parts for each in tried} | filling):
+        if has_copies(machine, dealing, sizes, blocks, each):
+            yield each
 
 
 def has_copies(machine: Machine, dealing: Dealing, sizes: Sizes, blocks: int, copies: int) -> bool:
-    """Whether weights may be in so many copies: one, or as many for each chiplet, each with a part of the rows."""
+    """Whether weights may be in so many copies, each with a part of the rows, all parts but the last equal."""
     if copies <= 1:
         return copies >= 0
     if not (sizes.fixed and sizes.weights and machine.dataflow == "rhs") or not 1 < copies <= sizes.rows:
         return False
-    # A core that has two copies of a block has one too many.
-    if copies % dealing.parts or copies * blocks > max(dealing.cores, dealing.parts * blocks):
+    if copies * blocks > max(_ROUNDS * dealing.cores, dealing.parts * blocks):
         return False
-    return -(-sizes.rows // -(-sizes.rows // copies)) == copies
+    return -(-sizes.rows // -(-sizes.rows // copies)) == copies or rows_of_chiplet(dealing, sizes.rows, copies) > 0
+
+
+def rows_of_chiplet(dealing: Dealing, rows: int, copies: int) -> int:
+    """The rows that each chiplet cuts for itself, so that none crosses; 0 where all are cut alike.
+
+    As many copies of weights on each chiplet share its rows equally. 1,500 rows are 188 for seven of eight chiplets;
+    cut alike into 40 parts of 38, the parts of a chiplet would be 190. The last of five has 36 instead.
+    """
+    each, chunk = dealing.run(rows), -(-rows // copies)
+    pieces, rest = divmod(copies, dealing.parts)
+    if copies <= 1 or rest or dealing.parts == 1 or -(-rows // each) != dealing.parts or pieces * chunk == each:
+        return 0
+    return each if -(-each // chunk) == pieces else 0
 
 
 def _variants(machine: Machine, sizes: Sizes, plain: Mapping, rows: int) -> Iterator[Mapping]:
@@ -200,18 +219,45 @@ class _Way:
         ]
         return [(size, ceil(cores / size), link, latency) for size, link, latency in found if cores > size]
 
-    def cycles(self, size: float, local: bool, readers: int = 1, apart: int = 1) -> float:
-        """Cycles of a transfer. `readers` items share it, whose numbers are `apart`."""
+    def cycles(self, size: float, runs: _Runs, readers: int = 1, apart: int = 1) -> float:
+        """Cycles of a transfer of one of `runs`. `readers` items share it, whose numbers are `apart`."""
         longest = size / self.machine.network_bytes_per_cycle
-        for cores, places, link, _ in () if local else self.levels:
+        for cores, places, link, _ in self.levels:
             reached = min(places, readers, ceil(readers * apart / cores))
-            crossing = size * (places - 1) / places * reached / readers
+            crossing = size * runs.away(places) * reached / readers
             longest = max(longest, self.active * crossing / (link * places))
         return longest
 
-    def latency(self, local: bool) -> float:
-        beyond = 0 if local else sum(latency for _, _, _, latency in self.levels)
+    def latency(self, runs: _Runs) -> float:
+        """How long the last byte is under way."""
+        beyond = sum(latency for _, places, _, latency in self.levels if runs.away(places))
         return float(self.machine.network_latency_cycles + beyond)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """`count` rows or columns that are dealt to chiplets, of which items use `step` each; 0: any of them."""
+
+    count: int
+    step: int
+
+    def away(self, places: int) -> float:
+        """The part of what items use that is in another of so many places than they are."""
+        return _away(self.count, self.step, places)
+
+
+@lru_cache(maxsize=4096)
+def _away(count: int, step: int, places: int) -> float:
+    if not step:
+        return 1 - 1 / places
+    runs, each = ceil(count / step), ceil(count / places)
+    found = 0.0
+    for run in range(runs):
+        first, last = run * step // each, (min((run + 1) * step, count) - 1) // each
+        low, high = run * places / runs, (run + 1) * places / runs
+        here = max(0.0, min(high, last + 1) - max(low, first)) / (high - low)
+        found += 1 - here / (last - first + 1)
+    return found / runs
 
 
 def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -> float:
@@ -226,21 +272,24 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     items = sizes.batch * chunks * column_tiles * mapping.splits
     rounds = ceil(items / dealing.cores)
     way = _Way(machine, dealing, min(items, dealing.cores))
-    by_rows = sizes.batch >= dealing.parts if sizes.batch > 1 else chunks % dealing.parts == 0 and not sizes.by_columns
     # Of a few rows the columns are dealt, as the items of column tiles are.
-    few = sizes.rows == 1 or sizes.rows <= dealing.parts or sizes.by_columns
-    stays = by_rows or (sizes.batch == 1 and few and chunks == 1)
+    few = sizes.by_columns or (sizes.rows <= dealing.parts and chunks == 1)
+    kept = 0 if sizes.by_columns else rows_of_chiplet(dealing, sizes.rows, chunks)
+    by_rows = _Runs(sizes.rows, kept or -(-sizes.rows // chunks))
+    into, outof = (_Runs(0, 0), _Runs(sizes.columns, most.columns)) if few else (by_rows, by_rows)
+    if sizes.batch > 1:
+        into = outof = _Runs(sizes.batch, 1 if sizes.batch >= dealing.parts else 0)
 
     lhs, streamed = stored_bytes(sizes.lhs, (mapping.rows, depth)), stored_bytes(sizes.held, (mapping.rows, depth))
     whole = stored_bytes(sizes.held, (width, depth))
     held = whole * (width - mapping.vector_columns) / width
     out = 4 * mapping.rows * width
-    arriving = way.cycles(lhs, by_rows, column_tiles, mapping.splits)
-    leaving = way.cycles(out, stays)
+    arriving = way.cycles(lhs, into, column_tiles, mapping.splits * (chunks if sizes.by_columns else 1))
+    leaving = way.cycles(out, outof)
     loaded = (
         0.0
         if mapping.resident
-        else way.cycles(whole, by_rows and not sizes.weights, (sizes.batch if sizes.weights else 1) * chunks)
+        else way.cycles(whole, _Runs(0, 0) if sizes.weights else into, (sizes.batch if sizes.weights else 1) * chunks)
     )
 
     hold = max(held / bandwidth, machine.array_hold_cycles)
@@ -265,9 +314,9 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
         once * mapping.tiles * arriving + rounds * blocks * mapping.tiles * loaded,
         once * leaving,
     )
-    before = way.latency(by_rows) + arriving + converting
+    before = way.latency(into) + arriving + converting
     before = max(0.0, before - hold) if mapping.resident else before + loaded
-    total = max(before + max(units), sram / bandwidth) + leaving + way.latency(stays)
+    total = max(before + max(units), sram / bandwidth) + leaving + way.latency(outof)
     if mapping.splits > 1 and sizes.fused:
         result = 8.0 * sizes.batch * sizes.rows * sizes.columns / dealing.cores
         total += 2 * machine.network_latency_cycles + machine.semaphore_cycles + result / port

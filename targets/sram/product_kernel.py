@@ -1,6 +1,7 @@
 """The kernel of a matrix product: the loops of a mapping, and the instructions of one item.
 
 for each batch, part of the rows, column tile, group of the depth:   items, dealt to the cores
+                (the column tile first, where chiplets share columns)
   for each block of rows:                                           a loop of the core
     for each depth tile:
       the tile of weights: a window where it lies, or a load
@@ -20,7 +21,7 @@ from gimlet.runtime.sram.formats import SUMS
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, ProgramBuilder
 from gimlet.targets.sram.expression import Argument, Place, evaluate
-from gimlet.targets.sram.mapping import Mapping, Steps
+from gimlet.targets.sram.mapping import Mapping, Steps, rows_of_chiplet
 from gimlet.targets.sram.views import Counter, View
 
 
@@ -66,12 +67,14 @@ class ProductKernel:
         at_once = mapping.rows * mapping.accumulators
         with builder.kernel("matmul") as kernel, ExitStack() as loops:
             outer = [kernel.range(size, 1).start for size in batch]
-            part = kernel.range(rows, mapping.chunk(builder.bounds.best(rows))) if mapping.replicas > 1 else None
+            # Of what is dealt by columns the items of a tile of columns are next to each other.
+            n = kernel.range(columns, width) if builder.tensors[self.output.tensor].width else None
+            first, part = self._part(kernel, rows, by_columns=n is not None)
             m = None if mapping.resident else kernel.range(rows, at_once)
-            n = kernel.range(columns, width)
+            n = n or kernel.range(columns, width)
             # One group takes all of a depth that may be larger than the one that code is tuned for.
             group = kernel.range(depth, mapping.tiles * deep) if mapping.splits > 1 else None
-            item = _Item(self, kernel, tuple(outer), part, n, group, width, deep)
+            item = _Item(self, kernel, tuple(outer), first, n, group, width, deep)
             along = depth if group is None else group.size
             if mapping.stays_held:
                 k = loops.enter_context(kernel.loop(along, deep))
@@ -88,15 +91,26 @@ class ProductKernel:
                 result = evaluate(kernel, root, each.place, {id(product): each.tile}, views)
                 kernel.store(self.output, each.place.begin, each.place.tile, result, adds=self.adds)
 
+    def _part(self, kernel: KernelBuilder, rows: Expr, by_columns: bool) -> tuple[Expr, Range | None]:
+        """The first row of the part of the rows that a copy of the weights makes, and its range; None for all."""
+        mapping, dealing = self.mapping, self.builder.dealing
+        if mapping.replicas <= 1:
+            return ZERO, None
+        most = self.builder.bounds.best(rows)
+        kept = 0 if by_columns else rows_of_chiplet(dealing, most, mapping.replicas)
+        chiplet = kernel.range(rows, kept) if kept else None
+        part = kernel.range(chiplet.size if chiplet else rows, mapping.chunk(most))
+        return (chiplet.start if chiplet else ZERO) + part.start, part
+
 
 @dataclass(frozen=True)
 class _Item:
-    """What an item of the kernel does: `part` of the rows, column tile `n`, `group` of the depth."""
+    """What an item of the kernel does: a part of the rows from `first` on, column tile `n`, `group` of the depth."""
 
     of: ProductKernel
     kernel: KernelBuilder
     outer: tuple[Expr, ...]
-    part: Range | None
+    first: Expr
     n: Range
     group: Range | None
     width: int
@@ -114,10 +128,9 @@ class _Item:
     def parts(self, m: Range) -> list[_Part]:
         """The accumulators of a block of rows."""
         mapping, axis = self.of.mapping, len(self.outer)
-        first = m.start if self.part is None else self.part.start + m.start
         found: list[_Part] = []
         for index in range(mapping.accumulators):
-            begin = first + index * mapping.rows
+            begin = self.first + m.start + index * mapping.rows
             rows = m.size if mapping.accumulators == 1 else Expr.const(mapping.rows)
             for column, limit, size in self.columns:
                 along = (self.n.index, Expr.const(column)) if self.of.tiled else (self.n.start + column,)

@@ -79,11 +79,12 @@ class WeightMatrix:
     def _shape(self) -> tuple[int, int]:
         return self.constant.shape[0], self.constant.shape[1]
 
-    def packed(self, steps: Steps, mapping: Mapping) -> View:
+    def packed(self, steps: Steps, mapping: Mapping, by_columns: bool) -> View:
         """The matrix in tiles: [column tiles, depth tiles, columns, depth], with as many depth tiles as groups hold.
 
         A tile lies in one piece, its depth last: that is the order in which MXINT8 shares exponents. All tiles of a
-        group lie together, so that they can be a block of one core.
+        group lie together, so that they can be a block of one core. Where chiplets share columns (`by_columns`), all
+        copies of a tile of columns lie behind each other.
         """
         rows, width = min(steps.depth, self.depth), min(steps.columns, self.columns)
         grid = (-(-self.columns // width), mapping.splits * mapping.tiles)
@@ -98,7 +99,8 @@ class WeightMatrix:
         what = f"matrix{'^T' if transposed else ''}/{grid[1]}"
         packed = self.constant.derived(what, (*grid, width, rows), pack)
         if mapping.resident:
-            return self.weights.resident(packed, self.dtype, mapping.tiles * width * rows, mapping.replicas)
+            together = mapping.splits if by_columns and mapping.replicas > 1 else 0
+            return self.weights.resident(packed, self.dtype, mapping.tiles * width * rows, mapping.replicas, together)
         return self.weights.view(packed, self.dtype)
 
 
@@ -201,7 +203,8 @@ class MatrixProduct:
     ) -> None:
         steps, mapping = steps_of(tiles, self.builder.machine), tiles.mapping
         weights = isinstance(rhs, WeightMatrix)
-        held = rhs.packed(steps, mapping) if isinstance(rhs, WeightMatrix) else rhs
+        by_columns = self.builder.tensors[output.tensor].width > 0
+        held = rhs.packed(steps, mapping, by_columns) if isinstance(rhs, WeightMatrix) else rhs
         begins = self.builder.bounds.never_empty(lhs.shape[-1])
         kernel = ProductKernel(self.builder, lhs, held, output, weights, mapping, steps, begins, adds, tiled)
         kernel.emit(self, root, views)

@@ -154,7 +154,7 @@ def problem(tiles: Tiles, sizes: Sizes, machine: Machine, dealing: Dealing) -> s
     if mapping.resident and not sizes.weights:
         return "only weights are resident, its second operand is computed"
     if mapping.resident and not has_copies(machine, dealing, sizes, blocks, mapping.replicas):
-        return f"{mapping.replicas} copies of its weights are not one, or as many for each chiplet"
+        return f"{mapping.replicas} copies of its weights do not share {sizes.rows} rows, or are too many for the cores"
     return _problem_of_units(tiles, sizes, machine)
 
 

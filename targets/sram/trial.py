@@ -83,7 +83,7 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     made = View.whole(builder.tensor(sums, output, "output"), sums, output)
     steps = largest_steps(machine)
     if sizes.weights:
-        held = _packed(builder, sizes, mapping)
+        held = _packed(builder, sizes, mapping, builder.tensors[made.tensor].width > 0)
     else:
         other = (*batch, depth, columns)
         held = View.whole(builder.tensor(sizes.held, other, "input"), sizes.held, other)
@@ -111,7 +111,7 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
         return None
 
 
-def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping) -> View:
+def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping, by_columns: bool) -> View:
     """Weights as the product packs them, without values."""
     steps = largest_steps(builder.machine)
     width, deep = min(steps.columns, sizes.columns), min(steps.depth, sizes.depth)
@@ -122,5 +122,6 @@ def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping) -> View:
 
     weights, constant = Weights(builder), Constant("weights", "f32", shape, read)
     if mapping.resident:
-        return weights.resident(constant, sizes.held, mapping.tiles * width * deep, mapping.replicas)
+        together = mapping.splits if by_columns and mapping.replicas > 1 else 0
+        return weights.resident(constant, sizes.held, mapping.tiles * width * deep, mapping.replicas, together)
     return weights.view(constant, sizes.held)

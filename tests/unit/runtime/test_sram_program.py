@@ -80,7 +80,13 @@ def dealt() -> Program:
     return replace(each, parts=2, tensors=tuple(replace(tensor, width=64, copies=2) for tensor in each.tensors))
 
 
-STORED = [every_instruction(), matmul_program(), resident_program(True, first=3, home=3), dealt()]
+def together() -> Program:
+    """Copies of a block that lie behind each other, on one of several chiplets or on all."""
+    each = resident_program(True)
+    return replace(each, tensors=tuple(replace(t, copies=2, together=1) if t.block else t for t in each.tensors))
+
+
+STORED = [every_instruction(), matmul_program(), resident_program(True, first=3, home=3), dealt(), together()]
 
 
 @pytest.mark.parametrize("each", STORED)
@@ -114,7 +120,7 @@ def changed(path, value):
         (["machine"], [], r"\[\] where an object with"),
         (["machine", "cores"], 1.5, "cores of an SRAM machine must be an integer"),
         (["tensors", 0, 3], "dram", "'dram' where one of sram, lpddr, core belongs"),
-        (["tensors", 0], [1, 2], "where a list of 12 or 13 belongs"),
+        (["tensors", 0], [1, 2], "where a list of 12 or 13 or 14 belongs"),
         (["tensors", 0, 2, 0], "n +", "expected a number or a name in expression 'n \\+'"),
         (["kernels", 0, "body", 0, 0], "jump", "where an instruction belongs"),
         (["kernels", 0, "body", 0], [], "where an instruction belongs"),
@@ -261,6 +267,8 @@ def with_window(**changes) -> Program:
         (with_weight(role="input"), "tensor w has blocks of 4096 elements"),
         (with_weight(first=8), "tensor w begins on core 8 of 8"),
         (with_weight(copies=0), "tensor w has 0 copies of its blocks"),
+        (with_weight(together=-1), "tensor w has 4 blocks, not runs of -1"),
+        (with_weight(copies=2, together=3), "tensor w has 4 blocks, not runs of 3"),
         (with_weight(width=-1), "tensor w has rows of -1 elements"),
         (with_weight(chiplet=2), "tensor w is on chiplet 2 of 1"),
         (with_kernel(chiplet=1), "is on chiplet 1 of 1"),

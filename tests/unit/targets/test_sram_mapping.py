@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Loop
 from gimlet.targets.sram import codegen, products, rules_matrix
-from gimlet.targets.sram.aligned import aligned_steps
+from gimlet.targets.sram.aligned import aligned_columns, aligned_steps
 from gimlet.targets.sram.builder import Bounds, RefusedError
 from gimlet.targets.sram.codegen import Generated, Work, generate, generate_for
 from gimlet.targets.sram.layout import rows_by_columns
-from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles
+from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles, replicas_of, rows_of_chiplet
 from gimlet.targets.sram.trial import quickest, timed
 
 F = TensorProto.FLOAT
@@ -59,6 +60,52 @@ def test_every_mapping_computes_the_product(monkeypatch, mapping, fmt):
     assert relative_error(runner(x=x)[0], expected) < ERROR[fmt]
     copies = {tensor.copies for tensor in runner.executor.program.tensors if tensor.space == "core"}
     assert copies == ({mapping.replicas} if mapping.resident else set())
+
+
+@pytest.mark.parametrize(
+    ("mapping", "ranges"),
+    [
+        (Mapping(rows=8, splits=2, tiles=2, resident=True, replicas=6), 4),
+        (Mapping(rows=7, splits=4, tiles=1, resident=True, replicas=8), 4),
+        (Mapping(rows=8, splits=4, tiles=1, resident=True, replicas=3), 3),
+        (Mapping(rows=4, splits=2, tiles=2, resident=True, replicas=7), 3),
+    ],
+    ids=[
+        "each chiplet its own",
+        "each chiplet its own, a tile stays",
+        "on two chiplets",
+        "on two chiplets, the last short",
+    ],
+)
+def test_any_number_of_copies_shares_the_rows(monkeypatch, mapping, ranges):
+    """49 rows are 25 and 24 on two chiplets, which cut them for themselves or lie across parts of all rows."""
+    make, x, expected = product(49, 256, 130, "fp32")
+    monkeypatch.setattr(products, "quickest", lambda *_: mapping)
+    runner = make()
+    assert relative_error(runner(x=x)[0], expected) < ERROR["fp32"]
+    (kernel,) = runner.executor.program.kernels
+    assert len(kernel.grid) == ranges
+
+
+def test_a_chiplet_cuts_its_own_rows_where_equal_parts_cross():
+    dealing = Dealing(2048, 8)
+    assert rows_of_chiplet(dealing, 1500, 40) == 188
+    assert rows_of_chiplet(dealing, 1024, 16) == 0
+    assert rows_of_chiplet(dealing, 1500, 14) == 0
+    assert rows_of_chiplet(dealing, 9, 8) == 0
+    assert rows_of_chiplet(Dealing(2048, 1), 1500, 40) == 0
+
+
+def test_copies_that_fill_the_cores_are_tried():
+    """144 tiles of weights for 2,048 cores: 14 copies, which no number for each chiplet is."""
+    machine = Machine()
+    dealing = Dealing(machine.cores, machine.chiplets)
+    sizes = Sizes(1, 1500, 384, 1536, "f32", "f32", True, False, True)
+    assert 14 in replicas_of(machine, dealing, sizes, 144)
+    chosen = quickest(machine, dealing, sizes, 1 << 19, 1 << 19)
+    assert chosen.replicas % machine.chiplets
+    even = timed(machine, dealing, sizes, replace(chosen, replicas=16), 1 << 19)
+    assert (timed(machine, dealing, sizes, chosen, 1 << 19) or 0) < 0.95 * (even or 0)
 
 
 @pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
@@ -243,10 +290,26 @@ def test_items_of_an_elementwise_kernel_are_where_their_rows_are():
     eight = Dealing(2048, 8)
     assert aligned_steps(eight, 129, 3072, (64, 8192), "f32") == (17, 12)
     rows, columns = aligned_steps(eight, 129, 768, (64, 8192), "mxint8") or (0, 0)
-    assert columns % 32 == 0 == 17 % rows
-    rows, columns = aligned_steps(eight, 700, 900, (64, 8192), "f32") or (0, 0)
-    assert 88 % rows == 0
-    assert rows * columns <= 1.25 * 700 * 900 / 2048
+    assert columns % 32 == 0
+    assert ceil(17 / rows) * ceil(768 / columns) <= 256
+    rows, columns = aligned_steps(eight, 577, 900, (64, 8192), "f32") or (0, 0)
+    assert rows * columns <= 1.25 * 577 * 900 / 2048
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(577, 1024), (300, 512), (129, 768)])
+def test_an_elementwise_kernel_of_odd_rows_crosses_no_chiplet(rows, columns):
+    model = model_of([helper.make_node("Sqrt", ["x"], ["y"])], {"x": (F, [rows, columns])}, ["y"])
+    timing = generate_for(work_of(model, "fp32"), Machine(), "fp32", 2048).timing
+    assert timing.traffic.die == 0
+
+
+def test_items_of_columns_are_where_their_columns_are():
+    """768 columns are 96 on each of eight chiplets: an item has some that divide them."""
+    eight = Dealing(2048, 8)
+    assert aligned_columns(eight, 129, 768, 64, 64, 32) == 32
+    assert aligned_columns(eight, 128, 4096, 256, 256, 32) == 256
+    assert aligned_columns(eight, 128, 1000, 64, 64, 32) == 64
+    assert aligned_columns(eight, 128, 1004, 64, 64, 1) == 64
 
 
 @pytest.mark.parametrize(
@@ -292,17 +355,18 @@ def test_one_chiplet_deals_nothing():
     assert found == frozenset()
 
 
+def on_all_chiplets(work: Work, machine: Machine, fmt: str, cores: int, room: int, turns: int | None) -> Generated:
+    if turns is not None or cores < machine.cores:
+        raise RefusedError("one chiplet has all columns")
+    return generate_for(work, machine, fmt, cores, room)
+
+
 @pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
 def test_a_product_with_columns_dealt_computes_the_same(monkeypatch, fmt):
     """Tensors of 24 rows are dealt by columns on two chiplets, the product, what stands behind it and the next one."""
 
-    def by_columns(work: Work, machine: Machine, fmt: str, cores: int, room: int, turns: int | None) -> Generated:
-        if turns is not None or cores < machine.cores:
-            raise RefusedError("one chiplet has all columns")
-        return generate_for(work, machine, fmt, cores, room)
-
     monkeypatch.setattr(codegen, "rows_by_columns", lambda *_: frozenset({24}))
-    monkeypatch.setattr(codegen, "_best_of_variants", by_columns)
+    monkeypatch.setattr(codegen, "_best_of_variants", on_all_chiplets)
     random = np.random.default_rng(0)
     x, v, w = (random.standard_normal(shape, np.float32) for shape in ((24, 160), (160, 130), (130, 96)))
     v, w = v / 12, w / 12
@@ -316,6 +380,23 @@ def test_a_product_with_columns_dealt_computes_the_same(monkeypatch, fmt):
     runner = Runner(segment_of(model, fmt=fmt), fmt, ON)
     assert {tensor.width for tensor in runner.executor.program.tensors if tensor.role == "output"} >= {96}
     assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 5 * ERROR[fmt]
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+def test_copies_of_a_tile_of_columns_lie_on_its_chiplet(monkeypatch, splits):
+    """Three copies of the weights share 24 rows of columns that are dealt, and no sum crosses between chiplets."""
+    mapping = Mapping(rows=8, splits=splits, tiles=3 // splits, resident=True, replicas=3)
+    monkeypatch.setattr(codegen, "rows_by_columns", lambda *_: frozenset({24}))
+    monkeypatch.setattr(products, "quickest", lambda *_: mapping)
+    monkeypatch.setattr(codegen, "_best_of_variants", on_all_chiplets)
+    random = np.random.default_rng(0)
+    x, w = random.standard_normal((24, 192), np.float32), random.standard_normal((192, 256), np.float32)
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": (F, x.shape)}, ["y"], {"w": w})
+    runner = Runner(segment_of(model), "fp32", ON)
+    (weight,) = [each for each in runner.executor.program.tensors if each.space == "core"]
+    assert (weight.copies, weight.together) == (3, splits)
+    assert relative_error(runner(x=x)[0], x @ w) < ERROR["fp32"]
+    assert generate_for(work_of(model, "fp32"), MACHINE, "fp32", 16, 1 << 19).timing.traffic.die == x.nbytes
 
 
 def test_columns_are_dealt_only_where_the_program_is_quicker():

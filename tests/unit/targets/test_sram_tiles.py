@@ -218,7 +218,12 @@ def mapped(sizes: Sizes = SIZES, part: Part | None = None, **changes) -> Tiles:
         ),
         (mapped(copies=0), SIZES, "rhs", "a loaded tile has no buffer"),
         (TILES, replace(SIZES, weights=False), "rhs", "only weights are resident, its second operand is computed"),
-        (mapped(replicas=3), SIZES, "rhs", "3 copies of its weights are not one, or as many for each chiplet"),
+        (
+            mapped(replicas=3),
+            SIZES,
+            "rhs",
+            "3 copies of its weights do not share 4 rows, or are too many for the cores",
+        ),
         (mapped(accumulators=0), SIZES, "rhs", "a product has an accumulator"),
         (mapped(accumulators=2), SIZES, "rhs", "2 accumulators of 4 rows do not share 4 rows"),
         (mapped(vector_columns=4), SIZES, "rhs", "the vector unit has columns of whole tiles"),
