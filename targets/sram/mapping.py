@@ -289,7 +289,12 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     loaded = (
         0.0
         if mapping.resident
-        else way.cycles(whole, _Runs(0, 0) if sizes.weights else into, (sizes.batch if sizes.weights else 1) * chunks)
+        else way.cycles(
+            whole,
+            _Runs(0, 0) if sizes.weights else into,
+            (sizes.batch if sizes.weights else 1) * chunks,
+            mapping.splits * (1 if sizes.by_columns else column_tiles),
+        )
     )
 
     hold = max(held / bandwidth, machine.array_hold_cycles)
