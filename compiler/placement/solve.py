@@ -45,6 +45,7 @@ from gimlet.compiler.placement.search.heuristics import (
 from gimlet.compiler.placement.search.memory_cuts import dealt, memory_cuts
 from gimlet.compiler.placement.search.repair import repair_shares
 from gimlet.compiler.placement.search.stages import stage_cuts
+from gimlet.compiler.placement.search.timeline import annealed_latency
 from gimlet.runtime.errors import InfeasibleError
 
 GAP = 1e-4
@@ -59,6 +60,8 @@ _BOUNDED = 1 / 4
 """The part that the bound on a pipeline has, however long what came before it took."""
 _SEARCHED = 0.4
 """The part after which a pipeline's groups are left, and single ops are moved until the end."""
+_SINGLE = 0.3
+"""The part that moves of single ops have for a latency."""
 _BOUND_ENDS = 0.9
 """The part after which it is no longer improved even so."""
 _IN_TURNS = 0.88
@@ -151,6 +154,8 @@ class _Solve:
         proven = max(bound.value, answer.bound) if whole else bound.value
         if pipeline and not self._closed(best, proven):
             best = self._annealed(best) if len(coarse.groups) < len(problem.nodes) else self._balanced(best)
+        if self.objective == "latency" and not self._closed(best, proven) and len(coarse.groups) < len(problem.nodes):
+            best = self._annealed_latency(best)
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
@@ -184,6 +189,11 @@ class _Solve:
         seed = self.limits.seed
         best = annealed(self.problem, found, seed, _MOST_STEPS, _ANNEALED * left)
         return balanced(self.problem, best, _MOST_KICKS, seed, self._seconds_left())
+
+    def _annealed_latency(self, found: Found) -> Found:
+        """The best that moves of ops find in all that is left of a time limit; without one nothing is moved."""
+        left = self._seconds_left()
+        return found if left is None else annealed_latency(self.problem, found, self.limits.seed, _MOST_STEPS, left)
 
     def _coarsened(self, limit: int) -> Coarse:
         return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
@@ -267,12 +277,13 @@ class _Solve:
         return min(wanted, self._until(_BOUND_ENDS))
 
     def _seconds_to_search(self) -> float | None:
-        """What is left, less what is kept for evening out a pipeline at the end."""
+        """What is left, less what is kept for evening out a pipeline, or annealing a latency, at the end."""
         left = self._seconds_left()
+        kept = {"throughput": 1 - _SEARCHED, "latency": _SINGLE}.get(self.objective, 0.0)
         few = len(self.problem.nodes) <= self.group_limit
-        if left is None or self.limits.seconds is None or self.objective != "throughput" or few:
+        if left is None or self.limits.seconds is None or few:
             return left
-        return max(left - (1 - _SEARCHED) * self.limits.seconds, 0.01)
+        return max(left - kept * self.limits.seconds, 0.01)
 
     def _none_found(self, best: Found) -> InfeasibleError:
         """The limits in conflict, where that is proven; else what the best placement so far breaks."""

@@ -16,7 +16,8 @@ segment: there are then only the first case and the last.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from gimlet.compiler.placement.model.problem import Problem
 if TYPE_CHECKING:
     from gimlet.compiler.placement.bounds.block_bound import Block, BlockTable, Ends
 
+Case = Literal["first", "last", "between"]
 _INFINITE = float("inf")
 _CUT_UNITS = 10**10
 _MOST_UNITS = 10**13
@@ -80,25 +82,35 @@ def one_segment(table: BlockTable, block: Block, ends: Ends) -> float:
     return total
 
 
-def two_segments(table: BlockTable, block: Block, ends: Ends) -> float:
+def two_segments(table: BlockTable, block: Block, ends: Ends, where: Mapping[int, Case] | None = None) -> float:
+    """The least where all is in the two joints' segments, the last joint not included.
+
+    `where` says of some inner nodes whether they are in the `first` or the `last`.
+    """
     if ends.first == ends.last or min(ends.first, ends.last) < 0:
         return _INFINITE
     both = (ends.first, ends.last)
     steps = table.steps
     apart = float(steps.nearest[both] + steps.launch[ends.last])
-    return apart + _least_cut(table, block, ends, float(steps.rate[both]))
+    return apart + _least_cut(table, block, ends, float(steps.rate[both]), where or {})
 
 
-def _least_cut(table: BlockTable, block: Block, ends: Ends, seconds_per_byte: float) -> float:
+def _least_cut(
+    table: BlockTable, block: Block, ends: Ends, seconds_per_byte: float, where: Mapping[int, Case]
+) -> float:
     """The least seconds of nodes and of bytes between two segments, charges included, over all cuts of the block.
 
     A cut of a network: on the source's side is the first segment, which what comes before its nodes is in as well. A
     producer sends at least its smallest edge where any consumer is in the last segment.
     """
     costs = [[table.seconds[n][p] + table.charge[n][p] for p in (ends.first, ends.last)] for n in block.inner]
+    for index, case in where.items():
+        costs[index][case == "first"] = _INFINITE
     finite = [abs(cost) for row in costs for cost in row if cost < _INFINITE]
     unit = max(sum(finite), 1e-30) / _CUT_UNITS
-    lift = [min(min(row), 0.0) if min(row) < _INFINITE else 0.0 for row in costs]
+    if any(min(row) == _INFINITE for row in costs):
+        return _INFINITE
+    lift = [min(min(row), 0.0) for row in costs]
     flow = max_flow.SimpleMaxFlow()
     count = len(block.inner)
     source, sink = count, count + 1
@@ -113,6 +125,9 @@ def _least_cut(table: BlockTable, block: Block, ends: Ends, seconds_per_byte: fl
             flow.add_arc_with_capacity(index, before, _MOST_UNITS)
             if size:
                 sent.setdefault(before, []).append((index, size))
+        given = block.sinks[index]
+        if given:
+            sent.setdefault(index, []).append((sink, given))
     for number, (producer, edges) in enumerate(sent.items()):
         outlet = count + 2 + number
         flow.add_arc_with_capacity(producer, outlet, _units(min(e for _, e in edges) * seconds_per_byte, unit))
@@ -129,8 +144,10 @@ def _units(seconds: float, unit: float) -> int:
     return _MOST_UNITS if seconds == _INFINITE else min(int(seconds / unit), _MOST_UNITS)
 
 
-def more_segments(table: BlockTable, block: Block, ends: Ends) -> float:
+def more_segments(table: BlockTable, block: Block, ends: Ends, where: Mapping[int, Case] | None = None) -> float:
     """The least where some node is in a third segment, the last joint not included.
+
+    `where` says of some inner nodes which of the three cases they are in: `first`, `last` or `between`.
 
     The longest path, each node in the first joint's segment, in the last one's, or on a place between them.
 
@@ -158,6 +175,11 @@ def more_segments(table: BlockTable, block: Block, ends: Ends) -> float:
     seconds = np.array([table.seconds[node] for node in block.inner])
     own = np.concatenate([seconds, seconds[:, column[-2:] % places]], axis=1)
     own[:, closed] = _INFINITE
+    for index, case in (where or {}).items():
+        kept = {"first": slice(places, places + 1), "last": slice(places + 1, None), "between": slice(places)}[case]
+        allowed = own[index, kept].copy()
+        own[index] = _INFINITE
+        own[index, kept] = allowed
 
     def reached(ended: NDArray[np.float64], size_bytes: int | None) -> NDArray[np.float64]:
         """When a follower can start in each column, of a node that has ended in each column."""

@@ -19,6 +19,7 @@ from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.queue_bound import queue_bound
 from gimlet.compiler.placement.bounds.relaxed_bound import relaxed_bound
 from gimlet.compiler.placement.bounds.share_program import share_program
+from gimlet.compiler.placement.bounds.share_seconds import share_seconds
 from gimlet.compiler.placement.bounds.spread_bound import spread_bound
 from gimlet.compiler.placement.bounds.stream_bound import stream_bound
 from gimlet.compiler.placement.bounds.work_bound import work_bound
@@ -166,18 +167,5 @@ def together_bound(problem: Problem) -> float:
 
 def share_bound(problem: Problem) -> float:
     """The longest time that any device needs for its least share of FLOPs, ops split where that helps."""
-    longest = 0.0
-    for device, share in problem.rules.min_share.items():
-        rates: list[tuple[float, float]] = []
-        for node, allowed in enumerate(problem.allowed):
-            data = problem.nodes[node]
-            here = [p for p in allowed if problem.device_of[p] == device]
-            if here and data.flops:
-                rates.append((min(float(problem.fused_seconds[node, p]) for p in here) / data.flops, data.flops))
-        missing, seconds = share * problem.total_flops, problem.least_launch_s(device) if share else 0.0
-        for rate, flops in sorted(rates):
-            taken = min(flops, missing)
-            missing -= taken
-            seconds += rate * taken
-        longest = max(longest, seconds)
-    return longest
+    shares = problem.rules.min_share.items()
+    return max((share_seconds(problem, device, share) for device, share in shares), default=0.0)

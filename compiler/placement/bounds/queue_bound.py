@@ -27,14 +27,15 @@ just above what is known already: mostly nothing is gained, and that is seen at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 
-from gimlet.compiler.placement.bounds.atomic_bound import more_segments, one_segment, two_segments
+from gimlet.compiler.placement.bounds.atomic_bound import Case, more_segments, one_segment, two_segments
 from gimlet.compiler.placement.bounds.block_bound import BlockTable, Ends, solve_block
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation, complete
 from gimlet.compiler.placement.bounds.queue_labels import (
@@ -58,6 +59,10 @@ _MOST_CARRIERS = 4
 _DEADLINES = 13
 _EXACT = 1e-3
 _EFFORT = 40_000
+Carrier = Literal["first", "last", "kept", "sent"]
+_TWO: tuple[Carrier, ...] = ("first", "last")
+_MORE: tuple[Carrier, ...] = ("first", "last", "kept", "sent")
+_MOST_THIRD = 2
 _CELLS = 4096
 
 
@@ -141,13 +146,16 @@ class _Row:
                 own, other = on[members[0]], on[members[1]]
                 pairs = list(zip(own, other, strict=True))
                 self.changes += [Change(left, onto, state) for left in own for state, onto in pairs]
+        self.edges = relaxation.relaxation.edges
         self.bytes_in, self.bytes_out = self._bytes()
         self.sides = [self._sides(step) for step in range(len(self.blocks))]
-        most = max(len(sides) for sides in self.sides)
+        self.befores = [list(dict.fromkeys(side.before for side in sides)) for sides in self.sides]
+        """What a block may leave in the segment before it: bytes of inputs and outputs."""
+        most = max(map(len, self.befores))
         self.after: Array = np.zeros((self.count, most, 2))
         for step in range(self.count):
-            for number, side in enumerate(self.sides[step + 1]):
-                self.after[step, number] = side.before
+            for number, before in enumerate(self.befores[step + 1]):
+                self.after[step, number] = before
         self.links = {place: self._links(place) for place in self.states}
         self.rows = 1 + self.count * most // _CELLS
         self.effort = effort
@@ -183,44 +191,115 @@ class _Row:
         return sum(self.bytes_in.get(n, 0) for n in nodes), sum(self.bytes_out.get(n, 0) for n in nodes)
 
     def _sides(self, step: int) -> list[Side]:
-        inner = self.joints.inner[step]
-        if not inner:
-            return [Side()]
-        if step == 0:
-            return [Side(after=self._sum(inner)), Side(third=True)]
-        if step == self.count:
-            return [Side(before=self._sum(inner)), Side(third=True)]
-        carriers = [n for n in inner if n in self.bytes_in or n in self.bytes_out]
-        if len(carriers) > _MOST_CARRIERS:
-            return [Side(), Side(third=True)]
-        found: dict[Side, None] = {}
-        for first in product((True, False), repeat=len(carriers)):
-            before = tuple(n for n, here in zip(carriers, first, strict=True) if here)
-            after = tuple(n for n, here in zip(carriers, first, strict=True) if not here)
-            found[Side(self._sum(before), self._sum(after))] = None
-        return [*found, Side(third=True)]
+        """How a block may be divided: in two segments, and with a third one."""
+        two = (self._side(step, cases, third=False) for cases in self._cases(step, _TWO, _MOST_CARRIERS))
+        more = (self._side(step, cases, third=True) for cases in self._cases(step, _MORE, _MOST_THIRD))
+        return [*dict.fromkeys(two), *(dict.fromkeys(more) if self.joints.inner[step] else ())]
 
-    def _step(self, step: int, first: int, last: int) -> tuple[float, float]:
-        """The least seconds from joint to joint in two segments: without a third one, and with one."""
-        block, ends, table = self.blocks[step], Ends(first, last), self.table
+    def _cases(self, step: int, cases: Sequence[Carrier], most: int) -> Iterator[dict[int, Carrier]]:
+        """Where nodes of a block are that have inputs or outputs: those of them that have most."""
+        carriers = [n for n in self.joints.inner[step] if n in self.bytes_in or n in self.bytes_out]
+        closed = {"first": step == 0, "last": step == self.count}
+        usable: list[Carrier] = [case for case in cases if not closed.get(case)]
+        few = sorted(carriers, key=self._carried)[-most:] if len(usable) > 1 else carriers
+        options: list[list[Carrier]] = [[case for case in usable if case != "sent" or self._sent(step, n)] for n in few]
+        for chosen in product(*options):
+            found: dict[int, Carrier] = dict(zip(few, chosen, strict=True))
+            yield found
+
+    def _side(self, step: int, cases: Mapping[int, Carrier], *, third: bool) -> Side:
+        before, after = (tuple(n for n, found in cases.items() if found == case) for case in _TWO)
+        sent = sum(self._sent(step, n) for n, found in cases.items() if found == "sent")
+        return Side(self._sum(before), self._sum(after), third, sent)
+
+    def _carried(self, node: int) -> int:
+        return self.bytes_in.get(node, 0) + self.bytes_out.get(node, 0)
+
+    def _sent(self, step: int, node: int) -> int:
+        """The least bytes that cross to a segment with what a node with an input leads to: of the input, or of those.
+
+        0 where it leads to nothing with as much.
+        """
+        edges = [size for *_, size in self._heavy(step, node)]
+        return min([self.bytes_in.get(node, 0), *edges]) if edges else 0
+
+    def _heavy(self, step: int, node: int) -> list[tuple[int, int]]:
+        """Where a node leads to in its block, the last joint included, on ways that all carry half of its inputs at
+        least: nodes, and bytes on the way to each.
+        """
+        block = {*self.joints.inner[step], *self.joints.nodes[step : step + 1]}
+        found: list[tuple[int, int]] = []
+        stack, seen = [node], {node}
+        while stack:
+            source = stack.pop()
+            for following in block.intersection(self.problem.successors[source]):
+                size = self.edges[source, following]
+                if 2 * size >= self.bytes_in.get(node, 0) > 0:
+                    found.append((following, size))
+                    stack += [following] if following not in seen else []
+                    seen.add(following)
+        return found
+
+    def _where(self, step: int, cases: Mapping[int, Carrier], last: int) -> dict[int, Case] | None:
+        """The cases of inner nodes, by their numbers in a block; None where there is no such placement."""
+        inner = self.joints.inner[step]
+        where: dict[int, Case] = {}
+        own_way = last >= 0 and self._own_way(self.problem.device_of[last])
+        if "sent" in cases.values() and not own_way:
+            # It may come another way, so it is counted as kept, of which nothing else is asked then.
+            return None
+        for node, case in cases.items():
+            where[inner.index(node)] = case if case in ("first", "last") else "between"
+            for following, _ in self._heavy(step, node) if case == "kept" and own_way else ():
+                if following not in inner:
+                    return None
+                where[inner.index(following)] = "between"
+        return where
+
+    def _own_way(self, device: int) -> bool:
+        """Whether all that comes to a device crosses the slowest link of the way from the host."""
+        problem = self.problem
+        if device == problem.host:
+            return False
+        links = dict(problem.routes[problem.host, device].links)
+        slowest = max(links, key=lambda link: links[link], default="")
+        return bool(slowest) and all(
+            dict(route.links).get(slowest, 0.0) >= links[slowest]
+            for (_, destination), route in problem.routes.items()
+            if destination == device
+        )
+
+    def _step(self, step: int, first: int, last: int) -> tuple[float, ...]:
+        """The least seconds from joint to joint, for each way to divide the block between them."""
+        block, ends = self.blocks[step], Ends(first, last)
         own = self.seconds[block.last][last] if block.last >= 0 else 0.0
-        plain, _ = solve_block(table, block, ends)
-        launch = self.problem.launch_s[last] if last >= 0 else 0.0
-        if first == last:
-            both = sum(self.seconds[node][last] for node in block.inner) + launch
-        elif not block.inner:
-            both = 0.0
-        elif first < 0 or last < 0:
-            both = one_segment(table, block, ends)
-        else:
-            both = two_segments(table, block, ends)
-        third = more_segments(table, block, ends) if block.inner else _INFINITE
-        return max(plain, own + both), max(plain, own + third)
+        plain, _ = solve_block(self.table, block, ends)
+        found = dict.fromkeys(self.sides[step], _INFINITE)
+        for cases in self._cases(step, _TWO, _MOST_CARRIERS):
+            side = self._side(step, cases, third=False)
+            found[side] = min(found[side], max(plain, own + self._in_two(step, ends, cases)))
+        for cases in self._cases(step, _MORE, _MOST_THIRD) if block.inner else ():
+            where = self._where(step, cases, last)
+            if where is not None:
+                side = self._side(step, cases, third=True)
+                found[side] = min(found[side], max(plain, own + more_segments(self.table, block, ends, where)))
+        return tuple(found.values())
+
+    def _in_two(self, step: int, ends: Ends, cases: Mapping[int, Carrier]) -> float:
+        """The least seconds of a block in the segments of its joints, the last joint not included."""
+        block, table, last = self.blocks[step], self.table, ends.last
+        if ends.first == last:
+            return sum(self.seconds[node][last] for node in block.inner) + self.problem.launch_s[last]
+        if not block.inner:
+            return 0.0
+        if min(ends.first, last) < 0:
+            return one_segment(table, block, ends)
+        return two_segments(table, block, ends, self._where(step, cases, last))
 
     @cached_property
-    def _steps(self) -> list[dict[tuple[int, int], tuple[float, float]]]:
+    def _steps(self) -> list[dict[tuple[int, int], tuple[float, ...]]]:
         """For each step between two joints, by (from, onto)."""
-        found: list[dict[tuple[int, int], tuple[float, float]]] = [{} for _ in self.blocks]
+        found: list[dict[tuple[int, int], tuple[float, ...]]] = [{} for _ in self.blocks]
         for step in range(1, self.count):
             first, last = self.joints.nodes[step - 1], self.joints.nodes[step]
             for change in self.changes:
@@ -229,7 +308,7 @@ class _Row:
         return found
 
     @cached_property
-    def _ends(self) -> tuple[dict[int, tuple[float, float]], dict[int, tuple[float, float]]]:
+    def _ends(self) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
         """By place: the steps to the first joint and from the last one."""
         first, last = self.joints.nodes[0], self.joints.nodes[-1]
         into = {p: self._step(0, -1, p) for p in self.states if self.seconds[first][p] < _INFINITE}
@@ -288,28 +367,30 @@ class _Row:
                 kept[entry.state].add(len(entries), step, self._ended(entry, time, deadline))
                 entries.append(entry)
         best, last = _INFINITE, (-1, -1)
-        for place, (both, third) in self._ends[1].items():
-            for number, side in enumerate(self.sides[self.count]):
-                latency = float(kept[place].first[-1, number]) + (third if side.third else both)
+        for place, seconds in self._ends[1].items():
+            for side, rest in zip(self.sides[self.count], seconds, strict=True):
+                column = self.befores[self.count].index(side.before)
+                latency = float(kept[place].first[-1, column]) + rest
                 if latency < best:
-                    best, last = latency, (place, number)
+                    best, last = latency, (place, column)
         return best, () if best == _INFINITE else self._places(entries, kept, last)
 
     def _entries(self, step: int, kept: dict[int, Kept]) -> list[tuple[float, Entry]]:
         """When joint `step` can have ended as the first of a segment, for each place, part of its block, and queue."""
-        found: dict[tuple[int, tuple[int, int]], list[tuple[float, Entry]]] = {}
+        found: dict[tuple[int, tuple[int, int], int], list[tuple[float, Entry]]] = {}
         for number, side in enumerate(self.sides[step]):
-            for change, (both, third) in self._changes(step):
-                ways = kept[change.left].before(step, number, change.same_device) if step else [(-1, 0.0, Queue())]
+            column = self.befores[step].index(side.before)
+            for change, seconds in self._changes(step):
+                ways = kept[change.left].before(step, column, change.same_device) if step else [(-1, 0.0, Queue())]
                 for part, start, queue in ways:
-                    time = start + (third if side.third else both)
-                    before = (change.left, number, part) if step else None
+                    time = start + seconds[number]
+                    before = (change.left, column, part) if step else None
                     entry = Entry(step, change, side.after, queue, before, number)
                     if time < _INFINITE:
-                        found.setdefault((change.state, side.after), []).append((time, entry))
+                        found.setdefault((change.state, side.after, side.sent), []).append((time, entry))
         return [way for ways in found.values() for way in undominated(ways)]
 
-    def _changes(self, step: int) -> Iterator[tuple[Change, tuple[float, float]]]:
+    def _changes(self, step: int) -> Iterator[tuple[Change, tuple[float, ...]]]:
         if step == 0:
             yield from ((Change(-1, place, place), seconds) for place, seconds in self._ends[0].items())
             return
@@ -329,9 +410,10 @@ class _Row:
         own_in, own_out = self._sum((joint,))
         size_in = (taken - taken[0] + own_in + entry.head[0])[:, None] + self.after[step:, :, 0]
         size_out = (given - given[0] + own_out + entry.head[1])[:, None] + self.after[step:, :, 1]
-        # What is counted has one reader, so it is one batch.
-        travel = links.inward.latency_s + links.inward.seconds_per_byte * size_in
-        arrives = np.where(size_in > 0, queue.inward_s + travel, -self.problem.launch_s[place])
+        # What is counted has one reader, so it is one batch; what others send comes after all inputs.
+        sent = self.sides[step][entry.side].sent
+        travel = links.inward.latency_s + links.inward.seconds_per_byte * size_in + links.held_in * sent
+        arrives = np.where(size_in + sent > 0, queue.inward_s + travel, -self.problem.launch_s[place])
         begins = np.maximum(time, arrives + self.problem.launch_s[place] + self.seconds[joint][place])
         ends = begins + (seconds - seconds[0])[:, None]
         leaves = np.maximum(ends, queue.outward_s)
@@ -340,7 +422,7 @@ class _Row:
         )
         ends[(refused - refused[0]) > 0] = _INFINITE
         ends[np.maximum(late, ends + self._rest[place][step:, None]) > deadline] = _INFINITE
-        inward = queue.inward_s + links.held_in * size_in
+        inward = queue.inward_s + links.held_in * (size_in + sent)
         outward = np.where(size_out > 0, leaves + links.held_out * size_out, queue.outward_s)
         return Ended(ends, inward, outward)
 

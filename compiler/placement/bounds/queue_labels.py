@@ -21,12 +21,14 @@ Array = NDArray[np.float64]
 class Side:
     """A way to divide a block: bytes of inputs and outputs in the segment before and in the one after it.
 
-    `third` says that some node is in neither; of such a block nothing is counted.
+    `third` says that some node is in neither. `sent` are bytes of inputs that such nodes read and that go on to the
+    segment after it, so cross its link besides its own inputs.
     """
 
     before: tuple[int, int] = (0, 0)
     after: tuple[int, int] = (0, 0)
     third: bool = False
+    sent: int = 0
 
 
 @dataclass(frozen=True)

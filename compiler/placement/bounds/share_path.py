@@ -3,7 +3,9 @@
 The graph is seen as in `latency_bound`: joints in a row, blocks between them. A *label* is a way to one joint on one
 place: its seconds, and the FLOPs that each device with a share has on it. Labels are extended joint by joint; shares
 are divided into buckets, and of two labels in one bucket only the faster is kept, as long as none with more FLOPs
-everywhere is faster. Whole ops are counted, so that what comes out keeps the shares. It is no proof that it is best.
+everywhere is faster. A share has the more buckets the longer its device takes for it: where a host needs a hundred
+times as long as an accelerator, what it has too much of is what costs. Whole ops are counted, so that what comes out
+keeps the shares. It is no proof that it is best.
 
 Cost, measured: 3 to 5 s for 340 ops, four places and three shares, on a busy core.
 """
@@ -19,9 +21,12 @@ from numpy.typing import NDArray
 
 from gimlet.compiler.placement.bounds.block_bound import BlockTable, Ends, solve_block
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation, complete
+from gimlet.compiler.placement.bounds.share_seconds import share_seconds
 
 Floats = NDArray[np.float64]
 _CELLS = 20_000
+_FEWEST = 8
+"""Buckets of a share."""
 _BUDGET = 20_000
 
 
@@ -60,7 +65,7 @@ class _SharePath:
         shares = self.problem.rules.min_share
         self.devices = [device for device, share in sorted(shares.items()) if share > 0]
         self.goal = np.array([shares[device] for device in self.devices])
-        self.buckets = max(int(_CELLS ** (1 / max(len(self.devices), 1))) - 1, 2)
+        self.buckets = _buckets([share_seconds(self.problem, device, shares[device]) for device in self.devices])
         total = max(self.problem.total_flops, 1.0)
         self.part = [node.flops / total for node in self.problem.nodes]
 
@@ -119,9 +124,8 @@ class _SharePath:
 
     def _kept(self, labels: _Labels) -> _Labels:
         """One label a bucket, without those that one in a higher bucket is better than."""
-        count = self.buckets
-        bucket = np.minimum((labels.flops / self.goal * count + 1e-9).astype(np.int64), count)
-        shape = (count + 1,) * len(self.devices)
+        bucket = np.minimum((labels.flops / self.goal * self.buckets + 1e-9).astype(np.int64), self.buckets)
+        shape = tuple(int(count) + 1 for count in self.buckets)
         key: NDArray[np.int64] = np.atleast_1d(np.ravel_multi_index(tuple(bucket.T), shape))
         order = np.lexsort((labels.seconds, key))
         chosen = order[np.flatnonzero(np.diff(key[order], prepend=-1))]
@@ -140,3 +144,17 @@ class _SharePath:
             if device in self.devices:
                 given[self.devices.index(device)] += self.part[node]
         return given
+
+
+def _buckets(seconds: Sequence[float]) -> NDArray[np.int64]:
+    """How many buckets each share has, of those that there may be in all: as its seconds are, and some at least."""
+    counts = np.full(len(seconds), _FEWEST, dtype=np.int64)
+    logs = np.log(np.maximum(seconds, 1e-30))
+    left = float(np.log(_CELLS))
+    order = np.argsort(logs)
+    for position, number in enumerate(order):
+        mean = float(np.mean(logs[order[position:]]))
+        even = left / (len(order) - position)
+        counts[number] = max(int(np.exp(even + logs[number] - mean)) - 1, _FEWEST)
+        left -= float(np.log(counts[number] + 1))
+    return counts

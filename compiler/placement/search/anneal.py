@@ -11,13 +11,13 @@ A step takes 50 to 500 microseconds, as nodes have more values and devices strea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import Random
 from time import perf_counter
 
 from gimlet.compiler.placement.model.problem import Placement, Problem
 from gimlet.compiler.placement.model.segments import Found, judge
-from gimlet.compiler.placement.search.balance import POWER, Balance, Change
+from gimlet.compiler.placement.search.balance import POWER, Balance, Change, Loads
 
 _HOT, _COLD = 2e-3, 2e-4
 _CHANGES = 0.07
@@ -40,12 +40,12 @@ def annealed(
     limited = rules.max_segments is not None or rules.loss_budget is not None or rules.min_share or rules.bounds
     if limited or len(set(start.placement.segment)) < 2:
         return start
-    found = judge(problem, _Annealing(problem, start.placement, Random(seed)).anneal(steps, seconds, hot))
+    found = judge(problem, Annealing(problem, start.placement, Random(seed)).anneal(steps, seconds, hot))
     objective = rules.objective
     return min(start, found, key=lambda candidate: candidate.rank(objective))
 
 
-class _Annealing(Balance):
+class Annealing(Balance):
     """One run. Loads are counted in units of the first period."""
 
     def __init__(self, problem: Problem, placement: Placement, random: Random) -> None:
@@ -104,7 +104,7 @@ class _Annealing(Balance):
         graph = self.random.choice((None, self.problem.predecessors, self.problem.successors))
         return unit if graph is None else self._reached(unit, graph) or unit
 
-    def _accepts(self, loads: Mapping[int | str, float], temperature: float) -> bool:
+    def _accepts(self, loads: Loads, temperature: float) -> bool:
         """Whether to make a move that leads to these loads; their powers count from then on."""
         if math.inf in loads.values():
             return False
@@ -116,7 +116,7 @@ class _Annealing(Balance):
         self.sum = after
         return True
 
-    def _sum(self, loads: Mapping[int | str, float]) -> float:
+    def _sum(self, loads: Loads) -> float:
         return sum((max(load, 0.0) / self.unit) ** POWER for load in loads.values())
 
     def _any_change(self) -> Change | None:

@@ -24,6 +24,8 @@ from gimlet.compiler.placement.model.problem import Placement, Problem
 from gimlet.compiler.placement.model.segments import Found, judge, renumber
 from gimlet.compiler.placement.search.residency import Residency
 
+Key = int | str | tuple[str, int, int]
+Loads = dict[Key, float]
 POWER = 24
 """Of the loads in the sum that is lowered."""
 _SWEEPS = 30
@@ -44,7 +46,7 @@ def balanced(problem: Problem, start: Found, kicks: int = 0, seed: int = 0, seco
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """What a search can go back to."""
 
     figure: float
@@ -52,7 +54,7 @@ class _State:
     segment: list[int]
     place_of: dict[int, int]
     count: dict[int, int]
-    load: dict[int | str, float]
+    load: Loads
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Change:
 class Balance:
     """Loads of devices (by index) and of link directions (by name) under the current placement."""
 
+    most_moved = _MOST_MOVED
+
     def __init__(self, problem: Problem, placement: Placement) -> None:
         self.problem = problem
         self.place, self.segment = list(placement.place), [number * _SPACING for number in placement.segment]
@@ -89,7 +93,7 @@ class Balance:
         self.full = {device: self.residency.excess(device) for device in range(len(problem.devices))}
         """Bytes too many that were there at the start: no move adds to them."""
         self.streamed = {device: self.residency.streaming_s(device) for device in problem.streaming}
-        self.load: dict[int | str, float] = {**self.streamed}
+        self.load: Loads = {**self.streamed}
         for number in self.place_of:
             self._launch(number, 1.0, self.load)
         self._count(range(len(self.place)), range(len(problem.fusions)), range(len(problem.values)), 1.0, self.load)
@@ -147,7 +151,7 @@ class Balance:
 
     def _best_change(self, changes: Iterable[Change]) -> bool:
         """Makes the change that helps most, if one does."""
-        best: tuple[float, Change, dict[int | str, float]] | None = None
+        best: tuple[float, Change, Loads] | None = None
         for change in changes:
             loads = self._loads_after(change)
             gain = self._gain(loads)
@@ -204,9 +208,9 @@ class Balance:
                     stack.append(node)
         return found
 
-    def _loads_after(self, change: Change) -> dict[int | str, float]:
+    def _loads_after(self, change: Change) -> Loads:
         """The loads that differ after a change, with their new amounts."""
-        changed: dict[int | str, float] = {}
+        changed: Loads = {}
         self._count_around(change, -1.0, changed)
         before = self._apply(change)
         self._count_around(change, 1.0, changed)
@@ -214,7 +218,7 @@ class Balance:
         self._apply(before)
         return {key: self.load.get(key, 0.0) + amount for key, amount in changed.items() if amount}
 
-    def _count_around(self, change: Change, sign: float, into: dict[int | str, float]) -> None:
+    def _count_around(self, change: Change, sign: float, into: Loads) -> None:
         """Adds (or takes off) all that a change could alter: its nodes, and the launches of their segments."""
         problem = self.problem
         fusions = {index for node in change.around for index in self.fusions[node]}
@@ -246,10 +250,10 @@ class Balance:
             del self.place_of[number], self.count[number]
         return back
 
-    def _state(self) -> _State:
-        return _State(self.figure(), [*self.place], [*self.segment], {**self.place_of}, {**self.count}, {**self.load})
+    def _state(self) -> State:
+        return State(self.figure(), [*self.place], [*self.segment], {**self.place_of}, {**self.count}, {**self.load})
 
-    def _restore(self, state: _State) -> None:
+    def _restore(self, state: State) -> None:
         self.place, self.segment = [*state.place], [*state.segment]
         self.place_of, self.count, self.load = {**state.place_of}, {**state.count}, {**state.load}
         self.residency = Residency(self.problem, self.place)
@@ -273,7 +277,7 @@ class Balance:
         for unit in self.units:
             if perf_counter() > self.until:
                 return False
-            best: tuple[float, tuple[int, ...], int, dict[int | str, float]] | None = None
+            best: tuple[float, tuple[int, ...], int, Loads] | None = None
             for nodes in self._moving(unit):
                 for goal in self._goals(nodes):
                     changed = self._try(nodes, goal)
@@ -307,7 +311,7 @@ class Balance:
                 if node not in found and self.segment[node] == home:
                     found.add(node)
                     stack.append(node)
-            if len(found) > _MOST_MOVED:
+            if len(found) > self.most_moved:
                 return ()
         return tuple(sorted(found))
 
@@ -327,10 +331,10 @@ class Balance:
             if all(place in problem.allowed[node] for node in nodes):
                 yield goal
 
-    def _try(self, nodes: tuple[int, ...], goal: int) -> dict[int | str, float]:
+    def _try(self, nodes: tuple[int, ...], goal: int) -> Loads:
         """The loads that change where the nodes move, with their new amounts."""
         problem, home = self.problem, self.segment[nodes[0]]
-        changed: dict[int | str, float] = {}
+        changed: Loads = {}
         fusions = {index for node in nodes for index in self.fusions[node]}
         values = {i for node in nodes for i in (*problem.inputs_of[node], *problem.outputs_of[node])}
         self._count(nodes, fusions, values, -1.0, changed)
@@ -344,7 +348,7 @@ class Balance:
         self._move(nodes, home)
         return {key: self.load.get(key, 0.0) + amount for key, amount in changed.items() if amount}
 
-    def _gain(self, changed: dict[int | str, float]) -> float:
+    def _gain(self, changed: Loads) -> float:
         """How much less the sum of powers is with the changed loads, in parts of the largest load's power."""
         largest = max(self.load.values())
         before = sum((max(self.load.get(key, 0.0), 0.0) / largest) ** POWER for key in changed)
@@ -361,21 +365,21 @@ class Balance:
         self.residency.move(node, self.place[node], place)
         self.place[node] = place
 
-    def _keep(self, changed: Mapping[int | str, float]) -> None:
+    def _keep(self, changed: Loads) -> None:
         """The loads after a move that is made."""
         self.load.update(changed)
         for device in self.streamed:
             self.streamed[device] = self.residency.streaming_s(device)
 
-    def _count_memory(self, into: dict[int | str, float]) -> None:
+    def _count_memory(self, into: Loads) -> None:
         """Adds what the devices in `into` stream now and did not; a device whose memory is full has no end of load."""
-        for device in [key for key in into if not isinstance(key, str)]:
+        for device in [key for key in into if isinstance(key, int)]:
             if device in self.streamed:
                 into[device] += self.residency.streaming_s(device) - self.streamed[device]
             if self.residency.excess(device) > self.full[device]:
                 into[device] = float("inf")
 
-    def _launch(self, number: int, sign: float, into: dict[int | str, float]) -> None:
+    def _launch(self, number: int, sign: float, into: Loads) -> None:
         place = self.place_of[number]
         device = self.problem.device_of[place]
         into[device] = into.get(device, 0.0) + sign * self.problem.launch_s[place]
@@ -386,7 +390,7 @@ class Balance:
         fusions: Iterable[int],
         values: Iterable[int],
         sign: float,
-        into: dict[int | str, float],
+        into: Loads,
     ) -> None:
         """Adds (or takes off) what nodes, fusions and values load."""
         for node in nodes:
@@ -398,14 +402,14 @@ class Balance:
         for index in values:
             self._value(index, sign, into)
 
-    def _fusion(self, index: int, sign: float, into: dict[int | str, float]) -> None:
+    def _fusion(self, index: int, sign: float, into: Loads) -> None:
         fusion = self.problem.fusions[index]
         if self.segment[fusion.producer] == self.segment[fusion.consumer]:
             place = self.place[fusion.producer]
             device = self.problem.device_of[place]
             into[device] = into.get(device, 0.0) - sign * fusion.seconds.get(place, 0.0)
 
-    def _value(self, index: int, sign: float, into: dict[int | str, float]) -> None:
+    def _value(self, index: int, sign: float, into: Loads) -> None:
         problem, value = self.problem, self.problem.values[index]
         source = problem.host if value.producer is None else problem.device_of[self.place[value.producer]]
         reached = {problem.device_of[self.place[consumer]] for consumer in value.consumers}

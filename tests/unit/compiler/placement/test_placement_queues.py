@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds import queue_bound as under_test
+from gimlet.compiler.placement.bounds.atomic_bound import more_segments, two_segments
+from gimlet.compiler.placement.bounds.block_bound import BlockTable, Ends
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation, latency_bound
 from gimlet.compiler.placement.bounds.path_bound import heads
 from gimlet.compiler.placement.bounds.queue_bound import queue_bound
@@ -159,3 +161,54 @@ def test_nothing_is_looked_for_where_links_cannot_matter():
 
 def test_a_known_placement_is_the_most_that_is_returned():
     assert bounded(layers(4), 32.0) == pytest.approx(32.0)
+
+
+def beside_a_cache(size: int) -> Problem:
+    """A host with a small op, and a device with one that reads a cache; a last one there reads both."""
+    routes = {(a, b): Route(0.0, 1.0, ((f"{a}{b}", 1.0),)) for a in range(2) for b in range(2) if a != b}
+    return Problem(
+        (DeviceSpec("host"), DeviceSpec("d", segment_overhead_s=5.0)),
+        (Place(0), Place(1)),
+        (
+            Node("range", options={0: Option(1.0)}),
+            Node("concat", options={0: Option(40.0), 1: Option(1.0)}),
+            Node("attention", options={0: Option(500.0), 1: Option(1.0)}),
+        ),
+        (
+            Value("past", size, None, (1,)),
+            Value("mask", 0, 0, (2,)),
+            Value("all", size, 1, (2,)),
+            Value("y", 0, 2, (), True),
+        ),
+        routes,
+    )
+
+
+@pytest.mark.parametrize("size", [30, 300])
+def test_an_op_elsewhere_does_not_hide_what_others_read(best_by_trying: Best, size: int):
+    """The cache crosses the link, either as it is or as what the host makes of it."""
+    problem = beside_a_cache(size)
+    best = best_by_trying(problem)
+    assert best is not None
+    assert bounded(problem, 1.5 * best) == pytest.approx(best, rel=2e-3)
+
+
+def test_what_goes_to_the_last_joint_crosses_the_cut():
+    """Each of two caches stays with what reads both, or what is made of it is sent there."""
+    routes = {(a, b): Route(0.0, 1.0, ((f"{a}{b}", 1.0),)) for a in range(3) for b in range(3) if a != b}
+    nodes = [Node(f"n{n}", options={0: Option(1.0)} if n == 0 else {1: Option(1.0)}) for n in (0, 3)]
+    inner = [Node(f"n{n}", options={0: Option(1.0), 1: Option(30.0)}) for n in (1, 2)]
+    values = [Value("x", 0, 0, (1, 2)), Value("a", 20, 1, (3,)), Value("b", 20, 2, (3,)), Value("y", 0, 3, (), True)]
+    problem = Problem(
+        (DeviceSpec("host"), *(DeviceSpec(f"d{d}", segment_overhead_s=20.0) for d in range(2))),
+        (Place(1), Place(2)),
+        (nodes[0], *inner, nodes[1]),
+        tuple(values),
+        routes,
+    )
+    relaxation = LatencyRelaxation(problem)
+    table = BlockTable(relaxation.relaxation.seconds, problem, [[0.0] * 2 for _ in range(4)], 1000)
+    block, ends = relaxation.joints(0).block(1), Ends(0, 1)
+    assert two_segments(table, block, ends) == pytest.approx(20 + 2 * (1 + 20))
+    assert two_segments(table, block, ends, {0: "last"}) == pytest.approx(20 + 30 + 1 + 20)
+    assert more_segments(table, block, ends, {0: "between"}) > more_segments(table, block, ends)

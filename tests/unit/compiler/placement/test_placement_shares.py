@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
 from gimlet.compiler.placement.bounds.share_cover import share_cover
-from gimlet.compiler.placement.bounds.share_path import share_path
+from gimlet.compiler.placement.bounds.share_path import (
+    _buckets,  # pyright: ignore[reportPrivateUsage]
+    share_path,
+)
 from gimlet.compiler.placement.bounds.share_program import share_program
 from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
 from gimlet.compiler.placement.model.schedule import flops_of
+from gimlet.compiler.placement.model.segments import carve
 from gimlet.compiler.placement.solve import solve
 from gimlet.runtime.errors import InfeasibleError
 
@@ -102,3 +106,28 @@ def test_whole_ops_are_counted_where_multipliers_would_split_them():
     assert share_program(LatencyRelaxation(problem)) == pytest.approx(11.0, rel=1e-5)
     assert share_program(LatencyRelaxation(problem, until=0.0)) == 0.0
     assert share_program(LatencyRelaxation(problem.with_rules(Rules()))) == 0.0
+
+
+def test_the_way_with_shares_looks_closest_at_the_slowest_device(best_by_trying: Callable[[Problem], float | None]):
+    """Parts of 3 and 2 make the host's share at the least; the fast device's hardly costs anything."""
+    devices = (DeviceSpec("cpu"), DeviceSpec("card"))
+    flops = (60.0, 30.5, 29.9, 20.2, 59.4)
+    nodes = tuple(
+        Node(f"n{n}", "Op", {0: Option(size), 1: Option(size / 1000)}, flops=size) for n, size in enumerate(flops)
+    )
+    values = (
+        Value("x", 0, None, (0,)),
+        *(Value(f"v{n}", 0, n, (n + 1,)) for n in range(4)),
+        Value("y", 0, 4, (), True),
+    )
+    routes = {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)}
+    rules = Rules(min_share={0: 50.05 / 200, 1: 0.25})
+    problem = Problem(devices, (Place(0), Place(1)), nodes, values, routes, rules=rules)
+    place = share_path(LatencyRelaxation(problem), 0)
+    assert place is not None
+    assert carve(problem, place).schedule.latency_s == pytest.approx(best_by_trying(problem))
+
+
+def test_every_share_has_some_buckets():
+    assert _buckets([1500.0, 70.0, 10.0]).tolist() == [221, 9, 8]
+    assert _buckets([1.0]).tolist() == [19998]

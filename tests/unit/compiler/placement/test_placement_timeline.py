@@ -1,0 +1,102 @@
+"""Annealing of latencies: the latency that moves are judged by is the schedule's, and what is found is never worse."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gimlet.compiler.placement import solve as solving
+from gimlet.compiler.placement.exact.cpsat import Limits
+from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
+from gimlet.compiler.placement.model.schedule import flops_of
+from gimlet.compiler.placement.model.segments import Found, carve, judge
+from gimlet.compiler.placement.search.timeline import Timeline, annealed_latency
+
+Make = Callable[..., Problem]
+Levels = Callable[[Problem, int], Problem]
+SEEDS = st.integers(min_value=0, max_value=10_000)
+
+
+def started(problem: Problem, seed: int) -> Found:
+    return carve(problem, [allowed[(seed + n) % len(allowed)] for n, allowed in enumerate(problem.allowed)])
+
+
+def cache(layers: int) -> Problem:
+    """A host that takes nothing, and two devices on links of their own: layers with a cache of 10 s each way."""
+    routes = {(a, b): Route(0.0, 1.0, ((f"{a}{b}", 1.0),)) for a in range(3) for b in range(3) if a != b}
+    values = [Value(f"v{layer}", 0, layer, (layer + 1,)) for layer in range(layers - 1)]
+    values += [Value(f"past{layer}", 10, None, (layer,)) for layer in range(layers)]
+    values += [Value(f"present{layer}", 10, layer, (), True) for layer in range(layers)]
+    return Problem(
+        (DeviceSpec("host"), DeviceSpec("d0", segment_overhead_s=5.0), DeviceSpec("d1", segment_overhead_s=5.0)),
+        (Place(1), Place(2)),
+        tuple(Node(f"n{layer}", options={0: Option(1.0), 1: Option(1.0)}, flops=1.0) for layer in range(layers)),
+        tuple(values),
+        routes,
+    )
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, memory=st.booleans())
+def test_moves_are_judged_by_the_latency_of_the_schedule(
+    random_problem: Make, with_levels: Levels, seed: int, memory: bool
+):
+    problem = random_problem(seed, nodes=8, devices=3, memory=memory)
+    problem = with_levels(problem, seed) if memory else problem
+    timeline = Timeline(problem, started(problem, seed).placement, Random(seed))
+    # So hot that nearly every move is made: where it ends is far from where it began.
+    timeline.anneal(60, float("inf"), 10.0)
+    for _ in range(20):
+        timeline._step(10.0)  # pyright: ignore[reportPrivateUsage]
+        found = judge(problem, timeline.placement())
+        assert timeline.figure() == pytest.approx(found.schedule.latency_s, rel=1e-9)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, memory=st.booleans())
+def test_it_never_gets_worse(random_problem: Make, with_levels: Levels, seed: int, memory: bool):
+    problem = random_problem(seed, nodes=8, devices=3, memory=memory)
+    problem = with_levels(problem, seed) if memory else problem
+    start = started(problem, seed)
+    found = annealed_latency(problem, start, seed, steps=200)
+    assert (found.excess, found.schedule.latency_s) <= (start.excess, start.schedule.latency_s * (1 + 1e-9))
+
+
+def test_a_cache_is_spread_over_devices_and_segments():
+    problem = cache(6)
+    start = carve(problem, (0,) * 6)
+    halves = judge(problem, replace(start.placement, place=(0, 0, 0, 1, 1, 1), segment=(0, 0, 0, 1, 1, 1)))
+    found = annealed_latency(problem, start, 0, steps=1500)
+    assert found.schedule.latency_s < 0.9 * halves.schedule.latency_s < start.schedule.latency_s
+
+
+def test_shares_are_kept():
+    problem = cache(6).with_rules(Rules(min_share={1: 0.3, 2: 0.3}))
+    start = carve(problem, (0, 0, 0, 0, 1, 1))
+    found = annealed_latency(problem, start, 0, steps=2000)
+    assert found.schedule.latency_s < start.schedule.latency_s
+    assert all(flops_of(problem, found.placement.place, device) >= 1.8 for device in (1, 2))
+
+
+def test_what_has_a_cap_or_a_bound_is_left_alone():
+    problem = cache(6)
+    for rules in (Rules(max_segments=2), Rules(bounds={"latency": 1000.0})):
+        start = carve(problem.with_rules(rules), (0,) * 6)
+        assert annealed_latency(problem.with_rules(rules), start, 0, steps=500) is start
+
+
+def test_a_solve_with_a_time_limit_ends_with_it(monkeypatch: pytest.MonkeyPatch):
+    problem, asked = cache(6), list[float]()
+
+    def recorded(problem: Problem, start: Found, seed: int, steps: int, seconds: float) -> Found:
+        asked.append(seconds)
+        return start
+
+    monkeypatch.setattr(solving, "annealed_latency", recorded)
+    monkeypatch.setattr(solving, "GAP", -1.0)
+    solving.solve(problem, Limits(seconds=1.0), group_limit=3)
+    solving.solve(problem, group_limit=3)
+    assert len(asked) == 1
