@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
 from gimlet.compiler.placement.bounds.device_sets import DeviceSets, NodeSet, Weights
+from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.spine import Spine, heaviest_path
 from gimlet.compiler.placement.model.problem import Problem
 
@@ -203,7 +204,7 @@ class _Program:
 
     def solve(self) -> float:
         """What the sets weigh together at least; 1 where that was not found out."""
-        if self.solver.Solve() != pywraplp.Solver.OPTIMAL:
+        if solved(self.solver) != pywraplp.Solver.OPTIMAL:
             return 1.0
         groups = np.array([variable.solution_value() for variable in self.groups])
         self.weights = groups[self.group] * self.parts

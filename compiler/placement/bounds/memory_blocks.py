@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from time import perf_counter
 from typing import Any
 
 from ortools.linear_solver import pywraplp
 
+from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.period_program import SHORTFALL, keep_company
 from gimlet.compiler.placement.bounds.spine import Spine, heaviest_path
 from gimlet.compiler.placement.model.alike import device_classes
@@ -192,12 +192,7 @@ class _Program:
         self._shares()
         self._company()
         solver.Minimize(solver.Sum([self._time(kind) for kind in self.kinds if kind.block.joint is not None]))
-        left = until - perf_counter()
-        if left <= 0:
-            return MemoryBound(0.0)
-        if left < float("inf"):
-            solver.SetTimeLimit(max(int(left * 1000), 1))
-        status = solver.Solve()
+        status = solved(solver, until)
         if status != pywraplp.Solver.OPTIMAL:
             return MemoryBound(float("inf") if status == pywraplp.Solver.INFEASIBLE else 0.0)
         least = float(solver.Objective().Value()) * self.scale * (1 - SHORTFALL)

@@ -9,12 +9,12 @@ come those links that are too busy.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any
 
 from ortools.linear_solver import pywraplp
 
 from gimlet.compiler.placement.bounds.cover_bound import Prices
+from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.spine import heaviest_path
 from gimlet.compiler.placement.model.problem import Fusion, Problem
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
@@ -118,12 +118,7 @@ class PeriodProgram:
         """The program's least value."""
         if not self.can:
             return float("inf")
-        left = until - perf_counter()
-        if left <= 0:
-            return None
-        if left < float("inf"):
-            self.solver.SetTimeLimit(max(int(left * 1000), 1))
-        status = self.solver.Solve()
+        status = solved(self.solver, until)
         if status == pywraplp.Solver.INFEASIBLE:
             return float("inf")
         return float(self.solver.Objective().Value()) if status == pywraplp.Solver.OPTIMAL else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ortools.linear_solver import pywraplp
 
+from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.period_program import SHORTFALL, shared_links
 from gimlet.compiler.placement.model.problem import Problem
 
@@ -60,8 +61,6 @@ def work_bound(problem: Problem, classes: Sequence[list[int]], until: float = fl
         for terms in own:
             solver.Add(period * len(members) >= solver.Sum(terms))
     solver.Minimize(period)
-    if until < float("inf"):
-        solver.SetTimeLimit(max(int(1000 * (until - perf_counter())), 1))
-    if solver.Solve() != pywraplp.Solver.OPTIMAL:
+    if solved(solver, until) != pywraplp.Solver.OPTIMAL:
         return shared
     return max(solver.Objective().Value() * scale * (1 - SHORTFALL), 0.0)

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
+from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.public.public_bound import unit_times
 from gimlet.compiler.placement.public.public_format import PublicProblem
 from gimlet.compiler.placement.public.public_frontier import Frontier, Integers, Loads, Value, narrow_order
@@ -287,7 +288,7 @@ class Program:
 
     def solve(self) -> float:
         """What the sets weigh together at least; 1 where that was not found out."""
-        if self.solver.Solve() != pywraplp.Solver.OPTIMAL:
+        if solved(self.solver) != pywraplp.Solver.OPTIMAL:
             return 1.0
         self.weights = np.array([group.solution_value() for group in self.groups]) @ self.parts
         return float(self.solver.Objective().Value())
