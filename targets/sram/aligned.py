@@ -39,9 +39,10 @@ def aligned_steps(
         width = ceil(width / MX_BLOCK) * MX_BLOCK if dtype == "mxint8" else width
         across = ceil(columns / width)
         if step * width <= most:
-            # The first tile is loaded and the last one stored while nothing is computed.
+            # The first tile is loaded and the last one stored while nothing is computed. What a tile takes by itself
+            # is as much as its least elements do.
             rounds = ceil(pieces * across / dealing.group)
-            found.append(((rounds + 1) * step * width, -step, width, rounds))
+            found.append(((rounds + 1) * max(step * width, least), -step, width, rounds))
     if not found:
         return None
     _, negative, width, rounds = min(found)
