@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import has, integers, number, rotated
+from gimlet.passes.function_lines import has, integers, number, rotated
 from gimlet.runtime.expr import Expr
 
 _INT64, _LOWEST = 7, -3.4028234663852886e38

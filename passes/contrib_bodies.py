@@ -11,8 +11,8 @@ from onnx import parser
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_attention import group_query_attention, multi_head_attention, projected_attention
-from gimlet.passes.contrib_lines import Unwritten, has, integers, number, rotated
 from gimlet.passes.contrib_quantized import OLDEST_QUANTIZED, QUANTIZED
+from gimlet.passes.function_lines import Unwritten, has, integers, number, rotated
 from gimlet.passes.plain_bodies import Known, plain_lines
 
 OLDEST_OPSET = 17

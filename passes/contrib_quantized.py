@@ -15,7 +15,7 @@ from xdsl.ir import SSAValue
 from gimlet.dialects.onnx import OnnxOp, dims_of
 from gimlet.dialects.onnx.types import element_of
 from gimlet.passes.contrib_attention import quantized_attention
-from gimlet.passes.contrib_lines import has
+from gimlet.passes.function_lines import has
 from gimlet.runtime.expr import Expr
 
 _FLOAT = 1

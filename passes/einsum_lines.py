@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import Lines, Unwritten, integers
+from gimlet.passes.function_lines import Lines, LineWriter, Unwritten
 from gimlet.runtime.expr import ONE, Expr
 
 _AXES_ARE_AN_INPUT = 13
@@ -116,13 +116,11 @@ class _Operand:
 
 
 @dataclass
-class _Writer:
+class _Writer(LineWriter):
     """Writes lines for operands of one equation."""
 
     sizes: dict[Label, _Size]
     wanted: Sequence[Label]
-    lines: list[str] = field(default_factory=list[str])
-    count: int = 0
 
     def reduced(self, operands: Sequence[_Operand]) -> _Operand:
         """All operands as one, with the labels of the result in some order."""
@@ -275,13 +273,3 @@ class _Writer:
 
     def unsqueezed(self, name: str, axes: Sequence[int]) -> str:
         return self.line(f"Unsqueeze ({name}, {self.numbers(*axes)})") if axes else name
-
-    def numbers(self, *values: int) -> str:
-        self.count += 1
-        self.lines.append(integers(f"v{self.count}", *values))
-        return f"v{self.count}"
-
-    def line(self, text: str) -> str:
-        self.count += 1
-        self.lines.append(f"v{self.count} = {text}")
-        return f"v{self.count}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import element_of
-from gimlet.passes.contrib_lines import Lines, Unwritten
+from gimlet.passes.function_lines import Lines, Unwritten
 
 _FLOAT = 1
 _FLOATS = ("float", "float16", "bfloat16")

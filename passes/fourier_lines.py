@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers
+from gimlet.passes.function_lines import Lines, LineWriter, Unwritten, has
 
 _FLOAT = 1
 _LONGEST = 4096
@@ -71,14 +71,12 @@ def _constant(known: Known, index: int, absent: int | None) -> int | None:
 
 
 @dataclass
-class _Writer:
+class _Writer(LineWriter):
     """Writes lines of a transform of `length` samples to `frequencies`."""
 
     length: int
     frequencies: int
     is_inverse: bool
-    lines: list[str] = field(default_factory=list[str])
-    count: int = 0
 
     def parts(self, source: str, count: int) -> list[str]:
         """The real numbers, and the imaginary ones where there are."""
@@ -138,13 +136,3 @@ class _Writer:
     def joined(self, parts: Sequence[str], axis: int) -> list[str]:
         deep = [self.line(f"Unsqueeze ({part}, {self.numbers(axis)})") for part in parts]
         return [*self.lines, f"y0 = Concat <axis: int = {axis}> ({', '.join(deep)})"]
-
-    def numbers(self, *values: int) -> str:
-        self.count += 1
-        self.lines.append(integers(f"v{self.count}", *values))
-        return f"v{self.count}"
-
-    def line(self, text: str) -> str:
-        self.count += 1
-        self.lines.append(f"v{self.count} = {text}")
-        return f"v{self.count}"

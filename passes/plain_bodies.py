@@ -11,10 +11,10 @@ import numpy as np
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, constant_value, dims_of, opset_in_force
 from gimlet.dialects.onnx.types import element_of
-from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers, number
 from gimlet.passes.einsum_lines import einsum
 from gimlet.passes.elementary_lines import ELEMENTARY
 from gimlet.passes.fourier_lines import dft, stft
+from gimlet.passes.function_lines import Lines, Unwritten, has, integers, number
 from gimlet.passes.recurrent_lines import recurrent
 from gimlet.passes.resize_lines import resize
 from gimlet.passes.sampling_lines import deform_conv, grid_sample

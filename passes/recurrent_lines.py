@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers, number
+from gimlet.passes.function_lines import Lines, LineWriter, Unwritten, has, number
 
 MOST_STEPS = 256
 """Steps of all directions together: each is about 14 operators."""
@@ -52,15 +52,13 @@ def recurrent(op: OnnxOp, opset: int) -> Lines:
 
 
 @dataclass
-class _Writer:
+class _Writer(LineWriter):
     """Writes the lines of one operator, for `steps` steps of states of `hidden` numbers."""
 
     op: OnnxOp
     hidden: int
     steps: int
     is_batch_first: bool
-    lines: list[str] = field(default_factory=list[str])
-    count: int = 0
 
     def written(self, ways: Sequence[tuple[bool, Sequence[str]]]) -> list[str]:
         """All directions: whether each goes backwards, and its activations."""
@@ -134,16 +132,6 @@ class _Writer:
 
     def joined(self, values: Sequence[str], axis: int) -> str:
         return values[0] if len(values) == 1 else self.line(f"Concat <axis: int = {axis}> ({', '.join(values)})")
-
-    def numbers(self, *values: int) -> str:
-        self.count += 1
-        self.lines.append(integers(f"v{self.count}", *values))
-        return f"v{self.count}"
-
-    def line(self, text: str) -> str:
-        self.count += 1
-        self.lines.append(f"v{self.count} = {text}")
-        return f"v{self.count}"
 
 
 @dataclass

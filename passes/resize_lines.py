@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import Lines, Unwritten, integers
+from gimlet.passes.function_lines import Lines, Unwritten, integers
 from gimlet.runtime.expr import Expr
 
 _FLOAT, _INT64 = 1, 7

@@ -7,10 +7,10 @@ around it, each by its weight; what is outside has no weight, where it counts as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gimlet.dialects.onnx import OnnxOp, dims_of
-from gimlet.passes.contrib_lines import Lines, Unwritten, has, integers
+from gimlet.passes.function_lines import Lines, LineWriter, Unwritten, has
 
 _FLOAT, _INT64 = 1, 7
 _AXES_ARE_AN_INPUT = 13
@@ -93,12 +93,10 @@ def _image(op: OnnxOp) -> tuple[int, int, int] | None:
 
 
 @dataclass
-class _Writer:
+class _Writer(LineWriter):
     """Writes lines for one image of these channels, height and width."""
 
     sizes: tuple[int, int, int]
-    lines: list[str] = field(default_factory=list[str])
-    count: int = 0
 
     def place(self, given: str, size: int, padding: str, *, corners: bool, mode: str) -> str:
         """Where in `size` pixels a place from -1 to 1 is: between the outer pixels' middles, or their outer edges."""
@@ -165,13 +163,3 @@ class _Writer:
 
     def number(self, value: float) -> str:
         return self.line(f"Constant <value_float: float = {float(value)!r}> ()")
-
-    def numbers(self, *values: int) -> str:
-        self.count += 1
-        self.lines.append(integers(f"v{self.count}", *values))
-        return f"v{self.count}"
-
-    def line(self, text: str) -> str:
-        self.count += 1
-        self.lines.append(f"v{self.count} = {text}")
-        return f"v{self.count}"

@@ -1,8 +1,8 @@
-"""Lines of functions in ONNX's text form that several of com.microsoft's operators are written out with."""
+"""Lines of functions in ONNX's text form that operators are written out with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gimlet.dialects.onnx import OnnxOp
 
@@ -24,6 +24,26 @@ def number(name: str, value: float, like: str) -> list[str]:
 
 def integers(name: str, *values: int) -> str:
     return f"{name} = Constant <value_ints: ints = [{', '.join(map(str, values))}]> ()"
+
+
+@dataclass(kw_only=True)
+class LineWriter:
+    """Writes lines, each of which makes a value with a name of its own: `v1`, `v2`, ..."""
+
+    lines: list[str] = field(default_factory=list[str])
+    count: int = 0
+
+    def numbers(self, *values: int) -> str:
+        """The name of a constant vector of integers."""
+        self.count += 1
+        self.lines.append(integers(f"v{self.count}", *values))
+        return f"v{self.count}"
+
+    def line(self, text: str) -> str:
+        """The name of what `text`, an operator and its inputs, makes."""
+        self.count += 1
+        self.lines.append(f"v{self.count} = {text}")
+        return f"v{self.count}"
 
 
 def has(op: OnnxOp, index: int) -> bool:
