@@ -245,7 +245,7 @@ def _onnx_reference(path: Path) -> Reference:
     read_onnx(path)
     try:
         return OnnxReference(path)
-    except (RuntimeError, NotImplementedError, TypeError, KeyError, ValueError, ValidationError) as error:
+    except (RuntimeError, TypeError, KeyError, ValueError, ValidationError) as error:
         try:
             return SessionReference(path)
         except InputError as second:

@@ -164,7 +164,7 @@ class _KernelRun:
             case Reduce() as reduce:
                 source = self.read(reduce.source, statement)
                 axes = tuple(len(self.box.names) + axis for axis in reduce.axes)
-                self.write(reduce.tile, REDUCTIONS[reduce.function](source, axis=axes, keepdims=True), statement)
+                self.write(reduce.tile, REDUCTIONS[reduce.function](source, axes), statement)
             case Fill() as fill:
                 shape = tuple(evaluate(size, self.sizes) for size in statement.sizes)
                 carrier = CARRIERS[self.kernel.tiles[fill.tile].dtype]

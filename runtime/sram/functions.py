@@ -172,5 +172,31 @@ FUNCTIONS: dict[str, Function] = {
 }
 """Every function by name. Transcendental ones take several passes: the unit evaluates them piece by piece."""
 
-REDUCTIONS: dict[str, Callable[..., Array]] = {"sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod}
-"""Every reduction by name, as numpy calls with `axis` and `keepdims`."""
+
+def _in_halves(combine: np.ufunc) -> Callable[[Array, tuple[int, ...]], Array]:
+    """A reduction that combines the first half of the elements with the second one, until a single one is left."""
+
+    def reduce(values: Array, axes: tuple[int, ...]) -> Array:
+        if not axes:
+            return values
+        moved = np.moveaxis(values, axes, range(-len(axes), 0))
+        left = moved.reshape(*moved.shape[: -len(axes)], -1)
+        while (count := left.shape[-1]) > 1:
+            half = (count + 1) // 2
+            combined = left[..., :half].copy()
+            combine(combined[..., : count - half], left[..., half:], out=combined[..., : count - half])
+            left = combined
+        if not left.shape[-1]:
+            left = np.full((*left.shape[:-1], 1), combine.identity, values.dtype)
+        return np.expand_dims(left[..., 0], axes)
+
+    return reduce
+
+
+REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "sum": _in_halves(np.add),
+    "max": lambda values, axes: np.max(values, axis=axes, keepdims=True),
+    "min": lambda values, axes: np.min(values, axis=axes, keepdims=True),
+    "prod": _in_halves(np.multiply),
+}
+"""Every reduction by name, of some dimensions, which keep size 1. Sums have an order of their own, not the host's."""

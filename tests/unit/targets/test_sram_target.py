@@ -252,8 +252,8 @@ def test_views_cost_nothing():
 
 @pytest.mark.parametrize(
     ("fmt", "most"),
-    # Four ops before each are not always on as many chiplets as the whole block.
-    [("fp32", 1.1), ("bf16", 1.1), ("mxint8", 1.1)],
+    # 1.073, 1.089 and 1.060: four ops before each are not always on as many chiplets as the whole block.
+    [("fp32", 1.08), ("bf16", 1.1), ("mxint8", 1.07)],
 )
 def test_a_segment_costs_what_its_ops_do_and_one_launch(fmt, most):
     """An op costs what it adds behind others: alone the ops of this block took 1.04 to 1.2 of what they take in it."""
