@@ -37,6 +37,7 @@ NORMALIZE: Final = (
     "cse",
     "infer-shapes",
     "fold-constants",
+    "unroll-loops",
     "canonicalize-onnx",
     "cse",
     "dce",

@@ -17,6 +17,7 @@ from gimlet.dialects.onnx import InitializerOp, OnnxOp, constant_value, dims_of,
 from gimlet.dialects.onnx.attributes import WeightAttr, ints_attr, tensor_attr
 from gimlet.dialects.onnx.types import element_of, tensor_type
 from gimlet.passes.entry import entry_function
+from gimlet.passes.sequence_lists import read_directly
 from gimlet.passes.sequence_split import split_at_once
 from gimlet.runtime.expr import Expr
 
@@ -58,9 +59,10 @@ class CanonicalizeOnnxPass(ModulePass):
 
     Constants become initializers. Identity, Dropout outside training, casts, reshapes, slices, tiles and transposes
     that change nothing are removed, two transposes become one, and so does one between two reshapes that only flatten
-    and unflatten. An If whose condition is constant becomes its branch, and a sequence of known parts a Split. The
-    computed shape of a Reshape or Expand becomes a constant where 0, 1 and −1 can say what is dynamic. Range gets
-    scalars where it was given vectors of one element. No value changes by a bit.
+    and unflatten. An If whose condition is constant becomes its branch, a sequence of known parts a Split, and what is
+    read from a sequence of known elements those elements. The computed shape of a Reshape or Expand becomes a constant
+    where 0, 1 and −1 can say what is dynamic. Range gets scalars where it was given vectors of one element. No value
+    changes by a bit.
 
     Requires: the types that infer-shapes gives; what has none is left as it is. Ensures: no onnx.Constant of a tensor.
     """
@@ -292,6 +294,7 @@ _RULES: dict[str, Callable[[OnnxOp], None]] = {
     "Cast": _cast,
     "CastLike": _cast_like,
     "Concat": _concat,
+    "ConcatFromSequence": read_directly,
     "Constant": _constant,
     "Dropout": _dropout,
     "Expand": _expand,
@@ -301,6 +304,8 @@ _RULES: dict[str, Callable[[OnnxOp], None]] = {
     "Range": _range,
     "Reshape": _reshape,
     "Slice": _slice,
+    "SequenceAt": read_directly,
+    "SequenceLength": read_directly,
     "SplitToSequence": split_at_once,
     "Squeeze": _same_elements,
     "Tile": _same_elements,

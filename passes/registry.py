@@ -13,6 +13,7 @@ PASSES: dict[str, str] = {
     "infer-shapes": "gimlet.passes.infer_shapes:InferShapesPass",
     "fold-constants": "gimlet.passes.fold_constants:FoldConstantsPass",
     "canonicalize-onnx": "gimlet.passes.canonicalize_onnx:CanonicalizeOnnxPass",
+    "unroll-loops": "gimlet.passes.unroll_loops:UnrollLoopsPass",
     "upgrade-opset": "gimlet.passes.upgrade_opset:UpgradeOpsetPass",
     "decompose-functions": "gimlet.passes.decompose_functions:DecomposeFunctionsPass",
     "fuse-activations": "gimlet.passes.fuse_activations:FuseActivationsPass",

@@ -210,7 +210,8 @@ def _statement(op: Operation, tiles: Mapping[SSAValue, Tile]) -> Statement:
         case AddOp():
             return Store(op.access.data, name(op.tile), adds=True, after=_names(op.after))
         case ScatterOp():
-            return Scatter(op.access.data, name(op.tile), name(op.indices), _int(op.axis), _names(op.after))
+            function = "" if op.function is None else op.function.data
+            return Scatter(op.access.data, name(op.tile), name(op.indices), _int(op.axis), _names(op.after), function)
         case FillOp():
             return Fill(name(op.tile), op.sizes.data, op.value.data)
         case IotaOp():
@@ -392,8 +393,10 @@ def _statement_op(statement: Statement, tiles: Mapping[str, SSAValue]) -> Operat
         case Store(tile=tile, adds=adds):
             kind = AddOp if adds else StoreOp
             return kind.create(operands=[tiles[tile]], properties=_transfer(statement))
-        case Scatter(tile=tile, indices=indices, axis=axis):
+        case Scatter(tile=tile, indices=indices, axis=axis, function=function):
             properties = {**_transfer(statement), "axis": _int_attr(axis)}
+            if function:
+                properties["function"] = StringAttr(function)
             return ScatterOp.create(operands=[tiles[tile], tiles[indices]], properties=properties)
         case Fill(tile=tile, sizes=sizes, value=value):
             properties = {"sizes": SizesAttr(sizes), "value": ValueAttr(value)}

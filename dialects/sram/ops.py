@@ -242,7 +242,10 @@ class AddOp(IRDLOperation):
 
 @irdl_op_definition
 class ScatterOp(IRDLOperation):
-    """DMA out of a tile that changes a tensor at computed positions: `sram.scatter %a to <…> by %i along 0`."""
+    """DMA out of a tile that changes a tensor at computed positions: `sram.scatter %a to <…> by %i along 0`.
+
+    With `{function = "add"}` (or `max`, `min`, `mul`) what is there and what comes are put together.
+    """
 
     name = "sram.scatter"
 
@@ -251,6 +254,7 @@ class ScatterOp(IRDLOperation):
     indices = operand_def(_TILE)
     axis = prop_def(_INT)
     after = opt_prop_def(ArrayAttr[StringAttr])
+    function = opt_prop_def(StringAttr)
 
     irdl_options = (ParsePropInAttrDict(),)
     assembly_format = "$tile `to` $access `by` $indices `along` $axis attr-dict"

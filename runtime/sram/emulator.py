@@ -33,7 +33,7 @@ from gimlet.runtime.sram.binding import (
 from gimlet.runtime.sram.cycles import cycle_of
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, MX_BLOCK, round_to
-from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
+from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS, UPDATES
 from gimlet.runtime.sram.memory import Memory, Weights, overlaps
 from gimlet.runtime.sram.program import (
     REGISTER_PREFIX,
@@ -319,7 +319,11 @@ class _KernelRun:
         if valid is not None and not valid[address].all():
             self.fault(step, f"changes elements of tensor {scatter.access.tensor} that were never written")
         # Of several values for one element numpy keeps the last, and so does the machine within an item.
-        flat[address] = np.broadcast_to(seen.from_tile(tile), address.shape)
+        new = np.broadcast_to(seen.from_tile(tile), address.shape)
+        if scatter.function:
+            UPDATES[scatter.function].at(flat, address, new)
+        else:
+            flat[address] = new
         items = items_of(self.kernel, self.box).reshape(self.box.counts + (1,) * len(seen.counters))
         self.memory.changed(scatter.access.tensor, address, np.broadcast_to(items, address.shape))
 

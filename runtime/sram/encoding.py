@@ -97,8 +97,8 @@ def _statement(statement: Statement) -> list[Any]:
             return ["gather", tile, _access(access), indices, axis, list(after)]
         case Store(access=access, tile=tile, adds=adds, after=after):
             return ["add" if adds else "store", _access(access), tile, list(after)]
-        case Scatter(access=access, tile=tile, indices=indices, axis=axis, after=after):
-            return ["scatter", _access(access), tile, indices, axis, list(after)]
+        case Scatter(access=access, tile=tile, indices=indices, axis=axis, after=after, function=function):
+            return ["scatter", _access(access), tile, indices, axis, list(after), *([function] if function else [])]
         case Fill(tile=tile, sizes=sizes, value=value):
             return ["fill", tile, _exprs(sizes), _operand(value)]
         case Iota(tile=tile, sizes=sizes, axis=axis, start=start, step=step):
@@ -255,7 +255,8 @@ def _read_statement(value: object) -> Statement:
             return Store(access, tile, opcode == "add", _read_all(fields[2], _read_text))
         case "scatter":
             access, tile, indices = _read_access(fields[0]), _read_text(fields[1]), _read_text(fields[2])
-            return Scatter(access, tile, indices, _read_int(fields[3]), _read_all(fields[4], _read_text))
+            function = _read_text(fields[5]) if len(fields) > 5 else ""
+            return Scatter(access, tile, indices, _read_int(fields[3]), _read_all(fields[4], _read_text), function)
         case "fill":
             return Fill(_read_text(fields[0]), _read_all(fields[1], _read_expr), _read_value(fields[2]))
         case "iota":
@@ -279,7 +280,7 @@ _FIELDS: dict[str, tuple[int, ...]] = {
     "gather": (5,),
     "store": (3,),
     "add": (3,),
-    "scatter": (5,),
+    "scatter": (5, 6),
     "fill": (3,),
     "iota": (5,),
     "matmul": (5,),

@@ -200,3 +200,6 @@ REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
     "prod": _in_halves(np.multiply),
 }
 """Every reduction by name, of some dimensions, which keep size 1. Sums have an order of their own, not the host's."""
+
+UPDATES: dict[str, np.ufunc] = {"add": np.add, "max": np.maximum, "min": np.minimum, "mul": np.multiply}
+"""What a scatter makes of an element that is there and one that comes, by name."""

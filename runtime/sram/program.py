@@ -211,6 +211,7 @@ class Scatter:
     """A DMA from a tile whose positions along dimension `axis` of the tile are multiplied out from a tile of indices.
 
     It changes elements that were written before, in the order of the tile: of two at one position the later one stays.
+    With a `function` (`add`, `max`, `min` or `mul`, of f32 or i32) an element becomes that of itself and what comes.
     That dimension must have one counter, as in a `Gather`. Items of a kernel may not change the same element.
     """
 
@@ -219,6 +220,12 @@ class Scatter:
     indices: str
     axis: int
     after: tuple[str, ...] = ()
+    function: str = ""
+
+    @property
+    def adds(self) -> bool:
+        """Whether what is there is read before it is written."""
+        return bool(self.function)
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,7 @@ class Core:
             self.ready[name] = (0.0, "nothing")
             return
         size = moved_bytes(self.kernel.tiles[name].dtype, shape)
-        adds = isinstance(instruction, Store) and instruction.adds
+        adds = isinstance(instruction, Store | Scatter) and instruction.adds
         if id(access) not in self.routes:
             self.routes[id(access)] = route(instruction, access, self.kernel, self.program)
         way, machine = self.routes[id(access)], self.machine

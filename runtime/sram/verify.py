@@ -16,7 +16,7 @@ from gimlet.runtime.sram.binding import affine
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, FLOATS, SUMS, stored_bytes
-from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS
+from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS, UPDATES
 from gimlet.runtime.sram.memory import overlaps
 from gimlet.runtime.sram.ordering import Order, transfers
 from gimlet.runtime.sram.program import (
@@ -394,8 +394,13 @@ class _KernelCheck:
             raise self.fail(f"{what} along dimension {dim}, which has not one counter")
         if self.tile(transfer.indices, 1).dtype not in ("i64", "i32"):
             raise self.fail(f"{what} with indices that are not i32 or i64")
-        if self.tile(transfer.tile).dtype == "mxint8" and isinstance(transfer, Scatter):
+        if not isinstance(transfer, Scatter):
+            return
+        dtype = self.tile(transfer.tile).dtype
+        if dtype == "mxint8":
             raise self.fail("scatters elements that share an exponent")
+        if transfer.function and (transfer.function not in UPDATES or dtype not in SUMS.values()):
+            raise self.fail(f"scatters {dtype} by {transfer.function}: f32 and i32 are, by {', '.join(UPDATES)}")
 
     def check_matmul(self, matmul: Matmul, scope: dict[str, Range]) -> None:
         lhs, rhs = self.tile(matmul.lhs, 2), self.tile(matmul.rhs, 2)

@@ -226,11 +226,12 @@ class KernelBuilder:
         name: str,
         indices: str,
         axis: int,
+        function: str = "",
     ) -> None:
         """A store of a tile at positions along its dimension `axis` that a tile of indices gives, converted first."""
         if self.tiles[name].dtype != view.dtype:
             name = self.map("copy", [name], view.dtype, depth=2)
-        self.body.append(Scatter(view.access(begin, tile), name, indices, axis))
+        self.body.append(Scatter(view.access(begin, tile), name, indices, axis, function=function))
 
     def fill(
         self, dtype: str, sizes: Sequence[Expr], shape: Sequence[int], value: int | float | Expr, depth: int = 1

@@ -22,7 +22,7 @@ from gimlet.runtime.sram.formats import MX_BLOCK, SUMS
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
-from gimlet.targets.sram.channels import are_last, rigid
+from gimlet.targets.sram.channels import are_last, rigid, temporary_for
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.expression import Argument, Place, evaluate, views_of
 from gimlet.targets.sram.lowering import Lowering
@@ -314,5 +314,6 @@ def padded_view(lowering: Lowering, view: View, axes: Sequence[int]) -> View:
         return whole
     if all(view.covers(axis) for axis in axes):
         return view
-    copied = lowering.copied(view)
+    copied = temporary_for(lowering.builder, view.dtype, view.shape, view)
+    lowering.emit(view, copied, "copy")
     return rigid(copied) or copied

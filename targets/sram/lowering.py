@@ -276,8 +276,8 @@ class Lowering:
         return target
 
     def copied(self, view: View) -> View:
-        """The elements of a view in order, in a tensor of their own."""
-        target = temporary_for(self.builder, view.dtype, view.shape, view)
+        """The elements of a view in order, in a tensor of their own that lies as ONNX says."""
+        target = self.builder.temporary(view.dtype, view.shape)
         emit_elementwise(self.builder, view, target, "copy")
         return target
 

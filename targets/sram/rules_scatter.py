@@ -1,8 +1,9 @@
 """The rules of ScatterND, ScatterElements and TensorScatter: what is new goes over what was there.
 
 Positions are computed. Where the data is a state that nothing else reads, it is changed where it lies; elsewhere a copy
-of it is. An item has a part of what the positions do not run along, and takes the updates in their order, so that of
-two for one position the later one stays.
+of it is. With a reduction what is new is added to what was there, or the larger, the smaller or the product stays. An
+item has a part of what the positions do not run along, and takes the updates in their order, so that of two for one
+position the later one stays.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, ZERO, Expr
+from gimlet.runtime.sram.formats import SUMS
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.constants import Constant
 from gimlet.targets.sram.convolution import whole_place
 from gimlet.targets.sram.expression import Argument, Index, emit_elementwise
-from gimlet.targets.sram.lowering import Lowering, Rule, shape_of
+from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.products import product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_gather import coordinates_joined, in_memory, wrapped
@@ -28,7 +30,6 @@ _POSITIONS = 64
 
 
 def _scatter_nd(lowering: Lowering, op: OnnxOp) -> None:
-    _refuse_reduction(op)
     indices, updates = present(op, 1), present(op, 2)
     where, sizes = shape_of(indices), shape_of(present(op, 0))
     if not where[-1].is_constant:
@@ -44,7 +45,6 @@ def _scatter_nd(lowering: Lowering, op: OnnxOp) -> None:
 
 def _scatter_elements(lowering: Lowering, op: OnnxOp) -> None:
     """Along the dimensions in which positions are the same, whole tiles move; along the others, one element each."""
-    _refuse_reduction(op)
     indices, updates = present(op, 1), present(op, 2)
     shape, sizes = shape_of(indices), shape_of(present(op, 0))
     axis = int(op.attr("axis", 0)) % len(shape)
@@ -102,9 +102,12 @@ def _positions(lowering: Lowering, indices: SSAValue, axis: int, size: Expr) -> 
     return lowering.positions[argument, size]
 
 
-def _refuse_reduction(op: OnnxOp) -> None:
-    if op.attr("reduction", "none") != "none":
-        raise RefusedError(f"{op.op_type} that puts elements together by {op.attr('reduction')} is not generated")
+def _update_function(op: OnnxOp) -> str:
+    """How the machine puts elements together; "" where the later one stays."""
+    reduction, dtype = str(op.attr("reduction", "none")), vector_type(present(op, 0))
+    if reduction != "none" and dtype not in SUMS.values():
+        raise RefusedError(f"{op.op_type} that puts {dtype} together by {reduction} is not generated")
+    return "" if reduction == "none" else reduction
 
 
 def _put(lowering: Lowering, op: OnnxOp, seen_as: Shape, positions: View, update: View, axis: int) -> None:
@@ -113,14 +116,16 @@ def _put(lowering: Lowering, op: OnnxOp, seen_as: Shape, positions: View, update
     # What no kernel has computed yet is read by nothing else (define): it is computed for this alone.
     own = op in lowering.in_place or not isinstance(lowering.get(data), View | Constant)
     target = lowering.view(data) if own else lowering.copied(lowering.view(data))
+    if op not in lowering.in_place and not target.is_whole:
+        target = lowering.copied(target)
     seen = target.reshape(seen_as, lowering.bounds.optimum)
     if seen is None or not seen.is_whole:
         raise RefusedError(f"{op.op_type} changes a tensor that it does not see whole")
-    _scatter(lowering, seen.rigid(), positions, update, axis)
+    _scatter(lowering, seen.rigid(), positions, update, axis, _update_function(op))
     lowering.define(value, target)
 
 
-def _scatter(lowering: Lowering, target: View, positions: View, update: View, axis: int) -> None:
+def _scatter(lowering: Lowering, target: View, positions: View, update: View, axis: int, function: str) -> None:
     builder, shape = lowering.builder, update.shape
     best = [builder.bounds.best(size) for size in shape]
     steps = [1] * len(shape)
@@ -140,7 +145,7 @@ def _scatter(lowering: Lowering, target: View, positions: View, update: View, ax
             at = kernel.load(positions, place.begin, [[Counter(axis, along.size)]], [along.step], repeated=True)
             new = kernel.load(update, place.begin, place.tile, place.limits, repeated=True)
             begin = [ZERO if dim == axis else each for dim, each in enumerate(place.begin)]
-            kernel.scatter(target, begin, place.tile, new, at, axis)
+            kernel.scatter(target, begin, place.tile, new, at, axis, function)
 
 
 RULES: dict[str, Rule] = {

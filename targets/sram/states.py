@@ -14,7 +14,7 @@ _CHANGE_WHAT_THEY_READ = frozenset({"ScatterElements", "ScatterND", "TensorScatt
 
 def changes_in_place(op: OnnxOp) -> bool:
     """Whether the code of an op can change its first operand where it lies."""
-    return not op.domain and op.op_type in _CHANGE_WHAT_THEY_READ and op.attr("reduction", "none") == "none"
+    return not op.domain and op.op_type in _CHANGE_WHAT_THEY_READ
 
 
 def states_of(outputs: Iterable[SSAValue], inputs: Iterable[SSAValue]) -> dict[OnnxOp, tuple[SSAValue, SSAValue]]:

@@ -15,6 +15,7 @@ from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.emulator import Emulator
 from gimlet.runtime.sram.encoding import dumps, loads
 from gimlet.runtime.sram.faults import MachineError
+from gimlet.runtime.sram.functions import UPDATES
 from gimlet.runtime.sram.ordering import synchronised
 from gimlet.runtime.sram.program import (
     Access,
@@ -73,6 +74,35 @@ def test_rows_are_changed_and_of_two_for_one_position_the_later_stays(at):
         expected[position] = new[row]
     np.testing.assert_array_equal(found["after"], expected)
     np.testing.assert_array_equal(found["y"], expected[:1])
+
+
+def with_function(made: Program, function: str) -> Program:
+    """The program with a scatter that puts elements together."""
+    put = made.kernels[0]
+    loop = put.body[0]
+    assert isinstance(loop, Loop)
+    body = tuple(replace(each, function=function) if isinstance(each, Scatter) else each for each in loop.body)
+    return replace(made, kernels=(replace(put, body=(replace(loop, body=body),)), *made.kernels[1:]))
+
+
+@pytest.mark.parametrize("function", UPDATES)
+@given(at=st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_elements_at_one_position_are_put_together_in_order(function: str, at: list[int]):
+    made = with_function(state_program(), function)
+    state, new, found = changed(made, at)
+    expected = state.copy()
+    for row, position in enumerate(at):
+        expected[position] = UPDATES[function](expected[position], new[row])
+    np.testing.assert_array_equal(found["after"], expected)
+    assert loads(dumps(made)) == made
+    assert assemble(disassemble(made)) == made
+
+
+def test_what_is_added_is_read_before_it_is_written():
+    plain, adding = (
+        time_program(bind(each, {"n": 12})).traffic for each in (state_program(), with_function(state_program(), "add"))
+    )
+    assert adding.sram == plain.sram + 12 * WIDTH * 4
 
 
 def test_only_a_state_that_may_be_is_changed_where_it_is():
@@ -167,6 +197,7 @@ MX = (TILES[0], Tile("u", "mxint8", (4, 32)))
         (wrong_kernel(PUT, Store(ROWS, "u"), role="temporary"), "stores tensor s and changes it"),
         (wrong_kernel(replace(PUT, axis=2)), "scatters along dimension 2 of the tile, which has not one counter"),
         (wrong_kernel(replace(PUT, indices="u")), "tile u has rank 2, not 1"),
+        (wrong_kernel(replace(PUT, function="sub")), "scatters f32 by sub: f32 and i32 are, by add, max, min, mul"),
         (wrong_kernel(replace(PUT, access=replace(ROWS, fill=0.0))), "a store has no fill"),
         (
             wrong_kernel(replace(PUT, tile="r", access=replace(ROWS, tensor="x"))),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import helper
 from tests.unit.targets.sram_models import Runner, model_of, reference, relative_error, segment_of
@@ -60,6 +61,34 @@ def test_depthwise_convolutions_wait_for_one_load():
     node = helper.make_node("Conv", ["x", "w"], ["y"], group=120, pads=[2] * 4)
     model = model_of([node], {"x": (F, (1, 120, 28, 28))}, ["y"], {"w": normal(120, 1, 5, 5)})
     assert Runner(segment_of(model), "fp32").artifact.facts["cycles"] < 1000
+
+
+@pytest.mark.parametrize("behind", ["Reshape", "GatherElements", "ScatterElements"])
+def test_what_takes_elements_in_order_gets_a_map_in_order(behind: str):
+    """Elements of a group of channels are not one walk where channels lie last: they are copied into ONNX's order."""
+    inputs = {
+        "Reshape": ["m", "groups"],
+        "GatherElements": ["m", "at"],
+        "ScatterElements": ["m", "at", "new"],
+    }
+    weights = {
+        "w": normal(24, 16, 3, 3),
+        "groups": np.array([0, 6, -1]),
+        "at": np.random.default_rng(0).permuted(np.tile(np.arange(9), (1, 24, 7, 1)), axis=3),
+        "new": normal(1, 24, 7, 9),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"], pads=[1] * 4),
+        helper.make_node("Relu", ["h"], ["m"]),
+        helper.make_node(behind, inputs[behind], ["g"], **({} if behind == "Reshape" else {"axis": 3})),
+        helper.make_node("Tanh", ["g"], ["t"]),
+        helper.make_node("Neg", ["m"], ["n"]),
+    ]
+    used = {"w": weights["w"]} | {name: weights[name] for name in inputs[behind][1:]}
+    model = model_of(nodes, {"x": (F, (1, 16, 7, 9))}, ["t", "n"], used)
+    x = {"x": normal(1, 16, 7, 9)}
+    for found, expected in zip(Runner(segment_of(model), "fp32")(**x), reference(model, **x), strict=True):
+        assert relative_error(found, expected) < 5e-6
 
 
 def test_maps_between_convolutions_stay_on_their_chiplets():

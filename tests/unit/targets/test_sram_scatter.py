@@ -35,9 +35,9 @@ def test_of_several_updates_of_one_row_the_last_stays():
     check("ScatterND", [np.full((4, 2), -1, np.float32), np.array([[2], [0], [2]]), new])
 
 
-def scatter(reduction: str = "none", kind: str = "ScatterND", wide: tuple[int, int] = (1, 2)):
-    node = helper.make_node(kind, ["x", "i", "u"], ["y"], name="scatter", reduction=reduction)
-    return segment_of(model_of([node], {"x": (F, (4, 2)), "i": (I, (1, 1)), "u": (F, wide)}, ["y"], opset=18))
+def scatter(reduction: str = "none", kind: int = F):
+    node = helper.make_node("ScatterND", ["x", "i", "u"], ["y"], name="scatter", reduction=reduction)
+    return segment_of(model_of([node], {"x": (kind, (4, 2)), "i": (I, (1, 1)), "u": (kind, (1, 2))}, ["y"], opset=18))
 
 
 def test_a_position_outside_is_a_fault_of_the_data():
@@ -48,11 +48,21 @@ def test_a_position_outside_is_a_fault_of_the_data():
     assert "a cache of a fixed size that is full" in (fault.value.hint or "")
 
 
-@pytest.mark.parametrize(("kind", "wide"), [("ScatterND", (1, 2)), ("ScatterElements", (1, 1))])
-def test_a_reduction_is_refused(kind, wide, tmp_path):
-    found = emit(scatter("add", kind, wide), "fp32", tmp_path)
+@pytest.mark.parametrize("reduction", ["add", "max", "min", "mul"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_elements_at_one_position_are_put_together(reduction: str, dtype: type):
+    random = np.random.default_rng(0)
+    data, new = ((random.standard_normal(shape) * 4).astype(dtype) for shape in ((5, 3), (70, 3)))
+    check("ScatterND", [data, random.integers(-5, 5, (70, 1)), new], opset=18, reduction=reduction)
+    at = random.integers(0, 3, (5, 70))
+    new = (random.standard_normal((5, 70)) * 2).astype(dtype)
+    check("ScatterElements", [data, at, new], opset=18, axis=1, reduction=reduction)
+
+
+def test_a_reduction_of_wide_integers_is_refused(tmp_path):
+    found = emit(scatter("add", I), "fp32", tmp_path)
     assert isinstance(found, Reason)
-    assert f"{kind} that puts elements together by add" in found.message
+    assert "ScatterND that puts i64 together by add is not generated" in found.message
 
 
 def test_what_is_computed_for_it_alone_is_not_copied():
