@@ -97,8 +97,9 @@ def test_a_scan_goes_along_any_dimension_either_way():
         "(float[4] h, float[2, 6, 4] x, float[6, 2] w) => (float[4] last, float[4, 6] ys, float[6, 2] zs)",
         "last, ys, zs = Scan <num_scan_inputs = 2, scan_input_axes = [1, 0], scan_input_directions = [0, 1],"
         " scan_output_axes = [1, 0], scan_output_directions = [0, 1],"
-        " body = b (float[4] a, float[2, 4] xi, float[2] wi) => (float[4] a2, float[4] o, float[2] p) { first = Constant <value_ints = [0]> () row = Unsqueeze (wi, first)"
-        " r = MatMul (row, xi) q = Squeeze (r, first) s = Add (a, q) a2 = Tanh (s) o = Identity (a2) p = Identity (wi)"
+        " body = b (float[4] a, float[2, 4] xi, float[2] wi) => (float[4] a2, float[4] o, float[2] p) {"
+        " first = Constant <value_ints = [0]> () row = Unsqueeze (wi, first) r = MatMul (row, xi)"
+        " q = Squeeze (r, first) s = Add (a, q) a2 = Tanh (s) o = Identity (a2) p = Identity (wi)"
         " }> (h, x, w)",
     )
     module, after = written_out(before)
