@@ -121,10 +121,11 @@ class _Counter:
         try:
             evaluator = ReferenceEvaluator(ir.to_proto(self._model(names, opsets)))
             for turn in range(most):
-                found = evaluator.run(None, {**given, names[0]: np.array(turn)})
-                if not np.asarray(found[0]).any():
+                results = evaluator.run(None, {**given, names[0]: np.array(turn)})
+                goes_on, *carried = (np.asarray(each) for each in results)
+                if not goes_on.any():
                     return turn + 1
-                given |= {names[index]: np.asarray(value) for index, value in zip(self.carried, found[1:], strict=True)}
+                given |= {names[index]: value for index, value in zip(self.carried, carried, strict=True)}
         except _REFERENCE_ERRORS:
             return None
         return most
