@@ -8,13 +8,14 @@ period. Devices are whole here, and so are nodes: each pays its own launches, an
 The weights are sought for one period at a time. A linear program chooses them such that the sets found so far weigh
 least beside all nodes; then the heaviest sets under those weights join it. Where the sets weigh as much as the nodes
 whatever the weights, the period is out of reach and a shorter one is tried. Weights are taken halfway between the
-program's and the best so far, because the program's own jump about, and small neighbours share one weight, in the
-proportions that a linear program for the whole gives them: that takes a fraction of the steps.
+program's and the best so far, because the program's own jump about. Nodes that are alike, as those of every layer are,
+share one weight, and so do small neighbours, in the proportions that a linear program for the whole gives them: that
+takes a fraction of the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -23,14 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 from ortools.linear_solver import pywraplp
 
-from gimlet.compiler.placement.bounds.device_sets import DeviceSets, NodeSet, Weights
+from gimlet.compiler.placement.bounds.device_sets import (
+    CELLS,
+    DeviceSets,
+    NodeSet,
+    Prices,
+    Weights,
+    missed_period,
+)
 from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.spine import Spine, heaviest_path
+from gimlet.compiler.placement.model.alike import alike_nodes
 from gimlet.compiler.placement.model.problem import Problem
 
-CELLS = 2000
-_MARGIN = 1e-7
-"""By how much the nodes must outweigh the devices' sets, as a part of their weight."""
 _FIRST = 0.992
 """The period that is tried first, as a part of the best known."""
 _NEAR = 1e-3
@@ -39,19 +45,11 @@ _WORK = 150_000
 """So many nodes are looked at by class where no time limit ends the search."""
 _SMOOTHED = 0.5
 _GROUPS = 100
-"""Of nodes that share a weight, about: each is worth one part in so many, or is a single node."""
+"""Of neighbours that share a weight, about: each is worth one part in so many, or is a single node."""
 _EVENLY = 1e-3
 """The part of all weight that is dealt out evenly at first, so that no node is worth nothing."""
 _EVERY = 4
 """Of so many joints one begins a stretch of the path among the first sets."""
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What a linear program says each node is worth, and by device the seconds that a byte of fast memory is."""
-
-    nodes: Sequence[float]
-    fast_byte_s: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -102,17 +100,25 @@ class _Search:
         self.work = _WORK
 
     def _groups(self, weights: Weights) -> NDArray[np.int64]:
-        """The number of each node's group: neighbours on the path, and beside it, that are not worth much together."""
-        spine = self.spine
+        """The number of each node's group: alike nodes that are worth much together; of the others neighbours on the
+        path, and beside it, that are not.
+        """
+        group = np.full(len(weights), -1, dtype=np.int64)
+        number = 0
+        for nodes in alike_nodes(self.problem):
+            if len(nodes) > 1 and float(weights[nodes].sum()) > 1 / _GROUPS:
+                group[nodes] = number
+                number += 1
+        spine, held = self.spine, 0.0
         order = [n for node, beside in zip(spine.path, spine.beside, strict=True) for n in (*beside, node)]
-        group = np.zeros(len(weights), dtype=np.int64)
-        number, held = 0, 0.0
         for node in (*order, *spine.apart):
+            if group[node] >= 0:
+                continue
             if held and held + weights[node] > 1 / _GROUPS:
                 number, held = number + 1, 0.0
             group[node] = number
             held += float(weights[node])
-        return group
+        return np.unique(group, return_inverse=True)[1]
 
     def has_time(self) -> bool:
         return self.work > 0 if self.until == float("inf") else perf_counter() < self.until
@@ -131,7 +137,7 @@ class _Search:
             self.work -= len(self.problem.nodes)
             heaviest = [one.most(weights) for one in sets]
             found = sum(len(m) * float(best[-1]) for m, (best, _) in zip(self.classes, heaviest, strict=True))
-            proven = max(proven, self._proven(sets, [best for best, _ in heaviest], weights, period_s))
+            proven = max(proven, missed_period(self.classes, sets, [best for best, _ in heaviest], weights, period_s))
             if proven >= period_s:
                 return period_s
             if found < lightest:
@@ -160,23 +166,6 @@ class _Search:
 
     def _cut(self, number: int, one: NodeSet, sets: DeviceSets) -> _Cut:
         return _Cut(number, one.nodes, one.cells * sets.cell_s)
-
-    def _proven(self, sets: Sequence[DeviceSets], best: Sequence[Weights], weights: Weights, period_s: float) -> float:
-        """The longest period, in cells, for which these weights are too much for the devices."""
-        enough = float(weights.sum()) * (1 - _MARGIN)
-
-        def possible(cells: int) -> bool:
-            within = period_s if cells == CELLS else cells * period_s / CELLS
-            sums = [len(m) * s.within(b, within) for m, s, b in zip(self.classes, sets, best, strict=True)]
-            return sum(sums) >= enough
-
-        if not possible(CELLS):
-            return period_s
-        low, high = 0, CELLS
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if possible(middle) else (middle, high)
-        return low * period_s / CELLS
 
 
 class _Program:

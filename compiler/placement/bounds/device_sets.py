@@ -18,7 +18,7 @@ so its launch is two cells shorter. What a launch of less than two cells could n
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -29,6 +29,10 @@ from gimlet.compiler.placement.bounds.spine import Spine
 from gimlet.compiler.placement.model.problem import Problem
 
 Weights = NDArray[np.float64]
+CELLS = 2000
+"""In a period that is tried."""
+_MARGIN = 1e-7
+"""By how much the nodes must outweigh the devices' sets, as a part of their weight."""
 _SLACK = 1e-6
 """Cells by which sums of floating-point numbers may be off."""
 _READY, _AWAY = 0, 1
@@ -43,6 +47,14 @@ def _whole(number: int) -> int:
 def _entered(number: int) -> int:
     """The row of a segment that began after the last joint."""
     return 3 + 2 * number
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a linear program says each node is worth, and by device the seconds that a byte of fast memory is."""
+
+    nodes: Sequence[float]
+    fast_byte_s: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -274,3 +286,29 @@ class DeviceSets:
     def within(self, best: Weights, period_s: float) -> float:
         """The most weight of what `most` found that a shorter period allows."""
         return float(best[min(self._budget(period_s), len(best) - 1)])
+
+
+def missed_period(
+    classes: Sequence[Sequence[int]],
+    sets: Sequence[DeviceSets],
+    best: Sequence[Weights],
+    weights: Weights,
+    period_s: float,
+) -> float:
+    """The longest period, in cells of `period_s`, for which nodes of these weights are too much for the devices.
+
+    `best` is by class what `most` found; all `period_s` where even that is too short.
+    """
+    enough = float(weights.sum()) * (1 - _MARGIN)
+
+    def possible(cells: int) -> bool:
+        within = period_s if cells == CELLS else cells * period_s / CELLS
+        return sum(len(m) * s.within(b, within) for m, s, b in zip(classes, sets, best, strict=True)) >= enough
+
+    if not possible(CELLS):
+        return period_s
+    low, high = 0, CELLS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if possible(middle) else (middle, high)
+    return low * period_s / CELLS

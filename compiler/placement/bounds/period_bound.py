@@ -14,17 +14,20 @@ does not grow with them and no symmetry is searched. What holds in every placeme
 
 One program for each set of classes in use. Rows are added as solutions break them (`period_program.py`), always to the
 program with the least value: so there is a bound after a small part of the time, and one that no more rows could raise
-is not solved again. What is left of the time is for devices and nodes as a whole (`cover_bound.py`), which begins with
-what the last program says that nodes are worth.
+is not solved again. Before rows are added, long ops that are alike are counted (`counting_bound.py`). What is left of
+the time is for devices and nodes as a whole (`cover_bound.py`), which begins with what the last program says that nodes
+are worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain, combinations
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bills import keep_bounds
+from gimlet.compiler.placement.bounds.counting_bound import Counted, counting_bound
 from gimlet.compiler.placement.bounds.cover_bound import cover_bound
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.work_bound import work_bound
@@ -33,6 +36,8 @@ from gimlet.compiler.placement.model.problem import Problem
 from gimlet.runtime.errors import InfeasibleError
 
 _MOST_SETS = 16
+_ROWS = 0.5
+"""The part of the time for rows that solutions break."""
 _NEAR = 1e-4
 """A bound so close to the best known, as a part of it, is not improved."""
 
@@ -60,18 +65,27 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
         keep_bounds(programs[-1], certain, until)
     least = [0.0] * len(programs)
     solved = [False] * len(programs)
+    counted: Counted | None = None
+    soon = until
     while True:
         weakest = min(range(len(programs)), key=lambda number: (least[number], -number))
-        if least[weakest] >= best_known or (solved[weakest] and not programs[weakest].tighten()):
+        prices = programs[weakest].prices
+        if solved[weakest] and prices is not None and counted is None:
+            counted = counting_bound(problem, classes, prices, best_known, until)
+            soon = perf_counter() + _ROWS * (until - perf_counter())
+        enough = max(least[weakest], counted.value if counted else 0.0) >= best_known
+        if enough or (solved[weakest] and not programs[weakest].tighten()):
             break
-        period = programs[weakest].solve(until)
+        period = programs[weakest].solve(soon)
         if period is None:
             break
         least[weakest], solved[weakest] = max(least[weakest], period), True
-    found = max(min(least), floor)
+    found = max(min(least), floor, counted.value if counted else 0.0)
     if found == float("inf") and best_known == float("inf"):
         raise InfeasibleError("no placement keeps the shares of the FLOPs and the limits on other figures")
     prices = programs[weakest].prices
     if found < best_known * (1 - _NEAR) and prices is not None and perf_counter() < until:
+        if counted is not None and counted.value > min(least):
+            prices = replace(prices, fast_byte_s=counted.fast_byte_s)
         return cover_bound(problem, classes, prices, found, best_known, until)
     return found

@@ -13,7 +13,7 @@ from typing import Any
 
 from ortools.linear_solver import pywraplp
 
-from gimlet.compiler.placement.bounds.cover_bound import Prices
+from gimlet.compiler.placement.bounds.device_sets import Prices
 from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.spine import heaviest_path
 from gimlet.compiler.placement.model.problem import Fusion, Problem

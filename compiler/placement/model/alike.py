@@ -1,4 +1,4 @@
-"""Devices that can be exchanged for each other, and what that leaves to decide.
+"""Devices that can be exchanged for each other, and what that leaves to decide; ops that cost the same everywhere.
 
 Two devices are *alike* where every figure of theirs is equal: memory, launch, power and price, the places they offer,
 what each op costs or is refused there, what pins and shares say, and the speed and price of the routes to everything
@@ -27,6 +27,20 @@ def device_classes(problem: Problem) -> list[list[int]]:
         else:
             classes.append([device])
     return classes
+
+
+def alike_nodes(problem: Problem) -> list[list[int]]:
+    """Nodes in kinds that take as long on every place, also for weights that are streamed there."""
+    weights: list[list[Hashable]] = [[] for _ in problem.nodes]
+    for weight in problem.weights:
+        sizes = tuple(sorted(weight.size_bytes.items()))
+        for user in weight.users:
+            streams = tuple(weight.streaming_s(user, place) for place in range(len(problem.places)))
+            weights[user].append((sizes, streams))
+    kinds: dict[Hashable, list[int]] = {}
+    for node, row in enumerate(problem.fused_seconds.tolist()):
+        kinds.setdefault((tuple(row), frozenset(weights[node])), []).append(node)
+    return list(kinds.values())
 
 
 def _figures(problem: Problem, device: int) -> Hashable:

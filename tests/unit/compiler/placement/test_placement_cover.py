@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds.cover_bound import Prices, cover_bound
-from gimlet.compiler.placement.bounds.device_sets import DeviceSets
+from gimlet.compiler.placement.bounds.cover_bound import cover_bound
+from gimlet.compiler.placement.bounds.device_sets import DeviceSets, Prices
 from gimlet.compiler.placement.bounds.period_bound import period_bound
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.spine import Spine, heaviest_path
