@@ -5,6 +5,10 @@ of the long ops and should have eight, the ninth of each being elsewhere. Here a
 part d is made with probability exp(-d / t), and t falls from 0.2% to 0.02% on the way. The period is smoothed: the 24th
 root of the sum of the loads' 24th powers, which a move that helps the second busiest device lowers as well.
 
+Where memories are nearly full no single move fits, and only an exchange helps. So a move may leave a device with more
+than it has room for, at a price, as a part of the period for a part of the memory. The price rises while some device
+has too much and falls while none has, so that the search goes to and fro across that border; what is kept is within it.
+
 A step takes 50 to 500 microseconds, as nodes have more values and devices stream more weights.
 """
 
@@ -23,7 +27,9 @@ _HOT, _COLD = 2e-3, 2e-4
 _CHANGES = 0.07
 """How many of the steps concern whole segments, or make new ones."""
 _TIDIED = 200
-"""After so many moves sums are added up again, and segments without nodes are left out."""
+"""After so many moves sums are added up again, segments without nodes are left out, and the price of memory changes."""
+_DEARER = 1.5
+"""By what the price of memory that a device does not have changes."""
 _CLOCKED = 16
 """The clock is read once in so many steps."""
 
@@ -54,6 +60,8 @@ class Annealing(Balance):
         self.unit = self.figure() or 1.0
         self.sum = self._sum(self.load)
         """Of the powers of all loads."""
+        self.price = 1.0
+        """Of a part of a memory that is missing, in parts of the period."""
 
     def anneal(self, steps: int, seconds: float, hot: float) -> Placement:
         began, done, moves = perf_counter(), 0.0, 0
@@ -68,7 +76,7 @@ class Annealing(Balance):
             moves += 1
             if moves % _TIDIED == 0:
                 self._tidy()
-            if self.figure() < best.figure * (1 - 1e-9):
+            if self.figure() < best.figure * (1 - 1e-9) and not self._missing(self.load):
                 best = self._state()
         self._restore(best)
         return self.placement()
@@ -106,18 +114,46 @@ class Annealing(Balance):
 
     def _accepts(self, loads: Loads, temperature: float) -> bool:
         """Whether to make a move that leads to these loads; their powers count from then on."""
-        if math.inf in loads.values():
-            return False
-        less = self._sum({key: self.load.get(key, 0.0) for key in loads})
-        after = max(self.sum - less + self._sum(loads), 0.0)
-        worse = after ** (1 / POWER) - self.sum ** (1 / POWER)
+        before = {key: self.load.get(key, 0.0) for key in loads}
+        after = max(self.sum - self._sum(before) + self._sum(loads), 0.0)
+        worse = after ** (1 / POWER) - self.sum ** (1 / POWER) + self._too_much(before, loads)
         if worse > 0 and self.random.random() >= math.exp(-worse / temperature):
             return False
         self.sum = after
         return True
 
+    def figure(self) -> float:
+        return max(load for key, load in self.load.items() if not isinstance(key, tuple))
+
     def _sum(self, loads: Loads) -> float:
-        return sum((max(load, 0.0) / self.unit) ** POWER for load in loads.values())
+        return sum((max(load, 0.0) / self.unit) ** POWER for key, load in loads.items() if not isinstance(key, tuple))
+
+    def _too_much(self, before: Loads, after: Loads) -> float:
+        """What is paid for memory that is missing after a move and was not before."""
+        return self.price * (self._missing(after) - self._missing(before))
+
+    def _missing(self, loads: Loads) -> float:
+        """The parts of their memories that devices have too much by, in all."""
+        limits = self.residency.limits
+        return sum(
+            load / max(limits[key[1]], 1)
+            for key, load in loads.items()
+            if isinstance(key, tuple) and key[0] == "missing"
+        )
+
+    def _count_missing(self, into: Loads) -> None:
+        """Adds the bytes that devices have too much by now and did not; more than at the start."""
+        for device in self.residency.limits:
+            key = "missing", device, device
+            missing = float(max(self.residency.excess(device) - self.full[device], 0))
+            if missing != self.load.get(key, 0.0):
+                into[key] = missing - self.load.get(key, 0.0)
+
+    def _count_memory(self, into: Loads) -> None:
+        for device in self.streamed:
+            if device in into:
+                into[device] += self.residency.streaming_s(device) - self.streamed[device]
+        self._count_missing(into)
 
     def _any_change(self) -> Change | None:
         """Two segments that change places, one that goes elsewhere, or a new one."""
@@ -147,5 +183,6 @@ class Annealing(Balance):
 
     def _tidy(self) -> None:
         self.sum = self._sum(self.load)
+        self.price *= _DEARER if self._missing(self.load) else 1 / _DEARER
         for number in [number for number, count in self.count.items() if not count]:
             del self.count[number], self.place_of[number]

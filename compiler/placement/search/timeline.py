@@ -40,7 +40,8 @@ class Timeline(Annealing):
     - (`nodes`, segment, place): how many nodes it has; (`seconds`, segment, place): what they take;
     - (`bytes`, segment, device): what it sends there; (`outputs`, segment, host): how many of them are outputs;
     - (`waits`, segment, source): how many values it waits for from another;
-    - (`flops`, device, device), where it must have a share.
+    - (`flops`, device, device), where it must have a share;
+    - (`missing`, device, device): bytes that its memory has no room for.
     """
 
     most_moved = _MOST_MOVED
@@ -64,10 +65,11 @@ class Timeline(Annealing):
         return self.latency
 
     def _accepts(self, loads: Loads, temperature: float) -> bool:
-        if any(amount == math.inf for amount in loads.values()) or self._lacks_share(loads):
+        if self._lacks_share(loads):
             return False
         after = self._latency({**self.load, **loads})
-        worse = (after - self.latency) / self.unit
+        before = {key: self.load.get(key, 0.0) for key in loads}
+        worse = (after - self.latency) / self.unit + self._too_much(before, loads)
         if worse > 0 and self.random.random() >= math.exp(-worse / temperature):
             return False
         self.latency = after
@@ -188,9 +190,8 @@ class Timeline(Annealing):
             _add(into, ("seconds", segment, place), sign * problem.edge_s(value, place, leaving=True))
 
     def _count_memory(self, into: Loads) -> None:
-        if any(self.residency.excess(device) > full for device, full in self.full.items()):
-            into["memory"] = math.inf
-        elif self.problem.streaming:
+        self._count_missing(into)
+        if self.problem.streaming:
             self._count_streaming(into)
 
     def _count_streaming(self, into: Loads) -> None:

@@ -6,7 +6,17 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.model.problem import DeviceSpec, Node, Option, Place, Problem, Route, Rules, Value
+from gimlet.compiler.placement.model.problem import (
+    DeviceSpec,
+    Node,
+    Option,
+    Place,
+    Problem,
+    Route,
+    Rules,
+    Value,
+    Weight,
+)
 from gimlet.compiler.placement.model.segments import carve
 from gimlet.compiler.placement.search.anneal import annealed
 from gimlet.compiler.placement.search.balance import balanced
@@ -46,6 +56,33 @@ def test_annealing_leaves_where_evening_out_ends():
     start = carve(problem, (0, 0, 0, 1, 1, 1, 1))
     assert balanced(problem, start).schedule.period_s == 21.0
     assert annealed(problem, start, 0, steps=2000, hot=0.1).schedule.period_s == 19.0
+
+
+def full() -> Problem:
+    """Ops of 30 bytes on two devices of 65 and 60: two launches a device are too many, and no op can move alone."""
+    lengths, sizes = (9.0, 8.0, 3.0, 2.0), (30, 30, 30, 30)
+    problem = replace(
+        parcels(),
+        devices=tuple(
+            DeviceSpec(f"d{d}", memory_bytes=size, segment_overhead_s=5.0) for d, size in enumerate((65, 60))
+        ),
+    )
+    return replace(
+        problem,
+        nodes=tuple(Node(f"n{n}", "Op", {d: Option(length) for d in range(2)}) for n, length in enumerate(lengths)),
+        values=problem.values[: len(lengths)],
+        weights=tuple(Weight(f"w{n}", (n,), {0: size, 1: size}) for n, size in enumerate(sizes)),
+    )
+
+
+def test_ops_change_places_where_memories_are_full():
+    problem = full()
+    start = carve(problem, (0, 0, 1, 1))
+    assert start.schedule.period_s == 22.0
+    assert balanced(problem, start).schedule.period_s == 22.0
+    found = annealed(problem, start, 0, steps=2000, hot=0.1)
+    assert found.excess == 0.0
+    assert found.schedule.period_s < 18.0
 
 
 def test_annealing_is_the_same_each_time():
