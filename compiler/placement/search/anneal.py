@@ -24,7 +24,7 @@ from gimlet.compiler.placement.model.segments import Found, judge
 from gimlet.compiler.placement.search.balance import POWER, Balance, Change, Loads
 
 _HOT, _COLD = 2e-3, 2e-4
-_CHANGES = 0.07
+_CHANGES = 0.08
 """How many of the steps concern whole segments, or make new ones."""
 _TIDIED = 200
 """After so many moves sums are added up again, segments without nodes are left out, and the price of memory changes."""
@@ -156,13 +156,15 @@ class Annealing(Balance):
         self._count_missing(into)
 
     def _any_change(self) -> Change | None:
-        """Two segments that change places, one that goes elsewhere, or a new one."""
-        kind = self.random.randrange(7)
+        """Two segments that change places, one that goes elsewhere, two that become one, or a new one."""
+        kind = self.random.randrange(8)
         used = [number for number, count in self.count.items() if count]
         if kind < 2:
             return self._exchange(used)
         if kind < 3:
             return self._one_of(self._wholes(self.random.choice(used)))
+        if kind < 4:
+            return self._one_of(self._joins(self.random.choice(used)))
         return self._one_of(self._splits(self.random.choice(self.units)))
 
     def _one_of(self, changes: Iterable[Change]) -> Change | None:

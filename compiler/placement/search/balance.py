@@ -5,9 +5,10 @@ second busiest opens the next move. Loads are kept up to date with each move, wh
 schedule takes milliseconds. What moves is a node, or nodes that one kernel runs, alone or with all that must come
 before (or after) them in their segment. They move into a segment that their neighbours allow (none of their sources
 later, none of their consumers earlier), so segments keep an order in which they can run; a segment may empty, which
-saves its launch. Where none of that helps, a segment moves to another place as a whole, or is split: some nodes become
-a segment of their own elsewhere, between what came before them and what follows. That pays for its launches where one
-device is far better at an op than the one around it. Where no move helps, a few at random are made and the search goes
+saves its launch. Where none of that helps, a segment moves to another place as a whole, is joined with the next one on
+its place and what is between them, or is split: some nodes become a segment of their own elsewhere, between what came
+before them and what follows. That pays for its launches where one device is far better at an op than the one around it.
+Where no move helps, a few at random are made and the search goes
 on from there, a number of times.
 """
 
@@ -138,7 +139,7 @@ class Balance:
         """Moves segments as a whole, and splits them, while that helps."""
         improved = False
         for number in sorted(self.place_of):
-            if self.count[number] and self._best_change(self._wholes(number)):
+            if self.count[number] and self._best_change(chain(self._wholes(number), self._joins(number))):
                 improved = True
         if self.problem.rules.max_segments is not None:
             return improved
@@ -170,6 +171,36 @@ class Balance:
             return
         for place in self._elsewhere(nodes, number):
             yield Change(number, {}, {number: place}, nodes)
+
+    def _joins(self, number: int) -> Iterator[Change]:
+        """The segment and the next one of its place as one, with what leads from the one to the other."""
+        place = self.place_of[number]
+        later = [n for n, count in self.count.items() if count and n > number and self.place_of[n] == place]
+        if not later:
+            return
+        last = min(later)
+        first_nodes = [node for node, home in enumerate(self.segment) if home == number]
+        last_nodes = [node for node, home in enumerate(self.segment) if home == last]
+        behind = self._between(first_nodes, self.problem.successors, number, last)
+        ahead = self._between(last_nodes, self.problem.predecessors, number, last)
+        moved = dict.fromkeys((*first_nodes, *behind), last)
+        # What only comes behind the first one would come before it.
+        if behind - ahead or not self.fixed.isdisjoint(moved):
+            return
+        if all(place in self.problem.allowed[node] for node in behind):
+            homes = {self.segment[node] for node in behind}
+            yield Change(number, moved, {home: self.place_of[home] for home in homes}, tuple(moved))
+
+    def _between(self, nodes: Iterable[int], graph: Sequence[tuple[int, ...]], low: int, high: int) -> set[int]:
+        """What the graph leads to from the nodes through segments between two."""
+        found: set[int] = set()
+        stack = list(nodes)
+        while stack:
+            for node in graph[stack.pop()]:
+                if node not in found and low < self.segment[node] < high:
+                    found.add(node)
+                    stack.append(node)
+        return found
 
     def _elsewhere(self, nodes: tuple[int, ...], home: int) -> list[int]:
         """Places other than a segment's that take all the nodes, of devices that are alike the one with least to do."""

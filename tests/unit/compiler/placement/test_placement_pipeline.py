@@ -348,6 +348,33 @@ def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
 
 
 @given(seed=SEEDS)
+def test_segments_that_are_joined_have_the_loads_of_the_schedule(random_problem: Make, seed: int):
+    problem, draw = twinned(random_problem(seed, nodes=10, devices=3)), Random(seed)
+    start = carve(problem, [draw.choice(allowed) for allowed in problem.allowed])
+    balance = Balance(problem, start.placement)
+    for number in sorted(balance.place_of):
+        for change in balance._joins(number):  # pyright: ignore[reportPrivateUsage]
+            loads = balance._loads_after(change)  # pyright: ignore[reportPrivateUsage]
+            back = balance._apply(change)  # pyright: ignore[reportPrivateUsage]
+            period = simulate(problem, balance.placement()).period_s
+            assert max({**balance.load, **loads}.values()) == pytest.approx(period)
+            balance._apply(back)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_long_segments_are_joined_with_what_is_between_them():
+    """A chain of 61 ops of 1 s, on one device but for the middle one; a launch takes 100 s, more than a move saves."""
+    problem = layers(61, seconds=1.0, devices=2)
+    devices = (problem.devices[0], *(replace(d, segment_overhead_s=100.0) for d in problem.devices[1:]))
+    problem = replace(problem, devices=devices)
+    start = carve(problem, (1,) * 30 + (2,) + (1,) * 30)
+    assert start.schedule.period_s == pytest.approx(260.0)
+    balance = Balance(problem, start.placement)
+    (joined,) = balance._joins(0)  # pyright: ignore[reportPrivateUsage]
+    assert balance._best_change([joined])  # pyright: ignore[reportPrivateUsage]
+    assert balance.figure() == pytest.approx(161.0)
+
+
+@given(seed=SEEDS)
 def test_streamed_weights_are_in_the_loads(random_problem: Make, with_levels: Levels, seed: int):
     problem = with_levels(random_problem(seed, nodes=10, devices=3, objective="throughput", memory=True), seed)
     start = carve(problem, [allowed[seed % len(allowed)] for allowed in problem.allowed])
