@@ -12,16 +12,16 @@ does not grow with them and no symmetry is searched. What holds in every placeme
 - shares of FLOPs, memory, the budget for losses, and the cap on segments;
 - limits on latency, energy and cost, with what devices in use take over the least latency (`bills.py`).
 
-One program for each set of classes in use. Rows are added as solutions break them (`period_program.py`), always to the
-program with the least value: so there is a bound after a small part of the time, and one that no more rows could raise
-is not solved again. Before rows are added, long ops that are alike are counted (`counting_bound.py`). What is left of
-the time is for devices and nodes as a whole (`cover_bound.py`), which begins with what the last program says that nodes
-are worth.
+First there is a program in which nothing need be in use: what it says holds for all, and by its prices long ops that
+are alike are counted (`counting_bound.py`). Then comes one program for each set of classes in use. Rows are added as
+solutions break them (`period_program.py`), always to the program with the least value: so there is a bound after a
+small part of the time, and one that no more rows could raise is not solved again. What is left of the time is for
+devices and nodes as a whole (`cover_bound.py`), which begins with what the last program says that nodes are worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, combinations
 from time import perf_counter
@@ -29,6 +29,7 @@ from time import perf_counter
 from gimlet.compiler.placement.bounds.bills import keep_bounds
 from gimlet.compiler.placement.bounds.counting_bound import Counted, counting_bound
 from gimlet.compiler.placement.bounds.cover_bound import cover_bound
+from gimlet.compiler.placement.bounds.device_sets import Prices
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
@@ -51,41 +52,65 @@ def period_bound(problem: Problem, best_known: float = float("inf"), until: floa
     floor = work_bound(problem, classes, until)
     others = [members for members in classes if problem.host not in members]
     hosts = [members for members in classes if problem.host in members]
-    in_use = 2 ** len(others) <= _MOST_SETS
-    sets: Iterable[tuple[list[int], ...]] = [tuple(others)]
-    if in_use:
-        sets = chain.from_iterable(combinations(others, size) for size in range(len(others) + 1))
+    if perf_counter() > until:
+        return floor
+    # What holds whatever is in use, before there is a program for each set.
+    free = _program(problem, [*hosts, *others], (), best_known, until)
+    counted = Counted(0.0, {})
+    period = free.solve(until)
+    if period is not None:
+        floor = max(floor, period)
+    if free.prices is not None:
+        counted = counting_bound(problem, classes, free.prices, best_known, until)
+        floor = max(floor, counted.value)
+    few = 2 ** len(others) <= _MOST_SETS and floor < best_known * (1 - _NEAR) and period is not None
+    sets = chain.from_iterable(combinations(others, size) for size in range(len(others) + 1))
     programs: list[PeriodProgram] = []
-    for chosen in sets:
+    for chosen in sets if few else ():
         if perf_counter() > until:
             # The bound is the least of all programs, so some of them are worth nothing.
             return floor
-        certain = chosen if in_use else ()
-        programs.append(PeriodProgram(problem, [*hosts, *chosen], certain, best_known))
-        keep_bounds(programs[-1], certain, until)
+        programs.append(_program(problem, [*hosts, *chosen], chosen, best_known, until))
+    found, prices = _of_all(programs or [free], floor, best_known, until)
+    found = max(found, floor)
+    if found == float("inf") and best_known == float("inf"):
+        raise InfeasibleError("no placement keeps the shares of the FLOPs and the limits on other figures")
+    prices = prices or free.prices
+    if found < best_known * (1 - _NEAR) and prices is not None and perf_counter() < until:
+        if counted.value >= found:
+            prices = replace(prices, fast_byte_s=counted.fast_byte_s)
+        return cover_bound(problem, classes, prices, found, best_known, until)
+    return found
+
+
+def _program(
+    problem: Problem,
+    classes: Sequence[list[int]],
+    certain: Sequence[list[int]],
+    best_known: float,
+    until: float,
+) -> PeriodProgram:
+    program = PeriodProgram(problem, classes, certain, best_known)
+    keep_bounds(program, certain, until)
+    return program
+
+
+def _of_all(
+    programs: Sequence[PeriodProgram], floor: float, best_known: float, until: float
+) -> tuple[float, Prices | None]:
+    """The least of all programs, the weakest of which gets the rows that its solution breaks, and its prices."""
     least = [0.0] * len(programs)
     solved = [False] * len(programs)
-    counted: Counted | None = None
+    rows = False
     soon = until
     while True:
         weakest = min(range(len(programs)), key=lambda number: (least[number], -number))
-        prices = programs[weakest].prices
-        if solved[weakest] and prices is not None and counted is None:
-            counted = counting_bound(problem, classes, prices, best_known, until)
-            soon = perf_counter() + _ROWS * (until - perf_counter())
-        enough = max(least[weakest], counted.value if counted else 0.0) >= best_known
-        if enough or (solved[weakest] and not programs[weakest].tighten()):
+        if not rows and solved[weakest]:
+            rows, soon = True, perf_counter() + _ROWS * (until - perf_counter())
+        if max(least[weakest], floor) >= best_known or (solved[weakest] and not programs[weakest].tighten()):
             break
         period = programs[weakest].solve(soon)
         if period is None:
             break
         least[weakest], solved[weakest] = max(least[weakest], period), True
-    found = max(min(least), floor, counted.value if counted else 0.0)
-    if found == float("inf") and best_known == float("inf"):
-        raise InfeasibleError("no placement keeps the shares of the FLOPs and the limits on other figures")
-    prices = programs[weakest].prices
-    if found < best_known * (1 - _NEAR) and prices is not None and perf_counter() < until:
-        if counted is not None and counted.value > min(least):
-            prices = replace(prices, fast_byte_s=counted.fast_byte_s)
-        return cover_bound(problem, classes, prices, found, best_known, until)
-    return found
+    return least[weakest], programs[weakest].prices

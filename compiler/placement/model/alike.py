@@ -31,7 +31,7 @@ def device_classes(problem: Problem) -> list[list[int]]:
 
 def alike_nodes(problem: Problem) -> list[list[int]]:
     """Nodes in kinds that take as long on every place, also for weights that are streamed there."""
-    weights: list[list[Hashable]] = [[] for _ in problem.nodes]
+    weights: list[list[tuple[tuple[tuple[int, int], ...], tuple[float, ...]]]] = [[] for _ in problem.nodes]
     for weight in problem.weights:
         sizes = tuple(sorted(weight.size_bytes.items()))
         for user in weight.users:
@@ -39,7 +39,7 @@ def alike_nodes(problem: Problem) -> list[list[int]]:
             weights[user].append((sizes, streams))
     kinds: dict[Hashable, list[int]] = {}
     for node, row in enumerate(problem.fused_seconds.tolist()):
-        kinds.setdefault((tuple(row), frozenset(weights[node])), []).append(node)
+        kinds.setdefault((tuple(row), tuple(sorted(weights[node]))), []).append(node)
     return list(kinds.values())
 
 

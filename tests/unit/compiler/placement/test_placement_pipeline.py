@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from random import Random
+from time import perf_counter
 
 import pytest
 from hypothesis import example, given, settings
@@ -163,6 +164,20 @@ def test_without_time_no_program_is_made(random_problem: Make, monkeypatch: pyte
     assert period_bound(problem, until=0.0) > 0
     with pytest.raises(TypeError):
         period_bound(problem)
+
+
+def test_the_first_program_is_a_bound_where_time_ends_the_others(monkeypatch: pytest.MonkeyPatch):
+    solve, solved = PeriodProgram.solve, list[PeriodProgram]()
+
+    def once(program: PeriodProgram, until: float = float("inf")) -> float | None:
+        solved.append(program)
+        return solve(program, until) if len(solved) == 1 else None
+
+    problem = layers(6)
+    whole = period_bound(problem, 1e3)
+    monkeypatch.setattr(PeriodProgram, "solve", once)
+    assert 0.9 * whole < period_bound(problem, 1e3, until=perf_counter() + 60) <= whole
+    assert len(solved) == 2
 
 
 def test_a_program_that_time_ended_is_not_read(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
