@@ -93,13 +93,19 @@ def product_flops(
 
 
 def resident_bytes(types: Mapping[OnnxOp, str]) -> int:
-    """What the weights of products take together, each in its type. Those of convolutions are never resident."""
-    shapes = (
-        (integer_weight_shape(op) if dtype == "i8" else weight_shape(op), dtype)
-        for op, dtype in types.items()
-        if op.op_type not in _CONVOLUTIONS
-    )
-    return sum(stored_bytes(dtype, (shape[1], shape[0])) for shape, dtype in shapes if shape is not None)
+    """What the weights of products take together, each in its type. Those of grouped convolutions are not resident.
+
+    Nor are those of convolutions of integers: no product of patches is made of them (patch_rows.py).
+    """
+    total = 0
+    for op, dtype in types.items():
+        if op.op_type in _CONVOLUTIONS and (dtype == "i8" or op.attr("group", 1) != 1):
+            continue
+        shape = integer_weight_shape(op) if dtype == "i8" else weight_shape(op)
+        if shape is not None:
+            rows, columns = (shape[0], prod(shape[1:])) if op.op_type in _CONVOLUTIONS else (shape[1], shape[0])
+            total += stored_bytes(dtype, (rows, columns))
+    return total
 
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose", "QLinearConv"})
