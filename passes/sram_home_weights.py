@@ -33,6 +33,8 @@ class Homes:
         self.chiplet = EVERYWHERE
         self.demand = 0.0
         """What one copy of all weights that may be resident takes of a core."""
+        self.products = 1
+        """How many products those weights are of."""
 
     @property
     def room(self) -> int:
@@ -41,9 +43,12 @@ class Homes:
         return self._limit - int(taken.max())
 
     def spare(self, size: float) -> int:
-        """Bytes of a core for more copies of weights of `size`: their part of what one copy of all weights leaves."""
+        """Bytes of a core for more copies of weights of `size`: their part of what one copy of all weights leaves.
+
+        Half of that goes by size, half in equal parts: few weights need many copies where they have many rows.
+        """
         left = self._limit - self.demand
-        return int(left * size / self.demand) if left > 0 < self.demand else 0
+        return int(left * (size / self.demand + 1 / self.products) / 2) if left > 0 < self.demand else 0
 
     def take(self, blocks: int, block_bytes: int) -> tuple[int, int]:
         """The core of block 0 of a run and the address of the blocks on every core; block b goes b cores further.

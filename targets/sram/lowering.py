@@ -124,7 +124,9 @@ class Lowering:
         ops = self._needed(results, set(given))
         self.inside = set(ops)
         self.product_types = product_types(ops, self.format, self.builder.machine, self.bounds.optimum, self.mx_budget)
-        self.builder.homes.demand = resident_bytes(self.product_types) / self.builder.cores
+        resident = [size for op, dtype in self.product_types.items() if (size := resident_bytes({op: dtype}))]
+        self.builder.homes.demand = sum(resident) / self.builder.cores
+        self.builder.homes.products = len(resident)
         ordered = self._leaving_early(ops)
         more = self.turns
         chiplets = {} if more is None else turns(ordered, self.product_types, self.builder, more)

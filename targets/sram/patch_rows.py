@@ -16,6 +16,7 @@ from gimlet.dialects.sram.tiles import Patches
 from gimlet.runtime.expr import ZERO, Expr
 from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.targets.sram import channels
+from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.convolution import Convolution, Geometry, padded_view, vector_ranges, whole_place
 from gimlet.targets.sram.expression import Argument, Index, emit_elementwise, nodes_of, replaced, views_of
 from gimlet.targets.sram.mapping import Sizes, weight_bytes
@@ -92,7 +93,10 @@ def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
     if found is not None:
         return found
     full = (shape[0], *shape[2:], *map(Expr.const, kernel), Expr.const(convolution.weight.shape[1]))
-    target = builder.temporary(dtype, full)
+    made = builder.temporary(dtype, (rows, Expr.const(depth)))
+    target = made.reshape(full, {name: max(2, size) for name, size in builder.bounds.optimum.items()})
+    if target is None:
+        raise RefusedError("rows of patches do not lie in patches")
     rank = len(kernel)
     source = padded_view(lowering, source, range(2, 2 + rank))
     with builder.kernel("patches") as copied:
@@ -108,7 +112,7 @@ def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
         tile = [(Counter(dim, each.size, step),) for dim, each, step in zip(along, ranges, steps, strict=True)]
         loaded = copied.load(source, begin, tile, place.limits, fill=convolution.fill, repeated=True)
         copied.store(target, place.begin, place.tile, loaded)
-    return View.whole(target.tensor, dtype, (rows, Expr.const(depth)))
+    return made
 
 
 def _rows_there(convolution: Convolution) -> View | None:
