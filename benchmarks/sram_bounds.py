@@ -7,7 +7,7 @@ cores' SRAM moves bytes, and where a core's cycles go: what its matrix unit mult
 left when it has no more to do (results are on their way, or a kernel without products runs).
 `--random N` times N chains of random shapes, one of three of them a row through more weights than a chiplet of a small
 machine has room for, and prints how many are below a bound and the nearest; a program below one ends it with 1.
-`--convolutions` does so for convolutions of one image or one sound: where a backbone ends, and where it begins.
+`--convolutions` does all that for convolutions of one image or one sound: where a backbone ends, and where it begins.
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
@@ -162,21 +162,53 @@ def against_random(count: int, machine: Machine) -> int:
             continue
         nearest = timing.cycles / tight if tight else float("inf")
         ratios.append((nearest, timing.cycles / bound.cycles, f"{rows} x {' x '.join(map(str, widths))} {fmt}"))
+    return reported("chains", ratios, refused)
+
+
+def random_convolution(number: int) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+    """Sizes of an image or sound, a kernel, its stride and padding, that no one chose."""
+    choose = random.Random(number)
+    rank = choose.choice((1, 2, 2, 2, 3))
+    kernel = [choose.choice((1, 1, 2, 3, 3, 5, 7)) for _ in range(rank)]
+    spatial = [max(size, int(2 ** choose.uniform(1, 12 / rank))) for size in kernel]
+    channels, outputs = (int(2 ** choose.uniform(0, 10)) for _ in range(2))
+    return (channels, *spatial), (outputs, *kernel), choose.choice((1, 1, 2, 3)), choose.choice((0, max(kernel) // 2))
+
+
+def against_random_convolutions(count: int, machine: Machine) -> int:
+    """Prints how `count` convolutions of random shapes are to the bounds; 1 if one is below, else 0."""
+    ratios: list[tuple[float, float, str]] = []
+    refused = 0
+    for number in range(count):
+        sizes, kernel, stride, pad = random_convolution(number)
+        fmt = FORMATS[number % 3]
+        try:
+            timing, bound, tight = timed_model(convolution(sizes, kernel, stride, pad), machine, fmt)
+        except RefusedError:
+            refused += 1
+            continue
+        label = f"{' x '.join(map(str, sizes))} by {' x '.join(map(str, kernel))}, stride {stride}, pad {pad} {fmt}"
+        ratios.append((timing.cycles / tight if tight else float("inf"), timing.cycles / bound.cycles, label))
+    return reported("convolutions", ratios, refused)
+
+
+def reported(what: str, ratios: list[tuple[float, float, str]], refused: int) -> int:
+    """Prints the nearest programs to a bound, or those below; 1 if there are any of these, else 0."""
     below = [each for each in ratios if min(each[:2]) < 1]
-    print(f"{len(ratios)} chains, {refused} refused, {len(below)} below a bound")
+    print(f"{len(ratios)} {what}, {refused} refused, {len(below)} below a bound")
     for tight_ratio, ratio, label in (below or sorted(ratios))[:5]:
         print(f"{label:60}{ratio:7.2f}{tight_ratio:7.2f}")
     return 1 if below else 0
 
 
 def against_convolutions(machine: Machine) -> None:
-    """Prints how far convolutions are from the bound."""
-    print(f"{'convolution':44}" + "".join(f"{fmt:>10}{'ratio':>7}" for fmt in FORMATS))
+    """Prints how far convolutions are from both bounds."""
+    print(f"{'convolution':44}" + "".join(f"{fmt:>10}{'bound':>7}{'tight':>7}" for fmt in FORMATS))
     for sizes, kernel, stride, pad in CONVOLUTIONS:
         cells = ""
         for fmt in FORMATS:
-            timing, bound, _ = timed_model(convolution(sizes, kernel, stride, pad), machine, fmt)
-            cells += f"{timing.cycles:10}{timing.cycles / bound.cycles:7.2f}"
+            timing, bound, tight = timed_model(convolution(sizes, kernel, stride, pad), machine, fmt)
+            cells += f"{timing.cycles:10}{timing.cycles / bound.cycles:7.1f}{timing.cycles / tight:7.2f}"
         label = f"{' x '.join(map(str, sizes))} by {' x '.join(map(str, kernel))}, stride {stride}"
         print(f"{label:44}{cells}", flush=True)
 
@@ -185,14 +217,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--two-tiles", action="store_true", help="the array takes a tile while it uses another")
     parser.add_argument("--kind", default="d-matrix/corsair", help="another part that has this machine")
-    parser.add_argument("--random", type=int, default=0, metavar="N", help="N chains of random shapes instead")
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="N random shapes instead")
     parser.add_argument("--convolutions", action="store_true", help="convolutions instead")
     given = parser.parse_args()
     machine = machine_of(load_kind(given.kind))
     if given.two_tiles:
         machine = replace(machine, array_tiles=2)
     if given.random:
-        sys.exit(against_random(given.random, machine))
+        sys.exit((against_random_convolutions if given.convolutions else against_random)(given.random, machine))
     if given.convolutions:
         against_convolutions(machine)
         return

@@ -25,6 +25,11 @@ needs as many cycles as it takes for the least that has to go through it:
   A row that lies on several chiplets (there are fewer rows than chiplets) crosses between them once, unless one of them
   has the whole product: then it takes what the units of that one need for all weights but those in its arrays.
 - A program may keep to one chiplet, or use them all: the lower of both is the bound. So may each of its products.
+- An array that holds weights is full only where a product has as much depth and as many columns: with less of them a
+  row that streams multiplies with a part of it.
+- A convolution of one image that is given has its channels in order on the chiplets, unless they are few rows: each
+  result needs those of several, so that on all chiplets something crosses. What it reads is read from SRAM and written to tiles, what it makes is read
+  from tiles and written, and padding (bound_convolution.py) is nothing: no program has to multiply with zeros.
 """
 
 from __future__ import annotations
@@ -41,6 +46,7 @@ from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
+from gimlet.targets.sram.bound_convolution import least_of
 from gimlet.targets.sram.quantized import INTEGER_PRODUCTS, is_integer_product
 from gimlet.targets.sram.states import changes_in_place
 
@@ -96,8 +102,11 @@ def bound_of(
 def tight_bound_of(
     ops: Sequence[OnnxOp], results: Sequence[SSAValue], machine: Machine, fmt: str, sizes: Mapping[str, int]
 ) -> float:
-    """Cycles that `ops` need at least, products of rows that come from an input. 0 where the array holds no weights."""
-    products = [op for op in ops if op.op_type in ("MatMul", "Gemm") and is_weight(op.inputs[1] or op.results[0])]
+    """Cycles that `ops` need at least, products of what comes from an input. 0 where the array holds no weights.
+
+    Ungrouped convolutions are taken for products on the arrays.
+    """
+    products = [op for op in ops if _is_product(op, sizes) and is_weight(op.inputs[1] or op.results[0])]
     if not products or machine.dataflow != "rhs":
         return 0.0
     found: list[float] = []
@@ -105,10 +114,44 @@ def tight_bound_of(
         part = replace(machine, chiplets=chiplets, cores=machine.cores_per_chiplet * chiplets)
         plain = bound_of(ops, results, part, fmt, sizes)
         latency = float(min(part.network_latency_cycles, part.lpddr_latency_cycles))
-        moved = max(plain.sram, plain.lpddr) + latency
+        moved = max(plain.sram + _moved(products, part, sizes), plain.lpddr) + latency
         busy = max(_busy(products, part, fmt, sizes, latency), _largest_tile(products, part, fmt, sizes, latency))
         found.append(max(plain.cycles, moved, busy, _path(products, part, fmt, sizes)))
     return min(found)
+
+
+def _is_product(op: OnnxOp, sizes: Mapping[str, int]) -> bool:
+    return op.op_type in ("MatMul", "Gemm") or least_of(op, sizes) is not None
+
+
+def _moved(products: Sequence[OnnxOp], machine: Machine, sizes: Mapping[str, int]) -> float:
+    """How long all SRAM takes for the first of what convolutions read and the last of what they make.
+
+    Those of one convolution are counted, the largest: what others read may be what was made, in the same tile.
+    """
+    found = [
+        2 * least.input_bytes + _elements(op.results[0], sizes) * element_bits(op.results[0].type) / 8
+        for op in products
+        if (least := least_of(op, sizes)) is not None and len(products) == 1
+    ]
+    return max(found, default=0.0) / (machine.cores * machine.sram_bytes_per_cycle)
+
+
+def _multiply_adds(op: OnnxOp, sizes: Mapping[str, int]) -> float:
+    least = least_of(op, sizes)
+    return work_of(op).flops.evaluate(sizes) / 2 if least is None else float(least.multiply_adds)
+
+
+def _area(op: OnnxOp, machine: Machine, sizes: Mapping[str, int]) -> int:
+    """The elements of an array that a row of the product multiplies with at most."""
+    least, weight = least_of(op, sizes), dims_of(op.inputs[1]) if op.inputs[1] is not None else None
+    if least is not None:
+        depth, columns = least.depth, least.outputs
+    else:
+        depth, columns = (dim.evaluate(sizes) for dim in (weight or ())[-2:])
+        if op.op_type == "Gemm" and op.attr("transB", 0):
+            depth, columns = columns, depth
+    return max(1, min(machine.matrix_rows, depth) * min(machine.matrix_columns, columns))
 
 
 def _path(products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping[str, int]) -> float:
@@ -118,10 +161,20 @@ def _path(products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping
         flops, weight = work_of(op).flops.evaluate(sizes), _elements(op.inputs[1], sizes)
         crosses = machine.chiplets > 1 and flops < 2 * weight * machine.chiplets
         apart = min(machine.die_latency_cycles, _on_one_chiplet(weight, machine, fmt)) if crosses else 0
-        own = 2 * machine.network_latency_cycles + apart
         before = [longest[each] for each in _products_before(op, frozenset(longest))]
+        least = least_of(op, sizes)
+        if least is not None:
+            # Fewer rows than chiplets are dealt by columns, and others may be where matrix products have as many.
+            spread = least.rows > machine.chiplets > 1 == len(products) and _is_given(op)
+            apart = machine.die_latency_cycles if spread else 0
+        own = 2 * machine.network_latency_cycles + apart
         longest[op] = own + max((each + machine.semaphore_cycles for each in before), default=0.0)
     return max(longest.values())
+
+
+def _is_given(op: OnnxOp) -> bool:
+    """Whether an op reads an input, which lies as ONNX says."""
+    return not isinstance(op.operands[0].owner, OnnxOp)
 
 
 def _on_one_chiplet(weight: int, machine: Machine, fmt: str) -> float:
@@ -150,18 +203,19 @@ def _products_before(op: OnnxOp, products: frozenset[Operation]) -> set[Operatio
 
 def _busy(products: Sequence[OnnxOp], machine: Machine, fmt: str, sizes: Mapping[str, int], latency: float) -> float:
     """How long the arrays take, with what the vector units may do for them."""
-    rows_at_once = machine.row_cycles[_TYPES[fmt]] / (machine.matrix_rows * machine.matrix_columns)
-    work: list[tuple[float, float, bool]] = []
+    work: list[tuple[float, float, float, bool]] = []
     for op in products:
+        count = _multiply_adds(op, sizes)
+        rows_at_once = machine.row_cycles[_TYPES[fmt]] / _area(op, machine, sizes)
         flops = work_of(op).flops.evaluate(sizes)
         hold = 2 * _LEAST_BYTES[fmt] * _elements(op.inputs[1], sizes) / flops / machine.sram_bytes_per_cycle
         each = max(hold, rows_at_once) if machine.array_tiles > 1 else hold + rows_at_once
-        work.append((each, flops / 2, _one_row(op, flops, sizes)))
-    total, most = sum(count for _, count, _ in work), max(each for each, _, _ in work)
+        work.append((each, rows_at_once, count, _one_row(op, flops, sizes)))
+    total, most = sum(each[2] for each in work), max(each[0] for each in work)
     low, high = 2 * latency, 2 * latency + most * total / machine.cores
     while high - low > 0.5:
         middle = (low + high) / 2
-        enough = _fits(sorted(work, reverse=True), rows_at_once, machine, middle, latency)
+        enough = _fits(sorted(work, reverse=True), machine, middle, latency)
         low, high = (low, middle) if enough else (middle, high)
     return low
 
@@ -172,13 +226,14 @@ def _largest_tile(
     """How long a product of several rows takes the core that multiplies most, with one tile in its array."""
     if machine.array_tiles > 1:
         return 0.0
-    found, area = 0.0, float(machine.matrix_rows * machine.matrix_columns)
+    found = 0.0
     element = _LEAST_BYTES[fmt] / machine.sram_bytes_per_cycle
     for op in products:
         flops = work_of(op).flops.evaluate(sizes)
         if _one_row(op, flops, sizes):
             continue
-        work = flops / 2 / machine.cores * machine.row_cycles[_TYPES[fmt]]
+        area = float(_area(op, machine, sizes))
+        work = _multiply_adds(op, sizes) / machine.cores * machine.row_cycles[_TYPES[fmt]]
         # The time falls up to the tile that is in when the first row comes, and has one minimum from there on.
         tiles = [min(area, each) for each in (area, latency / element, sqrt(work / element)) if each > 0]
         best = min(max(latency, tile * element) + work / tile for tile in tiles)
@@ -187,12 +242,16 @@ def _largest_tile(
 
 
 def _fits(
-    work: Sequence[tuple[float, float, bool]], rows_at_once: float, machine: Machine, cycles: float, latency: float
+    work: Sequence[tuple[float, float, float, bool]], machine: Machine, cycles: float, latency: float
 ) -> bool:
-    """Whether `work` (array cycles of a multiply-add, how many, whether one row; the longest first) can end in time."""
+    """Whether `work` can end in time, what takes longest first.
+
+    Of each product: cycles of an array for a multiply-add, those of them in which it multiplies, how many there are,
+    and whether it is of one row.
+    """
     by_vector = machine.cores * (cycles - 2 * latency) * machine.vector_lanes / _VECTOR_PASSES
     busy = multiplying = 0.0
-    for each, count, one_row in work:
+    for each, rows_at_once, count, one_row in work:
         taken = min(count, by_vector) if one_row else 0.0
         by_vector -= taken
         busy += each * (count - taken)
