@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from gimlet.runtime.expr import ONE
+from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.targets.sram.builder import ProgramBuilder
 from gimlet.targets.sram.expression import Argument, nodes_of, products_of
 from gimlet.targets.sram.views import Shape, View
@@ -67,6 +68,20 @@ def crosses(builder: ProgramBuilder, windows: Windows, copied: bool = False) -> 
     turned = 4 * prod(sizes) * (1 + windows.stride ** (len(sizes) - 2)) / link
     kernel = 2 * machine.network_latency_cycles + machine.semaphore_cycles if copied else 0
     return halo > turned + 2 * machine.die_latency_cycles + kernel
+
+
+def pays_for_patches(builder: ProgramBuilder, view: View, patches: int, dtype: str) -> bool:
+    """Whether a map with channels first is turned, and converted to `dtype`, before `patches` elements of it are read.
+
+    With channels first nearly all of every patch crosses between chiplets, so that what patches share crosses often.
+    """
+    machine, parts, rank = builder.machine, builder.dealing.parts, len(view.shape)
+    if parts == 1 or view.shape[1] == ONE or view.order == last(rank) or view.tensor in builder.channels_last:
+        return False
+    elements = prod(builder.bounds.best(size) for size in view.shape)
+    again = stored_bytes(dtype, (max(0, patches - elements),)) * (parts - 1) / parts
+    kernel = 0 if view.dtype != dtype else 2 * machine.network_latency_cycles + machine.semaphore_cycles
+    return again / (machine.die_bytes_per_cycle * parts) > 2 * machine.die_latency_cycles + kernel
 
 
 def are_last(builder: ProgramBuilder, argument: Argument, rank: int) -> bool:

@@ -21,7 +21,7 @@ from gimlet.dialects.onnx.types import element_of
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.program import EVERYWHERE, Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
-from gimlet.targets.sram.channels import Windows, crosses, temporary_for
+from gimlet.targets.sram.channels import Windows, crosses, temporary, temporary_for
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
 from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types, resident_bytes
@@ -329,6 +329,15 @@ class Lowering:
                 else temporary_for(self.builder, dtype, view.shape, view)
             )
             emit_elementwise(self.builder, view, target, "convert")
+            self.packed[key] = target
+        return self.packed[key]
+
+    def turned(self, view: View, dtype: str) -> View:
+        """A feature map's elements in an element type, with channels last, written at most once."""
+        key = (view, f"{dtype} last")
+        if key not in self.packed:
+            target = temporary(self.builder, dtype, view.shape)
+            emit_elementwise(self.builder, view, target, "turn")
             self.packed[key] = target
         return self.packed[key]
 

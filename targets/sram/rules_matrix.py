@@ -13,7 +13,7 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.targets.sram.builder import RefusedError
-from gimlet.targets.sram.channels import Windows, are_last, crosses
+from gimlet.targets.sram.channels import Windows, are_last, crosses, pays_for_patches
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, padded_view
 from gimlet.targets.sram.depthwise import LONGEST_FILTER, Depthwise, Filters
@@ -182,7 +182,12 @@ def convolve(
     dtype = lowering.product_type(op)
     if dtype == "mxint8" and weight.shape[1] % MX_BLOCK and groups > 1:
         dtype = lowering.activation_type
-    if dtype == "mxint8":
+    there = view or lowering.get(source)
+    patches = prod(lowering.bounds.best(size) for size in (shape[0], *shape[2:])) * prod(weight.shape[1:])
+    wanted = "f32" if dtype == "mxint8" else dtype
+    if groups == 1 and isinstance(there, View) and pays_for_patches(lowering.builder, there, patches, wanted):
+        loaded = view = lowering.turned(there, wanted)
+    elif dtype == "mxint8":
         loaded = view or lowering.view(source)
     else:
         loaded = lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
