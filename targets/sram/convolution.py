@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import numpy as np
@@ -226,6 +226,16 @@ class Convolution:
         split = tuple(Expr.const(size) for size in (*shape[:-1], prod(inner), step))
         seen = view.reshape(split, {})
         return view if seen is None else seen
+
+
+def on_array(convolution: Convolution) -> Convolution:
+    """The convolution of what its kernel loads: padded where it lies or copied, in MXINT8 packed with channels last."""
+    lowering, rank, channels = convolution.lowering, len(convolution.geometry.kernel), convolution.weight.shape[1]
+    axes = range(2, 2 + rank)
+    if convolution.dtype != "mxint8" or channels < MX_BLOCK:
+        return replace(convolution, source=padded_view(lowering, convolution.source, axes))
+    packed = lowering.converted(convolution.source.transpose((0, *axes, 1)), convolution.dtype)
+    return replace(convolution, source=padded_view(lowering, packed, range(1, 1 + rank)), packed_last=True)
 
 
 def geometry_of(op: OnnxOp, kernel: Sequence[int], sizes: Shape, outputs: Shape) -> Geometry:

@@ -15,7 +15,7 @@ from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.channels import Windows, are_last, crosses, pays_for_patches
 from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, padded_view
+from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, on_array, padded_view
 from gimlet.targets.sram.depthwise import LONGEST_FILTER, Depthwise, Filters
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
@@ -174,8 +174,6 @@ def convolve(
     shape: Shape,
 ) -> Argument:
     """The convolution of the op's input, or of `view` in its place, on the unit that suits it."""
-    rank = len(geometry.kernel)
-    axes = range(2, 2 + rank)
     source = present(op, 0)
     if weight.shape[1] == 1 and groups > 1 and weight.shape[0] // groups <= MOST_OUTPUTS_PER_GROUP:
         return _depthwise(lowering, view or lowering.view(source), weight, groups, geometry, shape)
@@ -195,12 +193,7 @@ def convolve(
     rows = as_rows(found)
     if rows is not None:
         return rows
-    given = lowering.plan.convolution(op)
-    if dtype == "mxint8" and weight.shape[1] >= MX_BLOCK:
-        packed = lowering.converted((view or lowering.view(source)).transpose((0, *axes, 1)), dtype)
-        padded = padded_view(lowering, packed, range(1, 1 + rank))
-        return replace(found, source=padded, packed_last=True, given=given)
-    return replace(found, source=padded_view(lowering, loaded, axes), given=given)
+    return on_array(replace(found, given=lowering.plan.convolution(op)))
 
 
 def _depthwise(
