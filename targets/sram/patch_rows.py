@@ -21,7 +21,7 @@ from gimlet.targets.sram.convolution import Convolution, Geometry, on_array, pad
 from gimlet.targets.sram.convolution_trial import cycles_of as timed_alone
 from gimlet.targets.sram.expression import Argument, Index, emit_elementwise, nodes_of, replaced, views_of
 from gimlet.targets.sram.mapping import Sizes, weight_bytes
-from gimlet.targets.sram.products import MatrixProduct, WeightMatrix, multiply, product_of
+from gimlet.targets.sram.products import MatrixProduct, WeightMatrix, columns_of_groups, multiply, product_of
 from gimlet.targets.sram.tiling import given_tiles
 from gimlet.targets.sram.trial import cycles_of
 from gimlet.targets.sram.views import Counter, Shape, View
@@ -33,10 +33,14 @@ _SURE = 2
 
 @dataclass(frozen=True, eq=False)
 class RowProduct:
-    """A convolution whose positions are the rows of `matrix`; the result is [N, O, ...]."""
+    """A convolution whose positions are the rows of `matrix`; the result is [N, O, ...].
+
+    With several `groups` the matrix is [groups, positions, outputs of a group].
+    """
 
     matrix: MatrixProduct
     shape: Shape
+    groups: int
 
     @property
     def sums(self) -> str:
@@ -56,23 +60,34 @@ class RowProduct:
         if output is not None and not indexed and None not in views.values():
             self.matrix.emit(replaced(root, known), output)
             return
-        total = builder.temporary(self.sums, self.matrix.shape)
-        self.matrix.emit(self.matrix, total)
+        total = builder.temporary(self.sums, (self.matrix.shape[-2], self.shape[1]))
+        self.matrix.emit(self.matrix, _by_group(total, self.groups))
         wide = View.whole(total.tensor, total.dtype, tuple(self.shape[axis] for axis in channels.last(len(self.shape))))
         turned = wide.transpose(channels.first(len(self.shape)))
         emit_elementwise(builder, replaced(root, {id(self): turned}), target)
 
     def _as_rows(self, view: View) -> View | None:
-        """A view of the result's shape as [positions, O], or None where no walk gives it."""
+        """A view of the result's shape as that of the matrix, or None where no walk gives it."""
         probe = {name: max(2, size) for name, size in self.matrix.builder.bounds.optimum.items()}
-        wide = view.expand(self.shape)
-        return wide.transpose(channels.last(len(self.shape))).reshape(self.matrix.shape, probe)
+        wide = view.expand(self.shape).transpose(channels.last(len(self.shape)))
+        rows = wide.reshape((self.matrix.shape[-2], self.shape[1]), probe)
+        return None if rows is None else _by_group(rows, self.groups)
+
+
+def _by_group(rows: View, groups: int) -> View:
+    """Rows of all groups, one behind the other, as [groups, rows, columns]; those of one group as they are."""
+    if groups == 1:
+        return rows
+    split = rows.reshape((rows.shape[0], Expr.const(groups), Expr.const(rows.shape[1].as_int() // groups)), {})
+    if split is None:
+        raise RefusedError("the channels of groups do not lie behind each other")
+    return split.transpose((1, 0, 2))
 
 
 def as_rows(convolution: Convolution) -> Argument | None:
     """The convolution as a product of rows, where that is quicker or its tiles say so; else None."""
     op = convolution.op
-    if op is None or convolution.groups != 1 or convolution.dtype == "i8":
+    if op is None or convolution.dtype == "i8":
         return None
     given = given_tiles(op)
     if any(isinstance(each, Patches) for each in given):
@@ -91,19 +106,26 @@ def product_of_rows(convolution: Convolution) -> RowProduct:
     matrix = weight.derived(
         "rows", (weight.shape[0], depth), lambda array: array.transpose(0, *range(2, array.ndim), 1).reshape(-1, depth)
     )
-    weights = WeightMatrix(lowering.weights, matrix, convolution.dtype, transposed=True)
-    return RowProduct(multiply(lowering, op, _rows(convolution, kernel, depth), weights, ()), convolution.shape)
+    groups = convolution.groups
+    weights = WeightMatrix(lowering.weights, matrix, convolution.dtype, True, groups)
+    rows = _by_group(_rows(convolution, kernel, groups * depth), groups)
+    batch = (Expr.const(groups),) if groups > 1 else ()
+    return RowProduct(multiply(lowering, op, rows, weights, batch), convolution.shape, groups)
 
 
 def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
-    """The patches as a matrix [N · positions, depth], in the element type of the input."""
+    """The patches as a matrix [N · positions, depth of all groups], in the element type of the input."""
     lowering, source, geometry = convolution.lowering, convolution.source, convolution.geometry
-    builder, shape, dtype = lowering.builder, convolution.shape, source.dtype
+    builder, bounds, shape, dtype = lowering.builder, lowering.bounds, convolution.shape, source.dtype
     rows = product_of((shape[0], *shape[2:]))
     found = _rows_there(convolution)
     if found is not None:
         return found
-    full = (shape[0], *shape[2:], *map(Expr.const, kernel), Expr.const(convolution.weight.shape[1]))
+    groups, own = Expr.const(convolution.groups), convolution.weight.shape[1]
+    if convolution.groups > 1:
+        read = bounds.best(rows) * depth
+        source = lowering.turned(source, dtype) if channels.pays_for_patches(builder, source, read, dtype) else source
+    full = (shape[0], *shape[2:], groups, *map(Expr.const, kernel), Expr.const(own))
     made = builder.temporary(dtype, (rows, Expr.const(depth)))
     target = made.reshape(full, {name: max(2, size) for name, size in builder.bounds.optimum.items()})
     if target is None:
@@ -113,13 +135,19 @@ def _rows(convolution: Convolution, kernel: Sequence[int], depth: int) -> View:
     with builder.kernel("patches") as copied:
         ranges = vector_ranges(lowering, copied, full, range(len(full)))
         place = whole_place(full, ranges)
-        batch, spatial, taps, channel = ranges[0], ranges[1 : 1 + rank], ranges[1 + rank : -1], ranges[-1]
-        begin = [batch.start, channel.start]
+        batch, spatial, group, taps, channel = (
+            ranges[0],
+            ranges[1 : 1 + rank],
+            ranges[1 + rank],
+            ranges[2 + rank : -1],
+            ranges[-1],
+        )
+        begin = [batch.start, group.start * own + channel.start]
         for dim, (at, tap) in enumerate(zip(spatial, taps, strict=True)):
             first = at.start * geometry.strides[dim] - geometry.pads[dim]
             begin.append(first + tap.start * geometry.dilations[dim])
-        steps = (1, *geometry.strides, *geometry.dilations, 1)
-        along = (0, *range(2, 2 + rank), *range(2, 2 + rank), 1)
+        steps = (1, *geometry.strides, own, *geometry.dilations, 1)
+        along = (0, *range(2, 2 + rank), 1, *range(2, 2 + rank), 1)
         tile = [(Counter(dim, each.size, step),) for dim, each, step in zip(along, ranges, steps, strict=True)]
         loaded = copied.load(source, begin, tile, place.limits, fill=convolution.fill, repeated=True)
         copied.store(target, place.begin, place.tile, loaded)
@@ -148,24 +176,26 @@ def _quicker(convolution: Convolution) -> bool:
     rows, depth = product_of((convolution.shape[0], *convolution.shape[2:])), prod(weight.shape[1:])
     count = bounds.best(rows)
     loaded = convolution.source.dtype
-    sizes = Sizes(1, count, depth, weight.shape[0], loaded, dtype, True, True, bounds.fixed(rows))
+    outputs, groups = weight.shape[0] // convolution.groups, convolution.groups
+    columns = outputs if groups == 1 else columns_of_groups(machine, outputs, groups)
+    sizes = Sizes(1, count, depth, columns, loaded, dtype, True, True, bounds.fixed(rows))
     latency = 2 * machine.network_latency_cycles + machine.semaphore_cycles
     copies = 0.0
     if _rows_there(convolution) is None:
-        moved = 2 * stored_bytes(loaded, (count * depth,))
+        moved = 2 * stored_bytes(loaded, (count * groups * depth,))
         copies = latency + moved / dealing.cores / machine.network_bytes_per_cycle
     found = convolution.tiles()
     steps = prod(convolution.outer(found.kernel)) * ceil(weight.shape[1] / found.channels)
-    items = bounds.best(convolution.shape[0]) * ceil(weight.shape[0] / found.outputs)
+    items = bounds.best(convolution.shape[0]) * groups * ceil(outputs / found.outputs)
     for size, step in zip(convolution.shape[2:], found.positions, strict=True):
         items *= ceil(bounds.best(size) / step)
     hold = stored_bytes(dtype, (found.outputs, prod(found.kernel) * found.channels)) / machine.sram_bytes_per_cycle
     stream = prod(found.positions) * machine.row_cycles[dtype]
     direct = latency + ceil(items / dealing.cores) * steps * (hold + stream)
-    if direct <= copies + latency:
+    if groups == 1 and direct <= copies + latency:
         return False
     size = weight_bytes(sizes) / dealing.cores
     product = copies + cycles_of(machine, dealing, sizes, homes.room, homes.spare(size))
-    if max(product, direct) > _SURE * min(product, direct):
+    if groups == 1 and max(product, direct) > _SURE * min(product, direct):
         return product < direct
     return timed_alone(convolution, product_of_rows, size) < timed_alone(convolution, on_array, size)

@@ -93,16 +93,17 @@ def product_flops(
 
 
 def resident_bytes(types: Mapping[OnnxOp, str]) -> int:
-    """What the weights of products take together, each in its type. Those of grouped convolutions are not resident.
+    """What the weights of products take together, each in its type.
 
-    Nor are those of convolutions of integers: no product of patches is made of them (patch_rows.py).
+    Convolutions of integers and depthwise ones are no products of patches (patch_rows.py): theirs are not resident.
     """
     total = 0
     for op, dtype in types.items():
-        if op.op_type in _CONVOLUTIONS and (dtype == "i8" or op.attr("group", 1) != 1):
+        if op.op_type in _CONVOLUTIONS and dtype == "i8":
             continue
         shape = integer_weight_shape(op) if dtype == "i8" else weight_shape(op)
-        if shape is not None:
+        depthwise = op.op_type in _CONVOLUTIONS and shape is not None and shape[1] == 1 < op.attr("group", 1)
+        if shape is not None and not depthwise:
             rows, columns = (shape[0], prod(shape[1:])) if op.op_type in _CONVOLUTIONS else (shape[1], shape[0])
             total += stored_bytes(dtype, (rows, columns))
     return total

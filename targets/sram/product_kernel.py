@@ -42,6 +42,7 @@ class ProductKernel:
 
     `packed` weights are [column tiles, depth tiles, columns, depth]; `begins` says that the depth is never empty,
     `adds` that others add to the same elements. With `tiled`, `lhs` and `output` are one row each, [1, tiles, step].
+    With `separate` each of a batch [batch, rows, columns] has weights of its own, column tiles behind those before.
     """
 
     builder: ProgramBuilder
@@ -54,6 +55,7 @@ class ProductKernel:
     begins: bool
     adds: bool = False
     tiled: bool = False
+    separate: bool = False
 
     def emit(self, product: Argument, root: Argument, views: dict[View, View]) -> None:
         """Appends the kernel, with the tree `root` behind the product, of which that is a leaf."""
@@ -66,11 +68,13 @@ class ProductKernel:
         deep = min(self.steps.depth, builder.bounds.most(depth))
         at_once = mapping.rows * mapping.accumulators
         with builder.kernel("matmul") as kernel, ExitStack() as loops:
-            outer = [kernel.range(size, 1).start for size in batch]
             # Of what is dealt by columns the items of a tile of columns are next to each other.
-            n = kernel.range(columns, width) if builder.tensors[self.output.tensor].width else None
-            first, part = self._part(kernel, rows, by_columns=n is not None)
+            by_columns = builder.tensors[self.output.tensor].width > 0
+            outer = [] if self.separate and not by_columns else [kernel.range(size, 1).start for size in batch]
+            n = kernel.range(columns, width) if by_columns else None
+            first, part = self._part(kernel, rows, by_columns)
             m = None if mapping.resident else kernel.range(rows, at_once)
+            outer = outer or [kernel.range(size, 1).start for size in batch]
             n = n or kernel.range(columns, width)
             # One group takes all of a depth that may be larger than the one that code is tuned for.
             group = kernel.range(depth, mapping.tiles * deep) if mapping.splits > 1 else None
@@ -155,13 +159,19 @@ class _Item:
         found: dict[int, str] = {}
         for column, limit, size in self.columns:
             if of.packed:
-                at = (self.n.index, index, Expr.const(column), ZERO)
+                at = (self.column_tile(), index, Expr.const(column), ZERO)
                 tile = ((Counter(3, k.size),), (Counter(2, size),))
             else:
                 at = (*self.outer, self.begin(k), self.n.start)
                 tile = ((Counter(axis, k.size),), (Counter(axis + 1, size),))
             found[column] = self.kernel.load(of.rhs, at, tile, (self.deep, limit), repeated=True, depth=depth)
         return found
+
+    def column_tile(self) -> Expr:
+        """The number of the tile of columns among those of all weights."""
+        if not self.of.separate:
+            return self.n.index
+        return self.outer[0] * -(-self.of.output.shape[-1].as_int() // self.width) + self.n.index
 
     def depth_tile(self, k: Range) -> Expr:
         """The number of the tile of a step along the depth."""

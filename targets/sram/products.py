@@ -12,6 +12,7 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.sram.tiles import WHOLE, Mapping, Part, Tiles
 from gimlet.runtime.expr import ONE, Expr
 from gimlet.runtime.sram.formats import SUMS
+from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram.builder import ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import (
@@ -44,12 +45,16 @@ def broadcast(left: Shape, right: Shape) -> Shape:
 
 @dataclass(frozen=True, eq=False)
 class WeightMatrix:
-    """A constant matrix [depth, columns] ([columns, depth] in memory if `transposed`) in element type `dtype`."""
+    """A constant matrix [depth, columns] ([columns, depth] in memory if `transposed`) in element type `dtype`.
+
+    With several `groups` it is as many such matrices, one behind the other, transposed in memory.
+    """
 
     weights: Weights
     constant: Constant
     dtype: str
     transposed: bool
+    groups: int = 1
 
     @property
     def depth(self) -> int:
@@ -57,7 +62,7 @@ class WeightMatrix:
 
     @property
     def columns(self) -> int:
-        return self.constant.shape[0 if self.transposed else -1]
+        return self.constant.shape[0 if self.transposed else -1] // self.groups
 
     def part(self, part: Part, steps: Steps) -> WeightMatrix:
         """The tiles of a part of the product."""
@@ -87,16 +92,17 @@ class WeightMatrix:
         copies of a tile of columns lie behind each other.
         """
         rows, width = min(steps.depth, self.depth), min(steps.columns, self.columns)
-        grid = (-(-self.columns // width), mapping.splits * mapping.tiles)
+        tiles, groups = -(-self.columns // width), self.groups
+        grid = (groups * tiles, mapping.splits * mapping.tiles)
         transposed, columns, depth = self.transposed, self.columns, self.depth
 
         def pack(matrix: Array) -> Array:
             by_column = matrix if transposed else matrix.T
-            padded = np.zeros((grid[0] * width, grid[1] * rows), np.float32)
-            padded[:columns, :depth] = by_column.astype(np.float32)
+            padded = np.zeros((groups, tiles * width, grid[1] * rows), np.float32)
+            padded[:, :columns, :depth] = by_column.astype(np.float32).reshape(groups, columns, depth)
             return padded.reshape(grid[0], width, grid[1], rows).transpose(0, 2, 1, 3)
 
-        what = f"matrix{'^T' if transposed else ''}/{grid[1]}"
+        what = f"matrix{'^T' if transposed else ''}/{groups}/{grid[1]}"
         packed = self.constant.derived(what, (*grid, width, rows), pack)
         if mapping.resident:
             together = mapping.splits if by_columns and mapping.replicas > 1 else 0
@@ -109,7 +115,7 @@ class MatrixProduct:
     """`lhs[..., M, K] · rhs[..., K, N]`, batch dimensions of both already broadcast to those of the result.
 
     Operands are multiplied in the element type of `rhs`; tiles of `lhs` are converted where it has another one. With
-    several `parts` each is a kernel that adds to the result.
+    several `parts` each is a kernel that adds to the result. Weights of several groups are those of a batch, [groups, M, K].
     """
 
     builder: ProgramBuilder
@@ -128,13 +134,20 @@ class MatrixProduct:
     def by_position(self) -> bool:
         return False
 
+    @property
+    def separate(self) -> bool:
+        """Whether each of the batch has weights of its own."""
+        return isinstance(self.rhs, WeightMatrix) and self.rhs.groups > 1
+
     def emit(self, root: Argument, target: View) -> None:
         lhs, output, views = self._flattened(root, target)
         tiles = None if self.parts else self._tiles(lhs, output, root is not self)
         if tiles is not None and tiles.mapping.splits == 1:
             self._kernel(lhs, self.rhs, output, tiles, root, views)
             return
-        if root is self and target.dtype == self.sums and target.is_whole:
+        # Of groups one behind the other in each row.
+        covers = (target.transpose((1, 0, 2)) if self.separate else target).is_whole
+        if root is self and target.dtype == self.sums and covers:
             self._sum(lhs, output, tiles)
             return
         total = self.builder.temporary(self.sums, self.shape)
@@ -167,7 +180,7 @@ class MatrixProduct:
             if (wrong := problem(found, sizes, machine, dealing)) is not None:
                 raise RefusedError(f"tiles of {self.slot.of}: {wrong}")
         else:
-            room = homes.room if len(lhs.shape) == 2 else 0
+            room = homes.room if len(lhs.shape) == 2 or self.separate else 0
             spare = homes.spare(weight_bytes(sizes) / dealing.cores)
             mapping, most = quickest(machine, dealing, sizes, room, spare), largest_steps(machine)
             depth, columns = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
@@ -177,11 +190,14 @@ class MatrixProduct:
 
     def _sizes(self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None) -> Sizes:
         bounds, held = self.builder.bounds, self.rhs.dtype
+        columns, groups = rhs.columns if rhs else bounds.best(output.shape[-1]), 1
+        if isinstance(self.rhs, WeightMatrix) and self.separate:
+            columns, groups = columns_of_groups(self.builder.machine, columns, self.rhs.groups), self.rhs.groups
         return Sizes(
-            batch=bounds.best(product_of(lhs.shape[:-2])),
+            batch=bounds.best(product_of(lhs.shape[:-2])) // groups,
             rows=bounds.best(lhs.shape[-2]),
             depth=rhs.depth if rhs else bounds.best(lhs.shape[-1]),
-            columns=rhs.columns if rhs else bounds.best(output.shape[-1]),
+            columns=columns,
             lhs=lhs.dtype,
             held=held,
             weights=isinstance(self.rhs, WeightMatrix),
@@ -206,14 +222,16 @@ class MatrixProduct:
         by_columns = self.builder.tensors[output.tensor].width > 0
         held = rhs.packed(steps, mapping, by_columns) if isinstance(rhs, WeightMatrix) else rhs
         begins = self.builder.bounds.never_empty(lhs.shape[-1])
-        kernel = ProductKernel(self.builder, lhs, held, output, weights, mapping, steps, begins, adds, tiled)
+        kernel = ProductKernel(
+            self.builder, lhs, held, output, weights, mapping, steps, begins, adds, tiled, self.separate
+        )
         kernel.emit(self, root, views)
 
     def _flattened(self, root: Argument, target: View) -> tuple[View, View, dict[View, View]]:
         """The operands with all batch dimensions as rows, where one right-hand side serves them all."""
         views = {view: view.expand(self.shape) for view in views_of(root)}
         shared = isinstance(self.rhs, WeightMatrix)
-        if not shared or len(self.shape) == 2 or any(isinstance(each, Index) for each in nodes_of(root)):
+        if not shared or self.separate or len(self.shape) == 2 or any(isinstance(each, Index) for each in nodes_of(root)):
             return self.lhs, target, views
         probe = {name: max(2, size) for name, size in self.builder.bounds.optimum.items()}
         rows = product_of(self.shape[:-1])
@@ -224,6 +242,12 @@ class MatrixProduct:
         if lhs is None or output is None or len(found) != len(views):
             return self.lhs, target, views
         return lhs, output, found
+
+
+def columns_of_groups(machine: Machine, columns: int, groups: int) -> int:
+    """The columns of one product that takes the arrays as long as one of `columns` for each group: whole tiles."""
+    width = largest_steps(machine).columns
+    return groups * -(-columns // width) * width
 
 
 def _in_tiles(view: View, step: int, half: int | None) -> View:
