@@ -13,6 +13,7 @@ from gimlet.compiler.hardware import load_kind
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.sram.bound import Bound, bound_of, tight_bound_of
+from gimlet.targets.sram.bound_convolution import least_of
 from gimlet.targets.sram.codegen import generate
 from gimlet.targets.sram.target import machine_of, work_of_ops
 
@@ -186,3 +187,53 @@ def test_the_bound_of_dequantized_operands_is_that_of_integers():
     bound = bound_of(ops, list(segment.op.results_yielded), machine, "fp32", {})
     assert bound.compute == 256 * 8 * 8 * 8 / 2
     assert bound.cycles <= timing.cycles < 1.5 * bound.cycles
+
+
+def convolution_timed(x: tuple[int, ...], w: tuple[int, ...], stride: int, pad: int, machine: Machine, fmt: str):
+    rank = len(w) - 2
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[stride] * rank, pads=[pad] * 2 * rank)
+    segment = segment_of(model_of([node], {"x": (F, x)}, ["y"], {"w": zeros(*w)}))
+    ops = [op for op in segment.op.body.block.ops if isinstance(op, OnnxOp) and op.op_type == "Conv"]
+    work = replace(work_of_ops(ops, {}, 1.0), keeps_views=False)
+    results = [value for _, value in work.outputs]
+    return generate(work, machine, fmt).timing, tight_bound_of(ops, results, machine, fmt, {})
+
+
+@given(
+    channels=st.integers(1, 90),
+    outputs=st.integers(1, 90),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=2),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    padded=st.booleans(),
+    machine=st.sampled_from([MACHINE, SMALL]),
+    fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
+)
+@settings(max_examples=15, deadline=None)
+@example(5, 2, [570], 1, 1, False, MACHINE, "fp32")
+@example(80, 70, [1, 1], 3, 1, True, SMALL, "fp32")
+def test_no_convolution_is_below_the_tight_bound(
+    channels: int, outputs: int, sizes: list[int], kernel: int, stride: int, padded: bool, machine: Machine, fmt: str
+):
+    pad = kernel // 2 if padded else 0
+    sizes = [max(size, kernel) if not pad else size for size in sizes]
+    taps = [kernel] * len(sizes)
+    timing, tight = convolution_timed((1, channels, *sizes), (outputs, channels, *taps), stride, pad, machine, fmt)
+    assert 0 < tight <= timing.cycles
+
+
+def test_the_tight_bound_of_a_convolution_is_its_latencies_where_it_is_small():
+    """A load, a store, and a way between chiplets: four channels of eight rows are 32 rows on eight chiplets."""
+    _, tight = convolution_timed((1, 4, 8, 8), (64, 4, 3, 3), 1, 1, MACHINE, "mxint8")
+    alone = 2 * MACHINE.network_latency_cycles
+    assert alone < tight <= alone + MACHINE.die_latency_cycles
+
+
+def test_padding_is_no_work_of_a_bound():
+    """Of 3 × 3 on one position only the middle multiplies."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    segment = segment_of(model_of([node], {"x": (F, (1, 6, 1, 1))}, ["y"], {"w": zeros(8, 6, 3, 3)}))
+    (op,) = (op for op in segment.op.body.block.ops if isinstance(op, OnnxOp) and op.op_type == "Conv")
+    found = least_of(op, {})
+    assert found is not None
+    assert (found.multiply_adds, found.input_bytes, found.depth) == (48, 24.0, 54)

@@ -215,7 +215,9 @@ def test_more_copies_get_what_one_copy_of_all_weights_leaves():
     homes = Homes(cores=8, room=1000)
     assert homes.spare(10.0) == 0
     homes.demand = 400.0
-    assert homes.spare(100.0) == 150
+    homes.products = 10
+    # Half of 600 by size, a quarter of all weights, and half in ten equal parts.
+    assert homes.spare(100.0) == 105
     homes.demand = 1200.0
     assert homes.spare(100.0) == 0
 

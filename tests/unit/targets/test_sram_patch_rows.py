@@ -77,10 +77,10 @@ def test_patches_of_sizes_that_are_known_later(batch: int, width: int):
 @pytest.mark.parametrize(
     ("x", "weight", "attributes", "most"),
     [
-        ((1, 512, 7, 7), (512, 512, 3, 3), {"pads": [1] * 4}, 6),
-        ((1, 256, 14, 14), (256, 256, 3, 3), {"pads": [1] * 4}, 5),
-        ((1, 3, 224, 224), (768, 3, 16, 16), {"strides": [16, 16]}, 5),
-        ((1, 1, 200003), (20, 1, 401), {"strides": [160]}, 18),
+        ((1, 512, 7, 7), (512, 512, 3, 3), {"pads": [1] * 4}, 3),
+        ((1, 256, 14, 14), (256, 256, 3, 3), {"pads": [1] * 4}, 3),
+        ((1, 3, 224, 224), (768, 3, 16, 16), {"strides": [16, 16]}, 3),
+        ((1, 1, 200003), (20, 1, 401), {"strides": [160]}, 15),
     ],
 )
 def test_few_positions_or_long_kernels_are_near_the_bound(
@@ -92,3 +92,59 @@ def test_few_positions_or_long_kernels_are_near_the_bound(
     cycles = Runner(segment, "fp32").artifact.facts["cycles"]
     ops = [op for op in segment.op.body.block.ops if isinstance(op, OnnxOp) and op.op_type == "Conv"]
     assert cycles <= most * bound_of(ops, list(segment.op.results_yielded), machine_of(DEVICE.kind), "fp32", {}).cycles
+
+
+def test_small_weights_of_many_rows_have_copies():
+    """Without copies nine tiles of weights would be on nine cores, or be loaded by each core that multiplies."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    runner = Runner(
+        segment_of(model_of([node], {"x": (F, (1, 64, 24, 24))}, ["y"], {"w": normal(64, 64, 3, 3)})), "fp32"
+    )
+    (weights,) = (tensor for tensor in runner.executor.program.tensors if tensor.role == "weight")
+    assert (weights.space, weights.copies > 1) == ("core", True)
+
+
+@pytest.mark.parametrize("fmt", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("sizes", "groups", "channels", "outputs", "kernel", "attributes"),
+    [
+        ((6, 7), 2, 40, 70, (3, 3), PADDED),
+        ((9, 9), 3, 80, 20, (1, 1), {}),
+        ((4, 5), 5, 33, 9, (3, 3), {"pads": [1] * 4}),
+        ((60,), 4, 24, 24, (40,), {"pads": [20, 19]}),
+    ],
+)
+def test_groups_are_multiplied_with_weights_of_their_own(
+    sizes: tuple[int, ...],
+    groups: int,
+    channels: int,
+    outputs: int,
+    kernel: tuple[int, ...],
+    attributes: dict[str, Any],
+    fmt: str,
+):
+    """First channels first, then last: the second convolution reads what the first made."""
+    after = (1,) * len(kernel)
+    weights = {
+        "w": normal(groups * outputs, channels, *kernel),
+        "b": normal(groups * outputs),
+        "v": normal(groups * outputs, outputs, *after),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], group=groups, **attributes),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["y"], group=groups),
+    ]
+    model = model_of(nodes, {"x": (F, (2, groups * channels, *sizes))}, ["y"], weights)
+    x = {"x": normal(2, groups * channels, *sizes)}
+    runner = Runner(segment_of(model), fmt)
+    assert "matmul" in kernels_of(runner)
+    assert relative_error(runner(**x)[0], reference(model, **x)[0]) < ERROR[fmt]
+
+
+def test_overlapping_patches_are_of_a_map_that_was_turned():
+    """With channels first 3 x 3 of everything would cross between chiplets, nine times."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    for size, turned in ((56, True), (8, False)):
+        model = model_of([node], {"x": (F, (1, 64, size, size))}, ["y"], {"w": normal(64, 64, 3, 3)})
+        assert ("turn" in kernels_of(Runner(segment_of(model), "fp32"))) == turned
