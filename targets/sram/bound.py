@@ -28,8 +28,9 @@ needs as many cycles as it takes for the least that has to go through it:
 - An array that holds weights is full only where a product has as much depth and as many columns: with less of them a
   row that streams multiplies with a part of it.
 - A convolution of one image that is given has its channels in order on the chiplets, unless they are few rows: each
-  result needs those of several, so that on all chiplets something crosses. What it reads is read from SRAM and written to tiles, what it makes is read
-  from tiles and written, and padding (bound_convolution.py) is nothing: no program has to multiply with zeros.
+  result needs those of several, so that on all chiplets something crosses. What it reads is read from SRAM and written
+  to tiles, what it makes is read from tiles and written. Padding is nothing (bound_convolution.py): no program has to
+  multiply with zeros.
 """
 
 from __future__ import annotations
@@ -241,9 +242,7 @@ def _largest_tile(
     return found
 
 
-def _fits(
-    work: Sequence[tuple[float, float, float, bool]], machine: Machine, cycles: float, latency: float
-) -> bool:
+def _fits(work: Sequence[tuple[float, float, float, bool]], machine: Machine, cycles: float, latency: float) -> bool:
     """Whether `work` can end in time, what takes longest first.
 
     Of each product: cycles of an array for a multiply-add, those of them in which it multiplies, how many there are,

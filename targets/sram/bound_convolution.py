@@ -23,7 +23,7 @@ class Least:
     depth: int
     outputs: int
     rows: int
-    """Of the input as ONNX has it, where each result needs what is in the first and in the last half of them; else 0."""
+    """Of the input as ONNX has it, where each result needs what is in both halves of them; else 0."""
 
 
 def least_of(op: OnnxOp, sizes: Mapping[str, int]) -> Least | None:

@@ -55,7 +55,7 @@ class _Case:
 
 
 def cycles_of(convolution: Convolution, way: Way, size: float) -> float:
-    """The cycles of a convolution of weights of `size` bytes a core, and what stands behind it; inf if it is refused."""
+    """The cycles of a convolution of weights of `size` bytes a core, and what stands behind it; inf if refused."""
     lowering, shape, source = convolution.lowering, convolution.shape, convolution.source
     builder, bounds, op = lowering.builder, lowering.bounds, convolution.op
     geometry = convolution.geometry

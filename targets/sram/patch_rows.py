@@ -26,7 +26,6 @@ from gimlet.targets.sram.tiling import given_tiles
 from gimlet.targets.sram.trial import cycles_of
 from gimlet.targets.sram.views import Counter, Shape, View
 
-
 _SURE = 2
 """How many times as long as the other way one has to take in closed form so that neither is tried."""
 

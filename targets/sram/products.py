@@ -115,7 +115,8 @@ class MatrixProduct:
     """`lhs[..., M, K] · rhs[..., K, N]`, batch dimensions of both already broadcast to those of the result.
 
     Operands are multiplied in the element type of `rhs`; tiles of `lhs` are converted where it has another one. With
-    several `parts` each is a kernel that adds to the result. Weights of several groups are those of a batch, [groups, M, K].
+    several `parts` each is a kernel that adds to the result. Weights of several groups are those
+    of a batch, [groups, M, K].
     """
 
     builder: ProgramBuilder
@@ -231,7 +232,8 @@ class MatrixProduct:
         """The operands with all batch dimensions as rows, where one right-hand side serves them all."""
         views = {view: view.expand(self.shape) for view in views_of(root)}
         shared = isinstance(self.rhs, WeightMatrix)
-        if not shared or self.separate or len(self.shape) == 2 or any(isinstance(each, Index) for each in nodes_of(root)):
+        indexed = any(isinstance(each, Index) for each in nodes_of(root))
+        if not shared or self.separate or len(self.shape) == 2 or indexed:
             return self.lhs, target, views
         probe = {name: max(2, size) for name, size in self.builder.bounds.optimum.items()}
         rows = product_of(self.shape[:-1])
