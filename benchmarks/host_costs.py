@@ -34,7 +34,7 @@ from onnx import ModelProto
 from gimlet.compiler.compile import Compilation
 from gimlet.compiler.costs.detach import detach
 from gimlet.compiler.costs.measured import cut, stretches
-from gimlet.compiler.costs.provider import unit_cost
+from gimlet.compiler.costs.provider import model_costs
 from gimlet.compiler.costs.timer import Effort, SegmentTimer, Timing
 from gimlet.compiler.hardware.host import processor
 from gimlet.compiler.placement.reading.graph import ModuleGraph, read_graph
@@ -93,7 +93,7 @@ def measured(name: str, compiled: Compilation, *, whole_only: bool = False) -> I
     target, device = registry.load("onnxruntime"), compiled.options.topology.devices[0]
     graph = graph_of(compiled)
     everything = range(len(graph.units))
-    model = {n: unit_cost(graph.units[n], target, device, "fp32", graph.sizes) for n in everything}
+    model = model_costs(graph, everything, target, device, "fp32")
     segments = (
         []
         if whole_only

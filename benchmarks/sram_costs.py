@@ -85,10 +85,11 @@ def main() -> None:
         ops = [op for op in entry_function(annotated.module).body.block.ops if isinstance(op, OnnxOp)]
         for fmt in formats:
             taken = [op for op in ops if not is_constant(op) and target.refuses(op, device, fmt) is None]
+            costs = dict(zip(taken, target.op_costs(taken, device, fmt, sizes), strict=True))
             ratios: list[float] = []
             for segment in segments(taken, given.cuts):
                 together = target.estimate(segment, device, fmt, sizes).seconds - device.kind.segment_overhead_s
-                apart = sum(target.op_cost(op, device, fmt, sizes).seconds for op in segment)
+                apart = sum(costs[op].seconds for op in segment)
                 if not ratios:
                     cycles = together * target.machine(device).clock_hz
                 if apart:

@@ -366,6 +366,13 @@ class Target(ABC):
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What `op` alone costs on `device`, with symbolic dimensions at `sizes`. Launch of a segment not included."""
 
+    def op_costs(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> list[Cost]:
+        """What each of `ops`, in their order, costs where all of them are on `device`: by default what it costs alone.
+
+        A target whose `fusion_saving` is nothing counts fusion here.
+        """
+        return [self.op_cost(op, device, fmt, sizes) for op in ops]
+
     def fusion_saving(self, producer: Operation, consumer: Operation, device: Device, size_bytes: int) -> float:
         """Seconds that running `consumer` in the producer's kernel saves, at most all that it costs alone.
 

@@ -68,10 +68,16 @@ def _with_case(op: Operation, reason: Reason | None) -> Reason | None:
     return replace(reason, message=f"{reason.message}; it is written out in other operators only {only}")
 
 
-def op_cost(target: Target, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-    """What an op costs in the form that the target runs: the parts as one segment, its launch not included."""
-    if is_whole(target, op, device, fmt):
-        return target.op_cost(op, device, fmt, sizes)
+def op_costs(
+    target: Target, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]
+) -> list[Cost]:
+    """What each op costs in the form that the target runs: the parts as one segment, its launch not included."""
+    whole = [op for op in ops if is_whole(target, op, device, fmt)]
+    known = dict(zip(whole, target.op_costs(whole, device, fmt, sizes), strict=True))
+    return [known[op] if op in known else _cost_in_parts(target, op, device, fmt, sizes) for op in ops]
+
+
+def _cost_in_parts(target: Target, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
     cost = target.estimate(_parts(op), device, fmt, sizes)
     return replace(cost, seconds=max(cost.seconds - target.segment_overhead_s(device), 0.0))
 

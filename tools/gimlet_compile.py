@@ -124,7 +124,9 @@ class Request:
 @click.option("--report", type=PATH, help="Write a page with the segments, the placement and the schedule.")
 @click.option("--dump-ir", type=PATH, metavar="DIR", help="Write the IR before the first pass and after each there.")
 @click.option("--timing", is_flag=True, help="Print the seconds of each pass and of the verifier, and counts of ops.")
-@click.option("--time-limit", type=SECONDS, metavar="S", help="Seconds for placement, not for measuring and building.")
+@click.option(
+    "--time-limit", type=SECONDS, metavar="S", help="Seconds for placement, not for pricing ops and building."
+)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of placement and of --verify's inputs.")
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

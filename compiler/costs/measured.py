@@ -22,7 +22,7 @@ from typing import Any
 
 from xdsl.ir import Operation
 
-from gimlet.compiler.costs.provider import MEASURED, CostProvider, SiteCosts, unit_cost
+from gimlet.compiler.costs.provider import MEASURED, CostProvider, SiteCosts, model_costs
 from gimlet.compiler.costs.timer import SegmentTimer
 from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.dialects.onnx import OnnxOp
@@ -66,7 +66,7 @@ class MeasuredCosts(CostProvider):
 
     def costs(self, graph: ModuleGraph, taken: Sequence[int], target: Target, device: Device, fmt: str) -> SiteCosts:
         site = _Site(graph, target, device, fmt)
-        model = {n: unit_cost(graph.units[n], target, device, fmt, graph.sizes) for n in taken}
+        model = model_costs(graph, taken, target, device, fmt)
         before = (self.timer.measured, self.timer.reused)
         scale: dict[int, float] = {}
         failures: Counter[str] = Counter()

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from gimlet.compiler.placement.reading.graph import ModuleGraph, Unit
+from gimlet.compiler.placement.reading.graph import ModuleGraph
 from gimlet.runtime.errors import UsageError
 from gimlet.targets.api import Cost, Device, Target
-from gimlet.targets.forms import op_cost
+from gimlet.targets.forms import op_costs
 
 ANALYTIC: Final = "analytic"
 MEASURED: Final = "measured"
@@ -56,12 +56,14 @@ class AnalyticCosts(CostProvider):
     name = ANALYTIC
 
     def costs(self, graph: ModuleGraph, taken: Sequence[int], target: Target, device: Device, fmt: str) -> SiteCosts:
-        return SiteCosts({n: unit_cost(graph.units[n], target, device, fmt, graph.sizes) for n in taken})
+        return SiteCosts(model_costs(graph, taken, target, device, fmt))
 
 
-def unit_cost(unit: Unit, target: Target, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-    """The model's cost of the ops of a unit, one after the other."""
-    return added([op_cost(target, op, device, fmt, sizes) for op in unit.ops])
+def model_costs(graph: ModuleGraph, taken: Sequence[int], target: Target, device: Device, fmt: str) -> dict[int, Cost]:
+    """The model's costs of the units numbered `taken`, of the ops of each one after the other."""
+    ops = [op for number in taken for op in graph.units[number].ops]
+    costs = iter(op_costs(target, ops, device, fmt, graph.sizes))
+    return {number: added([next(costs) for _ in graph.units[number].ops]) for number in taken}
 
 
 def added(costs: Sequence[Cost]) -> Cost:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 
+from gimlet.dialects.onnx import OnnxOp
 from gimlet.passes.refusal import RefusedError
 from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.expr import Expr
@@ -82,7 +83,10 @@ class ProgramBuilder:
     """Tensors of feature maps [N, ..., C] (channels.py)."""
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     kernels: list[Kernel] = field(default_factory=list[Kernel])
-    source: str = ""
+    ops: tuple[OnnxOp, ...] = ()
+    """What the next kernels compute."""
+    ops_of: dict[str, tuple[OnnxOp, ...]] = field(default_factory=dict[str, tuple[OnnxOp, ...]])
+    """What each kernel computes, by its name."""
     chiplet: int = EVERYWHERE
     """Where the next kernels are."""
 
@@ -121,6 +125,13 @@ class ProgramBuilder:
         return View.whole(self.tensor(dtype, shape), dtype, shape)
 
     @contextmanager
+    def computing(self, ops: tuple[OnnxOp, ...]) -> Generator[None]:
+        """Kernels that are added in the block compute `ops`."""
+        before, self.ops = self.ops, ops
+        yield
+        self.ops = before
+
+    @contextmanager
     def kernel(self, what: str) -> Generator[KernelBuilder]:
         """A kernel that is added when the block is left. `what` it does begins its name."""
         builder = KernelBuilder(self.bounds)
@@ -130,13 +141,15 @@ class ProgramBuilder:
             raise RefusedError(
                 f"its tiles take {used} bytes, more than half of a core's {self.machine.sram_bytes_per_core}"
             )
+        name = f"{what}_{len(self.kernels)}"
+        self.ops_of[name] = self.ops
         self.kernels.append(
             Kernel(
-                name=f"{what}_{len(self.kernels)}",
+                name=name,
                 grid=tuple(builder.grid),
                 tiles=tuple(builder.tiles.values()),
                 body=tuple(builder.body),
-                sources=(self.source,) if self.source else (),
+                sources=tuple(dict.fromkeys(op.node_name or op.op_type for op in self.ops)),
                 chiplet=self.chiplet,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from xdsl.ir import SSAValue
 
@@ -66,7 +66,8 @@ class Generated:
 
     `flops` are the operations of matrix products by element type of their operands. `in_parts` says that there are
     products in parts (stages.py), `by_columns` that tensors of more than a few rows are dealt by columns (layout.py).
-    `demand` are the bytes of weights that may be resident, one copy of each.
+    `demand` are the bytes of weights that may be resident, one copy of each. `ops_of` are the ops that each kernel
+    computes, by its name.
     """
 
     program: Program
@@ -76,6 +77,7 @@ class Generated:
     in_parts: bool = False
     by_columns: bool = False
     demand: int = 0
+    ops_of: Mapping[str, Sequence[OnnxOp]] = field(default_factory=dict[str, Sequence[OnnxOp]])
 
 
 def generate(work: Work, machine: Machine, fmt: str) -> Generated:
@@ -104,6 +106,25 @@ def generate(work: Work, machine: Machine, fmt: str) -> Generated:
             continue
         found = min(found, candidate, key=lambda each: each.timing.cycles)
     return found
+
+
+def first_program(work: Work, machine: Machine, fmt: str) -> Program:
+    """The first program of those that `generate` compares: where all that is asked is whether there is one.
+
+    RefusedError where there is none.
+    """
+    refusal: RefusedError | None = None
+    for cores in sorted({machine.cores_per_chiplet, machine.cores_per_card, machine.cores}):
+        for share in RESIDENT_SHARES:
+            try:
+                unplaced, _ = kernels_for(work, machine, fmt, cores, int(machine.sram_bytes_per_core * share))
+                program = completed(unplaced)
+                verify(program)
+            except RefusedError as error:
+                refusal = error
+                continue
+            return program
+    raise refusal or RefusedError("the machine has no cores")
 
 
 def _may_take_turns(found: Generated, machine: Machine) -> bool:
@@ -183,9 +204,16 @@ def generate_for(
     program = completed(unplaced)
     verify(program)
     timing = time_program(bind(program, {dim.name: dim.optimum for dim in program.dims}))
-    by_columns, halves = bool(lowering.builder.by_columns), bool(lowering.halves)
-    demand = resident_bytes(lowering.product_types)
-    return Generated(program, lowering.weights.readers, timing, lowering.product_flops, halves, by_columns, demand)
+    return Generated(
+        program,
+        lowering.weights.readers,
+        timing,
+        lowering.product_flops,
+        in_parts=bool(lowering.halves),
+        by_columns=bool(lowering.builder.by_columns),
+        demand=resident_bytes(lowering.product_types),
+        ops_of=lowering.builder.ops_of,
+    )
 
 
 def kernels_for(

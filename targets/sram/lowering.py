@@ -23,7 +23,16 @@ from gimlet.runtime.sram.program import EVERYWHERE, Operand
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.channels import Windows, crosses, temporary, temporary_for
 from gimlet.targets.sram.constants import Array, Constant, Weights
-from gimlet.targets.sram.expression import Argument, Node, Product, emit_elementwise, is_small, products_of, replaced
+from gimlet.targets.sram.expression import (
+    Argument,
+    Node,
+    Product,
+    emit_elementwise,
+    is_small,
+    nodes_of,
+    products_of,
+    replaced,
+)
 from gimlet.targets.sram.precision import MX_ERROR_BUDGET, product_flops, product_types, resident_bytes
 from gimlet.targets.sram.tiling import Plan
 from gimlet.targets.sram.turns import turns
@@ -94,6 +103,8 @@ class Lowering:
         self.signed: dict[SSAValue, View] = {}
         """Unsigned integers as the array takes them, 128 less (integers.py)."""
         self.row_sums: dict[View, View] = {}
+        self.makers: dict[int, tuple[Value, tuple[OnnxOp, ...]]] = {}
+        """Trees that no kernel computes yet and the ops whose results they are, by the tree's id."""
         self.inside: set[OnnxOp] = set()
         """The ops that have to run."""
         self.results: set[SSAValue] = set()
@@ -132,7 +143,7 @@ class Lowering:
         chiplets = {} if more is None else turns(ordered, self.product_types, self.builder, more)
         for op in ordered:
             self.builder.move_to(chiplets.get(op, EVERYWHERE))
-            self.builder.source = op.node_name or op.op_type
+            self.builder.ops = (op,)
             rule = self.rules.get(rule_name(op))
             if rule is None:
                 raise RefusedError(f"{op.op_type} has no lowering to the machine")
@@ -208,6 +219,7 @@ class Lowering:
         several = len(self.readers.get(value, ())) + (value in self.results) > 1
         if isinstance(found, View | Constant | int | float | Expr):
             return
+        self.makers.setdefault(id(found), (found, self.builder.ops))
         if several or not is_small(found):
             self.view(value)
 
@@ -290,12 +302,18 @@ class Lowering:
         others = [each for each in products if each is not behind]
         if others:
             argument = self._replaced(argument, others)
-        if behind is not None and not others:
-            behind.emit(argument, target)
-        elif behind is not None:
-            self.emit(argument, target, what)
-        else:
-            emit_elementwise(self.builder, argument, target, what)
+        with self.builder.computing(self._ops_in(argument)):
+            if behind is not None and not others:
+                behind.emit(argument, target)
+            elif behind is not None:
+                self.emit(argument, target, what)
+            else:
+                emit_elementwise(self.builder, argument, target, what)
+
+    def _ops_in(self, root: Argument) -> tuple[OnnxOp, ...]:
+        """The ops that a tree computes, in order: those whose results its nodes are, or else the one at work."""
+        made = (self.makers.get(id(each)) for each in nodes_of(root))
+        return tuple(dict.fromkeys(op for each in made if each for op in each[1])) or self.builder.ops
 
     def _replaced(self, root: Argument, products: Sequence[Product]) -> Argument:
         """The tree with some of its products computed."""
@@ -304,7 +322,11 @@ class Lowering:
             view = temporary_for(self.builder, product.sums, product.shape, product)
             self.emit(product, view)
             known[id(product)] = view
-        return replaced(root, known)
+        found = replaced(root, known)
+        for old, new in known.items():
+            if old in self.makers and isinstance(new, Node):
+                self.makers[id(new)] = new, self.makers[old][1]
+        return found
 
     def operand(self, value: SSAValue, dtype: str) -> View:
         """A value in the element type of a matrix operand, converted if it is in memory in another one."""

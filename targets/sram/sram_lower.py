@@ -35,7 +35,7 @@ class SramLowerPass(ModulePass):
       sram.tensor @in0 : "f32" <[4, 8]> in "sram" {role = "input"}
       sram.tensor @t1 : "f32" <[4, 16]> in "sram" {role = "output"}
       sram.tensor @w0 : "f32" <[2, 1, 8, 8]> in "core" {role = "weight", block = 64}
-      sram.kernel @matmul_0 [#sram.range<i0 = 0 to 16 step 8>] attributes {sources = ["Relu"]} {
+      sram.kernel @matmul_0 [#sram.range<i0 = 0 to 16 step 8>] attributes {sources = ["MatMul", "Relu"]} {
         %v0 = sram.tile "v0" : "f32" [8, 8] depth 0
         %v1 = sram.tile "v1" : "f32" [4, 8] depth 2
         %v2 = sram.tile "v2" : "f32" [4, 8] depth 3

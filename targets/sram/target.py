@@ -1,8 +1,8 @@
 """The SRAM accelerator as a target: programs for a machine that the emulator executes and the cycle model times.
 
-What it costs to run an op is by how much it makes the program longer of the ops before it, as the cycle model says,
-and what it refuses is what no program can be generated for: both come from the code generator itself, so that they
-cannot disagree with it.
+What it costs to run an op is what it adds to the program of its neighbours, as the cycle model says, and what it
+refuses is what no program can be generated for: both come from the code generator itself, so that they cannot disagree
+with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
 from gimlet.runtime.sram.formats import encode_pieces
 from gimlet.runtime.sram.machine import Machine
-from gimlet.runtime.sram.program import ROLES
 from gimlet.targets.api import (
     Artifact,
     Cost,
@@ -42,8 +41,8 @@ from gimlet.targets.api import (
 from gimlet.targets.one_op import is_constant
 from gimlet.targets.roofline import energy_joules, roofline
 from gimlet.targets.sram.builder import RefusedError
-from gimlet.targets.sram.codegen import RESIDENT_SHARES, Generated, Work, generate
-from gimlet.targets.sram.context import ops_before, signature_of_ops
+from gimlet.targets.sram.codegen import RESIDENT_SHARES, Generated, Work, first_program, generate
+from gimlet.targets.sram.context import Added, Run, added_by, runs, signature_of_ops
 from gimlet.targets.sram.lowering import rule_name
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, product_types
 from gimlet.targets.sram.quantized import EVERYTHING, dequantizers
@@ -83,7 +82,7 @@ class SramTarget(Target):
         self._machines: dict[str, tuple[HardwareKind, Machine]] = {}
         self._refusals: dict[Hashable, str | None] = {}
         self._costs: dict[Hashable, Cost] = {}
-        self._times: dict[Hashable, float | None] = {}
+        self._added: dict[Hashable, tuple[Added, ...] | None] = {}
 
     def machine(self, device: Device) -> Machine:
         """The machine of a device, remembered."""
@@ -143,13 +142,13 @@ class SramTarget(Target):
         key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops([*dequantizers(op), op]))
         if key not in self._refusals:
             self._refusals[key] = self._refusal(op, device, fmt)
-        refusal = self._refusals[key]
-        return None if refusal is None else Reason(_label(op), refusal)
+        why = self._refusals[key]
+        return None if why is None else Reason(_label(op), why)
 
     def _refusal(self, op: OnnxOp, device: Device, fmt: str) -> str | None:
         try:
-            ops = [*dequantizers(op), op]
-            generate(work_of_ops(ops, _assumed_sizes(op), _mx_budget(device.kind)), self.machine(device), fmt)
+            work = work_of_ops([*dequantizers(op), op], _assumed_sizes(op), _mx_budget(device.kind))
+            first_program(work, self.machine(device), fmt)
         except RefusedError as error:
             return str(error)
         return None
@@ -159,45 +158,55 @@ class SramTarget(Target):
         return isinstance(op, OnnxOp) and changes_in_place(op)
 
     def op_cost(self, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        """What an op adds to the program of the few ops before it, with the number of chiplets that suits them all.
-
-        So what is fused, converted for both or hidden under others is counted once in the sum of a segment's ops. How
-        near that comes to the segment's program is what benchmarks/sram_costs.py prints.
-        """
+        """What the program of an op alone costs; the roofline where there is none."""
         if not isinstance(op, OnnxOp) or is_constant(op):
             return Cost(0.0, None if device.kind.load_w is None else 0.0)
-        alone = self._alone(op, device, fmt, sizes)
-        if not alone.seconds:
-            return alone
-        before = ops_before(op, lambda each: self.refuses(each, device, fmt) is None)
-        before += [each for each in dequantizers(op) if each not in before]
-        if not before:
-            return alone
-        without, together = (self._seconds(ops, device, fmt, sizes) for ops in (before, [*before, op]))
-        if without is None or together is None:
-            return alone
-        seconds = max(0.0, together - without)
-        return replace(alone, seconds=seconds, joules=energy_joules(device.kind, seconds, 0.0))
-
-    def _alone(self, op: OnnxOp, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-        """What the program of an op alone costs, remembered; the roofline where there is none."""
         ops = [*dequantizers(op), op]
         known = _known(ops, sizes)
-        key = ("alone", device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(ops), *sorted(known.items()))
+        key = ("alone", *self._key(ops, device, fmt, known))
         if key not in self._costs:
             generated = self._generated(ops, device, fmt, known)
             found = roofline(work_of(op), device, fmt, known) if generated is None else self._cost(generated, device)
             self._costs[key] = found
         return self._costs[key]
 
-    def _seconds(self, ops: Sequence[OnnxOp], device: Device, fmt: str, sizes: Mapping[str, int]) -> float | None:
-        """How long the program of some ops takes, remembered; None where there is none."""
+    def op_costs(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> list[Cost]:
+        """What each op adds to the program of its neighbours (context.py), whose sum is near a whole segment's.
+
+        How near that is what benchmarks/sram_costs.py prints.
+        """
+        known = [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
+        costs: dict[Operation, Cost] = {}
+        for run in runs(known, sizes):
+            costs |= self._costs_in(run, device, fmt, sizes)
+        return [costs[op] if op in costs else self.op_cost(op, device, fmt, sizes) for op in ops]
+
+    def _costs_in(self, run: Run, device: Device, fmt: str, sizes: Mapping[str, int]) -> dict[OnnxOp, Cost]:
+        """What each op of a run adds to its program, remembered; of two halves where the run has no program."""
+        before = [*run.before, *(each for op in run.ops for each in dequantizers(op))]
+        ops = [*(each for each in dict.fromkeys(before) if each not in run.ops), *run.ops]
         known = _known(ops, sizes)
-        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(ops), tuple(sorted(known.items())))
-        if key not in self._times:
+        key = self._key(ops, device, fmt, known)
+        if key not in self._added:
             generated = self._generated(ops, device, fmt, known)
-            self._times[key] = None if generated is None else generated.timing.seconds
-        return self._times[key]
+            found = None if generated is None else added_by(generated, known)
+            self._added[key] = None if found is None else tuple(found.get(op, Added()) for op in run.ops)
+        added = self._added[key]
+        if added is not None:
+            return {op: self._adding(each, device) for op, each in zip(run.ops, added, strict=True)}
+        if len(run.ops) == 1:
+            return {op: self.op_cost(op, device, fmt, sizes) for op in run.ops}
+        half = len(run.ops) // 2
+        parts = Run(run.before, run.ops[:half]), Run((), run.ops[half:])
+        return {op: cost for part in parts for op, cost in self._costs_in(part, device, fmt, sizes).items()}
+
+    def _adding(self, added: Added, device: Device) -> Cost:
+        joules = energy_joules(device.kind, added.seconds, 0.0)
+        return Cost(added.seconds, joules, added.weight_bytes, added.activation_bytes)
+
+    def _key(self, ops: Sequence[OnnxOp], device: Device, fmt: str, known: Mapping[str, int]) -> tuple[Hashable, ...]:
+        """What decides the program of some ops at the sizes that are `known`."""
+        return device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(ops), *sorted(known.items())
 
     def estimate(self, ops: Sequence[Operation], device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
         """What the program of all ops together costs, and one launch."""
@@ -205,7 +214,7 @@ class SramTarget(Target):
         if len(known) < len(ops):
             return super().estimate(ops, device, fmt, sizes)
         here = _known(known, sizes)
-        key = (device.kind.name, _mx_budget(device.kind), fmt, signature_of_ops(known), tuple(sorted(here.items())))
+        key = self._key(known, device, fmt, here)
         if key not in self._costs:
             generated = self._generated(known, device, fmt, here)
             found = (
@@ -226,16 +235,10 @@ class SramTarget(Target):
         return replace(cost, seconds=cost.seconds + device.kind.segment_overhead_s)
 
     def _cost(self, generated: Generated, device: Device) -> Cost:
-        seconds = generated.timing.seconds
-        resident = dict.fromkeys(ROLES, 0)
-        for tensor in generated.program.tensors:
-            resident[tensor.role] += tensor.capacity_bytes
-        return Cost(
-            seconds=seconds,
-            joules=energy_joules(device.kind, seconds, 0.0),
-            weight_bytes=resident["weight"],
-            activation_bytes=sum(size for role, size in resident.items() if role != "weight"),
-        )
+        seconds, tensors = generated.timing.seconds, generated.program.tensors
+        weights = sum(tensor.capacity_bytes for tensor in tensors if tensor.role == "weight")
+        others = sum(tensor.capacity_bytes for tensor in tensors) - weights
+        return Cost(seconds, energy_joules(device.kind, seconds, 0.0), weights, others)
 
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:
         op = segment.op

@@ -21,7 +21,7 @@ from gimlet.passes.entry import entry_function, is_constant, return_of
 from gimlet.passes.write_out_operators import WriteOutOperatorsPass
 from gimlet.targets import registry
 from gimlet.targets.api import Artifact, Cost, Device, HardwareKind, Reason, SegmentContext, Target
-from gimlet.targets.forms import is_whole, op_cost, portable_form, refusals, target_form
+from gimlet.targets.forms import is_whole, op_costs, portable_form, refusals, target_form
 from gimlet.targets.portable import segment_model
 
 DEVICE = Device("dev", HardwareKind("test/dev", ("named",), {}, (), segment_overhead_s=1.0))
@@ -150,8 +150,8 @@ def test_costs_are_those_of_the_form_that_runs(segment: SegmentContext):
     attention = large(segment, "Attention")
     function = parts_of(attention)
     assert function is not None
-    assert op_cost(Named(["Attention"]), attention, DEVICE, "fp32", {}).seconds == SECONDS
-    assert op_cost(Named([]), attention, DEVICE, "fp32", {}).seconds == SECONDS * 5
+    assert op_costs(Named(["Attention"]), [attention], DEVICE, "fp32", {})[0].seconds == SECONDS
+    assert op_costs(Named([]), [attention], DEVICE, "fp32", {})[0].seconds == SECONDS * 5
 
 
 BOTH = {"Attention", "Swish"}

@@ -22,7 +22,9 @@ from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps, loads
 from gimlet.targets.api import Artifact, Device, Reason, Rounding
 from gimlet.targets.one_op import is_constant
+from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.codegen import generate
+from gimlet.targets.sram.context import runs
 from gimlet.targets.sram.target import PROGRAM_FILE, WEIGHTS_FILE, SramTarget, machine_of
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
@@ -250,28 +252,97 @@ def test_views_cost_nothing():
     assert TARGET.op_cost(first(model, "Transpose"), DEVICE, "fp32", {}).seconds == 0
 
 
-@pytest.mark.parametrize(
-    ("fmt", "most"),
-    # 1.073, 1.089 and 1.060: four ops before each are not always on as many chiplets as the whole block.
-    [("fp32", 1.08), ("bf16", 1.1), ("mxint8", 1.07)],
-)
-def test_a_segment_costs_what_its_ops_do_and_one_launch(fmt, most):
-    """An op costs what it adds behind others: alone the ops of this block took 1.04 to 1.2 of what they take in it."""
+@pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
+def test_a_segment_costs_what_its_ops_do_and_one_launch(fmt):
+    """An op costs what it adds among others: alone the ops of this block took 1.04 to 1.2 of what they take in it."""
     segment = segment_of(transformer_block(), BLOCK_BOUNDS)
     ops = [op for op in ops_of(segment) if not is_constant(op)]
     sizes = {"batch": 1, "seq": 32}
-    apart = sum(TARGET.op_cost(op, DEVICE, fmt, sizes).seconds for op in ops)
-    together = TARGET.estimate(ops, DEVICE, fmt, sizes)
-    assert 0.95 < (together.seconds - DEVICE.kind.segment_overhead_s) / apart < most
+    apart = sum(cost.seconds for cost in TARGET.op_costs(ops, DEVICE, fmt, sizes))
+    together = TARGET.estimate(ops, DEVICE, fmt, sizes).seconds - DEVICE.kind.segment_overhead_s
+    assert apart == pytest.approx(together, rel=0.01)
+
+
+def test_runs_of_ops_cost_what_the_segment_does(monkeypatch):
+    """Also where it is cut into several, each of which begins with a few ops of the one before."""
+    monkeypatch.setattr("gimlet.targets.sram.context._LONGEST_RUN", 8)
+    segment = segment_of(transformer_block(), BLOCK_BOUNDS)
+    ops = [op for op in ops_of(segment) if not is_constant(op)]
+    sizes = {"batch": 1, "seq": 32}
+    assert len(list(runs(ops, sizes))) > 2
+    apart = sum(cost.seconds for cost in SramTarget().op_costs(ops, DEVICE, "fp32", sizes))
+    together = TARGET.estimate(ops, DEVICE, "fp32", sizes).seconds - DEVICE.kind.segment_overhead_s
+    assert apart == pytest.approx(together, rel=0.1)
 
 
 def test_what_is_fused_costs_what_it_adds():
     segment = segment_of(conv_net(), CONV_BOUNDS)
-    relu = next(op for op in ops_of(segment) if op.op_type == "Relu")
-    cost = TARGET.op_cost(relu, DEVICE, "fp32", {"batch": 1, "width": 64})
-    alone = TARGET.estimate([relu], DEVICE, "fp32", {"batch": 1, "width": 64})
-    assert cost.seconds < 0.3 * (alone.seconds - DEVICE.kind.segment_overhead_s)
-    assert cost.joules == pytest.approx(cost.seconds * 550)
+    ops = [op for op in ops_of(segment) if not is_constant(op)]
+    costs = dict(zip(ops, TARGET.op_costs(ops, DEVICE, "fp32", {"batch": 1, "width": 64}), strict=True))
+    relu = next(op for op in ops if op.op_type == "Relu")
+    alone = TARGET.op_cost(relu, DEVICE, "fp32", {"batch": 1, "width": 64})
+    assert 0 < costs[relu].seconds < 0.3 * alone.seconds
+    assert costs[relu].joules == pytest.approx(costs[relu].seconds * 550)
+
+
+def test_views_cost_what_their_copies_add():
+    """A turned tensor is read where it lies, but flattened in another order only from a copy."""
+    model = model_of(
+        [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+            helper.make_node("Reshape", ["t", "flat"], ["r"]),
+            helper.make_node("Relu", ["r"], ["y"]),
+        ],
+        {"x": (F, [64, 32, 48])},
+        ["y"],
+        {"flat": np.array([32, 64 * 48], np.int64)},
+    )
+    ops = [op for op in ops_of(segment_of(model, {})) if not is_constant(op)]
+    costs = {op.op_type: cost.seconds for op, cost in zip(ops, TARGET.op_costs(ops, DEVICE, "fp32", {}), strict=True)}
+    together = TARGET.estimate(ops, DEVICE, "fp32", {}).seconds - DEVICE.kind.segment_overhead_s
+    assert sum(costs.values()) == pytest.approx(together, rel=0.01)
+    assert costs["Transpose"] == 0
+    assert 0 < costs["Reshape"] < together
+
+
+def test_a_run_without_a_program_is_priced_in_halves(monkeypatch):
+    def refusing(work, machine, fmt):
+        if len(work.outputs) > 2:
+            raise RefusedError("too much")
+        return generate(work, machine, fmt)
+
+    monkeypatch.setattr("gimlet.targets.sram.target.generate", refusing)
+    kinds = ["Relu", "Sigmoid", "Tanh", "Exp", "Neg"]
+    nodes = [helper.make_node(kind, ["x"], [f"y{index}"]) for index, kind in enumerate(kinds)]
+    ops = ops_of(segment_of(model_of(nodes, {"x": (F, [64, 64])}, [f"y{index}" for index in range(5)]), {}))
+    costs = SramTarget().op_costs(ops, DEVICE, "fp32", {})
+    assert len(costs) == len(ops) == 5
+    assert all(cost.seconds > 0 for cost in costs)
+
+
+def test_layers_that_are_alike_are_priced_once(monkeypatch):
+    """Runs end where the fewest values cross, so that those of equal layers are equal."""
+    width, layers = 64, 12
+    nodes = []
+    for layer in range(layers):
+        names = [f"{layer}.{index}" for index in range(7)]
+        nodes.append(helper.make_node("MatMul", [f"h{layer}", "w"], [names[0]]))
+        nodes += [helper.make_node("Sigmoid", [names[index]], [names[index + 1]]) for index in range(6)]
+        nodes.append(helper.make_node("Add", [f"h{layer}", names[6]], [f"h{layer + 1}"]))
+    model = model_of(nodes, {"h0": (F, [8, width])}, [f"h{layers}"], {"w": np.zeros((width, width), np.float32)})
+    ops = [op for op in ops_of(segment_of(model, {})) if not is_constant(op)]
+    found = list(runs(ops, {}))
+    assert [len(run.ops) for run in found] == [32, 32, 32]
+    assert [op for run in found for op in run.ops] == ops
+    works: list[str] = []
+
+    def counted(work, machine, fmt):
+        works.append(work.name)
+        return generate(work, machine, fmt)
+
+    monkeypatch.setattr("gimlet.targets.sram.target.generate", counted)
+    SramTarget().op_costs(ops, DEVICE, "fp32", {})
+    assert len(works) == 2  # Only the first has no ops before it.
 
 
 def test_what_is_built_says_what_it_costs_and_is_generated_once(tmp_path, monkeypatch):
@@ -295,7 +366,9 @@ def test_what_is_built_says_what_it_costs_and_is_generated_once(tmp_path, monkey
     (segment,) = result.manifest.segments
     assert [name for name in calls if name != "estimate"] == [segment.id]
     program = loads(open_bundle(result.path).open_file(segment.variants[0].files[0]).read_text())
-    assert segment.weight_bytes == sum(each.capacity_bytes for each in program.tensors if each.role == "weight")
+    # Placement's figure is of the optimum: a program for more rows has a few more copies.
+    built = sum(each.capacity_bytes for each in program.tensors if each.role == "weight")
+    assert segment.weight_bytes == pytest.approx(built, rel=0.05)
     artifact = emit(segment_of(conv_net(), CONV_BOUNDS), "fp32", tmp_path)
     assert isinstance(artifact, Artifact)
     assert artifact.cost is not None

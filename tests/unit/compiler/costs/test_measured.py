@@ -13,7 +13,7 @@ from xdsl.ir import Operation
 
 from gimlet.compiler.costs import measured
 from gimlet.compiler.costs.measured import MeasuredCosts, cut, stretches
-from gimlet.compiler.costs.provider import AnalyticCosts, parse_providers, unit_cost
+from gimlet.compiler.costs.provider import AnalyticCosts, model_costs, parse_providers
 from gimlet.compiler.costs.timer import SegmentTimer, Timing
 from gimlet.compiler.placement.reading.graph import ModuleGraph, read_graph
 from gimlet.compiler.placement.service import PlacementOptions, PlacementService
@@ -133,7 +133,7 @@ def test_pieces_end_between_what_quantizes_and_what_dequantizes(ctx: GimletConte
 def test_analytic_costs_are_the_targets(graph: ModuleGraph):
     target = CountingTarget(1e-3)
     found = AnalyticCosts().costs(graph, [1, 3], target, host(), "fp32")
-    assert found.costs == {n: unit_cost(graph.units[n], target, host(), "fp32", graph.sizes) for n in (1, 3)}
+    assert found.costs == model_costs(graph, [1, 3], target, host(), "fp32")
     assert (found.scale, found.notes) == ({}, ())
 
 
