@@ -10,9 +10,11 @@ takes, but for the few ops before it that it begins with.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from itertools import accumulate
+from math import inf, prod
 
 from xdsl.ir import Operation, SSAValue
 
@@ -21,7 +23,7 @@ from gimlet.dialects.onnx.work import work_of
 from gimlet.dialects.sram.tiles import TILES
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.sram.ordering import transfers
-from gimlet.targets.one_op import signature_of
+from gimlet.targets.one_op import is_constant, signature_of
 from gimlet.targets.sram.codegen import Generated
 
 _LONGEST_RUN = 32
@@ -37,12 +39,18 @@ class Run:
     ops: tuple[OnnxOp, ...]
 
 
-def runs(ops: Sequence[OnnxOp], sizes: Mapping[str, int]) -> Iterator[Run]:
-    """Cuts ops in their order into runs, where the fewest bytes cross: so runs of layers that are alike are alike."""
+def runs(ops: Sequence[OnnxOp], sizes: Mapping[str, int], most_weights: float = inf) -> Iterator[Run]:
+    """Cuts ops in their order into runs, where the fewest elements cross: so runs of layers that are alike are alike.
+
+    A run of several ops has at most `most_weights` elements of weights: what is read from LPDDR is placement's to say.
+    """
     readers = _last_readers(ops)
+    weights = [_weights_of(op) for op in ops]
     first = 0
     while first < len(ops):
         end = _end_of_run(ops, first, readers, sizes)
+        held = list(accumulate(weights[first:end]))
+        end = first + max(1, bisect_right(held, most_weights))
         yield Run(tuple(ops[max(0, first - _OPS_BEFORE) : first]), tuple(ops[first:end]))
         first = end
 
@@ -64,6 +72,12 @@ def _end_of_run(ops: Sequence[OnnxOp], first: int, readers: Mapping[SSAValue, in
     half = _LONGEST_RUN // 2
     least = min(crossing[half:])
     return first + 1 + max(index for index in range(half, _LONGEST_RUN) if crossing[index] == least)
+
+
+def _weights_of(op: OnnxOp) -> int:
+    """How many elements the constants have that an op reads."""
+    constants = (value for value in op.operands if isinstance(value.owner, Operation) and is_constant(value.owner))
+    return sum(_elements(value, {}) for value in constants)
 
 
 def _elements(value: SSAValue, sizes: Mapping[str, int]) -> int:

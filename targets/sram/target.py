@@ -24,7 +24,7 @@ from gimlet.dialects.placement import SegmentOp
 from gimlet.passes.entry import ENTRY
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.sram.encoding import dumps
-from gimlet.runtime.sram.formats import encode_pieces
+from gimlet.runtime.sram.formats import MX_BLOCK, encode_pieces, stored_bytes
 from gimlet.runtime.sram.machine import Machine
 from gimlet.targets.api import (
     Artifact,
@@ -54,6 +54,8 @@ WEIGHTS_FILE = "weights.sram"
 _ASSUMED_SIZES = tuple(64 << power for power in range(15))
 """Sizes of symbolic dimensions, where all that is asked is whether there is a program: the first that will do."""
 
+_RUN_SHARE = 1 / 2
+"""The part of all SRAM that the weights of ops priced together may take, beside those before them."""
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _EXPERTS = "com.microsoft.MoE"
 _EXPERT_OPERANDS = frozenset({0, 2, 4, 6})
@@ -177,7 +179,9 @@ class SramTarget(Target):
         """
         known = [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
         costs: dict[Operation, Cost] = {}
-        for run in runs(known, sizes):
+        element_bytes = stored_bytes(MATRIX_TYPES[fmt], (MX_BLOCK,)) / MX_BLOCK
+        fitting = _RUN_SHARE * self.machine(device).sram_bytes / element_bytes
+        for run in runs(known, sizes, fitting):
             costs |= self._costs_in(run, device, fmt, sizes)
         return [costs[op] if op in costs else self.op_cost(op, device, fmt, sizes) for op in ops]
 
@@ -186,7 +190,7 @@ class SramTarget(Target):
         before = [*run.before, *(each for op in run.ops for each in dequantizers(op))]
         ops = [*(each for each in dict.fromkeys(before) if each not in run.ops), *run.ops]
         known = _known(ops, sizes)
-        key = self._key(ops, device, fmt, known)
+        key = (len(run.ops), *self._key(ops, device, fmt, known))
         if key not in self._added:
             generated = self._generated(ops, device, fmt, known)
             found = None if generated is None else added_by(generated, known)
