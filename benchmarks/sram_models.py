@@ -26,10 +26,12 @@ import numpy as np
 import onnxruntime
 import torch
 import transformers as tf
-from families import Family, Sizes, cached, ids, noise, text
+from families import DiffusionBlock, Family, Sizes, cached, ids, noise, text
 from more_families import encoder
 from PIL import Image
 from torch.utils import _pytree
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
 
 import gimlet
 from gimlet.compiler.api import start
@@ -98,6 +100,15 @@ _SEQUENCES: dict[str, Any] = {
     **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 512),
 }
+_T5 = tf.T5Config(vocab_size=512, d_model=256, d_kv=64, d_ff=512, num_layers=2, num_heads=4)
+_WHISPER = tf.WhisperConfig(
+    **_SEQUENCES,
+    **_TOKENS,
+    num_mel_bins=16,
+    max_source_positions=32,
+    max_target_positions=64,
+    decoder_start_token_id=1,
+)
 _SLIDING: dict[str, Any] = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
 
 
@@ -203,6 +214,52 @@ def _pairs(
     )
 
 
+class DecoderStep(torch.nn.Module):
+    """A step of a decoder behind an encoder: caches of its own tokens, and of what it looks at, are given."""
+
+    def __init__(self, model: Any, layers: int = 2) -> None:
+        super().__init__()
+        self.model, self.layers = model, layers
+
+    def forward(self, decoder_input_ids: Any, encoder_outputs: Any, own: Any, other: Any) -> Any:
+        caches = DynamicCache(), DynamicCache()
+        for cache, given in zip(caches, (own, other), strict=True):
+            for layer, (keys, values) in enumerate(given):
+                cache.update(keys, values, layer)
+        past = EncoderDecoderCache(*caches)
+        past.is_updated = dict.fromkeys(range(self.layers), True)
+        found = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoder_outputs),
+            decoder_input_ids=decoder_input_ids,
+            past_key_values=past,
+            use_cache=True,
+        )
+        made = found.past_key_values.self_attention_cache.layers
+        return found.logits, [(layer.keys, layer.values) for layer in made]
+
+
+def _decoder_step(model: type[Any], config: Any) -> Callable[[], Model]:
+    """A step with the caches of both attentions, 4 heads of 64, two layers."""
+
+    def caches(batch: int, length: int) -> Any:
+        return tuple((noise(batch, 4, length, 64), noise(batch, 4, length, 64)) for _ in range(2))
+
+    def inputs(at: Sizes) -> dict[str, Any]:
+        own, other = (caches(at["batch"], at[name]) for name in ("past", "source"))
+        outputs = noise(at["batch"], at["source"], 256)
+        return {"decoder_input_ids": ids(at["batch"], 1), "encoder_outputs": outputs, "own": own, "other": other}
+
+    axes = {name: (({0: "batch", 2: size},) * 2,) * 2 for name, size in (("own", "past"), ("other", "source"))}
+    return lambda: _family(
+        lambda: Family(
+            make=lambda: DecoderStep(model(config)),
+            inputs=inputs,
+            axes={**axes, "decoder_input_ids": {0: "batch"}, "encoder_outputs": {0: "batch", 1: "source"}},
+            dims={"batch": (1, 2, 8), "past": (1, 5, 64), "source": (2, 9, 32)},
+        )
+    )
+
+
 def _fixed(module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Model:
     """A model at one size."""
     return Model((module, None, dict(inputs), {}), [inputs], partial(_evaluated, module))
@@ -231,6 +288,37 @@ class Recogniser(torch.nn.Module):
 def _recogniser() -> Model:
     torch.manual_seed(0)
     return _fixed(Recogniser().eval(), {"x": noise(1, 3, 32, 160)})
+
+
+class GraphNetwork(torch.nn.Module):
+    """Two layers of sums over neighbours: of equal weights, and of weights that attention gives to edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.inner, self.leave = (torch.nn.Linear(a, b) for a, b in ((64, 256), (256, 256), (256, 16)))
+        self.score = torch.nn.Linear(512, 1)
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        begin, end = edges
+        h = self.enter(x)
+        h = self.inner(torch.relu(torch.zeros_like(h).index_add(0, end, h[begin])))
+        scores = self.score(torch.cat([h[begin], h[end]], -1))[:, 0]
+        top = torch.full(h.shape[:1], -1e9).scatter_reduce(0, end, scores, "amax")
+        powers = torch.exp(scores - top[end])
+        sums = torch.zeros(h.shape[:1]).scatter_add(0, end, powers)
+        return self.leave(torch.zeros_like(h).index_add(0, end, h[begin] * (powers / sums[end])[:, None]))
+
+
+def _graph() -> Model:
+    torch.manual_seed(0)
+    edges = torch.randint(0, 60, (2, 400), generator=torch.Generator().manual_seed(1))
+    return _fixed(GraphNetwork().eval(), {"x": noise(60, 64), "edges": edges})
+
+
+def _denoiser() -> Model:
+    torch.manual_seed(0)
+    inputs = {"sample": noise(1, 4, 16, 16), "timestep": torch.tensor([77]), "prompt": noise(1, 9, 64)}
+    return _fixed(DiffusionBlock(128, 64).eval(), inputs)
 
 
 def _silero(steps: int = 20) -> Model:
@@ -303,22 +391,19 @@ MODELS: dict[str, Callable[[], Model]] = {
     "BLOOM prompt": lambda: _family(lambda: text(tf.BloomForCausalLM, tf.BloomConfig(**_WIDE, **_TOKENS))),
     "Falcon prompt": lambda: _family(lambda: text(tf.FalconForCausalLM, tf.FalconConfig(**_WIDE, **_TOKENS))),
     "Mamba prompt": _mamba,
+    "T5 step": _decoder_step(tf.T5ForConditionalGeneration, _T5),
+    "Whisper step": _decoder_step(tf.WhisperForConditionalGeneration, _WHISPER),
+    "Graph network": _graph,
+    "Diffusion block": _denoiser,
     "T5": _pairs(
         tf.T5ForConditionalGeneration,
-        tf.T5Config(vocab_size=512, d_model=256, d_kv=64, d_ff=512, num_layers=2, num_heads=4),
+        _T5,
         lambda at: {"input_ids": ids(1, at["length"])},
         {"input_ids": {1: "length"}},
     ),
     "Whisper": _pairs(
         tf.WhisperForConditionalGeneration,
-        tf.WhisperConfig(
-            **_SEQUENCES,
-            **_TOKENS,
-            num_mel_bins=16,
-            max_source_positions=32,
-            max_target_positions=64,
-            decoder_start_token_id=1,
-        ),
+        _WHISPER,
         lambda at: {"input_features": noise(1, 16, 64)},
         {},
     ),
