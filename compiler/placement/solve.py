@@ -45,13 +45,14 @@ from gimlet.compiler.placement.search.heuristics import (
 from gimlet.compiler.placement.search.memory_cuts import dealt, memory_cuts
 from gimlet.compiler.placement.search.repair import repair_shares
 from gimlet.compiler.placement.search.stages import stage_cuts
-from gimlet.compiler.placement.search.timeline import annealed_latency
+from gimlet.compiler.placement.search.timeline import annealed_schedule
 from gimlet.runtime.errors import InfeasibleError
 
 GAP = 1e-4
 _KICKS = 12
 _MOST_KICKS = 100_000
 _MOST_STEPS = 100_000_000
+_UNTIMED_STEPS = 2_000
 _ANNEALED = 0.8
 """The part of what is left of a time limit for annealing; the rest is for evening out."""
 _EVENED = 1 / 8
@@ -61,7 +62,7 @@ _BOUNDED = 1 / 4
 _SEARCHED = 0.4
 """The part after which a pipeline's groups are left, and single ops are moved until the end."""
 _SINGLE = 0.3
-"""The part that moves of single ops have for a latency."""
+"""The part that moves of single ops have, but for a period."""
 _BOUND_ENDS = 0.9
 """The part after which it is no longer improved even so."""
 _IN_TURNS = 0.88
@@ -152,10 +153,8 @@ class _Solve:
         best = min(best, refine(problem, best, self._until(_SEARCHED if pipeline else 1.0)), key=self._rank)
         whole = answer.complete and len(coarse.groups) == len(problem.nodes)
         proven = max(bound.value, answer.bound) if whole else bound.value
-        if pipeline and not self._closed(best, proven):
-            best = self._annealed(best) if len(coarse.groups) < len(problem.nodes) else self._balanced(best)
-        if self.objective == "latency" and not self._closed(best, proven) and len(coarse.groups) < len(problem.nodes):
-            best = self._annealed_latency(best)
+        if not self._closed(best, proven):
+            best = self._single_ops(best, grouped=len(coarse.groups) < len(problem.nodes))
         self._note("refined", best)
         if best.excess:
             raise self._none_found(best)
@@ -190,10 +189,20 @@ class _Solve:
         best = annealed(self.problem, found, seed, _MOST_STEPS, _ANNEALED * left)
         return balanced(self.problem, best, _MOST_KICKS, seed, self._seconds_left())
 
-    def _annealed_latency(self, found: Found) -> Found:
-        """The best that moves of ops find in all that is left of a time limit; without one nothing is moved."""
-        left = self._seconds_left()
-        return found if left is None else annealed_latency(self.problem, found, self.limits.seed, _MOST_STEPS, left)
+    def _single_ops(self, found: Found, *, grouped: bool) -> Found:
+        """The best that moves of ops find. Where nothing but the period counts, sums of loads are enough to judge them.
+
+        Other searches end with a time limit. Without one so many moves are tried where figures have limits or rules are
+        broken, and none else.
+        """
+        rules = self.problem.rules
+        limited = rules.bounds or rules.min_share or rules.max_segments is not None or rules.loss_budget is not None
+        if self.objective == "throughput" and not (limited and grouped):
+            return self._annealed(found) if grouped else self._balanced(found)
+        left, steps = self._seconds_left(), _MOST_STEPS
+        if left is None:
+            left, steps = float("inf"), _UNTIMED_STEPS if rules.bounds or found.excess else 0
+        return annealed_schedule(self.problem, found, self.limits.seed, steps, left) if grouped and steps else found
 
     def _coarsened(self, limit: int) -> Coarse:
         return coarsen(self.problem, limit) if len(self.problem.nodes) > limit else identity(self.problem)
@@ -279,7 +288,7 @@ class _Solve:
     def _seconds_to_search(self) -> float | None:
         """What is left, less what is kept for evening out a pipeline, or annealing a latency, at the end."""
         left = self._seconds_left()
-        kept = {"throughput": 1 - _SEARCHED, "latency": _SINGLE}.get(self.objective, 0.0)
+        kept = 1 - _SEARCHED if self.objective == "throughput" else _SINGLE
         few = len(self.problem.nodes) <= self.group_limit
         if left is None or self.limits.seconds is None or few:
             return left

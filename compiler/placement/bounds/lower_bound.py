@@ -22,6 +22,7 @@ from gimlet.compiler.placement.bounds.share_program import share_program
 from gimlet.compiler.placement.bounds.share_seconds import share_seconds
 from gimlet.compiler.placement.bounds.spread_bound import spread_bound
 from gimlet.compiler.placement.bounds.stream_bound import stream_bound
+from gimlet.compiler.placement.bounds.timed_bound import timed_bound
 from gimlet.compiler.placement.bounds.work_bound import work_bound
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
@@ -74,9 +75,11 @@ def _lower_bound(problem: Problem, best_known: float, until: float) -> Bound:
     """The bound of one problem, where ops that share a device may be in parts on several."""
     match problem.rules.objective:
         case "throughput":
-            period = max(period_bound(problem, best_known, until), together_bound(problem))
-            period = min(period, best_known)
-            return Bound(period, (LatencyRelaxation(problem, until).bound().place,))
+            timed = timed_bound(problem, best_known, _halfway(until))
+            period = max(timed.seconds, together_bound(problem))
+            if period < best_known * (1 - _CLOSE):
+                period = max(period, period_bound(problem, best_known, until))
+            return Bound(min(period, best_known), (LatencyRelaxation(problem, until).bound().place, *timed.places))
         case "energy" | "cost":
             bill = bill_bound(problem, best_known, until)
             return Bound(min(bill.value, best_known), bill.places)

@@ -94,17 +94,20 @@ class PeriodProgram:
     def bill(self, least_s: float, rate: float, taken: Sequence[tuple[float, Any]], until: float) -> float | None:
         """The least of `rate` a second of a latency and of `taken`, amounts and what they are of, as `solve` says it.
 
-        The latency is `least_s` at least and as long as any device is busy, and keeps a bound on it.
+        The latency is `least_s` at least and as long as any device is busy. It and the period keep bounds on them.
         """
         if not self.can:
             return float("inf")
-        limit = self.problem.rules.bounds.get("latency", float("inf"))
-        self.solver.Add(self.period >= least_s / self.scale)
-        if limit < float("inf"):
-            self.solver.Add(self.period <= limit / self.scale * (1 + SHORTFALL))
+        latency = self.number()
+        self.solver.Add(latency >= self.period)
+        self.solver.Add(latency >= least_s / self.scale)
+        for figure, amount in (("latency", latency), ("throughput", self.period)):
+            limit = self.problem.rules.bounds.get(figure, float("inf"))
+            if limit < float("inf"):
+                self.solver.Add(amount <= limit / self.scale * (1 + SHORTFALL))
         unit = max(rate * self.scale, *(abs(amount) for amount, _ in taken)) or 1.0
         terms = [amount / unit * part for amount, part in taken if amount]
-        self.solver.Minimize(rate * self.scale / unit * self.period + self.solver.Sum(terms))
+        self.solver.Minimize(rate * self.scale / unit * latency + self.solver.Sum(terms))
         found = self._least(until)
         if found is None or found == float("inf"):
             return found

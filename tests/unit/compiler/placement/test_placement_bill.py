@@ -55,22 +55,27 @@ def with_fused_joules(problem: Problem, seed: int) -> Problem:
 
 
 @settings(max_examples=40)
-@given(seed=SEEDS, objective=st.sampled_from(BILLS), levels=st.booleans(), limited=st.booleans())
+@given(
+    seed=SEEDS,
+    objective=st.sampled_from(BILLS),
+    levels=st.booleans(),
+    limited=st.sampled_from((None, "latency", "throughput")),
+)
 def test_no_placement_is_below_the_bound(
     random_problem: Make,
     with_levels: Callable[[Problem, int], Problem],
     seed: int,
     objective: Objective,
     levels: bool,
-    limited: bool,
+    limited: Objective | None,
 ):
     problem = with_fused_joules(random_problem(seed, 5, 3, objective, memory=True), seed)
     problem = with_levels(problem, seed) if levels else problem
     placements = list(carved(problem))
     if limited and placements:
-        limit = sorted(found.schedule.latency_s for found in placements)[len(placements) // 4]
-        problem = problem.with_rules(replace(problem.rules, bounds={"latency": limit}))
-        placements = [found for found in placements if found.schedule.latency_s <= limit]
+        limit = sorted(found.schedule.figure(limited) for found in placements)[len(placements) // 4]
+        problem = problem.with_rules(replace(problem.rules, bounds={limited: limit}))
+        placements = [found for found in placements if found.schedule.figure(limited) <= limit]
     bound = bill_bound(problem)
     for found in placements:
         assert bound.value <= found.schedule.figure(objective) * (1 + 1e-9)
@@ -89,6 +94,20 @@ def test_no_placement_within_a_limit_is_below_the_bound_on_the_period(
     problem = problem.with_rules(replace(problem.rules, bounds={figure: limit}))
     kept = [found.schedule.period_s for found in placements if found.schedule.figure(figure) <= limit]
     assert period_bound(problem) <= min(kept) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("objective", BILLS)
+def test_a_limit_on_the_period_spreads_the_work(objective: Objective):
+    """Forty ops of a second, for ten times as much on the card as on the host, where half of them may be."""
+    devices = tuple(DeviceSpec(name, idle_w=0.0, load_w=1.0, usd_per_hour=0.0) for name in ("host", "card"))
+    options = {0: Option(1.0, 1.0, usd=1.0), 1: Option(1.0, 10.0, usd=10.0)}
+    values = tuple(Value(f"v{i}", 0, i, (i + 1,) if i < 39 else (), i == 39) for i in range(40))
+    routes = {(0, 1): Route(0.0, 0.0), (1, 0): Route(0.0, 0.0)}
+    nodes = tuple(Node(f"n{i}", options=options) for i in range(40))
+    rules = Rules(objective, bounds={"throughput": 20.0})
+    problem = Problem(devices, (Place(0), Place(1)), nodes, values, routes, rules=rules)
+    assert bill_bound(problem).value == pytest.approx(20 * 1.0 + 20 * 10.0, rel=1e-6)
+    assert bill_bound(problem.with_rules(Rules(objective))).value == pytest.approx(40.0)
 
 
 @pytest.mark.parametrize(("joules", "least"), [(900.0, 10.0), (300.0, 20.0)])
