@@ -1,6 +1,7 @@
 """What every test shares: the repository's root, no network, and hypothesis's profiles."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,12 @@ settings.load_profile("default")
 def root() -> Path:
     """The repository's root folder."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def kept_tables() -> None:
+    """PyTorch's exporter, where a test has imported it, builds its tables once."""
+    if "torch.onnx._internal.exporter._registration" in sys.modules:
+        from tests.exporter_tables import keep_tables
+
+        keep_tables()

@@ -104,9 +104,10 @@ def test_an_exported_program_from_a_file(tmp_path: Path) -> None:
         assert found.ok, found.outputs
 
 
-@pytest.mark.parametrize("size", [0, 5, 9])
-def test_sizes_out_of_range_are_refused(size: int, tmp_path: Path) -> None:
+def test_sizes_out_of_range_are_refused(tmp_path: Path) -> None:
     model, args, kwargs, shapes = block()
     bundle = gimlet.compile(model, args, kwargs=kwargs, dynamic_shapes=shapes, output=tmp_path / "block.gimlet")
-    with gimlet.load(bundle.path) as program, pytest.raises(gimlet.runtime.InputError, match="batch"):
-        program(x=np.zeros((size, 8, 64), np.float32), mask=np.zeros((size, 8), np.float32))
+    with gimlet.load(bundle.path) as program:
+        for size in (0, 5, 9):
+            with pytest.raises(gimlet.runtime.InputError, match="batch"):
+                program(x=np.zeros((size, 8, 64), np.float32), mask=np.zeros((size, 8), np.float32))

@@ -352,6 +352,7 @@ def test_evening_out_never_makes_it_worse(random_problem: Make, seed: int, kicks
     assert found.schedule.period_s <= start.schedule.period_s * (1 + 1e-9)
 
 
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
     """What evening out believes the period to be is what the schedule says, whatever was moved on the way."""
@@ -362,6 +363,7 @@ def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
     assert balance.figure() == pytest.approx(simulate(problem, placement).period_s)
 
 
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_segments_that_are_joined_have_the_loads_of_the_schedule(random_problem: Make, seed: int):
     problem, draw = twinned(random_problem(seed, nodes=10, devices=3)), Random(seed)
