@@ -32,7 +32,8 @@ def known_turns(op: OnnxOp, ctx: GimletContext, opsets: Mapping[str, int]) -> in
 
 def _scanned(op: OnnxOp) -> int | None:
     """The size of the first sequence along the dimension that is scanned."""
-    first = op.input_at(len(op.inputs) - int(op.attr("num_scan_inputs", 0)))
+    scanned = int(op.attr("num_scan_inputs", 0))
+    first = op.input_at(len(op.inputs) - scanned) if 0 < scanned <= len(op.inputs) else None
     dims, axis = None if first is None else dims_of(first), int((op.attr("scan_input_axes") or [0])[0])
     if (
         dims is None
