@@ -43,6 +43,7 @@ from gimlet.dialects.onnx.work import is_weight
 from gimlet.passes.entry import is_constant
 from gimlet.targets import registry
 from gimlet.targets.api import bytes_of
+from gimlet.targets.onnxruntime.amounts import WAITED
 from gimlet.targets.onnxruntime.features import features
 from gimlet.targets.onnxruntime.host_model import FIGURES, SEGMENT, host_figures
 
@@ -51,9 +52,15 @@ KERNELS, UNSEEN = "kernels", "unseen"
 PASSES = 2
 REFERENCE = {"peak_fp32": 1.14e11, "peak_vector": 3.16e10, "cache_bandwidth": 6.84e10, "dram_bandwidth": 2.65e10}
 """Rates of one core of the machine that the measurements are from, by gimlet-calibrate bound to it."""
+FIXED = {WAITED: 1 / REFERENCE["dram_bandwidth"]}
+"""Figures that are not fitted: few networks say how fast a core reads main memory, and that is measured by itself."""
 OUTLIER = 0.15
-"""Relative error from which a segment counts less in a fit: what a neighbour disturbed is not what it costs."""
-KERNEL_WEIGHT = 0.3
+"""Relative error from which a network's segment counts less in a fit: what a neighbour disturbed is not what it costs.
+
+A single kernel always counts in full: it is short, so that one of many runs is undisturbed, and of its class there may
+be a few only, which are off together as long as others decide.
+"""
+KERNEL_WEIGHT = 0.5
 """How much a single kernel counts in a fit: alone in a loop it finds its data in caches that a network's ops share."""
 
 Vector = NDArray[np.float64]
@@ -179,7 +186,10 @@ def measure_new() -> None:
 
 
 def recount() -> None:
-    """Counts the work of all segments anew, whose times stay: for when the model of kernels has changed."""
+    """Counts the work of all segments anew, whose times stay: for when the model of kernels has changed.
+
+    Where the compiler now makes other ops of a network, a segment of it is no longer there: it keeps its count.
+    """
     from host_models import compilation
 
     of_kernels = {(kind, name): compilation_of for kind, name, compilation_of in single_kernels()}
@@ -196,8 +206,16 @@ def recount() -> None:
                 graphs = {row.model: graph_of(compilation(row.model))}
             graph = graphs[row.model]
         units = range(*row.units) if row.units else range(len(graph.units))
-        rows.append(replace(row, work=work_of_segment(graph, units)))
+        work = work_of_segment(graph, units) if units.stop <= len(graph.units) else {}
+        if row.units and any(work.get(name, 0.0) != amount for name, amount in row.work.items() if _is_product(name)):
+            print(f"{row.name}: no longer one segment, counted as before")
+            work = row.work
+        rows.append(replace(row, work=work))
     save(rows)
+
+
+def _is_product(name: str) -> bool:
+    return name.endswith((".flops", ".passes"))
 
 
 def graph_of(compiled: Compilation) -> ModuleGraph:
@@ -215,18 +233,21 @@ def save(rows: Sequence[Row]) -> None:
 
 
 def fit(rows: Sequence[Row], names: Sequence[str]) -> Vector:
-    """Seconds for each kind of work, none negative, with the least relative errors; large errors count less."""
+    """Seconds for each kind of work, none negative, with the least relative errors; segments' large ones count less."""
     amounts = np.array([[row.work.get(name, 0.0) for name in names] for row in rows])
     seconds = np.array([row.least for row in rows])
+    fixed = np.array([FIXED.get(name, 0.0) for name in names])
+    left, amounts = np.maximum(1 - amounts @ fixed / seconds, 0.0), amounts * (fixed == 0)
     largest = np.maximum(amounts.max(axis=0), 1e-300)
-    kind = np.array([KERNEL_WEIGHT if row.model == KERNELS else 1.0 for row in rows])
+    single = np.array([row.model == KERNELS for row in rows])
+    kind = np.where(single, KERNEL_WEIGHT, 1.0)
     scaled, weight = amounts / largest / seconds[:, None], kind
     found = np.zeros(len(names))
     for _ in range(4):
-        found = _not_negative(scaled * weight[:, None], weight, found)
-        error = np.abs(scaled @ found - 1)
+        found = _not_negative(scaled * weight[:, None], left * weight, found)
+        error = np.where(single, 0.0, np.abs(scaled @ found - left))
         weight = kind * np.sqrt(np.minimum(1.0, OUTLIER / np.maximum(error, 1e-9)))
-    return found / largest
+    return found / largest + fixed
 
 
 def _not_negative(a: Vector, b: Vector, start: Vector, ridge: float = 1e-6) -> Vector:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from math import exp
+from math import exp, prod
 
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import element_of
-from gimlet.dialects.onnx.work import is_weight
-from gimlet.targets.onnxruntime.layout import Sizes, count
+from gimlet.targets.onnxruntime.layout import Sizes, count, is_known, shape
 
 Features = dict[str, float]
 NEAR_BYTES = 1 << 20
@@ -19,6 +18,11 @@ CACHE_BYTES = 24 << 20
 """What the last level of cache holds of one op's values, about."""
 KEPT_BYTES = 20 << 20
 """What it keeps of bytes that are read again and again in the same order."""
+WAITED = "dram.waited.weights"
+"""Bytes of weights from main memory that a product of few rows waits for; one of many computes meanwhile."""
+_BUSY_ROWS = 8
+"""Rows that take as long to compute as their weights take to be read from main memory, about."""
+_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul"})
 ROWS = 12
 """Rows of the largest product kernel with AVX-512 (MLAS)."""
 COLUMNS = 16
@@ -79,7 +83,7 @@ def added(*parts: Features) -> Features:
 
 def bytes_of(op: OnnxOp, sizes: Sizes) -> tuple[float, float]:
     """Bytes read that are no weights, and bytes written."""
-    read = sum(size_of(value, sizes) for value in op.inputs if value is not None and not is_weight(value))
+    read = sum(size_of(value, sizes) for value in op.inputs if value is not None and not is_known(value))
     return read, sum(size_of(value, sizes) for value in op.outputs if value is not None)
 
 
@@ -98,13 +102,22 @@ def weights_of(op: OnnxOp, sizes: Sizes, resident_bytes: float | None) -> Featur
     """Bytes of the weights that an op reads, of `resident_bytes` that are read in turn with them."""
     if op.op_type in ("Gather", "GatherND", "GatherElements", "MoE"):
         return {}
-    own = sum(size_of(value, sizes) for value in op.inputs if value is not None and is_weight(value))
+    own = sum(size_of(value, sizes) for value in op.inputs if value is not None and is_known(value))
     held = own if resident_bytes is None else resident_bytes
-    return {
+    found = {
         "weights": own,
         "cache.weights": own if held > NEAR_BYTES else 0.0,
         "dram.weights": own if held > CACHE_BYTES else 0.0,
     }
+    if held <= CACHE_BYTES or op.op_type not in _PRODUCTS:
+        return found
+    waited = max(0.0, 1.0 - _rows(op, sizes) / _BUSY_ROWS) * missed(held) / held
+    return {**{name: amount * (1.0 - waited) for name, amount in found.items()}, WAITED: own * waited}
+
+
+def _rows(op: OnnxOp, sizes: Sizes) -> float:
+    dims = shape(op.results[0], sizes) or (1,)
+    return prod(dims) / max(dims[-1], 1)
 
 
 def padded_to(size: int, multiple: int) -> int:

@@ -24,7 +24,6 @@ from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.values import constant_value
-from gimlet.dialects.onnx.work import is_weight
 from gimlet.dialects.onnx.work_formulas import FORMULAS
 from gimlet.targets.onnxruntime.amounts import (
     CACHE_BYTES,
@@ -40,6 +39,7 @@ from gimlet.targets.onnxruntime.amounts import (
     size_of,
     weights_of,
 )
+from gimlet.targets.onnxruntime.halves import casts
 from gimlet.targets.onnxruntime.layout import (
     BLOCK,
     POOLS,
@@ -49,7 +49,9 @@ from gimlet.targets.onnxruntime.layout import (
     count,
     fused_into,
     is_blocked,
+    is_folded,
     is_fused_away,
+    is_known,
     is_view,
     normalized,
     shape,
@@ -79,18 +81,21 @@ def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, c
     `resident_bytes` are the weights of everything that runs in turn with the op, by default its own. `cut` gives what
     its producer's kernel computes as work of its own, as where the two are in different segments.
     """
+    if is_folded(op):
+        return {}
     if is_view(op):
         return {} if op.op_type == "Constant" else {"view": 1.0}
     if is_absorbed(op):
         return {}
     if is_fused_away(op, sizes) and not (cut and fused_into(op, sizes) is not None):
-        return {}
+        return casts(op, sizes)
     if is_integer_product(op):
         return {"call": 1.0, **{name: amount for name, amount in integer_product(op, sizes).items() if amount}}
     found = Counter({"call": 1.0})
     found.update(_KERNELS.get(op.op_type, _elementwise)(op, sizes))
     found.update(weights_of(op, sizes, resident_bytes))
     found.update(_reorders(op, sizes))
+    found.update(casts(op, sizes))
     return {name: float(amount) for name, amount in found.items() if amount}
 
 
@@ -181,7 +186,7 @@ def _matmul(op: OnnxOp, sizes: Sizes) -> Features:
         return _elementwise(op, sizes)
     k = a[-2] if op.op_type == "Gemm" and op.attr("transA", 0) else a[-1]
     n = y[-1] if y and len(b) > 1 else 1
-    constant = is_weight(right)
+    constant = is_known(right)
     batch = 1 if constant or len(y) < 3 else prod(y[:-2])
     return product(prod(y) // max(n * batch, 1), k, n, batch, constant=constant)
 

@@ -36,6 +36,10 @@ _LONGEST_HEAD = 4
 """Ops from the first of a written-out normalisation to its Sqrt, less one."""
 _FARTHEST = 10
 """Ops that are looked through for the convolution that decides a value's layout."""
+_KEPT = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+"""Ops that are not computed at load, though all that they read is known."""
 _POINTWISE = frozenset({"Add", "Mul", "Sub", "Div"})
 
 
@@ -84,10 +88,23 @@ def only_consumer(value: SSAValue) -> OnnxOp | None:
     return users[0] if len(users) == 1 else None
 
 
+def is_known(value: SSAValue, depth: int = _FARTHEST) -> bool:
+    """Whether a value is a weight, or what ONNX Runtime makes of weights alone when it loads a model."""
+    maker = value.owner
+    return is_weight(value) or (isinstance(maker, OnnxOp) and is_folded(maker, depth - 1))
+
+
+def is_folded(op: OnnxOp, depth: int = _FARTHEST) -> bool:
+    """Whether an op is computed when a model is loaded, for all that it reads is known then."""
+    if depth <= 0 or op.regions or op.op_type in _KEPT or not op.operands:
+        return False
+    return all(value is None or is_known(value, depth) for value in op.inputs)
+
+
 def blocked_convolution(op: OnnxOp, sizes: Sizes) -> str | None:
     """How a convolution computes in blocks: `first` (of plain images), `depthwise`, `point`, `full`, or None."""
     weight = shape(op.input_at(1), sizes)
-    if op.op_type != "Conv" or weight is None or len(weight) != 4 or not is_weight(op.input_at(1) or op.results[0]):
+    if op.op_type != "Conv" or weight is None or len(weight) != 4 or not is_known(op.input_at(1) or op.results[0]):
         return None
     group = op.attr("group", 1)
     filters, channels = weight[0], weight[1]
@@ -203,7 +220,7 @@ def _takes(root: OnnxOp, op: OnnxOp, value: SSAValue, maker: OnnxOp, sizes: Size
 def _per_channel(op: OnnxOp, value: SSAValue, sizes: Sizes) -> bool:
     other = op.inputs[1] if op.inputs[0] is value else op.inputs[0]
     dims, result = shape(other, sizes), shape(op.results[0], sizes)
-    if other is None or dims is None or result is None or not is_weight(other) or len(dims) < 3:
+    if other is None or dims is None or result is None or not is_known(other) or len(dims) < 3:
         return False
     return prod(dims) == result[1] and dims[-1] == 1
 
@@ -215,9 +232,9 @@ def _into_product(op: OnnxOp) -> OnnxOp | None:
     for value, other in (op.inputs[:2], op.inputs[1::-1]):
         maker = producer(value)
         dims = None if other is None else dims_of(other)
-        if maker is not None and maker.op_type == "MatMul" and other is not None and is_weight(other) and dims:
+        if maker is not None and maker.op_type == "MatMul" and other is not None and is_known(other) and dims:
             weight = maker.input_at(1)
-            if len(dims) == 1 and weight is not None and is_weight(weight) and only_consumer(maker.results[0]) is op:
+            if len(dims) == 1 and weight is not None and is_known(weight) and only_consumer(maker.results[0]) is op:
                 return maker
     return None
 
@@ -252,7 +269,7 @@ def _closes_gelu(op: OnnxOp) -> bool:
 
 
 def _has_constant(op: OnnxOp) -> bool:
-    return any(value is not None and is_weight(value) for value in op.inputs)
+    return any(value is not None and is_known(value) for value in op.inputs)
 
 
 def _in_normalization(op: OnnxOp) -> bool:

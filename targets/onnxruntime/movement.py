@@ -7,13 +7,17 @@ What decides is how a kernel goes through memory, which depends on the axes and 
   two of those.
 - Reductions are vectorised for sums, means, largest and least values, unless they are of dimensions between others
   behind a first of size 1; all others gather value by value.
+- What goes over lines of cache a stride apart, some values of each at a time, comes back to the first of them after the
+  last. They are then in the second-level cache only if they are few enough for the sets that they fall into, which
+  strides of a power of two make few, and for the pages that the processor remembers (`is_kept`).
 - Pools go over whole rows of the image first, then over the columns of each window.
+- Resize has a kernel of its own for images of twice the size whose values are each repeated four times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import log2, prod
+from collections.abc import Callable, Mapping, Sequence, Set
+from math import gcd, log2, prod
 
 from xdsl.ir import SSAValue
 
@@ -21,7 +25,6 @@ from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import dims_of
 from gimlet.dialects.onnx.values import constant_value
 from gimlet.targets.onnxruntime.amounts import (
-    NEAR_BYTES,
     Features,
     added,
     bytes_of,
@@ -32,8 +35,14 @@ from gimlet.targets.onnxruntime.amounts import (
 from gimlet.targets.onnxruntime.layout import Sizes, count, is_blocked, shape
 
 Kernel = Callable[[OnnxOp, Sizes], Features]
-_LINES = 256
-"""As many lines of cache, a stride apart, are not all there when the loop comes back to the first."""
+_LINE, _SETS, _WAYS = 64, 2048, 8
+"""Bytes of a line, and the sets and lines a set of a second-level cache of 1 MiB, as that of AMD's Zen 4."""
+_PAGE, _PAGES = 4096, 2048
+"""Bytes of a page, and how many pages' addresses a processor has at hand (its second-level TLB)."""
+_FETCHED_AHEAD = 512
+"""Bytes between lines, one after the other, up to which the processor fetches them before they are asked for."""
+_BLOCK = 4
+"""Rows and columns that a transpose moves at once."""
 _FEW = 64
 """Elements of the longest constant that is looked at for axes, steps or counts."""
 
@@ -44,8 +53,23 @@ def integers(value: SSAValue | None) -> list[int] | None:
     return None if known is None else [int(number) for number in known.reshape(-1)]
 
 
-def transposed(dims: Sequence[int], perm: Sequence[int]) -> Features:
-    """The work of a transpose of float32 besides the bytes that it moves."""
+def is_kept(lines: int, stride: int, *, is_fixed: bool = True) -> bool:
+    """Whether so many lines of cache, `stride` bytes apart, are near when a loop over them begins anew.
+
+    A stride that varies falls into all sets: it is as likely to be odd, and a larger size must not cost less.
+    """
+    sets = _SETS // gcd(_SETS, stride // _LINE) if is_fixed and stride % _LINE == 0 else _SETS
+    return lines <= _WAYS * sets and lines * min(stride, _PAGE) <= _PAGES * _PAGE
+
+
+def varying(value: SSAValue | None) -> frozenset[int]:
+    """The axes of a value whose sizes are not fixed."""
+    dims = (None if value is None else dims_of(value)) or ()
+    return frozenset(axis for axis, dim in enumerate(dims) if dim.symbols)
+
+
+def transposed(dims: Sequence[int], perm: Sequence[int], varying: Set[int] = frozenset()) -> Features:
+    """The work of a transpose of float32 besides the bytes that it moves; `varying` are the axes of no fixed size."""
     kept = [axis for axis in perm if dims[axis] != 1]
     order = sorted(kept)
     if kept == order:
@@ -55,24 +79,40 @@ def transposed(dims: Sequence[int], perm: Sequence[int]) -> Features:
         together += 1
     run = prod(dims[axis] for axis in kept[len(kept) - together :])
     values = prod(dims)
-    kind = "transpose.single" if _moves_one(kept, order) else "transpose.any"
+    moved = _moved_one(kept, order)
+    kind = "transpose.any" if moved is None else "transpose.single"
     if run > 1:
         return {f"{kind}.runs": float(values // run)}
-    far = values if 4 * values > NEAR_BYTES else 0
-    return {f"{kind}.values": float(values), f"{kind}.far.values": float(far)}
+    rows, columns = order[:-1], order[-1:]
+    if moved is not None:
+        passed = order[min(order.index(moved), kept.index(moved)) :]
+        split = len(passed) - 1 if moved == order[-1] else 1
+        rows, columns = passed[:split], passed[split:]
+    lines, stride = prod(dims[axis] for axis in rows), 4 * prod(dims[axis] for axis in columns)
+    found = {f"{kind}.values": float(values)}
+    if moved is not None and lines < _BLOCK and not varying & {*rows}:
+        found[f"{kind}.narrow.values"] = float(values)
+    is_ahead = moved is not None and stride <= _FETCHED_AHEAD
+    if not is_ahead and not is_kept(lines, stride, is_fixed=not varying & {*columns}):
+        found[f"{kind}.far.values"] = float(values)
+    return found
 
 
-def _moves_one(perm: list[int], order: list[int]) -> bool:
-    """Whether one dimension changes its place among the others."""
-    return any(
-        [other for other in perm if other != axis] == [other for other in order if other != axis] for axis in perm
+def _moved_one(perm: list[int], order: list[int]) -> int | None:
+    """The one dimension that changes its place among the others; the last one where two could be it."""
+    moved = (
+        axis
+        for axis in reversed(order)
+        if [other for other in perm if other != axis] == [other for other in order if other != axis]
     )
+    return next(moved, None)
 
 
 def transpose(op: OnnxOp, sizes: Sizes) -> Features:
     dims = shape(op.inputs[0], sizes) or ()
     perm = op.attr("perm") or list(range(len(dims)))[::-1]
-    return added(transposed(dims, perm) if dims else {}, moves("copy", 2 * size_of(op.results[0], sizes)))
+    turned = transposed(dims, perm, varying(op.inputs[0])) if dims else {}
+    return added(turned, moves("copy", 2 * size_of(op.results[0], sizes)))
 
 
 def softmax(op: OnnxOp, sizes: Sizes) -> Features:
@@ -86,7 +126,7 @@ def softmax(op: OnnxOp, sizes: Sizes) -> Features:
     }
     perm = list(range(len(dims)))
     perm[axis], perm[-1] = perm[-1], perm[axis]
-    turned = transposed(dims, perm)
+    turned = transposed(dims, perm, varying(op.inputs[0]))
     if not turned:
         return found
     return added(found, turned, turned, moves("copy", 16.0 * prod(dims)))
@@ -108,9 +148,13 @@ def reduction(op: OnnxOp, sizes: Sizes) -> Features:
     if place == "between" and kernel in ("sum", "most") and _is_always_one(op.inputs[0]):
         kernel = "each"
     in_order = place in ("all", "last") or (kernel, place) == ("sum", "first")
+    behind = range(max(reduced, default=0) + 1, len(dims))
+    lines, stride = prod(dims[axis] for axis in reduced), 4 * prod(dims[axis] for axis in behind)
+    is_fixed = not varying(op.inputs[0]) & {*behind}
+    is_far = not in_order and not is_kept(lines, stride, is_fixed=is_fixed)
     return {
         f"reduce.{kernel}.{place}.values": float(values),
-        "reduce.far.values": float(values if not in_order and 4 * values > NEAR_BYTES else 0),
+        "reduce.far.values": float(values if is_far else 0),
         "reduce.rows": float(results_of(op, sizes)) if place == "last" else 0.0,
         **moves("elementwise", sum(bytes_of(op, sizes))),
     }
@@ -218,8 +262,22 @@ def global_pool(op: OnnxOp, sizes: Sizes) -> Features:
 
 
 def resize(op: OnnxOp, sizes: Sizes) -> Features:
-    kind = str(op.attr("mode", "nearest")) + (".blocked" if is_blocked(op.results[0], sizes) else "")
+    kind = str(op.attr("mode", "nearest"))
+    if is_blocked(op.results[0], sizes):
+        kind += ".blocked"
+    elif _repeats_each(op, sizes):
+        kind += ".repeated"
     return {f"resize.{kind}.values": results_of(op, sizes), **moves("copy", sum(bytes_of(op, sizes)))}
+
+
+def _repeats_each(op: OnnxOp, sizes: Sizes) -> bool:
+    """Whether each value of an image is repeated twice in each direction, from the first on."""
+    image, result = (shape(value, sizes) or () for value in (op.inputs[0], op.results[0]))
+    twice = len(image) == 4 and result == (*image[:2], 2 * image[2], 2 * image[3])
+    if op.op_type == "Upsample":
+        return twice and op.attr("mode", "nearest") == "nearest"
+    settings = op.attr("mode", "nearest"), op.attr("coordinate_transformation_mode", ""), op.attr("nearest_mode", "")
+    return twice and settings == ("nearest", "asymmetric", "floor")
 
 
 def value_by_value(op: OnnxOp, sizes: Sizes) -> Features:

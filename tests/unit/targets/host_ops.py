@@ -31,16 +31,25 @@ def weight(name: str, *shape: int) -> TensorProto:
     return numpy_helper.from_array(np.ones(shape, np.float32), name)
 
 
-def ops_of(nodes: Sequence[Node], shape: Sequence[int | str], *weights: TensorProto) -> dict[str, OnnxOp]:
-    """The ops of a network from `x` by the names of their results; everything that nobody reads is an output."""
+def ops_of(
+    nodes: Sequence[Node], shape: Sequence[int | str], *weights: TensorProto, dtype: int = TensorProto.FLOAT
+) -> dict[str, OnnxOp]:
+    """The ops of a network from `x` by the names of their results; everything that nobody reads is an output.
+
+    `x`, weights of floats and outputs are of `dtype`.
+    """
     import onnx_ir as ir
+
+    if dtype != TensorProto.FLOAT:
+        own = helper.tensor_dtype_to_np_dtype(dtype)
+        weights = tuple(numpy_helper.from_array(numpy_helper.to_array(each).astype(own), each.name) for each in weights)
 
     read = {name for _, names, _, _ in nodes for name in names}
     graph = helper.make_graph(
         [helper.make_node(op, list(names), [result], **attributes) for op, names, result, attributes in nodes],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info(n[2], TensorProto.FLOAT, None) for n in nodes if n[2] not in read],
+        [helper.make_tensor_value_info("x", dtype, list(shape))],
+        [helper.make_tensor_value_info(n[2], dtype, None) for n in nodes if n[2] not in read],
         list(weights),
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)

@@ -233,6 +233,28 @@ def test_how_a_transpose_goes_through_memory(dims: tuple[int, ...], perm: tuple[
     assert {name: amount for name, amount in transposed(dims, perm).items() if amount} == {kind: np.prod(dims) / run}
 
 
+@pytest.mark.parametrize(
+    ("dims", "perm", "varying", "name", "expected"),
+    [
+        pytest.param((1024, 1024), (1, 0), (), "single.far", True, id="rows in the same few sets"),
+        pytest.param((1024, 1040), (1, 0), (), "single.far", False, id="rows in many sets"),
+        pytest.param((1024, 1024), (1, 0), (1,), "single.far", False, id="a stride that varies"),
+        pytest.param((40000, 320), (1, 0), (), "single.far", True, id="more rows than a cache has lines"),
+        pytest.param((3000, 3000), (1, 0), (), "single.far", True, id="more pages than a processor remembers"),
+        pytest.param((60000, 16), (1, 0), (), "single.far", False, id="lines that are fetched ahead"),
+        pytest.param((64, 300, 200), (2, 1, 0), (), "any.far", True, id="no single dimension moves"),
+        pytest.param((3, 9000), (1, 0), (), "single.narrow", True, id="rows of three"),
+        pytest.param((3, 9000), (1, 0), (0,), "single.narrow", False, id="three rows for now"),
+        pytest.param((9000, 3), (1, 0), (), "single.narrow", False, id="columns of three"),
+    ],
+)
+def test_what_a_transpose_finds_near(
+    dims: tuple[int, ...], perm: tuple[int, ...], varying: Sequence[int], name: str, expected: bool
+):
+    found = transposed(dims, perm, frozenset(varying))
+    assert found.get(f"transpose.{name}.values", 0.0) == expected * np.prod(dims)
+
+
 def test_a_dimension_of_one_moves_for_nothing():
     assert transposed((1, 8, 1, 4), (2, 1, 0, 3)) == {}
 
@@ -260,6 +282,64 @@ def test_what_a_reduction_takes_depends_on_where_its_axes_are(axes: str, place: 
     assert rare("ReduceSum", [20, 20, 20], axes)[f"reduce.sum.{place}.values"] == 8000
     assert rare("ReduceL2", [20, 20, 20], axes)[f"reduce.each.{place}.values"] == 8000
     assert rare("ReduceSum", [1, 20, 20], "middle")["reduce.each.between.values"] == 400
+
+
+def test_reductions_over_rows_in_the_same_few_sets_are_far():
+    assert rare("ReduceMax", [1, 1024, 32, 32], "middle")["reduce.far.values"] == 1 << 20
+    assert "reduce.far.values" not in rare("ReduceMax", [1, 1024, 33, 31], "middle")
+    assert "reduce.far.values" not in rare("ReduceMax", [1024, 1, 1024], "columns")
+
+
+def test_what_is_made_of_weights_alone_costs_nothing():
+    """ONNX Runtime transposes the weights once, and packs them."""
+    nodes: list[Node] = [("Transpose", ("w",), "t", {"perm": [1, 0]}), ("MatMul", ("x", "t"), "y", {})]
+    ops = ops_of(nodes, [5, 20], weight("w", 30, 20))
+    plain = ops_of([("MatMul", ("x", "w"), "y", {})], [5, 20], weight("w", 20, 30))
+    assert features(ops["t"], {}) == {}
+    assert features(ops["y"], {}) == features(plain["y"], {})
+
+
+HALVES = [
+    ("Add", ("x", "x"), "a", {}),
+    ("Mul", ("a", "w"), "b", {}),
+    ("Transpose", ("b",), "c", {}),
+    ("Exp", ("c",), "d", {}),
+    ("Log", ("c",), "e", {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (TensorProto.FLOAT, (0, 0, 0, 0, 0)),
+        # x once, then what Transpose reads; then for two readers of one value a half each, and what they give.
+        (TensorProto.FLOAT16, (1, 1, 0, 1.5, 1.5)),
+    ],
+)
+def test_what_is_computed_in_float32_is_cast_where_it_comes_from_elsewhere(dtype: int, expected: Sequence[float]):
+    ops = ops_of(HALVES, [30, 20], weight("w", 30, 20), dtype=dtype)
+    assert [features(op, {}).get("cast.values", 0.0) for op in ops.values()] == [600 * part for part in expected]
+
+
+def test_in_bfloat16_each_result_is_rounded():
+    ops = ops_of(HALVES[:2], [30, 20], weight("w", 30, 20), dtype=TensorProto.BFLOAT16)
+    assert [features(op, {})["cast.values"] for op in ops.values()] == [1200, 1200]
+
+
+@pytest.mark.parametrize(
+    ("where", "rounded", "scale", "kind"),
+    [
+        ("asymmetric", "floor", 2.0, "nearest.repeated"),
+        ("half_pixel", "floor", 2.0, "nearest"),
+        ("asymmetric", "round_prefer_floor", 2.0, "nearest"),
+        ("asymmetric", "floor", 3.0, "nearest"),
+    ],
+)
+def test_an_image_whose_values_are_repeated_has_a_kernel_of_its_own(where: str, rounded: str, scale: float, kind: str):
+    scales = numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "s")
+    settings = {"mode": "nearest", "coordinate_transformation_mode": where, "nearest_mode": rounded}
+    ops = ops_of([("Resize", ("x", "", "s"), "y", settings)], [1, 3, 8, 8], scales)
+    assert features(ops["y"], {})[f"resize.{kind}.values"] == 3 * (8 * scale) ** 2
 
 
 def test_only_pools_of_full_blocks_work_in_blocks():
