@@ -16,7 +16,7 @@ from ortools.linear_solver import pywraplp
 from gimlet.compiler.placement.bounds.device_sets import Prices
 from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.spine import heaviest_path
-from gimlet.compiler.placement.model.problem import Fusion, Problem
+from gimlet.compiler.placement.model.problem import Fusion, Objective, Problem
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 
 SHORTFALL = 1e-7
@@ -101,7 +101,8 @@ class PeriodProgram:
         latency = self.number()
         self.solver.Add(latency >= self.period)
         self.solver.Add(latency >= least_s / self.scale)
-        for figure, amount in (("latency", latency), ("throughput", self.period)):
+        limited: tuple[tuple[Objective, Any], ...] = (("latency", latency), ("throughput", self.period))
+        for figure, amount in limited:
             limit = self.problem.rules.bounds.get(figure, float("inf"))
             if limit < float("inf"):
                 self.solver.Add(amount <= limit / self.scale * (1 + SHORTFALL))
