@@ -126,16 +126,16 @@ def _is_product(op: OnnxOp, sizes: Mapping[str, int]) -> bool:
 
 
 def _moved(products: Sequence[OnnxOp], machine: Machine, sizes: Mapping[str, int]) -> float:
-    """How long all SRAM takes for the first of what convolutions read and the last of what they make.
+    """How long all SRAM takes for what a convolution reads and makes.
 
-    Those of one convolution are counted, the largest: what others read may be what was made, in the same tile.
+    Only of a single one: what a second one reads may be what the first has made, in the same tile.
     """
-    found = [
-        2 * least.input_bytes + _elements(op.results[0], sizes) * element_bits(op.results[0].type) / 8
-        for op in products
-        if (least := least_of(op, sizes)) is not None and len(products) == 1
-    ]
-    return max(found, default=0.0) / (machine.cores * machine.sram_bytes_per_cycle)
+    least = least_of(products[0], sizes) if len(products) == 1 else None
+    if least is None:
+        return 0.0
+    result = products[0].results[0]
+    size = 2 * least.input_bytes + _elements(result, sizes) * element_bits(result.type) / 8
+    return size / (machine.cores * machine.sram_bytes_per_cycle)
 
 
 def _multiply_adds(op: OnnxOp, sizes: Mapping[str, int]) -> float:

@@ -128,8 +128,10 @@ class ProgramBuilder:
     def computing(self, ops: tuple[OnnxOp, ...]) -> Generator[None]:
         """Kernels that are added in the block compute `ops`."""
         before, self.ops = self.ops, ops
-        yield
-        self.ops = before
+        try:
+            yield
+        finally:
+            self.ops = before
 
     @contextmanager
     def kernel(self, what: str) -> Generator[KernelBuilder]:

@@ -14,21 +14,16 @@ from math import inf
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.passes.sram_home_weights import Homes
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.binding import bind
-from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.machine import Machine
-from gimlet.runtime.sram.program import UNPLACED, Program
 from gimlet.targets.sram import channels
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Geometry
 from gimlet.targets.sram.expression import Node, Product
-from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.lowering import Lowering
+from gimlet.targets.sram.trial import cycles_alone
 from gimlet.targets.sram.views import Shape, View
-
-_PAGE_BYTES = 256
 
 Way = Callable[[Convolution], Product]
 """Makes of a convolution what is emitted for it."""
@@ -92,21 +87,7 @@ def _timed(case: _Case, way: Way) -> float:
     )
     try:
         lowering.emit(Node("relu", (way(found),), "f32", shape), target)
-        program = Program(
-            name="trial",
-            machine=machine,
-            format="fp32",
-            cores=dealing.cores,
-            page_bytes=_PAGE_BYTES,
-            local_bytes=UNPLACED,
-            dims=(),
-            inputs=(),
-            outputs=(),
-            tensors=tuple(builder.tensors.values()),
-            kernels=tuple(builder.kernels),
-            parts=dealing.parts,
-        )
-        return float(time_program(bind(completed(program), {})).cycles)
+        return float(cycles_alone(builder))
     except RefusedError:
         return inf
 

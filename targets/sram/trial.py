@@ -92,23 +92,29 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     )
     try:
         kernel.emit(made, made, {})
-        program = Program(
-            name="trial",
-            machine=machine,
-            format="fp32",
-            cores=dealing.cores,
-            page_bytes=_PAGE_BYTES,
-            local_bytes=UNPLACED,
-            dims=(),
-            inputs=(),
-            outputs=(),
-            tensors=tuple(builder.tensors.values()),
-            kernels=tuple(builder.kernels),
-            parts=dealing.parts,
-        )
-        return time_program(bind(completed(program), {})).cycles
+        return cycles_alone(builder)
     except RefusedError:
         return None
+
+
+def cycles_alone(builder: ProgramBuilder) -> int:
+    """The cycles of the kernels so far, whose sizes are all fixed. RefusedError where tensors or tiles do not fit."""
+    dealing = builder.dealing
+    program = Program(
+        name="trial",
+        machine=builder.machine,
+        format="fp32",
+        cores=dealing.cores,
+        page_bytes=_PAGE_BYTES,
+        local_bytes=UNPLACED,
+        dims=(),
+        inputs=(),
+        outputs=(),
+        tensors=tuple(builder.tensors.values()),
+        kernels=tuple(builder.kernels),
+        parts=dealing.parts,
+    )
+    return time_program(bind(completed(program), {})).cycles
 
 
 def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping, by_columns: bool) -> View:

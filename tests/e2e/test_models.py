@@ -76,7 +76,7 @@ def test_on_the_cpu_alone(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["direction", *(pytest.param(n, marks=FULL) for n in ("recognition", "detection", "minilm", "smollm2"))],
+    ["recognition", *(pytest.param(n, marks=FULL) for n in ("detection", "direction", "minilm", "smollm2"))],
 )
 def test_with_engines_for_a_gpu(name: str, tmp_path: Path) -> None:
     shares = {"gpu0": FORCED_SHARE, "cpu": FORCED_SHARE}

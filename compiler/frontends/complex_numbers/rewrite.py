@@ -23,7 +23,7 @@ from gimlet.runtime.errors import InputError
 
 _HINT: Final = "write it with the real and imaginary parts: torch.view_as_real, z.real and z.imag, torch.complex"
 _IGNORED: Final = frozenset({torch.ops.aten._assert_tensor_metadata.default})
-_ERRORS: Final = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError)
+_ERRORS: Final = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError)
 _Parts = Any
 """Of a node: a `Pair` of nodes, or a list of pairs and nodes."""
 

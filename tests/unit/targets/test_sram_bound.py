@@ -65,7 +65,7 @@ def timed(nodes, weights, result: str, rows: int, width: int, machine: Machine, 
     fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
 )
 @example(rows=103, width=193, steps=[("MatMul", 193)], machine=SMALL, fmt="fp32")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_no_program_beats_the_bound(rows, width, steps, machine, fmt):
     timing, bound, tight = timed(*graph(rows, width, steps), rows, width, machine, fmt)
     assert timing.cycles >= bound.cycles > 0
@@ -79,7 +79,7 @@ def test_no_program_beats_the_bound(rows, width, steps, machine, fmt):
     machine=st.sampled_from([MACHINE, SMALL, replace(MACHINE, array_tiles=2)]),
     fmt=st.sampled_from(["fp32", "bf16", "mxint8"]),
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_no_chain_of_products_beats_the_bounds(rows, widths, machine, fmt):
     chain = graph(rows, widths[0], [("MatMul", size) for size in widths[1:]])
     timing, bound, tight = timed(*chain, rows, widths[0], machine, fmt)

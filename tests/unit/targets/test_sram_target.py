@@ -360,15 +360,14 @@ def test_what_is_built_says_what_it_costs_and_is_generated_once(tmp_path, monkey
         str(path),
         topology=RACK,
         pins={".*": "sram0"},
-        bind={name: f"{low}:{best}:{high}" for name, (low, best, high) in CONV_BOUNDS.items()},
+        # Placement prices the optimum, and a program for more rows may have more copies of its weights.
+        bind={name: str(best) for name, (_, best, _) in CONV_BOUNDS.items()},
         output=tmp_path / "net.gimlet",
     )
     (segment,) = result.manifest.segments
     assert [name for name in calls if name != "estimate"] == [segment.id]
     program = loads(open_bundle(result.path).open_file(segment.variants[0].files[0]).read_text())
-    # Placement's figure is of the optimum: a program for more rows has a few more copies.
-    built = sum(each.capacity_bytes for each in program.tensors if each.role == "weight")
-    assert segment.weight_bytes == pytest.approx(built, rel=0.05)
+    assert segment.weight_bytes == sum(each.capacity_bytes for each in program.tensors if each.role == "weight")
     artifact = emit(segment_of(conv_net(), CONV_BOUNDS), "fp32", tmp_path)
     assert isinstance(artifact, Artifact)
     assert artifact.cost is not None

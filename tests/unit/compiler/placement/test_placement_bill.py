@@ -54,7 +54,7 @@ def with_fused_joules(problem: Problem, seed: int) -> Problem:
     return replace(problem, fusions=tuple(fusions))
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(
     seed=SEEDS,
     objective=st.sampled_from(BILLS),
@@ -81,7 +81,7 @@ def test_no_placement_is_below_the_bound(
         assert bound.value <= found.schedule.figure(objective) * (1 + 1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(seed=SEEDS, figure=st.sampled_from(("latency", "energy", "cost")), levels=st.booleans())
 def test_no_placement_within_a_limit_is_below_the_bound_on_the_period(
     random_problem: Make, with_levels: Callable[[Problem, int], Problem], seed: int, figure: Objective, levels: bool

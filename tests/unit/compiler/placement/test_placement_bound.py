@@ -159,7 +159,7 @@ def block(draw: random.Random, inner: int, from_host: bool = False) -> Problem:
     return Problem(devices, (Place(0), Place(1)), nodes, tuple(values), routes)
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(seed=SEEDS, from_host=st.booleans())
 def test_no_order_of_segments_beats_the_bound_of_a_block(
     best_by_trying: Callable[[Problem], float | None], seed: int, from_host: bool
@@ -211,7 +211,7 @@ def heavy(draw: random.Random, inner: int) -> Problem:
     )
 
 
-@settings(max_examples=8)
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_no_placement_is_below_the_bound_for_weights_that_one_device_does_not_hold(
     best_by_trying: Callable[[Problem], float | None], seed: int

@@ -50,7 +50,7 @@ def limited(random_problem: Make, seed: int) -> Problem:
     return problem.with_rules(rules)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_conflict_is_one_and_minimal(random_problem: Make, best_by_trying: Best, seed: int):
     problem = limited(random_problem, seed)
@@ -67,7 +67,7 @@ def test_a_conflict_is_one_and_minimal(random_problem: Make, best_by_trying: Bes
             assert best_by_trying(limit.without(problem)) is not None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_what_would_make_it_fit_does(random_problem: Make, best_by_trying: Best, seed: int):
     problem = limited(random_problem, seed)
@@ -81,7 +81,7 @@ def test_what_would_make_it_fit_does(random_problem: Make, best_by_trying: Best,
         assert best_by_trying(with_memory(problem, device, have + int(more) - 1)) is None
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_every_way_out_that_is_named_is_one(random_problem: Make, best_by_trying: Best, seed: int):
     draw = random.Random(seed)

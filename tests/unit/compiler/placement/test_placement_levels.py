@@ -58,7 +58,7 @@ def problem_of(graph: ModuleGraph, fmt: str = "bf16") -> Problem:
     return build_problem(graph, topology, sites_of(topology, {"sram0": [SRAM]}, {"sram0": [fmt]}))
 
 
-@pytest.mark.parametrize(("rows", "count"), [(1, 12), (1, 16), (16, 16)])
+@pytest.mark.parametrize(("rows", "count"), [(1, 12), (1, 20), (16, 40)])
 def test_placement_says_what_the_program_takes(ctx: GimletContext, rows: int, count: int):
     graph = read_graph(chain(ctx, rows, count), {})
     schedule = simulate(problem_of(graph), Placement((0,) * count, (0,) * count))
@@ -69,8 +69,8 @@ def test_placement_says_what_the_program_takes(ctx: GimletContext, rows: int, co
 
 
 def test_what_computes_longer_than_it_reads_streams_for_nothing(ctx: GimletContext):
-    problem = problem_of(read_graph(chain(ctx, 4096, 14), {}), "fp32")
-    schedule = simulate(problem, Placement((0,) * 14, (0,) * 14))
+    problem = problem_of(read_graph(chain(ctx, 4096, 20), {}), "fp32")
+    schedule = simulate(problem, Placement((0,) * 20, (0,) * 20))
     assert sum(schedule.streamed.size_bytes.values()) > 1e9
     assert not any(schedule.streamed.seconds.values())
 

@@ -93,7 +93,7 @@ def test_the_optimum_within_a_budget(
     assert lower_bound(problem).value <= found.objective * (1 + 1e-6)
 
 
-@settings(max_examples=6)
+@settings(max_examples=15)
 @given(seed=SEEDS, objective=st.sampled_from(OBJECTIVES))
 def test_a_larger_budget_is_never_worse(random_problem: Make, seed: int, objective: Objective):
     problem = in_two_formats(random_problem(seed, 4, 2, objective), seed)

@@ -69,7 +69,6 @@ def test_a_segment_does_not_move_to_what_refuses_one_of_it():
     assert (1, 0) not in moves.alone
 
 
-@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), objective=st.sampled_from(OBJECTIVES))
 def test_no_move_is_better_than_the_optimum(random_problem: Make, seed: int, objective: Objective):
     problem = random_problem(seed, nodes=5, devices=3, objective=objective)

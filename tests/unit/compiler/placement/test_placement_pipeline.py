@@ -352,7 +352,6 @@ def test_evening_out_never_makes_it_worse(random_problem: Make, seed: int, kicks
     assert found.schedule.period_s <= start.schedule.period_s * (1 + 1e-9)
 
 
-@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_loads_are_those_of_the_schedule(random_problem: Make, seed: int):
     """What evening out believes the period to be is what the schedule says, whatever was moved on the way."""

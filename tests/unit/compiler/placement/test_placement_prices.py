@@ -105,7 +105,7 @@ def priced(problem: Problem, seed: int, hourly: bool) -> Problem:
     return replace(problem, nodes=nodes, routes=routes, devices=devices)
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @example(seed=246, devices=2, hourly=False, slack=1.0)
 @given(seed=SEEDS, devices=st.sampled_from([2, 3]), hourly=st.booleans(), slack=st.sampled_from([1.0, 1.3, 2.0, None]))
 def test_the_optimum_is_found_and_bounds_hold(
@@ -141,7 +141,7 @@ def test_no_placement_is_below_the_bound(random_problem: Make, seed: int, hourly
     assert lower_bound(bounded).value <= schedule.figure("cost") * (1 + 1e-6)
 
 
-@settings(max_examples=10)
+@settings(max_examples=20)
 @given(seed=SEEDS, hourly=st.booleans())
 def test_the_solver_counts_what_the_schedule_counts(random_problem: Make, seed: int, hourly: bool):
     problem = priced(random_problem(seed, nodes=5, devices=3), seed, hourly).with_rules(Rules("cost"))

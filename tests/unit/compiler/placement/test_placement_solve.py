@@ -107,7 +107,7 @@ def test_shares_are_kept_at_least_cost(
     assert lower_bound(problem, best).value <= best * (1 + 1e-6)
 
 
-@settings(max_examples=8)
+@settings(max_examples=20)
 @given(seed=SEEDS, objective=st.sampled_from(OBJECTIVES), memory=st.booleans())
 def test_the_objective_is_that_of_the_schedule(random_problem: Make, seed: int, objective: Objective, memory: bool):
     """What CP-SAT says is what the simulation says, and no rule is broken."""
@@ -125,7 +125,7 @@ def test_the_objective_is_that_of_the_schedule(random_problem: Make, seed: int, 
     assert answer.objective <= start.schedule.figure(objective) * (1 + 1e-5)
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(seed=SEEDS, factor=st.sampled_from([0.1, 0.5]))
 def test_more_bandwidth_is_never_worse(random_problem: Make, seed: int, factor: float):
     problem = random_problem(seed, nodes=5, devices=3)
@@ -136,7 +136,7 @@ def test_more_bandwidth_is_never_worse(random_problem: Make, seed: int, factor: 
     assert solve(faster).objective <= solve(problem).objective * (1 + 2e-4)
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(seed=SEEDS)
 def test_more_memory_is_never_worse(random_problem: Make, seed: int):
     problem = random_problem(seed, nodes=5, devices=2, memory=True)
@@ -148,7 +148,7 @@ def test_more_memory_is_never_worse(random_problem: Make, seed: int):
     assert solve(roomy).objective <= tight * (1 + 2e-4)
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(seed=SEEDS, objective=st.sampled_from(["latency", "throughput"]))
 def test_one_more_device_is_never_worse(random_problem: Make, seed: int, objective: Objective):
     """The same problem with a copy of its last device."""
@@ -170,7 +170,7 @@ def test_one_more_device_is_never_worse(random_problem: Make, seed: int, objecti
     assert solve(more).objective <= solve(replace(problem, fusions=())).objective * (1 + 2e-4)
 
 
-@settings(max_examples=10)
+@settings(max_examples=25)
 @given(seed=SEEDS)
 def test_a_placement_never_exceeds_memory(random_problem: Make, seed: int):
     problem = random_problem(seed, nodes=5, devices=3, memory=True)
@@ -206,7 +206,7 @@ def with_large_sizes(problem: Problem, factor: int) -> Problem:
     return replace(problem, nodes=nodes, weights=weights, devices=devices)
 
 
-@settings(max_examples=15)
+@settings(max_examples=25)
 @given(seed=SEEDS)
 @example(seed=1766)
 def test_memory_that_is_just_enough_is_enough(

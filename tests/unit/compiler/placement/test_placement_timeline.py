@@ -67,7 +67,7 @@ def test_moves_are_judged_by_the_figures_of_the_schedule(
             assert amount == pytest.approx(found.schedule.figure(figure), rel=1e-9), figure
 
 
-@settings(max_examples=20)
+@settings(max_examples=25)
 @given(seed=SEEDS, memory=st.booleans(), objective=st.sampled_from(OBJECTIVES), bounded=st.sampled_from(OBJECTIVES))
 def test_it_never_gets_worse_and_keeps_limits(
     random_problem: Make, with_levels: Levels, seed: int, memory: bool, objective: Objective, bounded: Objective

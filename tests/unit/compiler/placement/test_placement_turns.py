@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import permutations
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gimlet.compiler.placement.exact.cpsat import Limits
@@ -86,7 +86,6 @@ def launched_long(problem: Problem, draw: Random) -> Problem:
     )
 
 
-@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_no_placement_is_below_what_is_proven(random_problem: Make, best_by_trying: Try, seed: int):
     """With groups of every size, also such that the best placement splits."""
