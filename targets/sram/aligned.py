@@ -15,15 +15,18 @@ from gimlet.runtime.sram.formats import MX_BLOCK
 
 _WORSE, _FREE = 1.25, 1024
 """How much more than an equal part of all elements a core may have, and how many: what takes less than two links do."""
+_LATE = 512
+"""The elements that a core makes while constants of a second item are on their way."""
 
 
 def aligned_steps(
-    dealing: Dealing, rows: int, columns: int, limits: tuple[int, int], dtype: str
+    dealing: Dealing, rows: int, columns: int, limits: tuple[int, int], dtype: str, constants: bool = False
 ) -> tuple[int, int] | None:
     """The rows and columns of an item's tile of a tensor [rows, columns]; None where none is balanced.
 
     Each chiplet cuts its own rows. A tile has from `limits[0]` to `limits[1]` elements, if it may; in mxint8 whole
-    blocks that share an exponent.
+    blocks that share an exponent. Where items read `constants`, those of a core's second item are in the queue behind
+    the rows of its first one, and come from other chiplets after these.
     """
     each = dealing.run(rows)
     if ceil(rows / each) != dealing.parts:
@@ -42,7 +45,8 @@ def aligned_steps(
             # The first tile is loaded and the last one stored while nothing is computed. What a tile takes by itself
             # is as much as its least elements do.
             rounds = ceil(pieces * across / dealing.group)
-            found.append(((rounds + 1) * max(step * width, least), -step, width, rounds))
+            late = _LATE if constants and rounds > 1 else 0
+            found.append(((rounds + 1) * max(step * width, least) + late, -step, width, rounds))
     if not found:
         return None
     _, negative, width, rounds = min(found)

@@ -204,7 +204,7 @@ def emit_elementwise(builder: ProgramBuilder, root: Argument, target: View, what
     aligned = None
     if not by_columns and _rows_dealt(builder, target):
         by_rows = _merged(builder, root, target, True)
-        aligned = _aligned(builder, by_rows[0], len(by_rows[1]), target.dtype)
+        aligned = _aligned(builder, by_rows[0], by_rows[1], target.dtype)
         shape, views, output = by_rows if aligned else (shape, views, output)
     replaced = dict(zip(views_of(root), views, strict=True))
     with builder.kernel(what) as kernel:
@@ -260,13 +260,14 @@ def _rows_dealt(builder: ProgramBuilder, target: View) -> bool:
     return builder.tensors[target.tensor].unit(elements, builder.dealing.parts) > 1
 
 
-def _aligned(builder: ProgramBuilder, shape: Shape, leaves: int, dtype: str) -> tuple[int, int] | None:
+def _aligned(builder: ProgramBuilder, shape: Shape, views: Sequence[View], dtype: str) -> tuple[int, int] | None:
     """The steps of [rows, columns] with which items are where their rows are, where there are such."""
     if len(shape) != 2:
         return None
     rows, columns = (size.as_int() for size in shape)
-    limits = (_SMALLEST_TILE, min(_LARGEST_TILE, _room(leaves)))
-    return aligned_steps(builder.dealing, rows, columns, limits, dtype)
+    limits = (_SMALLEST_TILE, min(_LARGEST_TILE, _room(len(views))))
+    constants = any(builder.tensors[each.tensor].role == "weight" for each in views)
+    return aligned_steps(builder.dealing, rows, columns, limits, dtype, constants)
 
 
 def _aligned_grid(

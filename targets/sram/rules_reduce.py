@@ -41,8 +41,8 @@ _SMALLEST = {"i64": -(1 << 63), "i32": -(1 << 31), "i1": 0}
 _LARGEST = {"i64": (1 << 63) - 1, "i32": (1 << 31) - 1, "i1": 1}
 
 
-def reduced(lowering: Lowering, view: View, axes: Sequence[int], function: str) -> View:
-    """A reduction over some dimensions, which keep size 1."""
+def reduced(lowering: Lowering, view: View, axes: Sequence[int], function: str, over: Expr | None = None) -> View:
+    """A reduction over some dimensions, which keep size 1; divided by `over`, each part of a sum for itself."""
     dtype = view.dtype
     rank = len(view.shape)
     kept = [axis for axis in range(rank) if axis not in axes]
@@ -72,6 +72,8 @@ def reduced(lowering: Lowering, view: View, axes: Sequence[int], function: str) 
             tile = kernel.load(view, place.begin, place.tile, place.limits, repeated=True)
             part = kernel.reduce(function, tile, axes)
             kernel.map({"sum": "add", "prod": "mul"}.get(function, function), [total, part], dtype, into=total)
+        if over is not None:
+            kernel.map("div", [total, over], dtype, into=total)
         begin = [Expr.const(0) if axis in axes else ranges[axis].start for axis in range(rank)]
         counters = [(Counter(axis, ONE if axis in axes else ranges[axis].size),) for axis in range(rank)]
         kernel.store(target, begin, counters, total, adds=split is not None)
@@ -130,10 +132,11 @@ def _reduce(lowering: Lowering, op: OnnxOp) -> None:
     if any(size.is_constant and not size.as_int() for size in shape):
         raise RefusedError(f"{op.op_type} of an empty tensor is not generated")
     view = lowering.converted(view, vector_type(source))
-    total = reshaped(lowering, reduced(lowering, view, axes, function), shape_of(value))
-    if op.op_type == "ReduceMean":
-        count = product_of([shape[axis] for axis in axes])
-        lowering.define(value, lowering.node("div", (total, count), shape_of(value), vector_type(value)))
+    is_mean = op.op_type == "ReduceMean" and view.dtype == "f32"
+    over = product_of([shape[axis] for axis in axes])
+    total = reshaped(lowering, reduced(lowering, view, axes, function, over if is_mean else None), shape_of(value))
+    if op.op_type == "ReduceMean" and not is_mean:
+        lowering.define(value, lowering.node("div", (total, over), shape_of(value), vector_type(value)))
     elif op.op_type == "ReduceL2":
         lowering.define(value, lowering.node("sqrt", (total,), shape_of(value)))
     else:
@@ -159,9 +162,8 @@ def _global_pool(lowering: Lowering, op: OnnxOp) -> None:
     if op.op_type == "GlobalMaxPool":
         lowering.define(value, reshaped(lowering, reduced(lowering, view, axes, "max"), shape_of(value)))
         return
-    total = reshaped(lowering, reduced(lowering, view, axes, "sum"), shape_of(value))
-    count = product_of([shape[axis] for axis in axes])
-    lowering.define(value, lowering.node("div", (total, count), shape_of(value)))
+    mean = reduced(lowering, view, axes, "sum", product_of([shape[axis] for axis in axes]))
+    lowering.define(value, reshaped(lowering, mean, shape_of(value)))
 
 
 RowBody = Callable[[KernelBuilder, str, Place], str]
@@ -309,9 +311,7 @@ def _spread(lowering: Lowering, source: SSAValue, axes: Sequence[int], epsilon: 
     length = product_of([shape[axis] for axis in axes])
     column = tuple(ONE if axis in axes else size for axis, size in enumerate(shape))
     if centred:
-        mean = lowering.node(
-            "div", (reduced(lowering, lowering.computed(value, shape, "f32"), axes, "sum"), length), column
-        )
+        mean = reduced(lowering, lowering.computed(value, shape, "f32"), axes, "sum", length)
         value = lowering.computed(lowering.node("sub", (value, mean), shape), shape, "f32")
     squares = lowering.computed(lowering.node("mul", (value, value), shape), shape, "f32")
     variance = lowering.node("div", (reduced(lowering, squares, axes, "sum"), length), column)

@@ -117,3 +117,12 @@ def test_a_mean_over_positions_is_as_exact_as_with_channels_first():
     model = model_of(nodes, {"x": (F, [1, 16, 40, 80])}, ["y"], weights)
     x = normal(1, 16, 40, 80)
     assert relative_error(Runner(segment_of(model), "fp32")(x=x)[0], reference(model, x=x)[0]) < 3e-7
+
+
+def test_a_mean_over_positions_is_one_kernel():
+    """Its parts are divided before they are added: no second kernel waits for the sum."""
+    model = model_of([helper.make_node("GlobalAveragePool", ["x"], ["y"])], {"x": (F, [1, 16, 40, 80])}, ["y"])
+    runner = Runner(segment_of(model), "fp32")
+    x = normal(1, 16, 40, 80)
+    assert [kernel.name for kernel in runner.executor.program.kernels] == ["reduce_sum_0"]
+    assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 1e-6

@@ -298,6 +298,14 @@ def test_items_of_an_elementwise_kernel_are_where_their_rows_are():
     assert rows * columns <= 1.25 * 577 * 900 / 2048
 
 
+def test_a_core_has_one_item_where_a_second_would_wait_for_its_bias():
+    """Of 392 rows of 64 on the 256 cores of a chiplet some would have two items of a row: 98 rows of one column."""
+    eight = Dealing(2048, 8)
+    assert aligned_steps(eight, 3136, 64, (64, 8192), "f32") == (1, 64)
+    rows, columns = aligned_steps(eight, 3136, 64, (64, 8192), "f32", constants=True) or (0, 0)
+    assert ceil(392 / rows) * ceil(64 / columns) <= 256
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(577, 1024), (300, 512), (129, 768)])
 def test_an_elementwise_kernel_of_odd_rows_crosses_no_chiplet(rows, columns):
     model = model_of([helper.make_node("Sqrt", ["x"], ["y"])], {"x": (F, [rows, columns])}, ["y"])
