@@ -53,6 +53,7 @@ from gimlet.passes.bind_dims import BindDimsPass
 from gimlet.passes.entry import entry_function
 from gimlet.passes.mark_in_place import MarkInPlacePass
 from gimlet.passes.scatter_states import ScatterStatesPass
+from gimlet.passes.stale_shapes import forget_stale_shapes, say_stale
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.manifest import (
@@ -177,6 +178,8 @@ class Compilation:
         write_bounds(self.module, {name: bound for name, bound in bounds.items() if name not in fixed})
         if fixed:
             self._run([BindDimsPass(names=tuple(fixed), sizes=tuple(fixed.values()))])
+            # What the model says of a rank or a size may be wrong in a way that only numbers show.
+            say_stale(forget_stale_shapes(self.module), self.progress.say)
         return waiting
 
     def _input_shapes(self) -> dict[str, Sequence[Expr | None]]:

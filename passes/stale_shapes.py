@@ -2,12 +2,13 @@
 
 Who makes the batch of an exported model dynamic often changes its input alone: its outputs, or what is noted of values
 in between, keep the size of the export. Exporters do it too: LightGBM's converter says that there is one label, torch's
-that TopK has as many rows as the example had. ONNX Runtime runs such models, and warns.
+that TopK has as many rows as the example had, and a name that is given to an output by hand may be that of another
+dimension. ONNX Runtime runs such models, and warns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
@@ -26,14 +27,15 @@ _PROBES = (977, 1999)
 def forget_stale_shapes(module: ModuleOp) -> list[str]:
     """Takes sizes from the results of @main that contradict what follows from its inputs' dimensions.
 
-    The answer has what was taken, as `y[0] = 1, which is n`. A size that the model states stays where the inference
-    found nothing, or only what depends on data, and where both agree for large inputs, as 32 and min(n, 32) do.
+    The answer has what was taken, as `y[0] = 1, which is n`. A size that the model states, a number or in terms of the
+    inputs' dimensions, stays where the inference found nothing, or only what depends on data, and where both agree for
+    large inputs, as 32 and min(n, 32) do.
 
     InputError if an operation cannot be valid for any shapes.
     """
     function = entry_function(module)
     inputs = {name for argument in function.args for dim in shape_of(argument) or () if dim for name in dim.symbols}
-    if not inputs or not any(_states_a_size(value) for value in _results(function)):
+    if not any(_states_a_size(value, inputs) for value in _results(function)):
         return []
     found = analyse_shapes(module, function, stated=False).types
     taken: list[str] = []
@@ -58,20 +60,29 @@ def forget_stale_shapes(module: ModuleOp) -> list[str]:
     return taken
 
 
+def say_stale(stale: Sequence[str], say: Callable[[str], None]) -> None:
+    """Tells in one line what `forget_stale_shapes` has taken, if anything."""
+    if stale:
+        more = f" (and {len(stale) - 1} more)" if len(stale) > 1 else ""
+        say(f"the model states a size that does not follow from its inputs: {stale[0]}{more}; it is set aside")
+
+
 def _results(function: FuncOp) -> Iterator[SSAValue]:
     for op in function.body.block.ops:
         yield from op.results
 
 
-def _states_a_size(value: SSAValue) -> bool:
+def _states_a_size(value: SSAValue, inputs: set[str]) -> bool:
     if isinstance(value.type, AnyType) or not isinstance(value.owner, Operation) or is_constant(value.owner):
         return False
-    return any(dim is not None and dim.is_constant for dim in shape_of(value) or ())
+    return any(dim is not None and dim.symbols <= inputs for dim in shape_of(value) or ())
 
 
 def _contradict(stated: Expr, inferred: Expr, inputs: set[str]) -> bool:
     """Whether a size that is stated cannot be what was inferred, for large inputs."""
-    if not stated.is_constant or inferred.is_constant or not inferred.symbols <= inputs:
+    symbols = stated.symbols | inferred.symbols
+    if stated == inferred or not symbols <= inputs:
         return False
-    sizes = (inferred.evaluate(dict.fromkeys(inferred.symbols, probe)) for probe in _PROBES)
-    return all(size != stated.as_int() for size in sizes)
+    # Dimensions alike: where two of them are added the inference takes one for the other, and so may the model.
+    probes = (dict.fromkeys(symbols, probe) for probe in _PROBES)
+    return all(stated.evaluate(probe) != inferred.evaluate(probe) for probe in probes)

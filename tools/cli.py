@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -66,8 +66,16 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """Prints one object for a program to read."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
+    """Prints one object for a program to read. What is infinite or no number is null: JSON has no word for it."""
+    click.echo(json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in cast("list[Any]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Boundary:

@@ -105,9 +105,7 @@ def _print(found: Comparison, ops: Sequence[OpDeviation], *, bisecting: bool) ->
 
 
 def _text(found: Deviation | None) -> str:
-    if found is None:
-        return "not known"
-    return "equal" if found.equal else f"{found.of_range:.2e} of range, L2 {found.relative_l2:.2e}"
+    return "not known" if found is None else str(found)
 
 
 def _verdict(ok: bool) -> str:

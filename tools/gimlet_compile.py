@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -363,12 +363,12 @@ def verify(request: Request, bundle: Path, source: Source) -> list[dict[str, Any
     for comparison in comparisons:
         if not all(_within(found, comparison.format, budget) for found in comparison.outputs.values()):
             worst = "; ".join(
-                f"{name}: {found.of_range:.3g} of range, relative L2 {found.relative_l2:.3g}"
+                f"{name}: {found}"
                 for name, found in comparison.outputs.items()
                 if not _within(found, comparison.format, budget)
             )
             raise CheckError(
-                f"the bundle's outputs are not the model's: {worst}",
+                f"the bundle's outputs are not the model's{_at(comparison.sizes)}: {worst}",
                 where=str(bundle),
                 hint=f"gimlet-compare {bundle} --ref {request.model} --bisect finds the op; "
                 "with --input NAME=FILE.npy it compares on values of your own",
@@ -378,9 +378,14 @@ def verify(request: Request, bundle: Path, source: Source) -> list[dict[str, Any
             "reference": item.reference,
             "outputs": {name: found.of_range for name, found in item.outputs.items()},
             "uniform": [name for name, found in item.outputs.items() if found.uniform],
+            "sizes": dict(item.sizes),
         }
         for item in comparisons
     ]
+
+
+def _at(sizes: Mapping[str, int]) -> str:
+    return f" at {', '.join(f'{name} = {size}' for name, size in sorted(sizes.items()))}" if sizes else ""
 
 
 def _within(found: Deviation, fmt: str, budget: float | None) -> bool:
@@ -456,7 +461,7 @@ def print_outcome(
         print_explanation(placement.explain(), console_for_tables())
     for item in checks or []:
         errors = ", ".join(f"{name} {error:.2g} of range" for name, error in item["outputs"].items())
-        click.echo(f"verified against {item['reference']}: {errors}")
+        click.echo(f"verified against {item['reference']}{_at(item['sizes'])}: {errors}")
         if item["uniform"]:
             names = ", ".join(item["uniform"])
             click.echo(

@@ -8,7 +8,7 @@ wrong is told from one that only passes an error on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
@@ -43,12 +43,16 @@ class SegmentComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A bundle against its reference: each output of the program, and each segment in the order of launches."""
+    """A bundle against its reference: each output of the program, and each segment in the order of launches.
+
+    `sizes` are those of the dimensions, where they were chosen for the comparison.
+    """
 
     reference: str
     format: str
     outputs: Mapping[str, Deviation]
     segments: Sequence[SegmentComparison]
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def ok(self) -> bool:

@@ -28,7 +28,7 @@ L2_TOLERANCE: Mapping[str, float] = {"bf16": 1e-2, "fp16": 5e-3, "mxint8": 3e-2,
 class Deviation:
     """Distance of a tensor from its reference: maximum absolute error over the range, relative L2 error, and the
     maximum absolute error itself. `uniform` says that all elements of the reference, more than one, are equal, so
-    that agreeing with it says little.
+    that agreeing with it says little. `apart` says why they cannot be compared, where the distance is infinite.
     """
 
     of_range: float
@@ -36,6 +36,12 @@ class Deviation:
     equal: bool
     absolute: float = float("inf")
     uniform: bool = False
+    apart: str = ""
+
+    def __str__(self) -> str:
+        if self.apart:
+            return self.apart
+        return "equal" if self.equal else f"{self.of_range:.2e} of range, L2 {self.relative_l2:.2e}"
 
     def within(self, fmt: str) -> bool:
         """Whether the distance is acceptable for a computation in number format `fmt`."""
@@ -53,7 +59,10 @@ class Deviation:
 
 
 EQUAL = Deviation(0.0, 0.0, equal=True, absolute=0.0)
-APART = Deviation(float("inf"), float("inf"), equal=False)
+
+
+def _apart(why: str) -> Deviation:
+    return Deviation(float("inf"), float("inf"), equal=False, apart=why)
 
 
 def deviation(value: Any, reference: Any) -> Deviation:
@@ -68,28 +77,26 @@ def deviation(value: Any, reference: Any) -> Deviation:
     if isinstance(value, list) and isinstance(reference, list):
         items, others = cast("list[Any]", value), cast("list[Any]", reference)
         if len(items) != len(others):
-            return APART
+            return _apart(f"{len(items)} items, and the reference has {len(others)}")
         found = [deviation(item, other) for item, other in zip(items, others, strict=True)]
         return max(found, key=lambda each: (each.of_range, each.relative_l2, not each.equal), default=EQUAL)
     if value is None or reference is None or isinstance(value, list | dict) or isinstance(reference, list | dict):
-        return EQUAL if value is None and reference is None else APART
+        return EQUAL if value is None and reference is None else _apart("another kind of value than the reference")
     return _distance(np.asarray(value), np.asarray(reference))
 
 
 def _distance(value: Array, reference: Array) -> Deviation:
     if value.shape != reference.shape:
-        return APART
+        return _apart(f"of shape {list(value.shape)}, and the reference has {list(reference.shape)}")
     uniform = reference.size > 1 and bool(np.all(reference == reference.flat[0]))
     if value.size == 0 or np.array_equal(value, reference):
         return replace(EQUAL, uniform=uniform)
     if value.dtype.kind in "OSU" or reference.dtype.kind in "OSU":
-        return APART
+        return _apart("other texts than the reference")
     a, b = value.astype(np.float64), reference.astype(np.float64)
-    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-        return APART
     finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return APART
+    if not np.array_equal(np.isfinite(a), finite) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return _apart("NaN or infinite elsewhere than the reference")
     a, b = a[finite], b[finite]
     difference = np.abs(a - b)
     if not difference.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gimlet.compiler.checking.compare import Comparison, compare
@@ -19,10 +20,10 @@ def verify_bundle(path: Path, source: Source, seed: int = 0) -> list[Comparison]
     bundle = open_bundle(path)
     reference = reference_of(source)
     dims = bundle.manifest.dims
-    sizes: list[dict[str, int]] = [{}]
+    sizes = [{name: bound.optimum for name, bound in dims.items()}]
     if dims:
         sizes.append({name: bound.minimum for name, bound in dims.items()})
     return [
-        compare(bundle, reference, random_inputs(bundle.manifest, seed + index, each))
+        replace(compare(bundle, reference, random_inputs(bundle.manifest, seed + index, each)), sizes=each)
         for index, each in enumerate(sizes)
     ]

@@ -21,7 +21,7 @@ from xdsl.dialects.builtin import ModuleOp
 from gimlet.compiler.collection import rare_collection
 from gimlet.compiler.frontends.onnx_model import from_proto, read_onnx, to_module
 from gimlet.compiler.frontends.python_callable import call_factory, looks_like_callable
-from gimlet.passes.stale_shapes import forget_stale_shapes
+from gimlet.passes.stale_shapes import forget_stale_shapes, say_stale
 from gimlet.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ def load(
     module = _imported(source, args, kwargs, dynamic_shapes, translations, overridable, say, ctx)
     if module is source:
         return module
-    stale = forget_stale_shapes(module)
-    if stale:
-        more = f" (and {len(stale) - 1} more)" if len(stale) > 1 else ""
-        say(f"the model states a size that does not follow from its inputs: {stale[0]}{more}; it is set aside")
+    say_stale(forget_stale_shapes(module), say)
     return module
 
 

@@ -72,6 +72,34 @@ def test_a_size_that_data_decides_stays():
     assert stated(module)["y"][0] == "6"
 
 
+@pytest.mark.parametrize(
+    ("output", "taken"),
+    [("n", ["z[0] = n, which is m + n"]), ("total", []), (7, ["z[0] = 7, which is m + n"])],
+)
+def test_a_dimension_by_the_name_of_another_is_set_aside(output, taken):
+    both = helper.make_node("Concat", ["x", "y"], ["z"], axis=0)
+    module, _ = imported(model_of([both], {"x": ["n", 3], "y": ["m", 3]}, {"z": [output, 3]}))
+    assert forget_stale_shapes(module) == taken
+
+
+@pytest.mark.parametrize("output", ["n", "m"])
+def test_of_two_dimensions_that_are_added_the_model_says_which(output):
+    """A dimension of 1 is spread over the other."""
+    both = helper.make_node("Add", ["x", "y"], ["z"])
+    module, _ = imported(model_of([both], {"x": ["n", 3], "y": ["m", 3]}, {"z": [output, 3]}))
+    assert forget_stale_shapes(module) == []
+    assert stated(module)["z"] == [output, "3"]
+
+
+def test_a_name_at_an_output_that_its_size_contradicts_is_set_aside_once_dimensions_are_fixed(tmp_path):
+    """What Squeeze leaves is known when the batch is; the model calls it by the batch's name."""
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]), helper.make_node("Squeeze", ["t"], ["y"])]
+    model = model_of(nodes, {"x": ["batch", 4]}, {"y": ["batch"]})
+    gimlet.compile(model, output=tmp_path / "m.gimlet", bind={"batch": 1})
+    found = gimlet.load(tmp_path / "m.gimlet")(x=np.ones((1, 4), np.float32))["y"]
+    assert found.shape == (4,)
+
+
 def test_a_bundle_of_such_a_model_takes_every_batch_and_says_what_was_set_aside(tmp_path):
     model = product("n", 1, 1)
     lines: list[str] = []

@@ -2,10 +2,12 @@
 
 import importlib
 import importlib.metadata
+import json
 
 import pytest
 
 from gimlet import __version__
+from gimlet.tools.cli import print_json
 
 COMMANDS = sorted(p.name for p in importlib.metadata.entry_points(group="console_scripts") if p.name[:7] == "gimlet-")
 
@@ -18,3 +20,8 @@ def test_every_command_says_its_version_and_its_options(name: str, capsys: pytes
             main([flag])
         assert stop.value.code == 0
         assert expected in capsys.readouterr().out
+
+
+def test_what_is_no_number_is_null_in_json(capsys: pytest.CaptureFixture[str]):
+    print_json({"far": float("inf"), "rows": [1.5, float("nan"), ("a", True)]})
+    assert json.loads(capsys.readouterr().out) == {"far": None, "rows": [1.5, None, ["a", True]]}

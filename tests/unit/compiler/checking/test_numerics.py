@@ -33,9 +33,24 @@ def test_each_format_has_its_tolerance(error: float, fmt: str, ok: bool) -> None
     assert deviation(np.array([0.0, 1.0 + error]), reference).within(fmt) is ok
 
 
-@pytest.mark.parametrize("value", [np.array([1.0, np.nan]), np.array([1.0, np.inf]), np.array([1.0])])
-def test_what_is_not_comparable_is_infinitely_far(value: np.ndarray) -> None:
-    assert deviation(value, np.array([1.0, 2.0])).of_range == float("inf")
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (np.array([1.0, np.nan]), "NaN or infinite elsewhere than the reference"),
+        (np.array([1.0, np.inf]), "NaN or infinite elsewhere than the reference"),
+        (np.array([1.0]), "of shape [1], and the reference has [2]"),
+        (np.array(["a", "b"]), "other texts than the reference"),
+        ([np.array(1.0)], "another kind of value than the reference"),
+    ],
+)
+def test_what_is_not_comparable_is_infinitely_far_and_says_why(value: object, why: str) -> None:
+    found = deviation(value, np.array([1.0, 2.0]))
+    assert found.of_range == float("inf")
+    assert str(found) == why
+
+
+def test_lists_of_other_lengths_say_so() -> None:
+    assert str(deviation([1, 2], [1])) == "2 items, and the reference has 1"
 
 
 def test_equal_infinities_and_nans_do_not_count() -> None:
