@@ -2,7 +2,8 @@
 
 Devices that are alike are interchangeable, so a state is how many of each class are used. For a period, each state
 keeps how far along the order it gets; the least period for which some state gets to the end is found by bisection.
-A stage has no more weights than its device's memory, and those that it streams make it longer.
+A stage has no more weights than its device's memory, and those that it streams make it longer. What it takes from the
+host and from stages before it, and what it gives to the host, must go over its links within the period as well.
 Exact for a chain whose cuts are cheap; elsewhere a start that the caller judges.
 """
 
@@ -14,12 +15,20 @@ from dataclasses import dataclass
 from itertools import accumulate
 from time import perf_counter
 
+import numpy as np
+
 from gimlet.compiler.placement.model.alike import device_classes
 from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.search.carried import Carried, Row
 from gimlet.compiler.placement.search.stretches import Stretches
 
 _ROUNDS = 40
-_NEAR = 12
+_NEAR = 24
+"""How far before the last possible cut cheaper ones are sought."""
+_LESS = 0.7
+"""The part of the bytes over a cut that a cheaper one has at most."""
+_KEPT = 4
+"""Stages that are kept for each state, the farthest ones."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +97,7 @@ class _Cuts:
             self.before[place] = [0.0, *accumulate(s - f for s, f in zip(row, less, strict=True))]
         stretches = {place: Stretches(problem, order, place) for place in used}
         self.stretches = {place: found for place, found in stretches.items() if found.matters}
-        self.crossing = self._crossing(rank)
-
-    def _crossing(self, rank: dict[int, int]) -> list[int]:
-        """Bytes alive at each position."""
-        change = [0] * (len(self.order) + 1)
-        for value in self.problem.values:
-            first = 0 if value.producer is None else rank[value.producer] + 1
-            last = max((rank[consumer] for consumer in value.consumers), default=first - 1)
-            if value.is_output:
-                last = len(self.order) - 1
-            if last >= first:
-                change[first] += value.size_bytes
-                change[last + 1] -= value.size_bytes
-        return list(accumulate(change))
+        self.carried = Carried(problem, order)
 
     def run(self) -> tuple[int, ...]:
         low, high = 0.0, float(self.problem.seconds.min(axis=1).sum()) + max(self.problem.launch_s, default=0.0)
@@ -139,33 +135,43 @@ class _Cuts:
                         for place in self.places[number]:
                             found = self._extend(state, last, number, place, period)
                             known = states.setdefault(after, [])
-                            known += [stage for stage in found if all(stage.end > other.end for other in known)]
+                            known += [stage for stage in found if not any(self._serves(old, stage) for old in known)]
                             following[after] = None
                             if any(stage.end == goal for stage in found):
                                 stage = next(stage for stage in found if stage.end == goal)
                                 return self._read(states, stage)
             for state in following:
-                states[state] = sorted(states[state], key=lambda stage: -stage.end)[:3]
+                states[state] = sorted(states[state], key=lambda stage: -stage.end)[:_KEPT]
             waiting = list(following)
         return ()
 
     def _extend(self, state: tuple[int, ...], last: _Stage, number: int, place: int, period: float) -> list[_Stage]:
         """Stages on `place` that follow `last`: as long as the period allows, and to the cheapest cut near there."""
         begin = last.end
-        if not self._can_move(last.place, place, begin, period):
-            return []
         before = self.before[place]
         limit = bisect_right(before, before[begin] + period - self.problem.launch_s[place]) - 1
         wall = bisect_right(self.refused[place], begin - 1)
         if wall < len(self.refused[place]):
             limit = min(limit, self.refused[place][wall])
+        if limit > begin:
+            limit = self._within_links(last, place, limit, period)
         if place in self.stretches:
             limit = self._within_memory(place, begin, limit, period)
         if limit <= begin:
             return []
-        near = range(max(begin + 1, limit - _NEAR), limit + 1)
-        cheap = min(near, key=lambda position: (self.crossing[position], -position))
-        return [_Stage(state, begin, end, number, place) for end in dict.fromkeys((limit, cheap))]
+        return [_Stage(state, begin, end, number, place) for end in self._ends(begin, limit)]
+
+    def _ends(self, begin: int, limit: int) -> list[int]:
+        """`limit`, and cuts near before it over which less and less goes."""
+        alive, found = self.carried.alive, [limit]
+        for position in range(limit - 1, max(begin, limit - _NEAR - 1), -1):
+            if alive[position] < alive[found[-1]] * _LESS:
+                found.append(position)
+        return found
+
+    def _serves(self, old: _Stage, new: _Stage) -> bool:
+        """Whether an old stage of a state gets as far as a new one, with as little over its cut."""
+        return old.end >= new.end and self.carried.alive[old.end] <= self.carried.alive[new.end]
 
     def _within_memory(self, place: int, begin: int, limit: int, period: float) -> int:
         """How far before `limit` a stage gets whose device holds its weights and streams some of them."""
@@ -174,17 +180,36 @@ class _Cuts:
         ends = range(begin + 1, limit + 1)
         return begin + bisect_right(ends, left, key=lambda end: before[end] + stretch.seconds(begin, end))
 
-    def _can_move(self, left: int, right: int, position: int, period: float) -> bool:
+    def _within_links(self, last: _Stage, place: int, limit: int, period: float) -> int:
+        """How far before `limit` a stage gets whose values go over its links, with what the one before it sends.
+
+        What was made before it is taken to come from the stage before it.
+        """
+        routes, host, begin = self.problem.routes, self.problem.host, last.end
+        source, device = self._neighbours(last.place, place)
+        outputs = self.carried.outputs
+        rows = [row[: limit - begin + 1] for row in self.carried.entering(begin)]
+        loads: dict[str, Row] = {}
+
+        def carry(origin: int, goal: int, row: Row) -> None:
+            for link, rate in routes[origin, goal].links if origin != goal else ():
+                loads[link] = loads.get(link, 0.0) + rate * row
+
+        carry(host, device, rows[0])
+        carry(device, host, outputs[begin : limit + 1] - outputs[begin])
+        carry(source, device, rows[1])
+        carry(source, host, np.full(len(rows[0]), outputs[begin] - outputs[last.start]))
+        if not loads:
+            return limit
+        busiest = np.maximum.reduce(list(loads.values()))
+        return begin + int(np.searchsorted(busiest, period, side="right")) - 1
+
+    def _neighbours(self, left: int, right: int) -> tuple[int, int]:
+        """The devices of two stages that follow each other; the host is before the first one."""
         source = self.problem.host if left < 0 else self.problem.device_of[left]
-        destination = self.problem.device_of[right]
-        if source == destination:
-            # Another device of the same class; a state has no more of them than there are.
-            members = self._members(right)
-            destination = members[-1]
-        if source == destination:
-            return True
-        rate = max((rate for _, rate in self.problem.routes[source, destination].links), default=0.0)
-        return self.crossing[position] * rate <= period
+        device = self.problem.device_of[right]
+        # Two of one class; a state has no more of them than there are.
+        return source, self._members(right)[-1] if source == device else device
 
     def _members(self, place: int) -> list[int]:
         device = self.problem.device_of[place]
