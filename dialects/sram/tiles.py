@@ -7,6 +7,7 @@ attribute `sram.tiles`. `sram-choose-tiles` writes them, `sram-lower` makes kern
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from xdsl.ir import Data
 from xdsl.irdl import irdl_attr_definition
@@ -89,7 +90,10 @@ class Patches:
 
     An instruction multiplies a block of `positions` of the result by `outputs` of its channels. Its depth are the
     positions in the last dimensions of the kernel, which have the sizes `kernel`, of so many `channels`; the other
-    dimensions and channels are loops. A tile of weights stays in the array for one block.
+    dimensions and channels are loops, of which the `cut` outer ones are ranges of the grid instead: items then add
+    their parts of a result. An item makes the positions `items`, where that is not one block, and weights that are
+    `resident` are in as many copies as there are items of positions. A tile of weights stays in the array for one
+    block, or for all of an item that has one tile.
     """
 
     weights: tuple[int, ...]
@@ -98,6 +102,22 @@ class Patches:
     kernel: tuple[int, ...]
     channels: int
     outputs: int
+    items: tuple[int, ...] = ()
+    cut: int = 0
+    resident: bool = False
+    loaded: str = ""
+    """The element type of what is loaded, where items convert the tiles of it."""
+
+    @property
+    def loops(self) -> tuple[int, ...]:
+        """How many steps the depth takes in each dimension of the kernel that is no part of a tile, and in channels."""
+        outer = self.weights[2 : len(self.weights) - len(self.kernel)]
+        return (*outer, -(-self.weights[1] // self.channels))
+
+    @property
+    def splits(self) -> int:
+        """How many items add their parts of a result."""
+        return prod(self.loops[: self.cut])
 
 
 @irdl_attr_definition
@@ -106,6 +126,8 @@ class PatchesAttr(Data[Patches]):
 
     The shape of the weights and the element type of the operands; the positions of the result that one instruction
     makes, the last dimensions of the kernel and how many channels are its depth, and how many outputs its columns.
+    Then, if there are any: `items [7, 40]`, the positions of an item; `cut 2`, how many loops over the depth are items
+    of their own; `resident`, for weights that stay on the cores; `loaded "f32"`, for input that items convert.
     """
 
     name = "sram.patches"
@@ -119,11 +141,8 @@ class PatchesAttr(Data[Patches]):
             positions = _integers(parser)
             _next(parser, "kernel")
             kernel = _integers(parser)
-            numbers: list[int] = []
-            for what in ("channels", "outputs"):
-                _next(parser, what)
-                numbers.append(parser.parse_integer(allow_boolean=False, allow_negative=False))
-            return Patches(weights, dtype, positions, kernel, *numbers)
+            channels, outputs = (_number(parser, what) for what in ("channels", "outputs"))
+            return _parse_items(parser, Patches(weights, dtype, positions, kernel, channels, outputs))
 
     def print_parameter(self, printer: Printer) -> None:
         found = self.data
@@ -132,6 +151,10 @@ class PatchesAttr(Data[Patches]):
                 f'{list(found.weights)} "{found.dtype}" by {list(found.positions)}, kernel {list(found.kernel)}, '
                 f"channels {found.channels}, outputs {found.outputs}"
             )
+            printer.print_string(f", items {list(found.items)}" if found.items else "")
+            printer.print_string(f", cut {found.cut}" if found.cut else "")
+            printer.print_string(", resident" if found.resident else "")
+            printer.print_string(f', loaded "{found.loaded}"' if found.loaded else "")
 
 
 @irdl_attr_definition
@@ -224,6 +247,29 @@ def _parse_rest(parser: AttrParser, tiles: Tiles) -> Tiles:
     if said is not None and said[0] != tiles.held_rows:
         parser.raise_error(f"a tile stays in the array for {tiles.held_rows} rows, not {said[0]}", said[1])
     return tiles
+
+
+def _number(parser: AttrParser, keyword: str) -> int:
+    _next(parser, keyword)
+    return parser.parse_integer(allow_boolean=False, allow_negative=False)
+
+
+def _parse_items(parser: AttrParser, patches: Patches) -> Patches:
+    """What stands behind the outputs, in any order."""
+    while parser.parse_optional_punctuation(","):
+        position = parser.pos
+        what = parser.parse_identifier("what else the patches are")
+        if what == "items":
+            patches = replace(patches, items=_integers(parser))
+        elif what == "cut":
+            patches = replace(patches, cut=parser.parse_integer(allow_boolean=False, allow_negative=False))
+        elif what == "resident":
+            patches = replace(patches, resident=True)
+        elif what == "loaded":
+            patches = replace(patches, loaded=parser.parse_str_literal(": the element type of the input"))
+        else:
+            parser.raise_error(f"patches have no {what}", position)
+    return patches
 
 
 def _integers(parser: AttrParser) -> tuple[int, ...]:

@@ -17,14 +17,14 @@ import numpy as np
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.sram.tiles import Patches
-from gimlet.runtime.expr import ZERO, Expr, floordiv, maximum
-from gimlet.runtime.sram.formats import MX_BLOCK, SUMS
+from gimlet.runtime.expr import ONE, ZERO, Expr, floordiv, maximum
+from gimlet.runtime.sram.formats import MX_BLOCK, SUMS, stored_bytes
 from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import Range
 from gimlet.targets.sram.builder import KernelBuilder, RefusedError
 from gimlet.targets.sram.channels import are_last, rigid, temporary_for
 from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.expression import Argument, Place, evaluate, views_of
+from gimlet.targets.sram.expression import Argument, Place, emit_elementwise, evaluate, replaced, views_of
 from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.tiling import label_of, problem_of_patches
 from gimlet.targets.sram.views import Counter, Shape, View
@@ -33,6 +33,8 @@ _POSITIONS = (256, 128, 64, 32, 16)
 _VECTOR_TILE = 4096
 _LEAST_TILE = 64
 _MOST_COPIES = 8
+_COPIES_SHARE = 8
+"""The part of a core's SRAM that the copies of one tile may take beyond the second: one in so many."""
 
 
 @dataclass(frozen=True)
@@ -78,45 +80,57 @@ class Convolution:
         return True
 
     def emit(self, root: Argument, target: View) -> None:
-        builder = self.lowering.builder
-        outputs, channels = self.weight.shape[0] // self.groups, self.weight.shape[1]
-        patches = self._patches()
-        inner, step, column_step = patches.kernel, patches.channels, patches.outputs
-        packed = self._packed(inner, step, column_step)
+        builder, patches = self.lowering.builder, self._patches()
+        if patches.splits == 1:
+            self._kernel(patches, root, target)
+            return
+        whole = target.transpose(target.order).is_whole and are_last(builder, target, len(self.shape))
+        if root is self and target.dtype == self.sums and whole:
+            self._kernel(patches, self, target)
+            return
+        # Parts that were added to a map with channels first would all cross.
+        total = temporary_for(builder, self.sums, self.shape, self)
+        self._kernel(patches, self, total)
+        emit_elementwise(builder, replaced(root, {id(self): total}), target)
+
+    def _kernel(self, patches: Patches, root: Argument, target: View) -> None:
+        builder, packed = self.lowering.builder, self._packed(patches)
         views = {view: view.expand(self.shape) for view in views_of(root)}
-        with builder.kernel("conv") as kernel:
-            extents = [(self.shape[0], 1), (Expr.const(self.groups), 1), (Expr.const(outputs), column_step)]
-            extents += zip(self.shape[2:], patches.positions, strict=True)
-            # Items next to each other store what is.
-            order = (
-                [0, *range(3, len(extents)), 1, 2]
-                if are_last(builder, target, len(self.shape))
-                else range(len(extents))
-            )
-            ranges = {each: kernel.range(*extents[each]) for each in order}
-            batch, group, out, *spatial = (ranges[each] for each in range(len(extents)))
-            axes = range(2, len(self.shape))
-            positions = tuple(Counter(axis, each.size) for axis, each in zip(axes, spatial, strict=True))
-            place = Place(
-                shape=self.shape,
-                begin=(batch.start, group.start * outputs + out.start, *(each.start for each in spatial)),
-                tile=(positions, (Counter(1, out.size),)),
-                limits=(prod(each.step for each in spatial), column_step),
-            )
-            accumulator = kernel.fill(self.sums, place.sizes, place.limits, 0, depth=2)
-            with ExitStack() as loops:
-                taps = [loops.enter_context(kernel.loop(Expr.const(size), 1)) for size in self.outer(inner)]
-                c = loops.enter_context(kernel.loop(Expr.const(channels), step))
-                patch = self._load(kernel, batch, group, spatial, taps, c, inner, place.limits[0])
-                begin = (group.start, out.index, *(tap.start for tap in taps), c.index, ZERO, ZERO, ZERO)
-                last = len(begin) - 1
-                depth = (Counter(last - 1, Expr.const(prod(inner))), Counter(last, c.size))
-                tile = (depth, (Counter(last - 2, out.size),))
-                limits = (prod(inner) * step, column_step)
-                held = kernel.load(packed, begin, tile, limits, repeated=True)
-                kernel.matmul(accumulator, patch, held)
-            result = evaluate(kernel, root, place, {id(self): accumulator}, views)
-            kernel.store(target, place.begin, place.tile, result)
+        with builder.kernel("conv") as kernel, ExitStack() as loops:
+            item = self._item(kernel, patches, target)
+            if item.is_one_tile:
+                # It stays in the array for all positions.
+                steps = item.steps(loops)
+                held = item.weights(packed, steps)
+                block = item.block(loops)
+                item.multiply(block, steps, held)
+            else:
+                block = item.block(loops)
+                with ExitStack() as inner:
+                    steps = item.steps(inner)
+                    item.multiply(block, steps, item.weights(packed, steps))
+            result = evaluate(kernel, root, block.place, {id(self): block.tile}, views)
+            kernel.store(target, block.place.begin, block.place.tile, result, adds=patches.splits > 1)
+
+    def _item(self, kernel: KernelBuilder, patches: Patches, target: View) -> Item:
+        """The grid: blocks of positions and tiles of outputs; what items next to each other store is so too.
+
+        Copies of weights that stay on the cores are one for each block of positions, in the order of those.
+        """
+        outputs, rank = self.weight.shape[0] // self.groups, len(self.shape) - 2
+        extents = [(self.shape[0], 1), (Expr.const(self.groups), 1), (Expr.const(outputs), patches.outputs)]
+        extents += zip(self.shape[2:], patches.items or patches.positions, strict=True)
+        by_position = patches.resident or are_last(self.lowering.builder, target, len(self.shape))
+        order = [0, *range(3, 3 + rank), 1, 2] if by_position else range(3 + rank)
+        ranges = {each: kernel.range(*extents[each]) for each in order}
+        batch, group, out, *spatial = (ranges[each] for each in range(3 + rank))
+        channels = self.weight.shape[1]
+        depth = [
+            *((Expr.const(size), 1) for size in self.outer(patches.kernel)),
+            (Expr.const(channels), patches.channels),
+        ]
+        cut = tuple(kernel.range(*each) for each in depth[: patches.cut])
+        return Item(self, kernel, patches, batch, group, out, tuple(spatial), cut, tuple(depth[patches.cut :]))
 
     def tiles(self) -> Patches:
         """The tiles that the op says, or those that need the fewest steps and keep all cores busy."""
@@ -126,20 +140,30 @@ class Convolution:
         outputs = self.weight.shape[0] // self.groups
         columns = min(outputs, machine.matrix_columns)
         items = self.groups * self.lowering.bounds.best(self.shape[0]) * -(-outputs // columns)
-        depth = self._depth(self.weight.shape[1], machine.matrix_rows)
+        depth = self.depth(self.weight.shape[1], machine.matrix_rows)
         return Patches(self.weight.shape, self.dtype, self._positions(items), *depth, columns)
 
     def _patches(self) -> Patches:
         """Its tiles, which the plan is told. RefusedError where they are not of this convolution."""
         plan, machine, found = self.lowering.plan, self.lowering.builder.machine, self.tiles()
         wrong = problem_of_patches(found, self.weight.shape, self.dtype, len(self.shape) - 2, machine)
+        if wrong is None and found.loaded and found.loaded != self.source.dtype:
+            wrong = f'they convert "{found.loaded}", its input is "{self.source.dtype}"'
+        if wrong is None and found.resident and not all(map(self.lowering.bounds.fixed, self.shape)):
+            wrong = "weights that stay on the cores have copies for positions whose number is fixed, its is not"
         if wrong is not None:
             raise RefusedError(f"tiles of {'a sum' if self.op is None else label_of(self.op)}: {wrong}")
         if self.op is not None:
             plan.chosen.setdefault(self.op, []).append(found)
         return found
 
-    def _depth(self, channels: int, rows: int) -> tuple[tuple[int, ...], int]:
+    def copies(self, patches: Patches) -> int:
+        """How many copies of weights that stay on the cores have a part of the positions each."""
+        batch, _, *sizes = map(self.lowering.bounds.best, self.shape)
+        parts = zip(sizes, patches.items or patches.positions, strict=True)
+        return batch * prod(ceil(size / part) for size, part in parts)
+
+    def depth(self, channels: int, rows: int) -> tuple[tuple[int, ...], int]:
         """The last kernel dimensions and the channels of one step along K: what needs the fewest steps."""
         kernel = self.geometry.kernel
         most = 0 if self.dtype == "mxint8" and channels >= MX_BLOCK else len(kernel)
@@ -150,6 +174,14 @@ class Convolution:
                 step = min(channels, rows // prod(inner))
                 found.append((prod(outer) * -(-channels // step), inner, step))
         return min(found)[1:]
+
+    def ahead(self, patches: Patches) -> int:
+        """How many copies a tile of patches has: as many as are multiplied while a load is under way, and two."""
+        machine = self.lowering.builder.machine
+        latency = machine.network_latency_cycles + machine.die_latency_cycles
+        moved = stored_bytes(self.source.dtype, (prod(patches.positions), prod(patches.kernel) * patches.channels))
+        room = 2 + machine.sram_bytes_per_core // _COPIES_SHARE // moved
+        return min(_MOST_COPIES, 2 + ceil(latency / (prod(patches.positions) * machine.row_cycles[self.dtype])), room)
 
     def outer(self, inner: Sequence[int]) -> tuple[int, ...]:
         """The kernel dimensions that are loops, where `inner` are those of one step."""
@@ -169,46 +201,44 @@ class Convolution:
             room = max(1, room // step)
         return tuple(steps)
 
-    def _load(
+    def load(
         self,
         kernel: KernelBuilder,
-        batch: Range,
+        begin: Sequence[Expr],
         group: Range,
-        spatial: Sequence[Range],
+        block: Sequence[Expr],
         taps: Sequence[Range],
         channel: Range,
-        inner: Sequence[int],
-        positions: int,
+        patches: Patches,
+        depth: int,
     ) -> str:
-        """The tile [positions, K] of input that a block of outputs needs for some kernel positions and channels."""
-        rank = len(spatial)
-        channels = self.weight.shape[1]
+        """The tile [positions, K] of input that a block of outputs needs for some kernel positions and channels.
+
+        The block begins at `begin`, the batch first, and has the sizes `block`.
+        """
+        batch, *first_of = begin
+        inner, rank, channels = patches.kernel, len(block), self.weight.shape[1]
         first = 1 if self.packed_last else 2
         at: list[Expr] = []
-        for dim, each in enumerate(spatial):
-            begin = each.start * self.geometry.strides[dim] - self.geometry.pads[dim]
-            at.append(begin + taps[dim].start * self.geometry.dilations[dim] if dim < len(taps) else begin)
-        begin = (
-            [*at, group.start * channels + channel.start]
-            if self.packed_last
-            else [group.start * channels + channel.start, *at]
-        )
-        strides = self.geometry.strides
-        counted = tuple(Counter(first + dim, each.size, strides[dim]) for dim, each in enumerate(spatial))
+        for dim, each in enumerate(first_of):
+            start = each * self.geometry.strides[dim] - self.geometry.pads[dim]
+            at.append(start + taps[dim].start * self.geometry.dilations[dim] if dim < len(taps) else start)
+        own = group.start * channels + channel.start
+        where = [batch, *at, own] if self.packed_last else [batch, own, *at]
+        counted = tuple(Counter(first + dim, size, self.geometry.strides[dim]) for dim, size in enumerate(block))
         outer = rank - len(inner)
-        depth = tuple(
+        along = tuple(
             Counter(first + outer + index, Expr.const(size), self.geometry.dilations[outer + index])
             for index, size in enumerate(inner)
         )
-        depth = (*depth, Counter(rank + 1 if self.packed_last else 1, channel.size))
-        limits = (positions, prod(inner) * channel.step)
-        loaded = kernel.load(
-            self.source, [batch.start, *begin], (counted, depth), limits, fill=self.fill, repeated=True
-        )
+        along = (*along, Counter(rank + 1 if self.packed_last else 1, channel.size))
+        limits = (prod(patches.positions), prod(inner) * channel.step)
+        loaded = kernel.load(self.source, where, (counted, along), limits, fill=self.fill, repeated=True, depth=depth)
         return loaded if self.source.dtype == self.dtype else kernel.map("copy", [loaded], self.dtype, depth=2)
 
-    def _packed(self, inner: Sequence[int], step: int, column_step: int) -> View:
+    def _packed(self, patches: Patches) -> View:
         """The weights as [group, output tile, outer kernel..., channel tile, output, inner kernel, channel]."""
+        inner, step, column_step = patches.kernel, patches.channels, patches.outputs
         groups, geometry = self.groups, self.geometry
         outputs, channels = self.weight.shape[0] // groups, self.weight.shape[1]
         outer = self.outer(inner)
@@ -222,19 +252,114 @@ class Convolution:
             return split.transpose(0, 1, 5, 3, 2, 6, 4).reshape(shape)
 
         what = f"conv/{groups}/{column_step}/{step}/{list(inner)}"
-        view = self.lowering.weights.view(self.weight.derived(what, shape, pack), self.dtype)
+        weights, packed = self.lowering.weights, self.weight.derived(what, shape, pack)
+        if patches.resident:
+            block = prod(patches.loops[patches.cut :]) * prod(shape[-2:])
+            view = weights.resident(packed, self.dtype, block, self.copies(patches))
+        else:
+            view = weights.view(packed, self.dtype)
         split = tuple(Expr.const(size) for size in (*shape[:-1], prod(inner), step))
         seen = view.reshape(split, {})
         return view if seen is None else seen
 
 
+@dataclass(frozen=True)
+class Block:
+    """Positions that one instruction makes, and their sums."""
+
+    place: Place
+    tile: str
+    sizes: tuple[Expr, ...]
+    """In each spatial dimension."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What an item does: positions of one image from `spatial` on, a tile of the outputs, a part of the depth.
+
+    `cut` are the dimensions of the depth that are ranges of the grid, `rest` the sizes and steps of the others.
+    """
+
+    of: Convolution
+    kernel: KernelBuilder
+    patches: Patches
+    batch: Range
+    group: Range
+    out: Range
+    spatial: tuple[Range, ...]
+    cut: tuple[Range, ...]
+    rest: tuple[tuple[Expr, int], ...]
+
+    @property
+    def is_one_tile(self) -> bool:
+        """Whether it has one tile of weights that stays on its core."""
+        return self.patches.resident and prod(self.patches.loops[self.patches.cut :]) == 1
+
+    @property
+    def begins(self) -> bool:
+        """Whether one loop says where sums begin; else they are filled with zeros."""
+        return self.patches.resident and sum(size > 1 for size in self.patches.loops[self.patches.cut :]) <= 1
+
+    def steps(self, loops: ExitStack) -> tuple[Range, ...]:
+        """Enters the loops over the depth; all its dimensions, and behind them the loop in which sums begin."""
+        found = tuple(loops.enter_context(self.kernel.loop(*each)) for each in self.rest)
+        sizes = self.patches.loops[self.patches.cut :]
+        first = next((each for each, size in zip(found, sizes, strict=True) if size > 1), None)
+        once = first or (found[-1] if found else loops.enter_context(self.kernel.loop(ONE, 1)))
+        return (*self.cut, *found, once)
+
+    def block(self, loops: ExitStack) -> Block:
+        """Enters the loops over positions."""
+        kernel, of, begin, sizes = self.kernel, self.of, list[Expr](), list[Expr]()
+        for each, step in zip(self.spatial, self.patches.positions, strict=True):
+            inside = loops.enter_context(kernel.loop(each.size, step)) if each.step > step else None
+            begin.append(each.start + inside.start if inside else each.start)
+            sizes.append(inside.size if inside else each.size)
+        outputs = of.weight.shape[0] // of.groups
+        counters = tuple(Counter(2 + dim, size) for dim, size in enumerate(sizes))
+        place = Place(
+            shape=of.shape,
+            begin=(self.batch.start, self.group.start * outputs + self.out.start, *begin),
+            tile=(counters, (Counter(1, self.out.size),)),
+            limits=(prod(self.patches.positions), self.patches.outputs),
+        )
+        if self.begins:
+            return Block(place, kernel.new_tile(of.sums, place.limits, depth=2), tuple(sizes))
+        return Block(place, kernel.fill(of.sums, place.sizes, place.limits, 0, depth=2), tuple(sizes))
+
+    def weights(self, packed: View, steps: Sequence[Range]) -> str:
+        """The tile of weights of a step along the depth."""
+        *taps, channel = steps[:-1]
+        inner, outputs = prod(self.patches.kernel), self.patches.outputs
+        begin = (self.group.start, self.out.index, *(tap.start for tap in taps), channel.index, ZERO, ZERO, ZERO)
+        last = len(begin) - 1
+        depth = (Counter(last - 1, Expr.const(inner)), Counter(last, channel.size))
+        tile, limits = (depth, (Counter(last - 2, self.out.size),)), (inner * channel.step, outputs)
+        return self.kernel.load(packed, begin, tile, limits, repeated=True, depth=0 if self.patches.resident else 2)
+
+    def multiply(self, block: Block, steps: Sequence[Range], held: str) -> None:
+        """One step along the depth."""
+        *taps, channel = steps[:-1]
+        begin = (block.place.begin[0], *block.place.begin[2:])
+        ahead = self.of.ahead(self.patches) if self.patches.resident else 2
+        patch = self.of.load(self.kernel, begin, self.group, block.sizes, taps, channel, self.patches, ahead)
+        self.kernel.matmul(block.tile, patch, held, steps[-1].name if self.begins else "")
+
+
 def on_array(convolution: Convolution) -> Convolution:
-    """The convolution of what its kernel loads: padded where it lies or copied, in MXINT8 packed with channels last."""
+    """The convolution of what its kernel loads: padded where it lies or copied, in MXINT8 packed with channels last.
+
+    Input in another element type is converted before, unless its tiles say that items do.
+    """
     lowering, rank, channels = convolution.lowering, len(convolution.geometry.kernel), convolution.weight.shape[1]
-    axes = range(2, 2 + rank)
-    if convolution.dtype != "mxint8" or channels < MX_BLOCK:
-        return replace(convolution, source=padded_view(lowering, convolution.source, axes))
-    packed = lowering.converted(convolution.source.transpose((0, *axes, 1)), convolution.dtype)
+    axes, source, dtype = range(2, 2 + rank), convolution.source, convolution.dtype
+    if convolution.given is not None and convolution.given.loaded:
+        return replace(convolution, source=padded_view(lowering, source, axes))
+    if dtype != "mxint8":
+        return replace(convolution, source=padded_view(lowering, lowering.converted(source, dtype), axes))
+    if channels < MX_BLOCK:
+        return replace(convolution, source=padded_view(lowering, source, axes))
+    packed = lowering.converted(source.transpose((0, *axes, 1)), dtype)
     return replace(convolution, source=padded_view(lowering, packed, range(1, 1 + rank)), packed_last=True)
 
 

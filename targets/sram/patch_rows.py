@@ -9,7 +9,7 @@ rows take is one kernel that copies every patch; a kernel of one position has it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from gimlet.dialects.sram.tiles import Patches
@@ -18,9 +18,11 @@ from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.targets.sram import channels
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.convolution import Convolution, Geometry, on_array, padded_view, vector_ranges, whole_place
+from gimlet.targets.sram.convolution_trial import Way
 from gimlet.targets.sram.convolution_trial import cycles_of as timed_alone
-from gimlet.targets.sram.expression import Argument, Index, emit_elementwise, nodes_of, replaced, views_of
+from gimlet.targets.sram.expression import Argument, Index, Product, emit_elementwise, nodes_of, replaced, views_of
 from gimlet.targets.sram.mapping import Sizes, weight_bytes
+from gimlet.targets.sram.patch_mapping import by_patches
 from gimlet.targets.sram.products import MatrixProduct, WeightMatrix, columns_of_groups, multiply, product_of
 from gimlet.targets.sram.tiling import given_tiles
 from gimlet.targets.sram.trial import cycles_of
@@ -28,6 +30,16 @@ from gimlet.targets.sram.views import Counter, Shape, View
 
 _SURE = 2
 """How many times as long as the other way one has to take in closed form so that neither is tried."""
+
+
+@dataclass(frozen=True)
+class ByKernel:
+    """The way of a convolution by its own kernel, with the tiles `given`, or those that it has without a choice."""
+
+    given: Patches | None
+
+    def __call__(self, convolution: Convolution) -> Convolution:
+        return on_array(replace(convolution, given=self.given))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,20 +95,27 @@ def _by_group(rows: View, groups: int) -> View:
     return split.transpose((1, 0, 2))
 
 
-def as_rows(convolution: Convolution) -> Argument | None:
-    """The convolution as a product of rows, where that is quicker or its tiles say so; else None."""
+def quickest(convolution: Convolution) -> Product:
+    """The convolution in the way that its tiles say, or else in the quickest: as rows, or by its kernel."""
     op = convolution.op
     if op is None or convolution.dtype == "i8":
-        return None
+        return on_array(convolution)
     given = given_tiles(op)
-    if any(isinstance(each, Patches) for each in given):
-        return None
-    return product_of_rows(convolution) if given or _quicker(convolution) else None
+    if given and not any(isinstance(each, Patches) for each in given):
+        return product_of_rows(convolution)
+    if given:
+        return ByKernel(convolution.lowering.plan.convolution(op))(convolution)
+    way = _quickest(convolution)
+    if isinstance(way, ByKernel):
+        convolution.lowering.plan.convolution(op)
+    return way(convolution)
 
 
 def product_of_rows(convolution: Convolution) -> RowProduct:
-    """The convolution as a product of rows."""
+    """The convolution as a product of rows, of which the input is converted before but in MXINT8."""
     lowering, op, weight = convolution.lowering, convolution.op, convolution.weight
+    if convolution.dtype != "mxint8":
+        convolution = replace(convolution, source=lowering.converted(convolution.source, convolution.dtype))
     if op is None:
         raise RefusedError("a convolution without an operation is no product of rows")
     kernel = weight.shape[2:]
@@ -165,36 +184,51 @@ def _rows_there(convolution: Convolution) -> View | None:
     return source.transpose(channels.last(len(shape))).reshape((rows, source.shape[1]), probe)
 
 
-def _quicker(convolution: Convolution) -> bool:
-    """Whether rows are quicker than the kernel of a convolution, in what both take alone."""
+def _quickest(convolution: Convolution) -> Way:
+    """The way that is the quickest alone, of those of which the closed form is not sure."""
     lowering, dtype, weight = convolution.lowering, convolution.dtype, convolution.weight
     builder = lowering.builder
     machine, dealing, homes, bounds = builder.machine, builder.dealing, builder.homes, builder.bounds
+    plain = ByKernel(None)
     if machine.dataflow != "rhs" or 0 in weight.shape:
-        return False
+        return plain
     rows, depth = product_of((convolution.shape[0], *convolution.shape[2:])), prod(weight.shape[1:])
     count = bounds.best(rows)
     loaded = convolution.source.dtype
     outputs, groups = weight.shape[0] // convolution.groups, convolution.groups
     columns = outputs if groups == 1 else columns_of_groups(machine, outputs, groups)
     sizes = Sizes(1, count, depth, columns, loaded, dtype, True, True, bounds.fixed(rows))
+    size = weight_bytes(sizes) / dealing.cores
+    room, spare = homes.room, homes.spare(size)
+    others = [] if _rows_there(convolution) is not None else by_patches(convolution, room, spare)
+    ways: list[Way] = [*map(ByKernel, others), *_of_rows_or_plain(convolution, sizes, room, spare)]
+    if len(ways) == 1:
+        return ways[0]
+    # Behind the others, of ways that are all refused the one that has the smallest tiles.
+    return min(reversed(ways), key=lambda way: timed_alone(convolution, way, size))
+
+
+def _of_rows_or_plain(convolution: Convolution, sizes: Sizes, room: int, spare: int) -> list[Way]:
+    """Rows, or the kernel whose weights are loaded, or both where neither takes less than half of the other."""
+    builder, bounds, weight = convolution.lowering.builder, convolution.lowering.bounds, convolution.weight
+    machine, dealing, groups = builder.machine, builder.dealing, convolution.groups
     latency = 2 * machine.network_latency_cycles + machine.semaphore_cycles
     copies = 0.0
     if _rows_there(convolution) is None:
-        moved = 2 * stored_bytes(loaded, (count * groups * depth,))
+        moved = 2 * stored_bytes(sizes.lhs, (sizes.rows * groups * sizes.depth,))
         copies = latency + moved / dealing.cores / machine.network_bytes_per_cycle
     found = convolution.tiles()
     steps = prod(convolution.outer(found.kernel)) * ceil(weight.shape[1] / found.channels)
-    items = bounds.best(convolution.shape[0]) * groups * ceil(outputs / found.outputs)
+    items = bounds.best(convolution.shape[0]) * groups * ceil(weight.shape[0] // groups / found.outputs)
     for size, step in zip(convolution.shape[2:], found.positions, strict=True):
         items *= ceil(bounds.best(size) / step)
-    hold = stored_bytes(dtype, (found.outputs, prod(found.kernel) * found.channels)) / machine.sram_bytes_per_cycle
-    stream = prod(found.positions) * machine.row_cycles[dtype]
+    deep = prod(found.kernel) * found.channels
+    hold = stored_bytes(sizes.held, (found.outputs, deep)) / machine.sram_bytes_per_cycle
+    stream = prod(found.positions) * machine.row_cycles[sizes.held]
     direct = latency + ceil(items / dealing.cores) * steps * (hold + stream)
     if groups == 1 and direct <= copies + latency:
-        return False
-    size = weight_bytes(sizes) / dealing.cores
-    product = copies + cycles_of(machine, dealing, sizes, homes.room, homes.spare(size))
+        return [ByKernel(None)]
+    product = copies + cycles_of(machine, dealing, sizes, room, spare)
     if groups == 1 and max(product, direct) > _SURE * min(product, direct):
-        return product < direct
-    return timed_alone(convolution, product_of_rows, size) < timed_alone(convolution, on_array, size)
+        return [product_of_rows] if product < direct else [ByKernel(None)]
+    return [product_of_rows, ByKernel(None)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -15,12 +14,12 @@ from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.targets.sram.builder import RefusedError
 from gimlet.targets.sram.channels import Windows, are_last, crosses, pays_for_patches
 from gimlet.targets.sram.constants import Array, Constant
-from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, on_array, padded_view
+from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, padded_view
 from gimlet.targets.sram.depthwise import LONGEST_FILTER, Depthwise, Filters
 from gimlet.targets.sram.expression import Argument, Product
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.mapping import Sizes
-from gimlet.targets.sram.patch_rows import as_rows
+from gimlet.targets.sram.patch_rows import quickest
 from gimlet.targets.sram.precision import weight_of
 from gimlet.targets.sram.products import WeightMatrix, broadcast, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
@@ -185,15 +184,13 @@ def convolve(
     wanted = "f32" if dtype == "mxint8" else dtype
     if groups == 1 and isinstance(there, View) and pays_for_patches(lowering.builder, there, patches, wanted):
         loaded = view = lowering.turned(there, wanted)
+    elif isinstance(there, View) and (there, dtype) not in lowering.packed:
+        loaded = there
     elif dtype == "mxint8":
         loaded = view or lowering.view(source)
     else:
         loaded = lowering.operand(source, dtype) if view is None else lowering.converted(view, dtype)
-    found = Convolution(lowering, loaded, False, weight, groups, geometry, dtype, shape, op, None)
-    rows = as_rows(found)
-    if rows is not None:
-        return rows
-    return on_array(replace(found, given=lowering.plan.convolution(op)))
+    return quickest(Convolution(lowering, loaded, False, weight, groups, geometry, dtype, shape, op, None))
 
 
 def _depthwise(

@@ -192,6 +192,14 @@ def problem_of_patches(patches: Patches, weights: Sequence[int], dtype: str, ran
         return f"a tile of {list(tile)} is not from 1 to {list(most)}, what an instruction takes"
     if patches.channels > weights[1]:
         return f"{patches.channels} channels are more than the {weights[1]} of a group"
+    if patches.items and (len(patches.items) != rank or min(patches.items) < 1):
+        return f"items of {list(patches.items)} positions are not of {rank} dimensions"
+    if patches.cut > len(patches.loops):
+        return f"{patches.cut} of the {len(patches.loops)} loops over the depth are not cut"
+    if (patches.cut or patches.resident) and machine.dataflow != "rhs":
+        return f"weights stay and the depth is cut where the array holds the rhs, this one holds the {machine.dataflow}"
+    if dtype == "mxint8" and patches.loaded and depth % MX_BLOCK:
+        return f"a tile {depth} deep that is converted cuts blocks of {MX_BLOCK} numbers that share an exponent"
     if dtype != "mxint8" or weights[1] < MX_BLOCK:
         return None
     if inner or (patches.channels % MX_BLOCK and patches.channels < weights[1]):

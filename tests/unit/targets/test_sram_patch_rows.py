@@ -9,7 +9,10 @@ from tests.unit.targets.sram_models import DEVICE, Runner, model_of, reference, 
 from tests.unit.targets.test_sram_ops import F, normal
 
 from gimlet.dialects.onnx import OnnxOp
+from gimlet.dialects.sram.tiles import Patches
+from gimlet.targets.sram import patch_mapping, patch_rows
 from gimlet.targets.sram.bound import bound_of
+from gimlet.targets.sram.convolution import Convolution
 from gimlet.targets.sram.target import machine_of
 
 ERROR = {"fp32": 2e-6, "bf16": 1e-2}
@@ -35,20 +38,35 @@ def kernels_of(runner: Runner) -> set[str]:
     return {kernel.name.rsplit("_", 1)[0] for kernel in runner.executor.program.kernels}
 
 
-@pytest.mark.parametrize("fmt", ["fp32", "bf16"])
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(
+@pytest.fixture
+def in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every convolution is a product of rows, the quicker or not."""
+
+    def rows(_: Convolution) -> patch_rows.Way:
+        return patch_rows.product_of_rows
+
+    monkeypatch.setattr(patch_rows, "_quickest", rows)
+
+
+SHAPES = pytest.mark.parametrize(
     ("sizes", "kernel", "channels", "attributes"),
     [
         ((9,), (5,), 90, {"strides": [2], "pads": [2, 1]}),
         ((700,), (201,), 1, {"strides": [40]}),
         ((6, 7), (3, 3), 130, PADDED),
         ((9, 11), (2, 3), 80, APART),
+        ((7, 7), (3, 3), 64, {"pads": [1] * 4}),
         ((5, 6), (1, 1), 300, {}),
         ((8, 8), (4, 4), 33, {"strides": [4, 4]}),
         ((3, 4, 5), (2, 2, 2), 70, {"auto_pad": "SAME_UPPER"}),
     ],
 )
+
+
+@pytest.mark.parametrize("fmt", ["fp32", "bf16"])
+@pytest.mark.parametrize("batch", [1, 2])
+@SHAPES
+@pytest.mark.usefixtures("in_rows")
 def test_patches_times_weights(
     sizes: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -65,7 +83,38 @@ def test_patches_times_weights(
     assert relative_error(runner(**x)[0], reference(model, **x)[0]) < ERROR[fmt]
 
 
+@pytest.mark.parametrize(("fmt", "batch"), [("fp32", 1), ("bf16", 2), ("mxint8", 1)])
+@SHAPES
+def test_weights_that_stay_times_patches_that_are_loaded(
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    channels: int,
+    attributes: dict[str, Any],
+    batch: int,
+    fmt: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """With the depth in one piece, cut once and cut whole, and with input that items convert."""
+    model = convolution((batch, channels, *sizes), kernel, channels, **attributes)
+    x = {"x": normal(batch, channels, *sizes), "r": normal(*[1] * (len(kernel) + 2))}
+    expected, segment = reference(model, **x)[0], segment_of(model)
+    choose, chosen = patch_mapping.by_patches, list[Patches]()
+    monkeypatch.setattr(patch_mapping, "_TRIED", 1000)
+    for cut in range(len(kernel) + 2):
+
+        def way(found: Convolution, cut: int = cut) -> patch_rows.Way:
+            several = [each for each in choose(found, 1 << 19, 1 << 19) if each.cut == cut]
+            best = max(several, key=lambda each: (bool(each.loaded), each.positions < each.items), default=None)
+            chosen.extend([best] if best else [])
+            return patch_rows.ByKernel(best)
+
+        monkeypatch.setattr(patch_rows, "_quickest", way)
+        assert relative_error(Runner(segment, fmt)(**x)[0], expected) < {**ERROR, "mxint8": 3e-2}[fmt]
+    assert chosen
+
+
 @pytest.mark.parametrize(("batch", "width"), [(1, 9), (3, 4), (2, 16)])
+@pytest.mark.usefixtures("in_rows")
 def test_patches_of_sizes_that_are_known_later(batch: int, width: int):
     model = convolution(("n", 130, 6, "w"), (3, 3), 130, **PADDED)
     x = {"x": normal(batch, 130, 6, width), "r": normal(1, 1, 1, 1)}

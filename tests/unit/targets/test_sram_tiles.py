@@ -299,6 +299,19 @@ HALVES = [
             [Patches((70, 40, 3, 3), "f32", (1, 1), (), 50, 1)],
             "tiles of Conv: 50 channels are more than the 40 of a group",
         ),
+        (
+            convolution,
+            "Conv",
+            [replace(PATCHES, items=(9,))],
+            "tiles of Conv: items of [9] positions are not of 2 dimensions",
+        ),
+        (convolution, "Conv", [replace(PATCHES, cut=4)], "tiles of Conv: 4 of the 3 loops over the depth are not cut"),
+        (
+            convolution,
+            "Conv",
+            [replace(PATCHES, loaded="bf16")],
+            'tiles of Conv: they convert "bf16", its input is "f32"',
+        ),
     ],
 )
 def test_an_op_whose_tiles_are_wrong_is_named(model, name, tiles, message):

@@ -78,3 +78,8 @@ sram.program @p as "fp32" on 1 attributes {page_bytes = 64, machine = {chiplets 
 
 // CHECK: tiles have no colour
 "test.op"() {t = #sram.tiles<[1, 128, 128] "f32" by [1, 64, 64], groups 1 of 1, resident 1, colour 3>} : () -> ()
+
+// -----
+
+// CHECK: patches have no colour
+"test.op"() {t = #sram.patches<[64, 32, 3, 3] "f32" by [1, 40], kernel [], channels 32, outputs 64, colour 3>} : () -> ()

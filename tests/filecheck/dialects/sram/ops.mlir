@@ -97,8 +97,10 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
 "test.op"() {sram.tiles = [
   #sram.tiles<[4, 256, 128] "f32" by [4, 64, 64], groups 1 of 4, resident 1>,
   #sram.tiles<[2, 1, 512, 512] "mxint8" from "f32" by [1, 64, 64], groups 4 of 1, streamed, held 1 rows, vector 17, accumulators 2, buffers 4, columns odd, depth even, product 1>,
-  #sram.patches<[64, 32, 3, 3] "bf16" by [1, 40], kernel [3, 3], channels 7, outputs 64>
+  #sram.patches<[64, 32, 3, 3] "bf16" by [1, 40], kernel [3, 3], channels 7, outputs 64>,
+  #sram.patches<[64, 32, 3, 3] "bf16" by [1, 40], kernel [], channels 32, outputs 64, loaded "f32", resident, cut 2, items [7, 40]>
 ]} : () -> ()
 // CHECK: #sram.tiles<[4, 256, 128] "f32" by [4, 64, 64], groups 1 of 4, resident 1, held 4 rows, buffers 2>
 // CHECK-SAME: #sram.tiles<[2, 1, 512, 512] "mxint8" from "f32" by [1, 64, 64], groups 4 of 1, streamed, held 1 rows, buffers 4, accumulators 2, vector 17, depth even, columns odd, product 1>
 // CHECK-SAME: #sram.patches<[64, 32, 3, 3] "bf16" by [1, 40], kernel [3, 3], channels 7, outputs 64>
+// CHECK-SAME: #sram.patches<[64, 32, 3, 3] "bf16" by [1, 40], kernel [], channels 32, outputs 64, items [7, 40], cut 2, resident, loaded "f32">
