@@ -26,6 +26,8 @@ from gimlet.compiler.placement.search.balance import POWER, Balance, Change, Loa
 _HOT, _COLD = 2e-3, 2e-4
 _CHANGES = 0.08
 """How many of the steps concern whole segments, or make new ones."""
+_KINDS = 10
+"""Of such changes, out of which come exchanges (2), wholes (1), joins (1), stretches (2) and splits (4)."""
 _TIDIED = 200
 """After so many moves sums are added up again, segments without nodes are left out, and the price of memory changes."""
 _DEARER = 1.5
@@ -53,6 +55,9 @@ def annealed(
 
 class Annealing(Balance):
     """One run. Loads are counted in units of the first period."""
+
+    may_cut = False
+    """Whether a segment is also cut in two on its own place, which no period gains by."""
 
     def __init__(self, problem: Problem, placement: Placement, random: Random) -> None:
         super().__init__(problem, placement)
@@ -156,8 +161,8 @@ class Annealing(Balance):
         self._count_missing(into)
 
     def _any_change(self) -> Change | None:
-        """Two segments that change places, one that goes elsewhere, two that become one, or a new one."""
-        kind = self.random.randrange(8)
+        """Two segments that change places, one that goes elsewhere, two that become one, or new ones."""
+        kind = self.random.randrange(_KINDS)
         used = [number for number, count in self.count.items() if count]
         if kind < 2:
             return self._exchange(used)
@@ -165,7 +170,29 @@ class Annealing(Balance):
             return self._one_of(self._wholes(self.random.choice(used)))
         if kind < 4:
             return self._one_of(self._joins(self.random.choice(used)))
+        if kind < 6:
+            return self._stretch(self.random.choice(used))
         return self._one_of(self._splits(self.random.choice(self.units)))
+
+    def _stretch(self, home: int) -> Change | None:
+        """Consecutive nodes of a segment as one of their own, and those after them as another where they were.
+
+        The last ones may stay on their place: what comes before them can then send its values earlier.
+        """
+        nodes = [node for node, number in enumerate(self.segment) if number == home]
+        numbers = self._numbers_after(home)
+        if len(nodes) < 2 or not numbers or not self.fixed.isdisjoint(nodes):
+            return None
+        begin = self.random.randrange(1, len(nodes))
+        end = self.random.choice((len(nodes), self.random.randint(begin + 1, len(nodes))))
+        own = [self.place_of[home]] if end == len(nodes) and self.may_cut else []
+        places = [*self._elsewhere(tuple(nodes[begin:end]), home), *own]
+        if not places:
+            return None
+        middle, last = numbers
+        moved = dict.fromkeys(nodes[begin:end], middle) | dict.fromkeys(nodes[end:], last)
+        there = {middle: self.random.choice(places), last: self.place_of[home]}
+        return Change(home, moved, {n: there[n] for n in set(moved.values())}, tuple(moved))
 
     def _one_of(self, changes: Iterable[Change]) -> Change | None:
         options = list(changes)

@@ -217,13 +217,19 @@ class Balance:
         in_the_middle = bool(behind) and len(unit) + len(behind) < self.count[home]
         if in_the_middle and self._seconds(unit) <= self.problem.launch_s[self.place_of[home]]:
             return
-        after = min((number for number in self.place_of if number > home), default=home + _SPACING)
-        middle, last = home + (after - home) // 3, home + 2 * (after - home) // 3
-        if not home < middle < last < after:
+        numbers = self._numbers_after(home)
+        if not numbers:
             return
+        middle, last = numbers
         moved = dict.fromkeys(unit, middle) | dict.fromkeys(behind, last)
         for place in self._elsewhere(unit, home):
             yield Change(home, moved, {middle: place, last: self.place_of[home]}, tuple(moved))
+
+    def _numbers_after(self, home: int) -> tuple[int, int] | None:
+        """Two numbers for new segments between one and the next, where there are such."""
+        after = min((number for number in self.place_of if number > home), default=home + _SPACING)
+        middle, last = home + (after - home) // 3, home + 2 * (after - home) // 3
+        return (middle, last) if home < middle < last < after else None
 
     def _seconds(self, unit: tuple[int, ...]) -> float:
         return sum(self.problem.nodes[node].options[self.place[node]].seconds for node in unit)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gimlet.compiler.placement.model.problem import Problem
 
@@ -72,6 +73,17 @@ class Residency:
         store = self.stores.get(device)
         return 0.0 if store is None else store.seconds(self.peak(device))
 
+    def streamed(self, place: Sequence[int]) -> dict[int, float]:
+        """What nodes take for weights that are streamed, as `streamed_by` has it; `place` is where they are now."""
+        found: dict[int, float] = {}
+        for device, store in self.stores.items():
+            for number, used, part in store.parts(self.peak(device)):
+                weight = self.problem.weights[number]
+                for user in weight.users:
+                    if place[user] == used:
+                        found[user] = found.get(user, 0.0) + part * weight.streaming_s(user, used)
+        return found
+
 
 class _Store:
     """The weights that a device could stream, in the order in which it does."""
@@ -86,6 +98,7 @@ class _Store:
             for place in places
             if problem.weights[number].size_bytes.get(place, 0)
         ]
+        self.order = order
         self.position = {key: index for index, key in enumerate(order)}
         self.sizes = np.array([problem.weights[n].size_bytes[p] for n, p in order], dtype=np.float64)
         self.present = np.zeros(len(order))
@@ -102,10 +115,16 @@ class _Store:
         self.longer[position] = self.longer[position] + sign * weight.streaming_s(node, place) if count else 0.0
 
     def seconds(self, peak: int) -> float:
-        total = float(self.present.sum())
-        excess = total + peak - self.room
-        if excess <= 0 or not total:
-            return 0.0
+        return float((self._parts(peak) * self.longer).sum())
+
+    def parts(self, peak: int) -> list[tuple[int, int, float]]:
+        """Weights with their place and the part of them that is streamed."""
+        parts = self._parts(peak)
+        return [(*self.order[index], float(parts[index])) for index in np.flatnonzero(parts).tolist()]
+
+    def _parts(self, peak: int) -> NDArray[np.float64]:
+        excess = float(self.present.sum()) + peak - self.room
+        if excess <= 0:
+            return np.zeros(len(self.present))
         left = excess - (np.cumsum(self.present) - self.present)
-        parts = np.clip(left, 0.0, self.present) / self.sizes
-        return float((parts * self.longer).sum())
+        return np.clip(left, 0.0, self.present) / self.sizes

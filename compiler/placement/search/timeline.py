@@ -70,6 +70,7 @@ class Timeline(Annealing):
     """
 
     most_moved = _MOST_MOVED
+    may_cut = True
 
     def __init__(self, problem: Problem, placement: Placement, random: Random) -> None:
         self.least = {d: s * problem.total_flops for d, s in problem.rules.min_share.items()}
@@ -272,7 +273,9 @@ class Timeline(Annealing):
     def _count_streaming(self, into: Loads) -> None:
         """What segments stream now and did not."""
         now: dict[int, float] = {}
-        for node, seconds in streamed_by(self.problem, self.place).seconds.items():
+        grouped = any(device.members for device in self.problem.devices)
+        streamed = streamed_by(self.problem, self.place).seconds if grouped else self.residency.streamed(self.place)
+        for node, seconds in streamed.items():
             now[self.segment[node]] = now.get(self.segment[node], 0.0) + seconds
         before = {key[1] for key in self.load if isinstance(key, tuple) and key[0] == "streams"}
         for segment in {*now, *before}:

@@ -24,6 +24,8 @@ from gimlet.compiler.placement.model.problem import (
 )
 from gimlet.compiler.placement.model.schedule import flops_of
 from gimlet.compiler.placement.model.segments import Found, carve, judge
+from gimlet.compiler.placement.model.streaming import streamed_by
+from gimlet.compiler.placement.search.residency import Residency
 from gimlet.compiler.placement.search.timeline import Timeline, annealed_schedule
 
 Make = Callable[..., Problem]
@@ -137,3 +139,26 @@ def test_a_solve_with_a_time_limit_ends_with_it(monkeypatch: pytest.MonkeyPatch)
     solving.solve(problem, Limits(seconds=1.0), group_limit=3)
     solving.solve(problem, group_limit=3)
     assert len(asked) == 1
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, moves=st.integers(0, 6))
+def test_what_nodes_stream_is_kept_up_to_date(random_problem: Make, with_levels: Levels, seed: int, moves: int):
+    problem = with_levels(random_problem(seed, nodes=8, devices=3, memory=True), seed)
+    random, place = Random(seed), list(started(problem, seed).placement.place)
+    residency = Residency(problem, place)
+    for _ in range(moves):
+        node = random.randrange(8)
+        goal = random.choice(problem.allowed[node])
+        residency.move(node, place[node], goal)
+        place[node] = goal
+    expected = {node: seconds for node, seconds in streamed_by(problem, place).seconds.items() if seconds}
+    assert {n: s for n, s in residency.streamed(place).items() if s} == pytest.approx(expected)
+
+
+def test_a_segment_is_cut_on_its_own_device_so_that_its_caches_overlap():
+    """At once 40 s for caches that come, 9 s and 40 s for those that go; layer by layer 40 s, 6 s and 10 s."""
+    problem = cache(4).with_rules(Rules("latency", pins={n: frozenset({0}) for n in range(4)}))
+    start = carve(problem, (0,) * 4)
+    assert start.schedule.latency_s == pytest.approx(89.0)
+    assert annealed_schedule(problem, start, seed=0, steps=400).schedule.latency_s == pytest.approx(56.0)
