@@ -194,7 +194,8 @@ def _quickest(convolution: Convolution) -> Way:
         return plain
     rows, depth = product_of((convolution.shape[0], *convolution.shape[2:])), prod(weight.shape[1:])
     count = bounds.best(rows)
-    loaded = convolution.source.dtype
+    # As rows are multiplied, so that what is timed here is known when they are.
+    loaded = convolution.source.dtype if dtype == "mxint8" else dtype
     outputs, groups = weight.shape[0] // convolution.groups, convolution.groups
     columns = outputs if groups == 1 else columns_of_groups(machine, outputs, groups)
     sizes = Sizes(1, count, depth, columns, loaded, dtype, True, True, bounds.fixed(rows))
