@@ -32,6 +32,7 @@ from gimlet.compiler.placement.search.anneal import annealed
 from gimlet.compiler.placement.search.balance import balanced
 from gimlet.compiler.placement.search.coarsen import Coarse, coarsen, identity
 from gimlet.compiler.placement.search.company import keep_company
+from gimlet.compiler.placement.search.fleet_search import fleet_search
 from gimlet.compiler.placement.search.heuristics import (
     best_cuts,
     best_of,
@@ -67,6 +68,8 @@ _BOUND_ENDS = 0.9
 """The part after which it is no longer improved even so."""
 _IN_TURNS = 0.88
 """The part after which orders of devices with one launch each are left."""
+_FLEETS = 0.6
+"""The part after which fleets are left, where devices are paid for by the second."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""
 
@@ -138,6 +141,8 @@ class _Solve:
         seen = dict.fromkeys((*bound.suggestions, *(dealt(problem, place) for place in bound.suggestions)))
         best = min(best, best_of(problem, [*seen, *within_loss(problem, list(seen))]), key=self._rank)
         self._note("quick", best)
+        if not self._closed(best, bound.value):
+            best = self._by_fleet(best)
         if self._closed(best, bound.value):
             return self._solution(best, bound.value, len(problem.nodes), None)
         if problem.rules.min_share and len(problem.nodes) > 3 * self.group_limit:
@@ -159,6 +164,13 @@ class _Solve:
         if best.excess:
             raise self._none_found(best)
         return self._solution(best, proven, len(coarse.groups), answer)
+
+    def _by_fleet(self, best: Found) -> Found:
+        """A better placement, where devices are paid for by the second."""
+        seconds = None if self.limits.seconds is None else max(self._until(_FLEETS) - time.perf_counter(), 0.0)
+        best = fleet_search(self.problem, best, self.limits.seed, seconds)
+        self._note("fleets", best)
+        return best
 
     def _in_turns(self, best: Found) -> tuple[Found, float]:
         """A better placement and a bound, for a pipeline of many ops whose devices have room for one launch each."""

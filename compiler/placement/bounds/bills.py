@@ -7,17 +7,16 @@ for another figure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from gimlet.compiler.placement.bounds.latency_bound import latency_bound
+from gimlet.compiler.placement.bounds.fleets import Fleet
 from gimlet.compiler.placement.bounds.period_program import SHORTFALL, PeriodProgram
 from gimlet.compiler.placement.model.problem import Fusion, Node, Objective, Problem
 from gimlet.compiler.placement.model.schedule import load_w
 
-_BUDGET = 10_000
-"""What searches in blocks may take for the least latency."""
+BILLS: tuple[Objective, ...] = ("energy", "cost")
 
 
 def per_second(problem: Problem, device: int, figure: Objective) -> float:
@@ -63,27 +62,82 @@ def taken_by(program: PeriodProgram, figure: Objective) -> list[tuple[float, Any
     return taken
 
 
-def keep_bounds(program: PeriodProgram, launching: Sequence[Sequence[int]], until: float = float("inf")) -> None:
-    """Adds to a program for the period what limits on latency, energy and cost leave; `launching` are in use.
+def rate_of(problem: Problem, devices: Iterable[int], figure: Objective) -> float:
+    """What devices in use take a second."""
+    return sum(per_second(problem, device, figure) for device in devices)
 
-    The latency is at least the bound on it where only the program's devices may be used; it is sought until `until`.
+
+def least_bill(fleet: Fleet, figure: Objective) -> float:
+    """What every placement of a fleet takes: by the second over the least latency, and each op where it is cheapest."""
+    priced, constant = billed(fleet.problem, figure)
+    least = (
+        min(node.options[place].usd for place in allowed)
+        for node, allowed in zip(priced.nodes, priced.allowed, strict=True)
+    )
+    rate = rate_of(fleet.problem, fleet.certain, figure)
+    return rate * fleet.usable.latency.seconds + sum(least) + constant
+
+
+def is_affordable(fleet: Fleet) -> bool:
+    """Whether the limits on energy and cost may leave a fleet anything, as far as is known without a search."""
+    bounds = fleet.problem.rules.bounds
+    return all(least_bill(fleet, figure) <= bounds[figure] * (1 + 1e-9) for figure in BILLS if figure in bounds)
+
+
+def latency_left(fleet: Fleet) -> float:
+    """How long the latency of a fleet may be at most, by the limits on latency, energy and cost."""
+    bounds = fleet.problem.rules.bounds
+    left = bounds.get("latency", float("inf"))
+    for figure in BILLS:
+        rate = rate_of(fleet.problem, fleet.certain, figure)
+        if figure in bounds and rate > 0:
+            over = bounds[figure] - least_bill(fleet, figure)
+            left = min(left, fleet.usable.latency.seconds + over / rate)
+    return left
+
+
+def keep_bounds(program: PeriodProgram, fleet: Fleet, least_s: float) -> Any:
+    """Adds to a program what the limits on all figures leave to a fleet; the variable of its latency, in the scale.
+
+    No placement of the fleet has a latency of less than `least_s`.
     """
-    problem, bounds = program.problem, program.problem.rules.bounds
-    figures: list[Objective] = [figure for figure in ("energy", "cost") if figure in bounds]
-    if not program.can or not (figures or "latency" in bounds):
-        return
-    usable = frozenset(program.places)
-    pins = {node: frozenset(allowed) & usable for node, allowed in enumerate(problem.allowed)}
-    least_s = latency_bound(problem.with_rules(replace(problem.rules, pins=pins)), _BUDGET, until).seconds
+    bounds = program.problem.rules.bounds
     latency = program.number()
     program.solver.Add(latency >= program.period)
     program.solver.Add(latency >= least_s / program.scale)
-    if "latency" in bounds:
-        program.solver.Add(latency <= bounds["latency"] / program.scale * (1 + SHORTFALL))
-    certain = {problem.host, *(unit for members in launching for unit in problem.units[members[0]])}
-    for figure in figures:
-        taken = taken_by(program, figure)
-        rate = sum(per_second(problem, device, figure) for device in certain) * program.scale
-        limit = bounds[figure]
-        terms = [rate / limit * latency, *(amount / limit * part for amount, part in taken if amount)]
-        program.solver.Add(program.solver.Sum(terms) <= 1 + SHORTFALL)
+    limited: tuple[tuple[Objective, Any], ...] = (("latency", latency), ("throughput", program.period))
+    for figure, amount in limited:
+        if bounds.get(figure, float("inf")) < float("inf"):
+            program.solver.Add(amount <= bounds[figure] / program.scale * (1 + SHORTFALL))
+    for figure in BILLS:
+        if figure not in bounds:
+            continue
+        rate = rate_of(program.problem, fleet.certain, figure) * program.scale
+        # A limit of nothing is a row of its own scale.
+        unit = bounds[figure] or 1.0
+        terms = [rate / unit * latency]
+        terms += [amount / unit * part for amount, part in taken_by(program, figure) if amount]
+        program.solver.Add(program.solver.Sum(terms) <= bounds[figure] / unit + SHORTFALL)
+    return latency
+
+
+def billed(problem: Problem, figure: Objective) -> tuple[Problem, float]:
+    """The problem with what ops take as their prices, none negative, and what all of them are too dear by."""
+    if figure != "energy":
+        return problem, 0.0
+    # Where fusion could save something, the cheaper of both counts.
+    saved: dict[tuple[int, int], float] = {}
+    for fusion in problem.fusions:
+        for place in fusion.seconds.keys() | fusion.joules.keys():
+            key = fusion.consumer, place
+            saved[key] = saved.get(key, 0.0) - saved_by(problem, fusion, place)
+    constant, nodes = 0.0, list[Node]()
+    for number, node in enumerate(problem.nodes):
+        prices = {p: price_of(problem, node, p, figure) + min(saved.get((number, p), 0.0), 0.0) for p in node.options}
+        least = min(0.0, *prices.values())
+        constant += least
+        options = {place: replace(option, usd=prices[place] - least) for place, option in node.options.items()}
+        nodes.append(replace(node, options=options))
+    devices = (replace(spec, usd_per_hour=3600.0 * (spec.idle_w or 0.0)) for spec in problem.devices)
+    routes = {ends: replace(route, usd_per_byte=0.0) for ends, route in problem.routes.items()}
+    return replace(problem, nodes=tuple(nodes), devices=tuple(devices), routes=routes), constant

@@ -16,7 +16,7 @@ from ortools.linear_solver import pywraplp
 from gimlet.compiler.placement.bounds.device_sets import Prices
 from gimlet.compiler.placement.bounds.linear import solved
 from gimlet.compiler.placement.bounds.spine import heaviest_path
-from gimlet.compiler.placement.model.problem import Fusion, Objective, Problem
+from gimlet.compiler.placement.model.problem import Fusion, Problem
 from gimlet.compiler.placement.model.schedule import LOSS_TOLERANCE
 
 SHORTFALL = 1e-7
@@ -91,24 +91,10 @@ class PeriodProgram:
         self.prices = self._prices()
         return max(found * self.scale * (1 - SHORTFALL), 0.0)
 
-    def bill(self, least_s: float, rate: float, taken: Sequence[tuple[float, Any]], until: float) -> float | None:
-        """The least of `rate` a second of a latency and of `taken`, amounts and what they are of, as `solve` says it.
-
-        The latency is `least_s` at least and as long as any device is busy. It and the period keep bounds on them.
-        """
-        if not self.can:
-            return float("inf")
-        latency = self.number()
-        self.solver.Add(latency >= self.period)
-        self.solver.Add(latency >= least_s / self.scale)
-        limited: tuple[tuple[Objective, Any], ...] = (("latency", latency), ("throughput", self.period))
-        for figure, amount in limited:
-            limit = self.problem.rules.bounds.get(figure, float("inf"))
-            if limit < float("inf"):
-                self.solver.Add(amount <= limit / self.scale * (1 + SHORTFALL))
-        unit = max(rate * self.scale, *(abs(amount) for amount, _ in taken)) or 1.0
-        terms = [amount / unit * part for amount, part in taken if amount]
-        self.solver.Minimize(rate * self.scale / unit * latency + self.solver.Sum(terms))
+    def least_of(self, terms: Sequence[tuple[float, Any]], until: float) -> float | None:
+        """The least sum of amounts and what they are of, as `solve` says it, in their own unit."""
+        unit = max((abs(amount) for amount, _ in terms), default=0.0) or 1.0
+        self.solver.Minimize(self.solver.Sum([amount / unit * part for amount, part in terms if amount]))
         found = self._least(until)
         if found is None or found == float("inf"):
             return found

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimlet.compiler.placement.bounds import lower_bound as lower_bound_module
+from gimlet.compiler.placement.bounds import least_latency as least_latency_module
 from gimlet.compiler.placement.bounds import stream_bound as module
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
 from gimlet.compiler.placement.bounds.lower_bound import lower_bound
@@ -185,8 +185,8 @@ def test_what_labels_say_counts_where_no_placement_is_found_that_reaches_it(monk
 
     problem = cards(9, 10, 8.0, 40.0)
     monkeypatch.setattr(module, "_MOST_LABELS", 4)
-    monkeypatch.setattr(lower_bound_module, "fast_bytes_priced", unpriced)
-    monkeypatch.setattr(lower_bound_module, "all_kept_s", everything)
+    monkeypatch.setattr(least_latency_module, "fast_bytes_priced", unpriced)
+    monkeypatch.setattr(least_latency_module, "all_kept_s", everything)
     found = lower_bound(problem)
     assert found.value == pytest.approx(26.0)
     assert found.reached > 27.0
