@@ -304,6 +304,8 @@ class _KernelRun:
         lead = len(self.box.names)
         if valid is not None and not valid[address].all():
             self.fault(step, f"reads elements of tensor {gather.access.tensor} that were never written")
+        # A dimension that repeats one element has a single address.
+        address = np.broadcast_to(address, (*address.shape[:lead], *(size for _, _, size in seen.counters)))
         self.write(gather.tile, flat[address].reshape(*address.shape[:lead], *seen.tile_shape), step)
 
     def scatter(self, step: Step, scatter: Scatter) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from tests.unit.targets.sram_models import Runner, model_of, reference, relative_error, segment_of
 from tests.unit.targets.test_sram_ops import F, normal
 
@@ -126,3 +126,18 @@ def test_a_mean_over_positions_is_one_kernel():
     x = normal(1, 16, 40, 80)
     assert [kernel.name for kernel in runner.executor.program.kernels] == ["reduce_sum_0"]
     assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_rows_are_gathered_of_a_table_that_repeats_its_elements(axis: int):
+    """As a graph network's features, spread over channels and then taken edge by edge."""
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["u"]),
+        helper.make_node("Expand", ["u", "sizes"], ["table"]),
+        helper.make_node("Gather", ["table", "at"], ["y"], axis=axis),
+    ]
+    weights = {"one": np.array([1]), "sizes": np.array([30, 5, 8])}
+    inputs = {"x": normal(30, 8), "at": np.array([7, 0, 7, 3, 1, 2, 2])}
+    model = model_of(nodes, {"x": (F, (30, 8)), "at": (TensorProto.INT64, (7,))}, ["y"], weights)
+    (found,) = Runner(segment_of(model), "fp32")(**inputs)
+    np.testing.assert_array_equal(found, np.take(np.tile(inputs["x"][:, None], (1, 5, 1)), inputs["at"], axis))
