@@ -125,7 +125,9 @@ def test_a_mean_over_positions_is_one_kernel():
     runner = Runner(segment_of(model), "fp32")
     x = normal(1, 16, 40, 80)
     assert [kernel.name for kernel in runner.executor.program.kernels] == ["reduce_sum_0"]
-    assert relative_error(runner(x=x)[0], reference(model, x=x)[0]) < 1e-6
+    # The reference adds 3,200 float32 numbers in a row, which is less exact.
+    exact = x.astype(np.float64).mean((2, 3), keepdims=True)
+    assert relative_error(runner(x=x)[0], exact) < 3e-7
 
 
 @pytest.mark.parametrize("axis", [0, 2])
