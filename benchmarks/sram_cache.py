@@ -1,10 +1,11 @@
 """What a cache of keys and values costs a decode step on the accelerator: python benchmarks/sram_cache.py
 
 Two layers of Llama-3-8B's sizes (bfloat16 on the meta device, one token of one sequence or a batch) with a cache of a
-fixed size, as `with_fixed_cache` exports it, are compiled for one card in MXINT8. Each row is a capacity and a place:
-`in place` is the program of a state that is changed where it lies, `copied` that of the same graph where the new cache
-is another tensor, as it is without a state. Printed are cycles, the bytes that all kernels move in SRAM and LPDDR, and
-what tensors other than weights take.
+fixed size, as `with_fixed_cache` exports it, or one that grows (`--growing`), as `with_cache` does and transformers'
+DynamicCache is, are compiled for one card in MXINT8. Each row is a capacity and a place: `in place` is the program of a
+state that is changed where it lies, `copied` that of the same graph where the new cache is another tensor, as it is
+without a state. The step of one that grows is the last, which fills it. Printed are cycles, the bytes that all kernels
+move in SRAM and LPDDR, and what tensors other than weights take.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from xdsl.dialects.builtin import ModuleOp
 
-from gimlet.compiler.frontends.cache import with_fixed_cache
+from gimlet.compiler.frontends.cache import with_cache, with_fixed_cache
 from gimlet.compiler.frontends.pytorch import export_program, import_program
 from gimlet.compiler.hardware import load_kind
 from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
@@ -46,11 +47,12 @@ def llama(layers: int) -> LlamaConfig:
     )
 
 
-def traced(config: LlamaConfig, capacity: int) -> ModuleOp:
+def traced(config: LlamaConfig, capacity: int, growing: bool = False) -> ModuleOp:
     """A step with states, up to the marks of what is changed in place."""
     config.max_position_embeddings = capacity
     with torch.device("meta"):
-        module, args, _, shapes = with_fixed_cache(LlamaForCausalLM(config).eval().to(torch.bfloat16), capacity)
+        model = LlamaForCausalLM(config).eval().to(torch.bfloat16)
+        module, args, _, shapes = with_cache(model) if growing else with_fixed_cache(model, capacity)
     ctx = GimletContext()
     imported = import_program(export_program(module, args, {}, shapes), ctx, source=module, dynamic_shapes=shapes)
     add_states(imported, list(module.states.items()))
@@ -58,8 +60,8 @@ def traced(config: LlamaConfig, capacity: int) -> ModuleOp:
     return imported
 
 
-def work_of(module: ModuleOp, batch: int, in_place: bool, in_lpddr: bool) -> Work:
-    """The whole step as one segment, its caches in LPDDR or where there is room."""
+def work_of(module: ModuleOp, batch: int, in_place: bool, in_lpddr: bool, capacity: int = 1) -> Work:
+    """The whole step as one segment, its caches in LPDDR or where there is room; one that grows has its last place."""
     function = entry_function(module)
     ops = [op for op in function.body.block.ops if isinstance(op, OnnxOp) and not is_constant(op)]
     for op in ops:
@@ -75,7 +77,11 @@ def work_of(module: ModuleOp, batch: int, in_place: bool, in_lpddr: bool) -> Wor
         inputs=[(value_name(value), value) for value in function.args],
         outputs=[(f"y{index}", value) for index, value in enumerate(last.operands)],
         ctx=None,
-        bounds={"batch": DimBound(batch, batch, batch), "length": DimBound(1, 1, 1)},
+        bounds={
+            "batch": DimBound(batch, batch, batch),
+            "length": DimBound(1, 1, 1),
+            "past": DimBound(0, capacity - 1, capacity),
+        },
         mx_budget=1.0,
         in_lpddr=frozenset(caches if in_lpddr else ()),
     )
@@ -93,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--capacity", type=int, action="append", help="other capacities than 256 to 16,384 positions")
     parser.add_argument("--batch", type=int, default=1, help="so many sequences")
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--growing", action="store_true", help="a cache that grows instead of one of a fixed size")
     given = parser.parse_args(arguments)
     # Or the keys and values are repeated for each head that shares them.
     os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = "1"
@@ -100,9 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'':>16}{'':>10}{'cycles':>10}{'SRAM MB':>10}{'LPDDR MB':>10}{'held MB':>10}")
     for capacity in given.capacity or CAPACITIES:
         for in_lpddr in (False, True):
-            module = traced(llama(given.layers), capacity)
+            module = traced(llama(given.layers), capacity, given.growing)
             for in_place in (True, False):
-                found = generate(work_of(module, given.batch, in_place, in_lpddr), machine, "mxint8")
+                found = generate(work_of(module, given.batch, in_place, in_lpddr, capacity), machine, "mxint8")
                 place = "LPDDR" if in_lpddr else "SRAM"
                 print(f"{capacity:>9} {place:>6}", line("in place" if in_place else "copied", found), flush=True)
 

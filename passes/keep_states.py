@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
-from xdsl.ir import OpResult, SSAValue
+from xdsl.ir import OpResult, SSAValue, Use
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException
 
@@ -16,7 +16,7 @@ from gimlet.dialects.onnx import OnnxOp, declared_name, value_name
 from gimlet.dialects.placement import LaunchOp, SegmentOp, StateOp, StateReadOp, StateType, StateWriteOp
 from gimlet.passes.dim_ranges import Range, read_ranges
 from gimlet.passes.entry import entry_function, return_of
-from gimlet.passes.state_pairs import IN_PLACE, StatePair, capacity_of, state_pairs
+from gimlet.passes.state_pairs import IN_PLACE, StatePair, capacity_of, is_read_for_sizes, state_pairs
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class KeepStatesPass(ModulePass):
     ```
 
     A state is written in place where the op that makes what is written was found to do that (`mark-in-place`), in the
-    one segment that reads the state; elsewhere the op's mark goes. The capacity is that of the dimensions at their
-    largest.
+    one segment that reads the state; elsewhere the op's mark goes. One that grows has another shape behind a run than
+    before it, so that the runtime keeps two: there the mark says that the segment may leave what is there on its
+    device. The capacity is that of the dimensions at their largest.
 
     It must not act on a state that no op reads, that no op makes anew, whose users are on several devices, that may
     grow without bounds, or that has no element: it fails and names the state.
@@ -126,17 +127,23 @@ def _is_in_place(held: SSAValue, written: SSAValue, segments: Mapping[str, Segme
     launch = written.owner
     if not isinstance(written, OpResult) or not isinstance(launch, LaunchOp):
         return False
-    if [use.operation for use in held.uses] != [launch]:
-        return False
-    segment = segments[launch.segment_name]
-    made = segment.results_yielded[written.index].owner
-    inside = segment.body.block.args[list(launch.arguments).index(held)]
+    made = segments[launch.segment_name].results_yielded[written.index].owner
     if not isinstance(made, OnnxOp) or IN_PLACE not in made.attributes:
         return False
-    if made.operands[0] is inside:
-        return True
+    inside = {_inside(use, segments): use.operation for use in held.uses}
+    read = {value: operation for value, operation in inside.items() if not is_read_for_sizes(value)}
+    if read == {made.operands[0]: launch}:
+        return inside == read and held.type == written.type
     del made.attributes[IN_PLACE]
     return False
+
+
+def _inside(use: Use, segments: Mapping[str, SegmentOp]) -> SSAValue:
+    """What a launch's operand is in its segment; anything else that is used stays what it is."""
+    launch = use.operation
+    if not isinstance(launch, LaunchOp):
+        return launch.operands[use.index]
+    return segments[launch.segment_name].body.block.args[use.index]
 
 
 def _shorten(function: FuncOp, pairs: list[StatePair]) -> None:

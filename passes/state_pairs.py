@@ -16,6 +16,7 @@ from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, BlockArgument, Operation, SSAValue
 from xdsl.utils.exceptions import PassFailedException
 
+from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.passes.dim_ranges import Range, largest
 from gimlet.passes.entry import return_of
@@ -92,6 +93,21 @@ def held_bytes(pair: StatePair, ranges: Mapping[str, Range]) -> int:
     if capacity is None or element is None:
         return 0
     return -(-prod(capacity) * element.bits // 8)
+
+
+def is_read_by_alone(value: SSAValue, op: Operation) -> bool:
+    """Whether an op reads the elements of a value as its first operand, and no other does: the sizes any may read."""
+    others = [use for use in value.uses if not _reads_sizes(use.operation)]
+    return len(others) == 1 and others[0].operation is op and others[0].index == 0
+
+
+def is_read_for_sizes(value: SSAValue) -> bool:
+    """Whether all that reads a value reads its sizes."""
+    return all(_reads_sizes(use.operation) for use in value.uses)
+
+
+def _reads_sizes(op: Operation) -> bool:
+    return isinstance(op, OnnxOp) and not op.domain and op.op_type in ("Shape", "Size")
 
 
 def update_of(pair: StatePair) -> Operation | None:

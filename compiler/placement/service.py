@@ -380,6 +380,7 @@ class PlacementService:
         notes: list[str] = [*problem.notes, *_control_flow(graph)]
         if graph.assumed:
             notes.append(f"dimensions without bounds are taken as {ASSUMED_SIZE}: {', '.join(graph.assumed)}")
+        notes += [f"state {each.name} is copied in every run: {each.copied}" for each in graph.states if each.copied]
         if problem.rules.objective == "energy":
             unknown = [device.name for device in problem.devices if device.idle_w is None]
             if unknown:

@@ -5,6 +5,7 @@ from xdsl.ir import Dialect
 from gimlet.dialects.sram.attributes import (
     AccessAttr,
     DealtAttr,
+    GrowthAttr,
     LifeAttr,
     OperandsAttr,
     RangeAttr,
@@ -50,7 +51,19 @@ Sram = Dialect(
         MapOp,
         ReduceOp,
     ],
-    [TileType, SizesAttr, ValueAttr, OperandsAttr, RangeAttr, AccessAttr, LifeAttr, DealtAttr, TilesAttr, PatchesAttr],
+    [
+        TileType,
+        SizesAttr,
+        ValueAttr,
+        OperandsAttr,
+        RangeAttr,
+        AccessAttr,
+        GrowthAttr,
+        LifeAttr,
+        DealtAttr,
+        TilesAttr,
+        PatchesAttr,
+    ],
 )
 
 __all__ = [
@@ -59,6 +72,7 @@ __all__ = [
     "DealtAttr",
     "FillOp",
     "GatherOp",
+    "GrowthAttr",
     "IotaOp",
     "KernelOp",
     "LifeAttr",

@@ -28,6 +28,7 @@ from gimlet.dialects.sram.annotations import Dealt, NamedLife
 from gimlet.dialects.sram.attributes import (
     AccessAttr,
     DealtAttr,
+    GrowthAttr,
     LifeAttr,
     OperandsAttr,
     RangeAttr,
@@ -170,6 +171,7 @@ def _tensor(op: TensorOp) -> Tensor:
         together=_optional(op.together, 0),
         width=_optional(op.width, 0),
         chiplet=_optional(op.chiplet, EVERYWHERE),
+        growth=None if op.growth is None else op.growth.data,
     )
 
 
@@ -347,6 +349,8 @@ def _tensor_op(tensor: Tensor) -> TensorOp:
         properties["copies"] = _int_attr(tensor.copies)
     if tensor.together:
         properties["together"] = _int_attr(tensor.together)
+    if tensor.growth is not None:
+        properties["growth"] = GrowthAttr(tensor.growth)
     return TensorOp.create(properties=properties)
 
 

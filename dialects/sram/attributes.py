@@ -12,7 +12,7 @@ from xdsl.printer import Printer
 from gimlet.dialects.sram.annotations import Dealt, NamedLife
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
-from gimlet.runtime.sram.program import Access, Axis, Operand, Range
+from gimlet.runtime.sram.program import Access, Axis, Growth, Operand, Range
 
 
 def parse_expr(parser: AttrParser) -> Expr:
@@ -190,6 +190,29 @@ class AccessAttr(Data[Access]):
             if access.fill is not None:
                 printer.print_string(" fill ")
                 print_value(printer, float(access.fill))
+
+
+@irdl_attr_definition
+class GrowthAttr(Data[Growth]):
+    """`#sram.growth<2 from "past" to "past + 1">`: of a state so many positions along a dimension, before and after."""
+
+    name = "sram.growth"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Growth:
+        with parser.in_angle_brackets():
+            dim = parser.parse_integer()
+            parser.parse_keyword("from")
+            before = parse_expr(parser)
+            parser.parse_keyword("to")
+            return Growth(dim, before, parse_expr(parser))
+
+    def print_parameter(self, printer: Printer) -> None:
+        with printer.in_angle_brackets():
+            printer.print_string(f"{self.data.dim} from ")
+            print_expr(printer, self.data.before)
+            printer.print_string(" to ")
+            print_expr(printer, self.data.after)
 
 
 @irdl_attr_definition

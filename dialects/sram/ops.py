@@ -41,6 +41,7 @@ from gimlet.dialects.sram.annotations import verify_annotations
 from gimlet.dialects.sram.attributes import (
     AccessAttr,
     DealtAttr,
+    GrowthAttr,
     LifeAttr,
     OperandsAttr,
     RangeAttr,
@@ -99,8 +100,8 @@ class TensorOp(IRDLOperation):
     """A tensor: `sram.tensor @x : "f32" <["seq", 64]> in "sram" at 0 {…}`, or in `"lpddr"` or `"core"`.
 
     `copies` says how often the blocks of a weight are there, `together` of how many blocks in a row the copies follow
-    each other, `width` that columns are dealt, so many a row. `life` is what its address was chosen for: the kernels
-    from which to which it is needed.
+    each other, `width` that columns are dealt, so many a row, `growth` how much of a state is there before a run and
+    after it. `life` is what its address was chosen for: the kernels from which to which it is needed.
     """
 
     name = "sram.tensor"
@@ -119,6 +120,7 @@ class TensorOp(IRDLOperation):
     copies = opt_prop_def(_INT)
     together = opt_prop_def(_INT)
     width = opt_prop_def(_INT)
+    growth = opt_prop_def(GrowthAttr)
     life = opt_prop_def(LifeAttr)
 
     traits = traits_def(HasParent(ProgramOp), SymbolOpInterface())

@@ -7,7 +7,7 @@ is an integer or an expression over `r.*.size`. Both the emulator and the cycle 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
@@ -34,6 +34,7 @@ from gimlet.runtime.sram.program import (
 )
 
 Size = int | Expr
+Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ class BoundProgram:
     sizes: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
     kernels: tuple[BoundKernel, ...]
+    given: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    left: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    """The shape of what is there of each state that grows, before a run and after it."""
 
 
 def evaluate(size: Size, registers: Mapping[str, int]) -> int:
@@ -170,8 +174,32 @@ def bind(program: Program, sizes: Mapping[str, int]) -> BoundProgram:
             )
     known = {dim.name: sizes[dim.name] for dim in program.dims}
     shapes = {tensor.name: _tensor_shape(tensor, known, program) for tensor in program.tensors}
+    given, left = _filled(program, known)
     binder = _Binder(known)
-    return BoundProgram(program, known, shapes, tuple(binder.kernel(kernel) for kernel in program.kernels))
+    kernels = tuple(binder.kernel(kernel) for kernel in program.kernels)
+    return BoundProgram(program, known, shapes, kernels, given, left)
+
+
+def _filled(program: Program, sizes: Mapping[str, int]) -> tuple[Shapes, Shapes]:
+    """What is there of states that grow, before a run and after it. InputError for more than there is room for."""
+    given: Shapes = {}
+    left: Shapes = {}
+    for tensor in program.tensors:
+        growth = tensor.growth
+        if growth is None:
+            continue
+        for found, size in ((given, growth.before), (left, growth.after)):
+            shape = growth.filled(tensor.shape, size)
+            found[tensor.name] = tuple(dim.evaluate(sizes) for dim in shape)
+        before, after = (found[tensor.name][growth.dim] for found in (given, left))
+        room = tensor.shape[growth.dim].evaluate(sizes)
+        if not 0 <= before <= after <= room:
+            raise InputError(
+                f"state {tensor.name} would grow from {before} to {after} in dimension {growth.dim}, "
+                f"and has room for {room}",
+                where=program.name,
+            )
+    return given, left
 
 
 def _tensor_shape(tensor: Tensor, sizes: Mapping[str, int], program: Program) -> tuple[int, ...]:

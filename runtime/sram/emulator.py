@@ -87,7 +87,7 @@ class Emulator:
         memory = Memory(bound, self.weights, self.shared)
         for binding in self.program.inputs:
             values = inputs[binding.name]
-            if values.size != prod(bound.shapes[binding.tensor]):
+            if values.size != prod(bound.given.get(binding.tensor, bound.shapes[binding.tensor])):
                 raise MachineError(f"input {binding.name} has shape {list(values.shape)}")
             memory.place_input(binding.tensor, values, binding.name in in_place)
         with np.errstate(all="ignore"):
@@ -95,10 +95,7 @@ class Emulator:
         place = Place("end", 0, "output")
         outputs: dict[str, Array] = {}
         for binding in self.program.outputs:
-            values = memory.read(binding.tensor, place)
-            if binding.tensor in memory.valid:
-                raise MachineError(f"output {binding.name} is not complete", place)
-            outputs[binding.name] = values.reshape(bound.shapes[binding.tensor])
+            outputs[binding.name] = memory.result(binding, place)
         return outputs
 
     def _run(self, bound: BoundProgram, memory: Memory) -> None:
@@ -277,9 +274,12 @@ class _KernelRun:
         flat = self.memory.values[access.tensor]
         if prod(access.shape) != flat.size:
             self.fault(step, f"sees tensor {access.tensor} of {flat.size} elements as {list(access.shape)}")
-        target = seen.view(flat)
+        target, marks = seen.view(flat), seen.view(self.memory.valid[access.tensor])
+        if access.tensor in self.memory.bound.given and marks.any():
+            at = np.argwhere(marks)[0][: len(seen.grid)]
+            self.fault(step, f"stores to elements of state {access.tensor} that are there already", at)
         target[...] = seen.from_tile(tile)
-        seen.view(self.memory.valid[access.tensor])[...] = True
+        marks[...] = True
         self.memory.written[access.tensor] += target.size
 
     def add(self, step: Step, access: BoundAccess, seen: Window, tile: Array) -> None:

@@ -1,4 +1,4 @@
-"""The stored form of a program: one JSON object, `schema` 5, with positional lists where text would repeat itself.
+"""The stored form of a program: one JSON object, `schema` 6, with positional lists where text would repeat itself.
 
 Sizes and positions are integers where they are constant and the text of an expression where not. Reading trusts
 nothing: whatever has the wrong form is an `InputError` that says where; what a program means is `verify`'s to check.
@@ -25,6 +25,7 @@ from gimlet.runtime.sram.program import (
     Dim,
     Fill,
     Gather,
+    Growth,
     Iota,
     Kernel,
     Load,
@@ -43,6 +44,9 @@ from gimlet.runtime.sram.program import (
 )
 
 Value = TypeVar("Value")
+
+_OLDEST = 4
+"""The schema from which on a program is read: what later ones added is what an older one had everywhere, or not."""
 
 
 def dumps(program: Program) -> str:
@@ -125,7 +129,9 @@ def _kernel(kernel: Kernel) -> dict[str, Any]:
 
 def _tensor(t: Tensor) -> list[Any]:
     place = [t.space, t.address, t.capacity_bytes, t.role, t.offset]
-    rest = [t.chiplet, t.together] if t.together else [] if t.chiplet == EVERYWHERE else [t.chiplet]
+    rest: list[Any] = [t.chiplet, t.together] if t.together else [] if t.chiplet == EVERYWHERE else [t.chiplet]
+    if t.growth is not None:
+        rest = [t.chiplet, t.together, [t.growth.dim, _expr(t.growth.before), _expr(t.growth.after)]]
     return [t.name, t.dtype, _exprs(t.shape), *place, t.block, t.first, t.copies, t.width, *rest]
 
 
@@ -308,7 +314,7 @@ def _read_kernel(value: object) -> Kernel:
 
 
 def _read_tensor(value: object) -> Tensor:
-    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12, 13, 14))
+    name, dtype, shape, space, address, capacity, role, offset, *blocks = _read_list(value, (12, 13, 14, 15))
     return Tensor(
         name=_read_text(name),
         dtype=_read_text(dtype),
@@ -324,7 +330,13 @@ def _read_tensor(value: object) -> Tensor:
         width=_read_int(blocks[3]),
         chiplet=_read_int(blocks[4]) if len(blocks) > 4 else EVERYWHERE,
         together=_read_int(blocks[5]) if len(blocks) > 5 else 0,
+        growth=_read_growth(blocks[6]) if len(blocks) > 6 else None,
     )
+
+
+def _read_growth(value: object) -> Growth:
+    dim, before, after = _read_list(value, (3,))
+    return Growth(_read_int(dim), _read_expr(before), _read_expr(after))
 
 
 def _read_dim(value: object) -> Dim:
@@ -339,9 +351,9 @@ def _read_binding(value: object) -> Binding:
 
 def _read_program(value: object) -> Program:
     data = _read_object(value, ("schema",))
-    if data["schema"] not in (SCHEMA - 1, SCHEMA):
+    if data["schema"] not in range(_OLDEST, SCHEMA + 1):
         raise InputError(
-            f"this program has schema {data['schema']!r}, this runtime reads {SCHEMA - 1} and {SCHEMA}",
+            f"this program has schema {data['schema']!r}, this runtime reads {_OLDEST} to {SCHEMA}",
             hint="compile the bundle again, or install the gimlet that wrote it",
         )
     _read_object(data, ("name", "machine", "format", "cores", "page_bytes", "local_bytes", "dims"))

@@ -11,7 +11,7 @@ import numpy as np
 from gimlet.runtime.sram.binding import BoundProgram
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, decode, stored_bytes
-from gimlet.runtime.sram.program import Program, Tensor
+from gimlet.runtime.sram.program import Binding, Program, Tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -78,9 +78,43 @@ class Memory:
         self._bury(name)
         tensor = self.tensors[name]
         placed = np.ascontiguousarray(values).astype(CARRIERS[tensor.dtype], copy=False).reshape(-1)
+        if tensor.growth is not None:
+            self._place_beginning(name, placed)
+            return
         if tensor.role == "state" and not in_place and np.may_share_memory(placed, values):
             placed = placed.copy()
         self.values[name] = placed
+
+    def _place_beginning(self, name: str, values: Array) -> None:
+        """Puts what is there of a state that grows into a tensor of its capacity."""
+        shape, given = self.bound.shapes[name], self.bound.given[name]
+        there = tuple(map(slice, given))
+        self.values[name] = np.zeros(prod(shape), values.dtype)
+        self.values[name].reshape(shape)[there] = values.reshape(given)
+        self.valid[name] = np.zeros(prod(shape), np.bool_)
+        self.valid[name].reshape(shape)[there] = True
+        self.filled[name] = values.size
+
+    def result(self, output: Binding, place: Place) -> Array:
+        """What an output holds, in its shape. MachineError if it is not complete."""
+        name = output.tensor
+        values = self.read(name, place).reshape(self.bound.shapes[name])
+        if self.tensors[name].growth is not None:
+            return self._beginning(name, values, place)
+        if name in self.valid:
+            raise MachineError(f"output {output.name} is not complete", place)
+        return values
+
+    def _beginning(self, name: str, values: Array, place: Place) -> Array:
+        """What is there of a state that grows, copied. MachineError where that is more or less than there should be."""
+        left = self.bound.left[name]
+        there = tuple(map(slice, left))
+        valid = self.valid.get(name)
+        if valid is not None and not valid.reshape(values.shape)[there].all():
+            raise MachineError(f"state {name} is not complete: it should have grown to {list(left)}", place)
+        if self.filled[name] > prod(left):
+            raise MachineError(f"state {name} was written behind the {list(left)} that it should have grown to", place)
+        return values[there].copy()
 
     def read(self, name: str, place: Place) -> Array:
         """All elements of a tensor that is alive. Whether those that are used were written is `check_valid`'s."""

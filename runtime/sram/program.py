@@ -28,7 +28,7 @@ from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.dealing import Array, Dealing
 from gimlet.runtime.sram.machine import Machine
 
-SCHEMA = 5
+SCHEMA = 6
 REGISTER_PREFIX = "r."
 UNPLACED = -1
 """The address of what code generation has not placed yet. No program with one runs."""
@@ -56,6 +56,22 @@ class Dim:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How much of a state is there: the first `before` positions along dimension `dim`, after a run the first `after`.
+
+    A run stores what is new between the two, and leaves what was there.
+    """
+
+    dim: int
+    before: Expr
+    after: Expr
+
+    def filled(self, shape: tuple[Expr, ...], size: Expr) -> tuple[Expr, ...]:
+        """The state's shape with `size` positions filled."""
+        return (*shape[: self.dim], size, *shape[self.dim + 1 :])
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor in shared SRAM or LPDDR, row-major, at byte `address` of its space. Until it has one, `sram` is a wish.
 
@@ -63,7 +79,8 @@ class Tensor:
     weight begin at `offset` of the program's weights file. A weight in space `core` lies in blocks of `block` elements,
     dealt from core `first` of each group on, the blocks of a core one after the other from byte `address` of its
     private part. There are `copies` of the blocks, dealt one copy of all after the other, or of `together` blocks each
-    time. A `state` is an input and an output: what a run leaves in it is what the next one finds.
+    time. A `state` is an input and an output: what a run leaves in it is what the next one finds. One with a `growth`
+    has the shape of its capacity, of which input and output are a part.
 
     Shared SRAM has a run of a tensor on each chiplet: of whole rows where there are more of those than chiplets, else
     of elements; with a `width` of its columns, of which a row has so many: that suits few rows of many columns. A
@@ -85,6 +102,7 @@ class Tensor:
     width: int = 0
     chiplet: int = EVERYWHERE
     together: int = 0
+    growth: Growth | None = None
 
     def unit(self, elements: int, parts: int) -> int:
         """What stays together of so many elements that are dealt to `parts` groups: a row, or one element."""

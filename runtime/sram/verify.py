@@ -17,6 +17,7 @@ from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.faults import MachineError, Place
 from gimlet.runtime.sram.formats import CARRIERS, FLOATS, SUMS, stored_bytes
 from gimlet.runtime.sram.functions import FUNCTIONS, REDUCTIONS, UPDATES
+from gimlet.runtime.sram.growing import check_growth, leaves_past
 from gimlet.runtime.sram.memory import overlaps
 from gimlet.runtime.sram.ordering import Order, transfers
 from gimlet.runtime.sram.program import (
@@ -191,6 +192,7 @@ def _verify_tensor(tensor: Tensor, program: Program, dims: frozenset[str]) -> No
     for dim in tensor.shape:
         if not dim.symbols <= dims:
             raise MachineError(f"tensor {tensor.name} has dimension {dim}, which the program does not declare")
+    check_growth(tensor, dims)
     fixed = tuple(dim.as_int() for dim in tensor.shape if dim.is_constant)
     needed = stored_bytes(tensor.dtype, fixed) if tensor.role == "weight" and tensor.address != UNPLACED else 0
     if needed > tensor.capacity_bytes:
@@ -240,11 +242,13 @@ class _KernelCheck:
         for name in sorted(stored & changed):
             raise self.fail(f"stores tensor {name} and changes it: items of a kernel are not ordered")
         for name in sorted(stored | changed):
-            role = self.tensors[name].role
+            role, grows = self.tensors[name].role, self.tensors[name].growth is not None
             if role in ("input", "weight"):
                 raise self.fail(f"stores to tensor {name}, which is an {role}")
-            if role == "state" and name in stored:
+            if role == "state" and name in stored and not grows:
                 raise self.fail(f"stores to tensor {name}, which is a state: it can only be changed")
+            if grows and name in changed:
+                raise self.fail(f"changes tensor {name}, which is a state that grows: what was there stays")
 
     def check_tiles(self) -> None:
         limit = self.program.private_limit
@@ -379,10 +383,20 @@ class _KernelCheck:
                 raise self.fail(f"stores tile {tile.name} to tensor {access.tensor}: blocks of a core are read only")
             if isinstance(instruction, Store) and instruction.adds and tile.dtype not in SUMS.values():
                 raise self.fail(f"adds {tile.dtype} to tensor {access.tensor}: only f32 and i32 are added")
+            if isinstance(instruction, Store) and self.tensors[access.tensor].growth is not None:
+                self.check_behind(instruction)
         elif window and (space != "core" or access.fill is not None):
             raise self.fail(f"window {tile.name} is on tensor {access.tensor}, which has no blocks")
         elif space == "core" and not window:
             raise self.fail(f"loads blocks of tensor {access.tensor} into tile {tile.name}, which is no window")
+
+    def check_behind(self, store: Store) -> None:
+        """What is stored to a state that grows is behind what was there."""
+        tensor = self.tensors[store.access.tensor]
+        if store.adds:
+            raise self.fail(f"adds to tensor {tensor.name}, which is a state that grows")
+        if not leaves_past(store.access, tensor):
+            raise self.fail(f"stores to tensor {tensor.name}, and not behind what a run finds there")
 
     def check_computed(self, transfer: Gather | Scatter, what: str, scope: dict[str, Range]) -> None:
         """The rules of a transfer, called `what`, whose positions along one dimension are in a tile."""

@@ -263,7 +263,7 @@ def _written(value: SSAValue) -> SSAValue:
     op = value.owner
     if not isinstance(op, OnnxOp) or IN_PLACE not in op.attributes or not changes_in_place(op):
         return value
-    return op.operands[2]
+    return op.operands[1] if op.op_type in ("Concat", "TensorScatter") else op.operands[2]
 
 
 def _one_row(op: OnnxOp, flops: float, sizes: Mapping[str, int]) -> bool:

@@ -27,7 +27,7 @@ from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.lowering import Lowering, element_type, shape_of
 from gimlet.targets.sram.precision import MATRIX_TYPES, MX_ERROR_BUDGET, resident_bytes
 from gimlet.targets.sram.rules import RULES
-from gimlet.targets.sram.states import states_of
+from gimlet.targets.sram.states import State, layout_of, states_of
 from gimlet.targets.sram.turns import on_chiplets
 from gimlet.targets.sram.views import View
 
@@ -241,7 +241,7 @@ def kernels_for(
     builder = ProgramBuilder(machine, bounds, dealing, homes, by_columns)
     lowering = Lowering(builder, fmt, work.ctx, RULES, work.mx_budget, parts, turns)
     states = states_of((value for _, value in work.outputs), (value for _, value in work.inputs))
-    inputs = _inputs(work, lowering, {before for before, _ in states.values()})
+    inputs = _inputs(work, lowering, {state.before: (op, state) for op, state in states.items()})
     _move_to_lpddr(builder, inputs, work.in_lpddr)
     stored = _in_place(lowering, states)
 
@@ -258,8 +258,8 @@ def kernels_for(
     return on_chiplets(program) if turns is not None else program, lowering
 
 
-def _inputs(work: Work, lowering: Lowering, changed: Container[SSAValue]) -> list[Binding]:
-    """Declares the tensors of inputs; those that are `changed` are states."""
+def _inputs(work: Work, lowering: Lowering, changed: Mapping[SSAValue, tuple[OnnxOp, State]]) -> list[Binding]:
+    """Declares the tensors of inputs; those that are `changed` by an op are states."""
     inputs: list[Binding] = []
     for name, value in work.inputs:
         try:
@@ -268,8 +268,14 @@ def _inputs(work: Work, lowering: Lowering, changed: Container[SSAValue]) -> lis
             # Fatal only if code reads it: an input that only says a shape may be of any kind.
             continue
         role = "state" if value in changed else "input"
-        tensor = lowering.builder.tensor(dtype, shape, role, f"in{len(inputs)}")
-        lowering.values[value] = View.whole(tensor, dtype, shape)
+        layout = layout_of(*changed[value], lowering.bounds) if value in changed else None
+        room = shape if layout is None else layout[0]
+        tensor = lowering.builder.tensor(dtype, room, role, f"in{len(inputs)}")
+        lowering.values[value] = View.whole(tensor, dtype, room)
+        if layout is not None:
+            growth = layout[1]
+            lowering.builder.tensors[tensor] = replace(lowering.builder.tensors[tensor], growth=growth)
+            lowering.values[value] = View.whole(tensor, dtype, room).slice(growth.dim, 0, growth.before)
         inputs.append(Binding(name, tensor))
     return inputs
 
@@ -280,13 +286,13 @@ def _move_to_lpddr(builder: ProgramBuilder, bindings: Iterable[Binding], names: 
             builder.tensors[binding.tensor] = replace(builder.tensors[binding.tensor], space="lpddr")
 
 
-def _in_place(lowering: Lowering, states: Mapping[OnnxOp, tuple[SSAValue, SSAValue]]) -> dict[SSAValue, str]:
+def _in_place(lowering: Lowering, states: Mapping[OnnxOp, State]) -> dict[SSAValue, str]:
     """The tensors that the next values of `states` share with the values before; tells `lowering` which ops do so."""
     stored: dict[SSAValue, str] = {}
-    for op, (before, after) in states.items():
-        view = lowering.values.get(before)
+    for op, state in states.items():
+        view = lowering.values.get(state.before)
         if isinstance(view, View):
-            stored[after] = view.tensor
+            stored[state.after] = view.tensor
             lowering.in_place.add(op)
     return stored
 
@@ -358,6 +364,8 @@ def _symbols(builder: ProgramBuilder) -> set[str]:
     for tensor in builder.tensors.values():
         for dim in tensor.shape:
             found |= dim.symbols
+        if tensor.growth is not None:
+            found |= tensor.growth.before.symbols | tensor.growth.after.symbols
     for kernel in builder.kernels:
         for each in kernel.grid:
             found |= each.extent.symbols

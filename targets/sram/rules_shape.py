@@ -129,17 +129,33 @@ def _concat(lowering: Lowering, op: OnnxOp) -> None:
     value = result(op)
     shape = shape_of(value)
     axis = int(op.attr("axis", 0)) % len(shape)
+    if op in lowering.in_place:
+        _grow(lowering, op, axis)
+        return
     sources = [(source, _read(lowering, source)) for source in op.inputs if source is not None]
     by_position = any(are_last(lowering.builder, found, len(shape)) for _, found in sources)
     target = temporary(lowering.builder, vector_type(value), shape, by_position and value not in lowering.results)
-    begin = ZERO
+    _put_behind(lowering, target, axis, ZERO, sources)
+    lowering.define(value, target)
+
+
+def _grow(lowering: Lowering, op: OnnxOp, axis: int) -> None:
+    """Puts what is new behind what a state holds, in the memory that is laid out for its capacity (states.py)."""
+    first, *new = [source for source in op.inputs if source is not None]
+    held, value = lowering.view(first), result(op)
+    _put_behind(lowering, held, axis, held.shape[axis], [(source, _read(lowering, source)) for source in new])
+    lowering.define(value, held.slice(axis, 0, shape_of(value)[axis]))
+
+
+def _put_behind(
+    lowering: Lowering, target: View, axis: int, begin: Expr, sources: Sequence[tuple[SSAValue, Argument]]
+) -> None:
+    """Computes values into a view one behind the other along a dimension, from `begin` on."""
     for source, found in sources:
         length = shape_of(source)[axis]
-        place = target.slice(axis, begin, length)
         if not (length.is_constant and not length.as_int()):
-            lowering.emit(found, place, "concat")
+            lowering.emit(found, target.slice(axis, begin, length), "concat")
         begin = begin + length
-    lowering.define(value, target)
 
 
 def _read(lowering: Lowering, value: SSAValue) -> Argument:

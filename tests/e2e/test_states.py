@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import gimlet
 from gimlet.compiler.frontends.cache import with_cache, with_fixed_cache
+from gimlet.runtime.sram.encoding import loads
 
 PROMPT = [[3, 14, 15, 92]]
 NEW = 12
@@ -86,6 +87,10 @@ def test_greedy_decoding_is_that_of_pytorch(llama: Any, tmp_path: Path, fixed: b
         assert len(program.manifest.states) == 4
         assert {values[name].device for name in kept} == {"cpu" if where == "cpu" else "sram0"}
         assert not kept & {step.source for step in program.manifest.transfers}
+        if where == "sram0":
+            (path,) = tmp_path.glob("m.gimlet/segments/*/program.sram")
+            held = [tensor for tensor in loads(path.read_text()).tensors if tensor.role == "state"]
+            assert [tensor.growth is None for tensor in held] == [fixed] * 4, "changed where they are"
         assert decoded(program, fixed=fixed) == expected
         assert decoded(other, fixed=fixed) == expected
         program.reset()

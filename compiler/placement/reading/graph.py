@@ -19,6 +19,7 @@ from gimlet.dialects.onnx.provenance import source_of
 from gimlet.dialects.onnx.types import dims_of, element_of
 from gimlet.passes.dim_ranges import read_ranges
 from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.passes.mark_in_place import why_copied
 from gimlet.passes.state_pairs import StatePair, held_bytes, state_pairs, update_of
 
 ASSUMED_SIZE = 64
@@ -58,13 +59,14 @@ class StateUse:
     """A state of the program: its name, the units that read it and the one that makes what it becomes, and its bytes.
 
     They share a device, where the state is: it does not move. It has its bytes twice there, unless the target updates
-    it in place by `update`.
+    it in place by `update`; `copied` says why no target could.
     """
 
     name: str
     units: tuple[int, ...]
     size_bytes: int
     update: Operation | None = None
+    copied: str = ""
 
 
 @dataclass
@@ -289,7 +291,8 @@ def _constants(graph: ModuleGraph) -> Iterator[Constant]:
 def _state(graph: ModuleGraph, pair: StatePair, size_bytes: int) -> StateUse:
     maker = graph.producer.get(pair.result)
     units = {*graph.consumers[pair.argument], *(() if maker is None else (maker,))}
-    return StateUse(pair.name, tuple(sorted(units)), size_bytes, update_of(pair))
+    copied = "" if update_of(pair) is not None else why_copied(pair) or ""
+    return StateUse(pair.name, tuple(sorted(units)), size_bytes, update_of(pair), copied)
 
 
 def is_input(value: SSAValue) -> bool:

@@ -43,6 +43,33 @@ func.func @main(%at: tensor<1x1xi64>, %x: tensor<1xf32>, %a: tensor<8xf32> {plac
 
 // -----
 
+// One that grows has two shapes, so two memories here; the mark says that its device may leave what is there, also
+// where another segment reads its sizes. Where that reads more, the mark goes.
+
+builtin.module attributes {onnx.dim_bounds = {past = array<i64: 0, 4, 16>}} {
+  placement.segment @s0 on @cpu as "fp32" (%a: tensor<?x2xf32, #onnx.dims<"past", "">>, %b: tensor<?x2xf32, #onnx.dims<"past", "">>) -> (tensor<2xi64>, tensor<?x2xf32, #onnx.dims<"past", "">>) attributes {arg_names = ["a", "b"], res_names = ["n", "y"]} {
+    %n = onnx.Shape(%a) : (tensor<?x2xf32, #onnx.dims<"past", "">>) -> tensor<2xi64>
+    %y = onnx.Relu(%b) : (tensor<?x2xf32, #onnx.dims<"past", "">>) -> tensor<?x2xf32, #onnx.dims<"past", "">>
+    placement.yield %n, %y : tensor<2xi64>, tensor<?x2xf32, #onnx.dims<"past", "">>
+  }
+  placement.segment @s1 on @cpu as "fp32" (%a: tensor<?x2xf32, #onnx.dims<"past", "">>, %b: tensor<?x2xf32, #onnx.dims<"past", "">>, %x: tensor<1x2xf32>) -> (tensor<?x2xf32, #onnx.dims<"past + 1", "">>, tensor<?x2xf32, #onnx.dims<"past + 1", "">>) attributes {arg_names = ["a", "b", "x"], res_names = ["a1", "b1"]} {
+    %a1 = onnx.Concat(%a, %x) {axis = 0, placement.in_place} : (tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<1x2xf32>) -> tensor<?x2xf32, #onnx.dims<"past + 1", "">>
+    %b1 = onnx.Concat(%b, %x) {axis = 0, placement.in_place} : (tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<1x2xf32>) -> tensor<?x2xf32, #onnx.dims<"past + 1", "">>
+    placement.yield %a1, %b1 : tensor<?x2xf32, #onnx.dims<"past + 1", "">>, tensor<?x2xf32, #onnx.dims<"past + 1", "">>
+  }
+  func.func @main(%x: tensor<1x2xf32>, %a: tensor<?x2xf32, #onnx.dims<"past", "">> {placement.state = "a"}, %b: tensor<?x2xf32, #onnx.dims<"past", "">> {placement.state = "b"}) -> (tensor<2xi64>, tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<?x2xf32, #onnx.dims<"past + 1", "">> {placement.state = "a"}, tensor<?x2xf32, #onnx.dims<"past + 1", "">> {placement.state = "b"}) {
+    %n, %y, %0 = placement.launch async @s0(%a, %b) : (tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<?x2xf32, #onnx.dims<"past", "">>) -> (tensor<2xi64>, tensor<?x2xf32, #onnx.dims<"past", "">>)
+    %a1, %b1, %1 = placement.launch async @s1(%a, %b, %x) : (tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<1x2xf32>) -> (tensor<?x2xf32, #onnx.dims<"past + 1", "">>, tensor<?x2xf32, #onnx.dims<"past + 1", "">>)
+    func.return %n, %y, %a1, %b1 : tensor<2xi64>, tensor<?x2xf32, #onnx.dims<"past", "">>, tensor<?x2xf32, #onnx.dims<"past + 1", "">>, tensor<?x2xf32, #onnx.dims<"past + 1", "">>
+  }
+}
+// CHECK:         %a1 = onnx.Concat(%a, %x) {axis = 0, placement.in_place = unit} :
+// CHECK-NEXT:    %b1 = onnx.Concat(%b, %x) {axis = 0} :
+// CHECK:         placement.state_write %{{.*}}, %a1 :
+// CHECK-NEXT:    placement.state_write %{{.*}}, %b1 :
+
+// -----
+
 // CHECK: state 'a' is not used: no op reads it
 placement.segment @s0 on @cpu as "fp32" (%x: tensor<4xf32>) -> tensor<4xf32> attributes {arg_names = ["x"], res_names = ["y"]} {
   placement.yield %x : tensor<4xf32>

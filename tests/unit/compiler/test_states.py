@@ -17,6 +17,7 @@ from gimlet.compiler.sources import open_source
 from gimlet.passes.entry import entry_function
 from gimlet.passes.state_pairs import state_pairs
 from gimlet.runtime.errors import InfeasibleError, InputError, UsageError
+from gimlet.runtime.sram.encoding import loads
 
 FLOAT = TensorProto.FLOAT
 Shape = list[int | str]
@@ -213,6 +214,53 @@ def test_a_state_stays_on_the_device_that_uses_it(load: Any, tmp_path: Path):
         moved = {values[step.source].name for step in program.manifest.transfers}
         assert moved == {"x", "present.k", "present.v"}, "to the card what is new, from it what others read"
         assert [float(program(x=ones(rows))["y"]) for rows in (3, 1, 2)] == [12, 16, 24]
+
+
+def test_on_the_accelerator_a_cache_grows_where_it_is(load: Any, tmp_path: Path):
+    """Sequences side by side, from a prefix on, and from the start again; what is there is as long as it should be."""
+    options: dict[str, Any] = {"topology": rack(tmp_path), "pins": {".*": "sram0"}}
+    bind = {"past": "0:4:8", "new": "1:1:3"}
+    with load(growing(), {"past": "present"}, bind=bind, **options) as program:
+        (artifact,) = tmp_path.glob("m.gimlet/segments/*/program.sram")
+        tensors = loads(artifact.read_text()).tensors
+        assert [tensor.growth is not None for tensor in tensors if tensor.role == "state"] == [True, True]
+        assert not [state for state in program.manifest.states if state.in_place]
+        assert program(x=ones(2))["y"] == 8
+        assert program(x=ones(1))["y"] == 12
+        other = program.state()
+        other.load({"past.k": 2 * ones(3), "past.v": ones(3)})
+        assert other(x=ones(1))["y"] == 22
+        np.testing.assert_array_equal(other.values()["past.k"], np.concatenate([2 * ones(3), ones(1)]))
+        assert program(x=ones(1))["y"] == 16
+        program.reset()
+        assert program(x=ones(3))["y"] == 12
+        assert program.state().values() == {}
+        assert program(x=ones(3))["y"] == 24
+        with pytest.raises(InputError, match="it would hold 9 in dimension 0, and has room for 8"):
+            program(x=ones(3))
+
+
+def test_why_a_state_is_copied_is_told(tmp_path: Path):
+    model = model_of(
+        [
+            helper.make_node("Concat", ["x", "a"], ["a.new"], axis=0),
+            helper.make_node("Concat", ["b", "x"], ["b.new"], axis=0),
+            helper.make_node("ReduceSum", ["b"], ["y"], keepdims=0),
+            helper.make_node("Concat", ["c", "x"], ["c.new"], axis=0),
+            helper.make_node("Add", ["d", "x"], ["d.new"]),
+        ],
+        {"x": [1, 2], "a": ["past", 2], "b": ["past", 2], "c": ["past", 2], "d": [1, 2]},
+        {"y": [], "a.new": ["all", 2], "b.new": ["all", 2], "c.new": ["all", 2], "d.new": [1, 2]},
+    )
+    states = {name: f"{name}.new" for name in "abcd"}
+    found = gimlet.compile(model, output=tmp_path / "m.gimlet", states=states, bind={"past": "0:1:8"})
+    assert found.placement is not None
+    made = "is copied in every run: what it becomes is made by Add, not by one of ScatterND, ScatterElements, "
+    assert [note for note in found.placement.notes if note.startswith("state ")] == [
+        "state a is copied in every run: Concat puts nothing into it: it is not what that begins with",
+        "state b is copied in every run: Concat puts something into it, and it is read elsewhere too",
+        f"state d {made}TensorScatter, Concat",
+    ]
 
 
 def test_a_state_that_would_cross_devices_is_refused(load: Any, tmp_path: Path):

@@ -4,7 +4,7 @@
 
 sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 65536,
     machine = {chiplets = 2, cores = 8, clock_hz = 1.2e9, row_cycles = {f32 = 72.0, bf16 = 16.0}},
-    dims = {seq = array<i64: 1, 16, 64>}, inputs = {x = @x, ids = @ids, c = @c}, outputs = {y = @y, z = @z, d = @c}} {
+    dims = {seq = array<i64: 1, 16, 64>}, inputs = {x = @x, ids = @ids, c = @c, g = @g}, outputs = {y = @y, z = @z, d = @c, h = @g}} {
   sram.tensor @x : "bf16" <["seq", 96]> in "sram" at 0 {capacity_bytes = 12288, role = "input"}
   sram.tensor @ids : "i64" <["seq"]> in "sram" at 12288 {capacity_bytes = 512, role = "input"}
   sram.tensor @w : "bf16" <[96, 80]> in "lpddr" at 0 {capacity_bytes = 15360, role = "weight", offset = 64}
@@ -13,6 +13,7 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
   sram.tensor @z : "f32" <["seq"]> in "sram" at 40960 {capacity_bytes = 256, role = "output"}
   sram.tensor @s : "f32" <["seq", 64]> in "sram" at 65536 {capacity_bytes = 16384, role = "temporary"}
   sram.tensor @c : "f32" <[32, 8]> in "sram" at 81920 {capacity_bytes = 1024, role = "state"}
+  sram.tensor @g : "f32" <[64, 8]> in "lpddr" at 16384 {capacity_bytes = 2048, role = "state", growth = #sram.growth<0 from "seq - 1" to "seq">}
   sram.kernel @matmul [#sram.range<m = 0 to "seq" step 32>, #sram.range<n = 0 to 80 step 64>] attributes {sources = ["/block/MatMul"]} {
     %a = sram.tile "a" : "bf16" [32, 64] at 0 depth 2
     %b = sram.tile "b" : "bf16" [64, 64] at 8192 depth 2
@@ -58,7 +59,7 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
   }
 }
 
-// CHECK: sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192 : i64, local_bytes = 65536 : i64, machine = {chiplets = 2 : i64, cores = 8 : i64, clock_hz = 1.200000e+09 : f64, row_cycles = {f32 = 7.200000e+01 : f64, bf16 = 1.600000e+01 : f64}}, dims = {seq = array<i64: 1, 16, 64>}, inputs = {x = @x, ids = @ids, c = @c}, outputs = {y = @y, z = @z, d = @c}} {
+// CHECK: sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192 : i64, local_bytes = 65536 : i64, machine = {chiplets = 2 : i64, cores = 8 : i64, clock_hz = 1.200000e+09 : f64, row_cycles = {f32 = 7.200000e+01 : f64, bf16 = 1.600000e+01 : f64}}, dims = {seq = array<i64: 1, 16, 64>}, inputs = {x = @x, ids = @ids, c = @c, g = @g}, outputs = {y = @y, z = @z, d = @c, h = @g}} {
 // CHECK: sram.tensor @x : "bf16" <["seq", 96]> in "sram" at 0 {capacity_bytes = 12288 : i64, role = "input"}
 // CHECK: sram.tensor @ids : "i64" <["seq"]> in "sram" at 12288 {capacity_bytes = 512 : i64, role = "input"}
 // CHECK: sram.tensor @w : "bf16" <[96, 80]> in "lpddr" at 0 {capacity_bytes = 15360 : i64, role = "weight", offset = 64 : i64}
@@ -66,6 +67,7 @@ sram.program @s0 as "bf16" on 8 attributes {page_bytes = 8192, local_bytes = 655
 // CHECK: sram.tensor @y : "f32" <["seq", 80]> in "sram" at 16384 {capacity_bytes = 20480 : i64, role = "output"}
 // CHECK: sram.tensor @z : "f32" <["seq"]> in "sram" at 40960 {capacity_bytes = 256 : i64, role = "output"}
 // CHECK: sram.tensor @c : "f32" <[32, 8]> in "sram" at 81920 {capacity_bytes = 1024 : i64, role = "state"}
+// CHECK: sram.tensor @g : "f32" <[64, 8]> in "lpddr" at 16384 {capacity_bytes = 2048 : i64, role = "state", growth = #sram.growth<0 from "seq - 1" to "seq">}
 // CHECK: sram.kernel @matmul [#sram.range<m = 0 to "seq" step 32>, #sram.range<n = 0 to 80 step 64>] attributes {sources = ["/block/MatMul"]} {
 // CHECK: sram.fill %c <["r.m.size", "r.n.size"]> with <float "0.0">
 // CHECK: sram.loop <k = 0 to 96 step 64> {
