@@ -1,6 +1,8 @@
 """States of the SRAM machine that grow: laid out for their capacity, with what is new behind what was there."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +62,10 @@ def growing(begin: Expr = PAST, size: Expr = NEW, growth: Growth = GROWTH) -> Pr
         ),
         "look",
     )
-    inputs = {"x": ("f32", (HEADS, NEW, WIDTH)), "s": ("f32", (HEADS, ROOM, WIDTH))}
+    inputs: dict[str, tuple[str, Sequence[Any]]] = {
+        "x": ("f32", (HEADS, NEW, WIDTH)),
+        "s": ("f32", (HEADS, ROOM, WIDTH)),
+    }
     dims = [Dim("past", 0, 2, ROOM), Dim("new", 0, 1, ROOM)]
     made = program((put, look), inputs, {"y": ("f32", (HEADS, PAST + NEW, WIDTH))}, dims=dims)
     tensors = tuple(replace(each, role="state", growth=growth) if each.name == "s" else each for each in made.tensors)

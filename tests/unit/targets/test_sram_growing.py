@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 from tests.unit.targets.sram_models import DEVICE, Runner, device, model_of, segment_of
@@ -12,7 +13,7 @@ from xdsl.dialects.builtin import ArrayAttr, StringAttr, UnitAttr
 from gimlet.dialects.onnx import OnnxOp, ops
 from gimlet.passes.state_pairs import IN_PLACE
 from gimlet.runtime.errors import InputError
-from gimlet.runtime.sram.program import Growth
+from gimlet.runtime.sram.program import Growth, Tensor
 from gimlet.targets.api import SegmentContext
 from gimlet.targets.sram.bound import bound_of
 from gimlet.targets.sram.target import SramTarget, machine_of
@@ -23,12 +24,12 @@ HEADS, SIZE = 2, 8
 LAYOUTS = {"heads first": (2, (1, HEADS, "past", SIZE)), "positions first": (1, (1, "past", HEADS, SIZE))}
 
 
-def nodes_of(layout: str) -> list:
+def nodes_of(layout: str) -> list[onnx.NodeProto]:
     """Attention of four heads over keys and values of two, with the keys and values of the tokens before."""
     axis = LAYOUTS[layout][0]
     turned = [("present.k", [0, 1, 3, 2]), ("present.v", None)] if axis == 2 else []
     turned = turned or [("present.k", [0, 2, 3, 1]), ("present.v", [0, 2, 1, 3])]
-    made = []
+    made: list[onnx.NodeProto] = []
     for name, (value, order) in zip("kv", turned, strict=True):
         made += [
             helper.make_node("Concat", [f"past.{name}", f"new.{name}"], [f"present.{name}"], axis=axis - 4),
@@ -45,7 +46,7 @@ def nodes_of(layout: str) -> list:
     ]
 
 
-def step(layout: str = "heads first", marked: bool = True, extra: list | None = None) -> SegmentContext:
+def step(layout: str = "heads first", marked: bool = True, extra: list[onnx.NodeProto] | None = None) -> SegmentContext:
     """A decode step [1, heads, group, new, size] as a segment whose caches are states, or (not `marked`) are not."""
     _, past = LAYOUTS[layout]
     new = tuple("new" if size == "past" else size for size in past)
@@ -64,19 +65,22 @@ def concats(segment: SegmentContext) -> list[OnnxOp]:
     return [op for op in found if op.op_type == "Concat"]
 
 
-def states(runner: Runner) -> list:
+def states(runner: Runner) -> list[Tensor]:
     return [tensor for tensor in runner.executor.program.tensors if tensor.role == "state"]
+
+
+def at(layout: str, positions: int) -> tuple[int, ...]:
+    """The shape of keys or values of so many positions."""
+    return tuple(positions if isinstance(size, str) else size for size in LAYOUTS[layout][1])
 
 
 def decoded(runner: Runner, layout: str, lengths: list[int]) -> list[np.ndarray]:
     """What each step of so many tokens gives; each begins with what the one before has left."""
-    random, (axis, past) = np.random.default_rng(0), LAYOUTS[layout]
-    empty = tuple(0 if size == "past" else size for size in past)
-    kept = {name: np.zeros(empty, np.float32) for name in ("past.k", "past.v")}
-    found = []
+    random, axis = np.random.default_rng(0), LAYOUTS[layout][0]
+    kept = {name: np.zeros(at(layout, 0), np.float32) for name in ("past.k", "past.v")}
+    found: list[np.ndarray] = []
     for length in lengths:
-        shape = tuple(length if size == "past" else size for size in past)
-        new = {name: random.standard_normal(shape, np.float32) for name in ("new.k", "new.v")}
+        new = {name: random.standard_normal(at(layout, length), np.float32) for name in ("new.k", "new.v")}
         query = random.standard_normal((1, HEADS, 2, length, SIZE), np.float32)
         y, *after = runner(**kept, **new, q=query)
         for name, left in zip("kv", after, strict=True):
@@ -92,13 +96,12 @@ def test_steps_of_a_cache_in_place_are_those_of_one_that_is_copied(layout: str):
     lengths = [3, 1, 1, 4, 1]
     for found, expected in zip(decoded(here, layout, lengths), decoded(copied, layout, lengths), strict=True):
         np.testing.assert_array_equal(found, expected)
-    axis, past = LAYOUTS[layout]
     assert not states(copied)
     assert len(states(here)) == 2
     for tensor in states(here):
         assert isinstance(tensor.growth, Growth)
-        assert tensor.growth.dim == axis
-        assert [str(dim) for dim in tensor.shape] == ["10" if size == "past" else str(size) for size in past]
+        assert tensor.growth.dim == LAYOUTS[layout][0]
+        assert [dim.as_int() for dim in tensor.shape] == list(at(layout, 10))
         assert tensor.capacity_bytes == 10 * HEADS * SIZE * 4
 
 
