@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 from xdsl.dialects.builtin import ModuleOp
@@ -31,6 +31,8 @@ from gimlet.passes.entry import entry_function
 from gimlet.runtime.errors import UsageError
 from gimlet.runtime.manifest import Manifest
 from gimlet.targets.api import DimBound, Topology
+
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -102,18 +104,18 @@ def compile(
         topology=resolve_topology(topology),
         objective=objective,
         bindings=_bindings(bind or {}),
-        pins=tuple((pins or {}).items()),
-        formats=tuple((formats or {}).items()),
-        min_shares=tuple((min_shares or {}).items()),
+        pins=_pairs("pins", pins),
+        formats=_pairs("formats", formats),
+        min_shares=_pairs("min_shares", min_shares),
         max_segments=max_segments,
-        bounds=tuple((bounds or {}).items()),
+        bounds=_pairs("bounds", bounds),
         together=tuple(together),
         apart=tuple(apart),
         placement=Path(placement) if placement else None,
         costs=Path(costs) if costs else None,
-        cost_providers=tuple((cost_providers or {}).items()),
+        cost_providers=_pairs("cost_providers", cost_providers),
         fuse=fuse,
-        states=tuple((states or {}).items()),
+        states=_pairs("states", states),
         loss_budget=loss_budget,
         loss_inputs=loss_inputs,
         allow_tf32=allow_tf32,
@@ -128,6 +130,13 @@ def compile(
     compilation = start(source, options, progress)
     bundle_id, manifest = compilation.emit(path, force=force)
     return CompiledBundle(path, bundle_id, manifest, compilation.placement, dict(progress.seconds))
+
+
+def _pairs(name: str, given: Mapping[str, Given] | None) -> tuple[tuple[str, Given], ...]:
+    """The entries of an argument; UsageError where it is no mapping, as the text that a command takes."""
+    if given is not None and not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"{name} is a {type(given).__name__}, not a mapping", hint=f"{name}={{key: value}}")
+    return tuple((given or {}).items())
 
 
 def start(source: Source, options: CompileOptions, progress: Progress) -> Compilation:

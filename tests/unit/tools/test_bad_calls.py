@@ -4,14 +4,14 @@ import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import onnx
 import pytest
 from onnx import helper
 
 import gimlet
-from gimlet.runtime.errors import InputError
+from gimlet.runtime.errors import InputError, UsageError
 from gimlet.tools import gimlet_compare, gimlet_compile, gimlet_place, gimlet_run
 from gimlet.tools.files import check_outputs, writing
 
@@ -216,3 +216,11 @@ def test_a_segment_to_look_into_is_one_of_the_bundle(capsys: pytest.CaptureFixtu
     assert (code, "--segment: there is nothing to look for" in text) == (2, True)
     code, text = refused(gimlet_compare.main, capsys, *given, "--bisect")
     assert (code, "there is no segment 's7'" in text, "the segments are: s0" in text) == (2, True, True)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["pins", "formats", "min_shares", "bounds", "cost_providers", "states"])
+def test_an_argument_as_the_command_takes_it_is_refused(name: str):
+    asked: dict[str, Any] = {name: ["Relu=cpu"]}
+    with pytest.raises(UsageError, match=f"{name} is a list, not a mapping"):
+        gimlet.compile("m.onnx", output="m.gimlet", **asked)
