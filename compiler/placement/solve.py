@@ -68,8 +68,8 @@ _BOUND_ENDS = 0.9
 """The part after which it is no longer improved even so."""
 _IN_TURNS = 0.88
 """The part after which orders of devices with one launch each are left."""
-_FLEETS = 0.6
-"""The part after which fleets are left, where devices are paid for by the second."""
+_FLEETS = 0.5
+"""The part of what is left then that fleets are searched for, where devices are paid for by the second."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""
 
@@ -141,8 +141,6 @@ class _Solve:
         seen = dict.fromkeys((*bound.suggestions, *(dealt(problem, place) for place in bound.suggestions)))
         best = min(best, best_of(problem, [*seen, *within_loss(problem, list(seen))]), key=self._rank)
         self._note("quick", best)
-        if not self._closed(best, bound.value):
-            best = self._by_fleet(best)
         if self._closed(best, bound.value):
             return self._solution(best, bound.value, len(problem.nodes), None)
         if problem.rules.min_share and len(problem.nodes) > 3 * self.group_limit:
@@ -159,6 +157,8 @@ class _Solve:
         whole = answer.complete and len(coarse.groups) == len(problem.nodes)
         proven = max(bound.value, answer.bound) if whole else bound.value
         if not self._closed(best, proven):
+            best = self._by_fleet(best)
+        if not self._closed(best, proven):
             best = self._single_ops(best, grouped=len(coarse.groups) < len(problem.nodes))
         self._note("refined", best)
         if best.excess:
@@ -167,7 +167,8 @@ class _Solve:
 
     def _by_fleet(self, best: Found) -> Found:
         """A better placement, where devices are paid for by the second."""
-        seconds = None if self.limits.seconds is None else max(self._until(_FLEETS) - time.perf_counter(), 0.0)
+        left = self._seconds_left()
+        seconds = None if left is None else _FLEETS * left
         best = fleet_search(self.problem, best, self.limits.seed, seconds)
         self._note("fleets", best)
         return best

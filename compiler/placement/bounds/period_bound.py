@@ -96,8 +96,10 @@ def _timed(fleet: Fleet, best_known: float, until: float) -> float:
     """The bound on a fleet's period by the latency that limits on energy and cost leave to it."""
     if fleet.problem.rules.bounds.keys().isdisjoint(BILLS):
         return 0.0
-    now = perf_counter()
-    rules = replace(fleet.narrowed.rules, objective="throughput", bounds={"latency": latency_left(fleet)})
+    now, left = perf_counter(), latency_left(fleet)
+    if fleet.own_latency_s(until) > left * (1 + 1e-9):
+        return float("inf")
+    rules = replace(fleet.narrowed.rules, objective="throughput", bounds={"latency": left})
     return timed_bound(fleet.narrowed.with_rules(rules), best_known, now + (until - now) / _PARTS).seconds
 
 
