@@ -80,16 +80,17 @@ class _Search:
         return value is not None
 
     def _ways(self) -> Iterator[float]:
-        """Bounds by the linear program, with the fleet's own latency, and by prices."""
+        """Bounds by the linear program, by prices, and by the program with all that is known of the fleet's latency."""
         yield self._program(self.until)
-        if self.fleet.launching:
-            known = self.least_s
-            self.least_s = max(known, self.fleet.own_latency_s(self.until))
-            if self.least_s > known:
-                yield self._program(self.until)
         for part in self._prices():
             self.found[part] = self._bound(part, self.until)
             yield self.found[part]
+        if self.fleet.launching:
+            known = self.least_s
+            # This takes the longest by far.
+            self.least_s = max(known, self.fleet.own_latency_s(self.until))
+            if self.least_s > known:
+                yield self._program(self.until)
 
     def _program(self, until: float) -> float:
         """The bound of the linear program; no bound where it is not solved in time."""
