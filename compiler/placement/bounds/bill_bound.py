@@ -90,7 +90,7 @@ class _Search:
             # This takes the longest by far.
             self.least_s = max(known, self.fleet.own_latency_s(self.until))
             if self.least_s > known:
-                yield self._program(self.until)
+                yield self._program(self.until) if self.least_s < float("inf") else self.least_s
 
     def _program(self, until: float) -> float:
         """The bound of the linear program; no bound where it is not solved in time."""

@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from gimlet.compiler.placement.bounds.fleets import Fleet
+from gimlet.compiler.placement.bounds.fleets import Fleet, Usable
 from gimlet.compiler.placement.bounds.period_program import SHORTFALL, PeriodProgram
 from gimlet.compiler.placement.model.problem import Fusion, Node, Objective, Problem
 from gimlet.compiler.placement.model.schedule import load_w
 
 BILLS: tuple[Objective, ...] = ("energy", "cost")
+TOLERANCE = 1e-9
+"""The part of a limit that a placement may be above it."""
 
 
 def per_second(problem: Problem, device: int, figure: Objective) -> float:
@@ -69,19 +71,25 @@ def rate_of(problem: Problem, devices: Iterable[int], figure: Objective) -> floa
 
 def least_bill(fleet: Fleet, figure: Objective) -> float:
     """What every placement of a fleet takes: by the second over the least latency, and each op where it is cheapest."""
-    priced, constant = billed(fleet.problem, figure)
-    least = (
-        min(node.options[place].usd for place in allowed)
-        for node, allowed in zip(priced.nodes, priced.allowed, strict=True)
-    )
     rate = rate_of(fleet.problem, fleet.certain, figure)
-    return rate * fleet.usable.latency.seconds + sum(least) + constant
+    return rate * fleet.usable.latency.seconds + _least_taken(fleet.usable, figure)
+
+
+def _least_taken(usable: Usable, figure: Objective) -> float:
+    """What ops take besides, each where it is cheapest."""
+    if figure not in usable.taken:
+        priced, constant = billed(usable.problem, figure)
+        each = zip(priced.nodes, priced.allowed, strict=True)
+        usable.taken[figure] = (
+            sum(min(node.options[place].usd for place in allowed) for node, allowed in each) + constant
+        )
+    return usable.taken[figure]
 
 
 def is_affordable(fleet: Fleet) -> bool:
     """Whether the limits on energy and cost may leave a fleet anything, as far as is known without a search."""
     bounds = fleet.problem.rules.bounds
-    return all(least_bill(fleet, figure) <= bounds[figure] * (1 + 1e-9) for figure in BILLS if figure in bounds)
+    return all(least_bill(fleet, figure) <= bounds[figure] * (1 + TOLERANCE) for figure in BILLS if figure in bounds)
 
 
 def latency_left(fleet: Fleet) -> float:
@@ -91,7 +99,7 @@ def latency_left(fleet: Fleet) -> float:
     for figure in BILLS:
         rate = rate_of(fleet.problem, fleet.certain, figure)
         if figure in bounds and rate > 0:
-            over = bounds[figure] - least_bill(fleet, figure)
+            over = bounds[figure] * (1 + TOLERANCE) - least_bill(fleet, figure)
             left = min(left, fleet.usable.latency.seconds + over / rate)
     return left
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import perf_counter
 
-from gimlet.compiler.placement.bounds.bills import BILLS, billed, is_affordable, keep_bounds, rate_of
+from gimlet.compiler.placement.bounds.bills import BILLS, TOLERANCE, billed, is_affordable, keep_bounds, rate_of
 from gimlet.compiler.placement.bounds.fleets import Fleet, fleets
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.price_bound import charged_bound
@@ -58,9 +58,8 @@ class _Search:
 
     def _ways(self) -> Iterator[float]:
         yield self._in_parts()
-        least_s = self.fleet.own_latency_s(self.until)
-        if least_s > self.value:
-            self.value = least_s
+        yield self.fleet.own_latency_s(self.until)
+        if self.value < float("inf"):
             yield self._in_parts()
         for figure, rate in self.rates.items():
             yield from self._charged(figure, rate)
@@ -76,7 +75,7 @@ class _Search:
     def _charged(self, figure: Objective, rate: float) -> Iterator[float]:
         """Bounds by ever better multipliers of one bill."""
         problem, constant = billed(self.fleet.problem, figure)
-        limit = self.bounds[figure]
+        limit = self.bounds[figure] * (1 + TOLERANCE)
         least, most = 0.0, float("inf")
         multiplier = self.fleet.usable.latency.seconds / limit if limit > 0 else 0.0
         for _ in range(_STEPS if multiplier else 0):

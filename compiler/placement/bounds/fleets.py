@@ -10,7 +10,7 @@ be exchanged alone, classes count as a whole, and at last all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import product
 from math import prod
@@ -20,7 +20,7 @@ from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, latency
 from gimlet.compiler.placement.bounds.least_latency import least_latency
 from gimlet.compiler.placement.bounds.timed_latency import timed_latency
 from gimlet.compiler.placement.model.alike import device_classes
-from gimlet.compiler.placement.model.problem import Problem
+from gimlet.compiler.placement.model.problem import Objective, Problem
 from gimlet.runtime.errors import InfeasibleError
 
 Range = tuple[int, int]
@@ -35,10 +35,14 @@ _PARTS = 8
 
 @dataclass(frozen=True)
 class Usable:
-    """The problem where nodes may be on some classes alone; searches end at `until` (of `time.perf_counter`)."""
+    """The problem where nodes may be on some classes alone; searches end at `until` (of `time.perf_counter`).
+
+    `taken` keeps what all its ops take at least of a bill, once that was asked for (`bills.py`).
+    """
 
     problem: Problem
     until: float
+    taken: dict[Objective, float] = field(default_factory=dict[Objective, float])
 
     @cached_property
     def latency(self) -> LatencyBound:

@@ -117,7 +117,7 @@ def _of_all(
     soon = until
     while True:
         weakest = min(range(len(programs)), key=lambda number: (least[number], -number))
-        if solved[weakest] and weakest in waiting:
+        if solved[weakest] and weakest in waiting and perf_counter() < until:
             least[weakest] = max(least[weakest], _timed(waiting.pop(weakest), best_known, until))
             continue
         if not rows and solved[weakest]:
