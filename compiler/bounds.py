@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
 from xdsl.ir import Block
 
+from gimlet.compiler.example_sizes import example_sizes
 from gimlet.dialects.onnx import shape_of, value_name
 from gimlet.dialects.onnx.ir_types import is_made_up
 from gimlet.passes.entry import describe
@@ -134,15 +135,25 @@ def merge_bounds(
     return {name: bound for name in known if (bound := bindings.get(name) or model.get(name)) is not None}
 
 
-def check_bounded(symbols: Iterable[str], bounds: Mapping[str, DimBound]) -> None:
-    """UsageError if there is a dimension that nobody bounds."""
+def check_bounded(symbols: Iterable[str], bounds: Mapping[str, DimBound], block: Block) -> None:
+    """UsageError if there is a dimension that nobody bounds, with sizes that the values of `block` do not rule out."""
     unbound = sorted(set(symbols) - bounds.keys())
     if unbound:
-        example = ",".join(f"{name}=1:1:8" for name in unbound)
+        found = example_sizes(block, unbound, {name: bound.optimum for name, bound in bounds.items()})
         raise UsageError(
             f"nothing bounds the dynamic dimension{'s' if len(unbound) > 1 else ''} {', '.join(unbound)}",
-            hint=f"bind with minimum:optimum:maximum, for example --bind '{example}'",
+            hint=_example(unbound, found),
         )
+
+
+def _example(unbound: Sequence[str], sizes: Mapping[str, int] | None) -> str:
+    """What to bind: small sizes that could be, and where these are more than 1 that the model's makers know better."""
+    if sizes is None:
+        example = ",".join(f"{name}=MINIMUM:OPTIMUM:MAXIMUM" for name in unbound)
+        return f"bind with --bind '{example}': the shapes allow none of the sizes tried, so its makers must say which"
+    example = ",".join(f"{name}={size}:{size}:{8 * size}" for name, size in sizes.items())
+    caveat = "; the shapes allow no less, and the model may want more" if max(sizes.values()) > 1 else ""
+    return f"bind with minimum:optimum:maximum, for example --bind '{example}'{caveat}"
 
 
 def check_sizes(block: Block, bounds: Mapping[str, DimBound]) -> None:

@@ -119,8 +119,9 @@ class Compilation:
     def _place(self) -> None:
         if not self._is_bound:
             narrow(self.module, self.bind())
-        check_bounded(self._input_symbols(), self.bounds)
-        check_sizes(entry_function(self.module).body.block, self.bounds)
+        block = entry_function(self.module).body.block
+        check_bounded(self._input_symbols(), self.bounds, block)
+        check_sizes(block, self.bounds)
         set_topology(self.module, self.options.topology)
         observe("place", self.module, self._solve, self.module.verify, self.instruments)
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Block
 
 from gimlet.compiler.api import resolve_topology, start
 from gimlet.compiler.bounds import check_bounded, merge_bounds, parse_bindings, read_bounds, resolve_axes, write_bounds
@@ -113,7 +114,7 @@ def test_an_exporters_name_is_refused_with_the_dimensions_own() -> None:
 
 def test_a_dimension_without_a_range_is_named_with_what_to_write() -> None:
     with pytest.raises(UsageError, match="dynamic dimension width") as caught:
-        check_bounded({"batch", "width"}, {"batch": DimBound(1, 1, 1)})
+        check_bounded({"batch", "width"}, {"batch": DimBound(1, 1, 1)}, Block())
     assert "--bind 'width=1:1:8'" in (caught.value.hint or "")
 
 
@@ -160,6 +161,17 @@ def test_sizes_at_which_nothing_could_run_are_refused(tmp_path: Path, bindings: 
     compilation = start(open_source(windowed(tmp_path / "m.onnx", "length")), options, Progress(quiet=True))
     with pytest.raises(InputError, match=message):
         compilation.run_to("place")
+
+
+def test_sizes_are_suggested_at_which_windows_fit(tmp_path: Path) -> None:
+    compilation = start(
+        open_source(windowed(tmp_path / "m.onnx", "length")),
+        CompileOptions(resolve_topology(None)),
+        Progress(quiet=True),
+    )
+    with pytest.raises(UsageError, match="dynamic dimensions batch, length") as caught:
+        compilation.run_to("place")
+    assert "--bind 'batch=1:1:8,length=512:512:4096'; the shapes allow no less" in (caught.value.hint or "")
 
 
 def test_a_model_whose_window_never_fits_is_refused(tmp_path: Path) -> None:
