@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
 from xdsl.ir import Block
 
 from gimlet.compiler.example_sizes import example_sizes
-from gimlet.dialects.onnx import shape_of, value_name
+from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.ir_types import is_made_up
 from gimlet.passes.entry import describe
 from gimlet.runtime.errors import InputError, UsageError
@@ -142,26 +142,29 @@ def check_bounded(symbols: Iterable[str], bounds: Mapping[str, DimBound], block:
         found = example_sizes(block, unbound, {name: bound.optimum for name, bound in bounds.items()})
         raise UsageError(
             f"nothing bounds the dynamic dimension{'s' if len(unbound) > 1 else ''} {', '.join(unbound)}",
-            hint=_example(unbound, found),
+            hint=_example(unbound, found, {name for _, dim in _squeezed(block) for name in dim.symbols}),
         )
 
 
-def _example(unbound: Sequence[str], sizes: Mapping[str, int] | None) -> str:
+def _example(unbound: Sequence[str], sizes: Mapping[str, int] | None, fixed: Container[str]) -> str:
     """What to bind: small sizes that could be, and where these are more than 1 that the model's makers know better."""
     if sizes is None:
         example = ",".join(f"{name}=MINIMUM:OPTIMUM:MAXIMUM" for name in unbound)
         return f"bind with --bind '{example}': the shapes allow none of the sizes tried, so its makers must say which"
-    example = ",".join(f"{name}={size}:{size}:{8 * size}" for name, size in sizes.items())
+    ranges = (str(size) if name in fixed else f"{size}:{size}:{8 * size}" for name, size in sizes.items())
+    example = ",".join(f"{name}={text}" for name, text in zip(sizes, ranges, strict=True))
     caveat = "; the shapes allow no less, and the model may want more" if max(sizes.values()) > 1 else ""
     return f"bind with minimum:optimum:maximum, for example --bind '{example}'{caveat}"
 
 
 def check_sizes(block: Block, bounds: Mapping[str, DimBound]) -> None:
-    """InputError for a tensor of `block` that would have a dimension below 0 at sizes within the ranges.
+    """InputError for a tensor of `block` that would have a dimension below 0, or another rank, within the ranges.
 
     All dimensions are tried at their optima, those of one symbol at its minimum and maximum too. A window that is
-    larger than its input makes such a dimension: nothing could run it.
+    larger than its input makes such a dimension: nothing could run it. A Squeeze that is given no axes makes such a
+    rank: it drops each dimension that is 1.
     """
+    _check_ranks(block, bounds)
     values = (result for op in block.ops for result in op.results)
     dims = ((value, axis, dim) for value in values for axis, dim in enumerate(shape_of(value) or ()) if dim is not None)
     tried: set[Expr] = set()
@@ -177,6 +180,26 @@ def check_sizes(block: Block, bounds: Mapping[str, DimBound]) -> None:
                 f"{describe(value.op)}: {what}, {dim.evaluate(sizes)} at {at}",
                 hint="bind it to sizes that the model can run",
             )
+
+
+def _check_ranks(block: Block, bounds: Mapping[str, DimBound]) -> None:
+    for op, dim in _squeezed(block):
+        if not dim.symbols <= bounds.keys():
+            continue
+        if len({dim.evaluate(sizes) == 1 for sizes in _sizes_to_try(dim, bounds)}) > 1:
+            raise InputError(
+                f"{describe(op)}: it drops dimensions that are 1, so how many are left depends on {dim}",
+                hint=f"bind {', '.join(sorted(dim.symbols))} so that it always is 1, or never",
+            )
+
+
+def _squeezed(block: Block) -> Iterator[tuple[OnnxOp, Expr]]:
+    """Dimensions, in terms of the inputs' own, that a Squeeze without axes drops where they are 1."""
+    inputs = {name for value in block.args for dim in shape_of(value) or () if dim for name in dim.symbols}
+    for op in block.ops:
+        if isinstance(op, OnnxOp) and op.op_type == "Squeeze" and len(op.operands) == 1 and op.attr("axes") is None:
+            dims = shape_of(op.operands[0]) or ()
+            yield from ((op, dim) for dim in dims if dim is not None and dim.symbols and dim.symbols <= inputs)
 
 
 def _sizes_to_try(dim: Expr, bounds: Mapping[str, DimBound]) -> list[dict[str, int]]:

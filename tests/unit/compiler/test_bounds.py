@@ -174,6 +174,38 @@ def test_sizes_are_suggested_at_which_windows_fit(tmp_path: Path) -> None:
     assert "--bind 'batch=1:1:8,length=512:512:4096'; the shapes allow no less" in (caught.value.hint or "")
 
 
+def squeezed(path: Path) -> str:
+    """A Squeeze without axes, which drops the batch too where that is 1."""
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, 3])
+    node = helper.make_node("Squeeze", ["x"], ["y"], name="rows")
+    graph = helper.make_graph([node], "g", [info], [helper.make_empty_tensor_value_info("y")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+def test_a_range_over_which_a_rank_changes_is_refused(tmp_path: Path) -> None:
+    options = CompileOptions(resolve_topology(None), bindings=parse_bindings(["batch=1:2:4"]))
+    compilation = start(open_source(squeezed(tmp_path / "m.onnx")), options, Progress(quiet=True))
+    with pytest.raises(InputError, match=r"onnx\.Squeeze 'rows': it drops .* depends on batch") as caught:
+        compilation.run_to("place")
+    assert caught.value.hint == "bind batch so that it always is 1, or never"
+
+
+def test_no_range_is_suggested_over_which_a_rank_changes(tmp_path: Path) -> None:
+    compilation = start(
+        open_source(squeezed(tmp_path / "m.onnx")), CompileOptions(resolve_topology(None)), Progress(quiet=True)
+    )
+    with pytest.raises(UsageError, match="dynamic dimension batch") as caught:
+        compilation.run_to("place")
+    assert "--bind 'batch=1'" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("batch", ["batch=1", "batch=2:2:4"])
+def test_a_range_over_which_no_rank_changes_is_taken(tmp_path: Path, batch: str) -> None:
+    options = CompileOptions(resolve_topology(None), bindings=parse_bindings([batch]))
+    start(open_source(squeezed(tmp_path / "m.onnx")), options, Progress(quiet=True)).run_to("place")
+
+
 def test_a_model_whose_window_never_fits_is_refused(tmp_path: Path) -> None:
     options = CompileOptions(resolve_topology(None), bindings=parse_bindings(["batch=1"]))
     compilation = start(open_source(windowed(tmp_path / "m.onnx", 100)), options, Progress(quiet=True))
