@@ -15,6 +15,9 @@ from typing import Any, cast
 import numpy as np
 
 from gimlet.runtime.errors import InputError, UsageError
+from gimlet.runtime.manifest import Manifest
+from gimlet.runtime.random_inputs import random_inputs
+from gimlet.runtime.tensors import symbol_of
 
 _NONE, _EMPTY = "none", "empty"
 _MAGIC = b"\x93NUMPY"
@@ -46,6 +49,33 @@ def read_inputs(texts: Iterable[str], flag: str = "--input") -> dict[str, Any]:
                 f"{file} holds no array: {_reason(path, error)}", where=f"input {name!r}", hint=_ARRAY_HINT
             ) from error
     return found
+
+
+def complete(manifest: Manifest, given: Mapping[str, Any], seed: int, *, is_random: bool) -> dict[str, Any]:
+    """The inputs that were given, and with `is_random` the others made up for the same sizes.
+
+    What has a default may be left out. UsageError for a name that is no input's, and for inputs that are missing.
+    """
+    specs = [manifest.spec(port) for port in manifest.inputs]
+    takes = "the program takes " + (", ".join(map(str, specs)) or "no inputs")
+    unknown = next((name for name in given if name not in {spec.name for spec in specs}), None)
+    if unknown is not None:
+        raise UsageError(f"there is no such input; {takes}", where=f"--input {unknown}")
+    defaults = {port.name for port in manifest.inputs if port.default is not None}
+    missing = [spec.name for spec in specs if spec.name not in given and spec.name not in defaults]
+    if missing and not is_random:
+        hint = f"--input {missing[0]}=FILE.npy, or --random"
+        raise UsageError(f"no array for {', '.join(missing)}; {takes}", hint=hint)
+    if not missing:
+        return dict(given)
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        shape = given[spec.name].shape if spec.name in given and spec.is_tensor else ()
+        for dim, size in zip(spec.shape or (), shape, strict=False):
+            name = symbol_of(dim)
+            if name is not None:
+                sizes[name] = size
+    return random_inputs(manifest, seed, sizes) | dict(given)
 
 
 def _reason(path: Path, error: Exception) -> str:

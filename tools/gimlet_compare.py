@@ -38,8 +38,7 @@ def gimlet_compare(
     from gimlet.compiler.checking.reference import reference_of
     from gimlet.compiler.sources import open_source
     from gimlet.runtime.bundle import open_bundle
-    from gimlet.runtime.random_inputs import random_inputs
-    from gimlet.tools.arrays import read_inputs
+    from gimlet.tools.arrays import complete, read_inputs
 
     if segment is not None and not bisecting:
         raise UsageError("there is nothing to look for in a segment", where="--segment", hint="add --bisect")
@@ -50,7 +49,7 @@ def gimlet_compare(
         raise UsageError(f"there is no segment {segment!r}", where="--segment", hint=hint)
     reference = reference_of(open_source(model))
     given = read_inputs(inputs)
-    arrays = random_inputs(opened.manifest, seed) | given if len(given) < len(opened.manifest.inputs) else given
+    arrays = complete(opened.manifest, given, seed, is_random=True)
     found = compare(opened, reference, arrays)
     ops: list[OpDeviation] = []
     name = segment or (found.first_bad.segment if found.first_bad else None)

@@ -92,12 +92,12 @@ def gimlet_run(
     """
     from gimlet.runtime.program import load
     from gimlet.runtime.trace import Trace
-    from gimlet.tools.arrays import read_inputs, write_outputs
+    from gimlet.tools.arrays import complete, read_inputs, write_outputs
 
     check_outputs({"--profile": profile})
     given = read_inputs(inputs)
     with load(bundle, emulate_missing=emulate_missing, verify_hashes=verify_hashes, inflight=inflight) as program:
-        arrays = _complete(program, given, seed, is_random=is_random)
+        arrays = complete(program.manifest, given, seed, is_random=is_random)
         feeds = _feeds(program, feed, inflight)
         if repeat > 1 and not feeds:
             program.run(arrays)
@@ -131,34 +131,6 @@ def gimlet_run(
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The command's entry point."""
     run(gimlet_run, args)
-
-
-def _complete(program: Program, given: Mapping[str, Any], seed: int, *, is_random: bool) -> dict[str, Any]:
-    """The inputs that were given, and with `is_random` the others made up for the same sizes."""
-    from gimlet.runtime.errors import UsageError
-    from gimlet.runtime.random_inputs import random_inputs
-    from gimlet.runtime.tensors import symbol_of
-
-    names = [spec.name for spec in program.inputs]
-    takes = "the program takes " + (", ".join(map(str, program.inputs)) or "no inputs")
-    for name in given:
-        if name not in names:
-            raise UsageError(f"there is no such input; {takes}", where=f"--input {name}")
-    defaults = {port.name for port in program.manifest.inputs if port.default is not None}
-    missing = [name for name in names if name not in given and name not in defaults]
-    if missing and not is_random:
-        hint = f"--input {missing[0]}=FILE.npy, or --random"
-        raise UsageError(f"no array for {', '.join(missing)}; {takes}", hint=hint)
-    if not missing:
-        return dict(given)
-    sizes: dict[str, int] = {}
-    for spec in program.inputs:
-        shape = given[spec.name].shape if spec.name in given and spec.is_tensor else ()
-        for dim, size in zip(spec.shape or (), shape, strict=False):
-            name = symbol_of(dim)
-            if name is not None:
-                sizes[name] = size
-    return random_inputs(program.manifest, seed, sizes) | dict(given)
 
 
 def _feeds(program: Program, texts: Sequence[str], inflight: int) -> dict[str, str]:

@@ -300,6 +300,7 @@ def _explained(error: ValidationError, path: Path, data: dict[str, Any]) -> Giml
     given = repr(first["input"])
     messages = {
         "missing": "is missing",
+        "literal_error": f"must be {first.get('ctx', {}).get('expected')}, not {given}",
         "extra_forbidden": "is not a key that this file may have",
         "greater_than": f"must be more than 0, not {first['input']}",
         "greater_than_equal": f"must not be negative, but is {first['input']}",
@@ -313,7 +314,8 @@ def _explained(error: ValidationError, path: Path, data: dict[str, Any]) -> Giml
         "string_pattern_mismatch": "must be letters, digits, '_' and '.', and not begin with a digit or a '.'",
     }
     message = messages.get(first["type"], str(first["msg"]).removeprefix("Value error, "))
-    more = f" (and {len(problems) - 1} more like this)" if len(problems) > 1 else ""
+    # A file of another schema has other keys too: that it is one says it all.
+    more = f" (and {len(problems) - 1} more like this)" if len(problems) > 1 and key != "schema" else ""
     return InputError(f"{key} {message}{more}" if key else f"{message}{more}", where=str(path))
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from tests.e2e.models import chain
 
 import gimlet
@@ -61,3 +64,23 @@ def test_a_diff_names_the_weights_and_fails_where_it_is_told_to(
     assert "not allowed to change: weights" in text
     code, text = run(gimlet_diff.main, capsys, right, right)
     assert (code, text.strip()) == (0, "no difference")
+
+
+def two_inputs(path: Path) -> Path:
+    """Adds two inputs of as many rows."""
+    infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2]) for name in ("a", "b", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "g", infos[:2], infos[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_inputs_are_made_up_in_the_sizes_of_those_that_are_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = two_inputs(tmp_path / "m.onnx")
+    bundle = gimlet.compile(str(model), bind={"n": "1:2:4"}, output=tmp_path / "m.gimlet").path
+    np.save(tmp_path / "a.npy", np.ones((3, 2), np.float32))
+    code, text = run(gimlet_compare.main, capsys, bundle, "--ref", model, "--input", f"a={tmp_path / 'a.npy'}")
+    assert code == 0, text
+    code, text = run(gimlet_compare.main, capsys, bundle, "--ref", model, "--input", f"c={tmp_path / 'a.npy'}")
+    assert (code, "--input c: there is no such input" in text) == (2, True), text

@@ -79,7 +79,7 @@ def test_every_figure_is_read():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "schema"),
+        ({"schema": 2}, "schema must be 1, not 2"),
         ({"host": "gpu1"}, "unknown device 'gpu1'"),
         ({"devices": [{"name": "cpu"}, {"name": "cpu"}]}, "two devices have the name 'cpu'"),
         ({"routes": []}, "no link leads from one to the other of"),
