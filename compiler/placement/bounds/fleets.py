@@ -16,6 +16,7 @@ from itertools import product
 from math import prod
 from time import perf_counter
 
+from gimlet.compiler.placement.bounds.holding_bound import holding_bound
 from gimlet.compiler.placement.bounds.latency_bound import LatencyBound, latency_bound
 from gimlet.compiler.placement.bounds.least_latency import least_latency
 from gimlet.compiler.placement.bounds.timed_latency import timed_latency
@@ -86,8 +87,8 @@ class Fleet:
             least_s = least_latency(self.narrowed, until=soon).value
         except InfeasibleError:
             return float("inf")
-        limits = replace(self.narrowed.rules, bounds=self.problem.rules.bounds)
-        return timed_latency(self.narrowed.with_rules(limits), least_s, soon)
+        limited = self.narrowed.with_rules(replace(self.narrowed.rules, bounds=self.problem.rules.bounds))
+        return max(timed_latency(limited, least_s, soon), holding_bound(limited, until=soon))
 
     @property
     def open(self) -> frozenset[int]:

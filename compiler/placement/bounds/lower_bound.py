@@ -1,6 +1,7 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
-Latency: `least_latency`, with limits on energy and cost `fleet_latency`, on the period `timed_latency`. Throughput:
+Latency: `least_latency`, with limits on energy and cost `fleet_latency`, on the period `timed_latency`, on the period
+and where memories are small `holding_bound`. Throughput:
 `period_bound`, with a limit on latency `timed_bound`. Energy and cost: `bill_bound`.
 """
 
@@ -12,6 +13,7 @@ from time import perf_counter
 from gimlet.compiler.placement.bounds.bill_bound import bill_bound
 from gimlet.compiler.placement.bounds.company_branches import company_cases
 from gimlet.compiler.placement.bounds.fleet_latency import fleet_latency
+from gimlet.compiler.placement.bounds.holding_bound import holding_bound
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
 from gimlet.compiler.placement.bounds.least_latency import Bound, halfway, least_latency, together_bound
 from gimlet.compiler.placement.bounds.period_bound import period_bound
@@ -60,6 +62,7 @@ def _lower_bound(problem: Problem, best_known: float, until: float) -> Bound:
             return Bound(min(bill.value, best_known), bill.places)
         case "latency":
             limited = min(fleet_latency(problem, best_known, halfway(until)), best_known)
+            limited = max(limited, holding_bound(problem, best_known, halfway(until)))
             found = least_latency(problem, best_known, until)
             limited = max(limited, min(timed_latency(problem, found.value, until), best_known))
             return replace(found, value=max(found.value, limited))
