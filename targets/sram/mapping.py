@@ -20,8 +20,10 @@ from gimlet.runtime.sram.formats import stored_bytes
 from gimlet.runtime.sram.machine import Machine
 
 _ROWS = (256, 128, 64, 32, 16, 8, 4)
-_EQUAL_PARTS = 4
-_ACCUMULATORS = (1, 2, 4, 8)
+_EQUAL_PARTS = (1, 2, 3, 4, 6, 8)
+_ACCUMULATORS = (2, 3, 4, 6, 8)
+_MOST_GROUPS = 16
+"""Groups of the depth up to which every number is tried; beyond, powers of two."""
 _MOST_COPIES = 8
 _ROUNDS = 4
 """How many blocks of a product a core may have for the sake of more copies: beyond, the rest of a round is little."""
@@ -98,7 +100,7 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spa
     most = largest_steps(machine)
     depth_tiles, column_tiles = ceil(sizes.depth / most.depth), ceil(sizes.columns / most.columns)
     tile = stored_bytes(sizes.held, (min(most.columns, sizes.columns), min(most.depth, sizes.depth)))
-    for tiles in dict.fromkeys(ceil(depth_tiles / (1 << power)) for power in range(depth_tiles.bit_length() + 1)):
+    for tiles in _groups(depth_tiles):
         splits = ceil(depth_tiles / tiles)
         if splits > 1 and machine.dataflow != "rhs":
             continue
@@ -109,15 +111,21 @@ def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spa
             if replicas and (not sizes.weights or block > room or more > spare):
                 continue
             for step in _steps(min(rows, most.rows), rows):
-                plain = Mapping(step, splits, tiles, replicas > 0, max(1, replicas))
-                plain = replace(plain, copies=_copies(machine, sizes, step, most))
+                copies = _copies(machine, sizes, step, most)
+                plain = Mapping(step, splits, tiles, replicas > 0, max(1, replicas), copies=copies)
                 yield plain
-                yield from _variants(machine, sizes, plain, rows)
+                yield from _variants(machine, dealing, sizes, plain)
+
+
+def _groups(tiles: int) -> Iterator[int]:
+    """Tiles of the depth that a group may have: those of few groups of any number, and of powers of two."""
+    groups = {*range(1, min(tiles, _MOST_GROUPS) + 1), *(1 << power for power in range(tiles.bit_length() + 1))}
+    yield from dict.fromkeys(ceil(tiles / count) for count in sorted(groups))
 
 
 def _steps(most: int, rows: int) -> Iterator[int]:
     """Rows that an instruction may stream: powers of two, and equal parts of all `rows`, not fewer than those."""
-    equal = (max(_ROWS[-1], -(-rows // parts)) for parts in range(1, _EQUAL_PARTS + 1))
+    equal = (max(_ROWS[-1], -(-rows // parts)) for parts in _EQUAL_PARTS)
     yield from dict.fromkeys(min(step, most) for step in (most, *_ROWS, *equal))
 
 
@@ -166,11 +174,37 @@ def rows_of_chiplet(dealing: Dealing, rows: int, copies: int) -> int:
     return each if -(-each // chunk) == pieces else 0
 
 
-def _variants(machine: Machine, sizes: Sizes, plain: Mapping, rows: int) -> Iterator[Mapping]:
+def has_accumulators(dealing: Dealing, sizes: Sizes, mapping: Mapping) -> bool:
+    """Whether every block of rows that an item works on at once has rows for all accumulators, the last the rest."""
+    if mapping.accumulators == 1:
+        return True
+    if not sizes.fixed or mapping.tiles == 1:
+        return False
+    least = min(blocks_of(dealing, sizes, mapping))
+    return least > (mapping.accumulators - 1) * mapping.rows
+
+
+def blocks_of(dealing: Dealing, sizes: Sizes, mapping: Mapping) -> set[int]:
+    """How many rows the blocks have that items work on at once, of a number of rows that is the same in every run."""
+    kept = 0 if sizes.by_columns else rows_of_chiplet(dealing, sizes.rows, mapping.replicas)
+    parts = _cut(sizes.rows, kept or sizes.rows)
+    parts = {part for rows in parts for part in _cut(rows, mapping.chunk(sizes.rows))}
+    return {block for rows in parts for block in _cut(rows, mapping.rows * mapping.accumulators)}
+
+
+def _cut(rows: int, step: int) -> set[int]:
+    """The sizes of the pieces of so many rows, all of `step` but the last."""
+    return {size for size in (min(rows, step), rows % step) if size}
+
+
+def _variants(machine: Machine, dealing: Dealing, sizes: Sizes, plain: Mapping) -> Iterator[Mapping]:
     """The mapping with several accumulators, or with a part of the columns on the vector unit."""
-    for count in _ACCUMULATORS[1:]:
-        if sizes.fixed and plain.tiles > 1 and rows % (count * plain.rows) == 0 and sizes.rows % rows == 0:
-            yield replace(plain, accumulators=count)
+    for count in _ACCUMULATORS if sizes.fixed and plain.tiles > 1 else ():
+        if (count - 1) * plain.rows >= plain.chunk(sizes.rows):
+            break
+        several = replace(plain, accumulators=count)
+        if has_accumulators(dealing, sizes, several):
+            yield several
     columns = largest_steps(machine).columns
     if not plain.resident or machine.array_tiles > 1 or machine.dataflow != "rhs" or sizes.columns % columns:
         return

@@ -135,7 +135,7 @@ class _Item:
         found: list[_Part] = []
         for index in range(mapping.accumulators):
             begin = self.first + m.start + index * mapping.rows
-            rows = m.size if mapping.accumulators == 1 else Expr.const(mapping.rows)
+            rows = self.rows_of(index, m)
             for column, limit, size in self.columns:
                 along = (self.n.index, Expr.const(column)) if self.of.tiled else (self.n.start + column,)
                 place = Place(
@@ -150,6 +150,12 @@ class _Item:
                     tile = self.kernel.fill(SUMS[self.of.rhs.dtype], place.sizes, place.limits, 0)
                 found.append(_Part(tile, place, begin, rows, column))
         return found
+
+    def rows_of(self, index: int, m: Range) -> Expr:
+        """The rows of an accumulator: the last has what the others leave of a block."""
+        mapping = self.of.mapping
+        last = index == mapping.accumulators - 1
+        return m.size - index * mapping.rows if last else Expr.const(mapping.rows)
 
     def tiles(self, k: Range) -> dict[int, str]:
         """The tiles of the right-hand side by their first column: where they lie on their core, or loaded."""

@@ -14,7 +14,7 @@ from gimlet.passes.refusal import RefusedError
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.sram.mapping import Sizes, Steps, has_copies, largest_steps
+from gimlet.targets.sram.mapping import Sizes, Steps, has_accumulators, has_copies, largest_steps
 
 _QUARTERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -155,17 +155,16 @@ def problem(tiles: Tiles, sizes: Sizes, machine: Machine, dealing: Dealing) -> s
         return "only weights are resident, its second operand is computed"
     if mapping.resident and not has_copies(machine, dealing, sizes, blocks, mapping.replicas):
         return f"{mapping.replicas} copies of its weights do not share {sizes.rows} rows, or are too many for the cores"
-    return _problem_of_units(tiles, sizes, machine)
+    return _problem_of_units(tiles, sizes, machine, dealing)
 
 
-def _problem_of_units(tiles: Tiles, sizes: Sizes, machine: Machine) -> str | None:
+def _problem_of_units(tiles: Tiles, sizes: Sizes, machine: Machine, dealing: Dealing) -> str | None:
     """What is wrong with the accumulators and the vector unit's columns."""
     mapping = tiles.mapping
-    rows, at_once = mapping.chunk(sizes.rows), mapping.accumulators * mapping.rows
     if not mapping.accumulators:
         return "a product has an accumulator"
-    several = mapping.accumulators > 1
-    if several and not (sizes.fixed and mapping.tiles > 1 and rows % at_once == 0 and sizes.rows % rows == 0):
+    if not has_accumulators(dealing, sizes, mapping):
+        rows = mapping.chunk(sizes.rows)
         return f"{mapping.accumulators} accumulators of {mapping.rows} rows do not share {rows} rows"
     if not mapping.vector_columns:
         return None

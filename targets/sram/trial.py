@@ -25,7 +25,7 @@ from gimlet.targets.sram.mapping import QUANTIZE_PASSES, Mapping, Sizes, best, c
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.views import View
 
-_CANDIDATES = 8
+_CANDIDATES = 12
 _NEAR = 1.4
 """How far above the best a mapping may be in closed form and still be tried."""
 _PAGE_BYTES = 256

@@ -20,7 +20,16 @@ from gimlet.targets.sram.aligned import aligned_columns, aligned_steps
 from gimlet.targets.sram.builder import Bounds, RefusedError
 from gimlet.targets.sram.codegen import Generated, Work, generate, generate_for
 from gimlet.targets.sram.layout import rows_by_columns
-from gimlet.targets.sram.mapping import Mapping, Sizes, choose, cycles, replicas_of, rows_of_chiplet
+from gimlet.targets.sram.mapping import (
+    Mapping,
+    Sizes,
+    blocks_of,
+    choose,
+    cycles,
+    has_accumulators,
+    replicas_of,
+    rows_of_chiplet,
+)
 from gimlet.targets.sram.patch_rows import ByKernel
 from gimlet.targets.sram.trial import quickest, timed
 
@@ -88,6 +97,41 @@ def test_any_number_of_copies_shares_the_rows(monkeypatch, mapping, ranges):
     assert len(kernel.grid) == ranges
 
 
+@pytest.mark.parametrize("fmt", ["fp32", "bf16", "mxint8"])
+@pytest.mark.parametrize(
+    ("mapping", "last"),
+    [
+        (Mapping(rows=5, splits=2, tiles=2, resident=True, replicas=6, accumulators=2), 4),
+        (Mapping(rows=6, splits=2, tiles=2, resident=True, replicas=3, accumulators=3), 5),
+        (Mapping(rows=6, splits=2, tiles=2, resident=True, replicas=1, accumulators=3), 6),
+        (Mapping(rows=10, splits=1, tiles=4, resident=False, accumulators=5), 9),
+    ],
+    ids=["each chiplet its own", "on two chiplets", "several blocks", "loaded weights"],
+)
+def test_the_last_accumulator_has_what_the_others_leave(monkeypatch, mapping, last, fmt):
+    """49 rows in parts, or blocks, that the accumulators do not share equally."""
+    make, x, expected = product(49, 256, 130, fmt)
+    sizes = Sizes(1, 49, 256, 130, "f32", "f32", True, False, True)
+    assert max(blocks_of(DEALING, sizes, mapping)) - (mapping.accumulators - 1) * mapping.rows == last
+    assert has_accumulators(DEALING, sizes, mapping)
+    monkeypatch.setattr(products, "quickest", lambda *_: mapping)
+    assert relative_error(make()(x=x)[0], expected) < ERROR[fmt]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "blocks"),
+    [
+        (Mapping(rows=3, splits=2, tiles=2, resident=True, replicas=6, accumulators=3), {9, 7, 6}),
+        (Mapping(rows=8, splits=1, tiles=4, resident=True, replicas=1, accumulators=3), {24, 1}),
+    ],
+    ids=["parts", "blocks"],
+)
+def test_no_accumulator_is_without_rows(mapping, blocks):
+    sizes = Sizes(1, 49, 256, 130, "f32", "f32", True, False, True)
+    assert blocks_of(DEALING, sizes, mapping) == blocks
+    assert not has_accumulators(DEALING, sizes, mapping)
+
+
 def test_a_chiplet_cuts_its_own_rows_where_equal_parts_cross():
     dealing = Dealing(2048, 8)
     assert rows_of_chiplet(dealing, 1500, 40) == 188
@@ -130,6 +174,7 @@ def test_the_vector_unit_takes_columns_of_a_product_of_one_row(monkeypatch, fmt)
     [
         (Sizes(1, 1, 4096, 4096, "f32", "f32", True, False, True), {"vector_columns": 0}),
         (Sizes(1, 1024, 1024, 1024, "mxint8", "mxint8", True, False, True), {"accumulators": 1}),
+        (Sizes(1, 700, 1300, 900, "mxint8", "mxint8", True, False, True), {"accumulators": 1}),
         (Sizes(1, 1024, 1024, 1024, "f32", "f32", True, False, True), {"resident": False, "replicas": 1}),
     ],
     ids=str,
