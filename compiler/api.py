@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from gimlet.compiler.compile import Compilation
 from gimlet.compiler.hardware import default_topology, load_topology
 from gimlet.compiler.options import PHASES, CompileOptions, Objective, default_cache
 from gimlet.compiler.pipeline import phase_of
+from gimlet.compiler.placement.model.rules import load_placement, read_expression, read_json
 from gimlet.compiler.placement.service import PlacementResult
 from gimlet.compiler.progress import Progress
 from gimlet.compiler.sources import Source, open_source
@@ -143,9 +145,10 @@ def start(source: Source, options: CompileOptions, progress: Progress) -> Compil
     """Imports a source: the compilation in the phase `import`, or in that of the IR it was given.
 
     UsageError for a seed, a time limit or an expression that means nothing, and for an input to measure losses on that
-    the model does not have.
+    the model does not have; that or InputError for a placement or costs that cannot be read.
     """
     _check_numbers(options)
+    _check_rules(options)
     _check_expression(source.overridable)
     ctx = GimletContext()
     with progress.phase("import", source.origin):
@@ -156,6 +159,18 @@ def start(source: Source, options: CompileOptions, progress: Progress) -> Compil
     if PHASES.index(phase_of(module)) >= PHASES.index("place"):
         check_topology(module, options.topology)
     return Compilation(module, ctx, options, source.info(module), progress)
+
+
+def _check_rules(options: CompileOptions) -> None:
+    """Reads what placement will read, so that what cannot be read is said before the work."""
+    if options.costs is not None:
+        read_json(options.costs)
+    rules = load_placement(options.placement).rules if options.placement is not None else ()
+    together, apart = options.together, chain.from_iterable(options.apart)
+    given = {str(options.placement): [expression for expression, _ in rules], "--together": together, "--apart": apart}
+    for where, expressions in (given | {"--pin": [expression for expression, _ in options.pins]}).items():
+        for expression in expressions:
+            read_expression(expression, where)
 
 
 def _check_numbers(options: CompileOptions) -> None:

@@ -48,10 +48,7 @@ def pinned(problem: Problem, pins: Iterable[tuple[str, str]], where: str = "--pi
 
 def matching_nodes(problem: Problem, expression: str, where: str) -> list[int]:
     """The nodes whose name has the expression in it, or whose operator is all of it. UsageError where there is none."""
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise UsageError(f"the expression {expression!r} does not parse: {error}", where=where) from error
+    pattern = read_expression(expression, where)
     matched = [
         index
         for index, node in enumerate(problem.nodes)
@@ -60,6 +57,14 @@ def matching_nodes(problem: Problem, expression: str, where: str) -> list[int]:
     if not matched:
         raise UsageError(f"{expression!r} matches no op", where=where, hint=_close(problem, expression))
     return matched
+
+
+def read_expression(expression: str, where: str) -> re.Pattern[str]:
+    """The regular expression. UsageError where it does not parse."""
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise UsageError(f"the expression {expression!r} does not parse: {error}", where=where) from error
 
 
 def places_named(problem: Problem, name: str, where: str) -> frozenset[int]:

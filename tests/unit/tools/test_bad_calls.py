@@ -100,6 +100,27 @@ def test_half_of_a_new_file_does_not_stay_and_an_old_file_does(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--pin", "(=cpu"], 2, "--pin: the expression '(' does not parse"),
+        (["--together", "("], 2, "--together: the expression '(' does not parse"),
+        (["--apart", "a", "["], 2, "--apart: the expression '[' does not parse"),
+        (["--placement", "none.json"], 2, "there is no file none.json"),
+        (["--placement", "later.json"], 1, "later.json: the placement has schema 2, not 1"),
+        (["--placement", "open.json"], 2, "open.json: the expression '(' does not parse"),
+        (["--costs", "none.json"], 2, "there is no file none.json"),
+    ],
+)
+def test_what_placement_cannot_read_is_refused_first(
+    here: Path, flags: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+):
+    (here / "later.json").write_text('{"schema": 2}', encoding="utf-8")
+    (here / "open.json").write_text('{"schema": 1, "rules": [{"match": "(", "device": "cpu"}]}', encoding="utf-8")
+    found, text = refused(gimlet_compile.main, capsys, "m.onnx", "--dry-run", *flags)
+    assert (found, said in text, "import m.onnx" in text) == (code, True, False), text
+
+
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("args", "said"),
