@@ -240,7 +240,10 @@ def build(compilation: Compilation, request: Request, source: Source) -> None:
         return
     bundle_id, manifest = compilation.emit(request.output, force=request.force)
     save(compilation, request)
-    checks = verify(request, request.output, source) if request.verify else None
+    checks: list[dict[str, Any]] | None = None
+    if request.verify:
+        with compilation.progress.phase("verify"):
+            checks = verify(request, request.output, source)
     print_outcome(compilation, request, bundle_id, manifest, checks)
 
 

@@ -88,4 +88,6 @@ def test_verify_says_where_random_inputs_prove_little(
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.gimlet"), "--verify"])
     assert stop.value.code == 0
-    assert ("of little worth for y: " in capsys.readouterr().out) is is_told
+    printed = capsys.readouterr()
+    assert ("of little worth for y: " in printed.out) is is_told
+    assert re.search(r"^verify +[0-9.]+ s$", printed.err, re.MULTILINE), "it is a phase that shows on a terminal"
