@@ -7,7 +7,8 @@ that are alike are not one large memory, and each stretch pays for its launch.
 
 The best worth is sought by cutting planes: a linear program takes what the sets so far allow, at first stretches of
 the path, and between its answer and the best worth so far the next sets are sought. Where both memory and the period
-limit a device, each alone does, and half of both together: a set that keeps both keeps these.
+limit a device, each alone does, and half of both together: a set that keeps both keeps these. The program has sets of
+one of them at a time.
 """
 
 from __future__ import annotations
@@ -100,40 +101,56 @@ class _Search:
         seconds = np.where(np.isfinite(problem.fused_seconds), problem.fused_seconds, 0.0)
         most = float(seconds.max(axis=1).sum()) + sum(problem.launch_s)
         self.scale = (best_known if best_known < float("inf") else most) or 1.0
-        self.solver: Any = pywraplp.Solver.CreateSolver("GLOP")
-        self.worth = [self.solver.NumVar(-1, 1, "") for _ in problem.nodes]
-        self.most = [self.solver.NumVar(0, self.solver.infinity(), "") for _ in counts]
-        paid = [count * most for count, most in zip(counts, self.most, strict=True)]
-        self.solver.Maximize(self.solver.Sum(self.worth) - self.solver.Sum(paid))
+        self.nodes = len(problem.nodes)
+        self.best, self.found = 0.0, self.least
 
-    def run(self) -> float:
-        """The bound in seconds."""
-        best, found, worth = 0.0, self.least, self.least
+    def _begin(self, turn: int) -> None:
+        """A new program, with sets by one resource of each class; at first stretches that keep all."""
+        self.turn = turn
+        self.solver: Any = pywraplp.Solver.CreateSolver("GLOP")
+        self.worth = [self.solver.NumVar(-1, 1, "") for _ in range(self.nodes)]
+        self.most = [self.solver.NumVar(0, self.solver.infinity(), "") for _ in self.counts]
+        paid = [count * most for count, most in zip(self.counts, self.most, strict=True)]
+        self.solver.Maximize(self.solver.Sum(self.worth) - self.solver.Sum(paid))
         for number, ways in enumerate(self.ways):
             others = [set(way.stretches()) for way in ways[1:]]
             for holding in ways[0].stretches():
                 if all(holding in other for other in others):
                     self._add(number, holding)
+
+    def run(self) -> float:
+        """The bound in seconds: each resource has its turn, half of both first."""
+        for turn in reversed(range(max(len(ways) for ways in self.ways))):
+            self._begin(turn)
+            self._improve()
+            if self._is_done():
+                break
+        return self.best * (1 - _SHORTFALL)
+
+    def _is_done(self) -> bool:
+        return self.best >= self.best_known * (1 - _NEAR) or perf_counter() > self.until
+
+    def _improve(self) -> None:
+        """Rounds of the program until it says no more than the best worth."""
+        worth = self.found
         for _ in range(_ROUNDS):
             value = self._value(worth)
-            if value > best:
-                best, found = value, worth
-            done = best >= self.best_known * (1 - _NEAR) or perf_counter() > self.until
-            if done or solved(self.solver, self.until) != pywraplp.Solver.OPTIMAL:
+            if value > self.best:
+                self.best, self.found = value, worth
+            if self._is_done() or solved(self.solver, self.until) != pywraplp.Solver.OPTIMAL:
                 break
-            if float(self.solver.Objective().Value()) * self.scale <= best * (1 + _NEAR):
+            if float(self.solver.Objective().Value()) * self.scale <= self.best * (1 + _NEAR):
                 break
             wanted = np.array([variable.solution_value() for variable in self.worth]) * self.scale
-            worth = (1 - _SMOOTHED) * wanted + _SMOOTHED * found
-        return best * (1 - _SHORTFALL)
+            worth = (1 - _SMOOTHED) * wanted + _SMOOTHED * self.found
 
     def _value(self, worth: Floats) -> float:
         """The bound for a worth of the nodes. The sets that it comes from are added to the program."""
         value = float(worth.sum())
         for number, ways in enumerate(self.ways):
-            most, holding = min((way.most(worth) for way in ways), key=lambda found: found[0])
-            value -= self.counts[number] * max(most, 0.0)
-            self._add(number, holding)
+            found = [way.most(worth) for way in ways]
+            value -= self.counts[number] * max(min(most for most, _ in found), 0.0)
+            self._add(number, found[min(self.turn, len(found) - 1)][1])
         return value
 
     def _add(self, number: int, holding: Holding) -> None:
