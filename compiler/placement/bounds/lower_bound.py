@@ -1,8 +1,8 @@
 """Lower bounds on each objective over every placement of the nodes, whatever the number of segments.
 
 Latency: `least_latency`, with limits on energy and cost `fleet_latency`, on the period `timed_latency`, on the period
-and where memories are small `holding_bound`. Throughput:
-`period_bound`, with a limit on latency `timed_bound`. Energy and cost: `bill_bound`.
+and where memories are small `holding_bound`. Throughput: `period_bound`, with a limit on latency `timed_bound`. Energy
+and cost: `bill_bound`. Of few ops `set_bound` says what these three are within a period.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gimlet.compiler.placement.bounds.holding_bound import holding_bound
 from gimlet.compiler.placement.bounds.latency_bound import LatencyRelaxation
 from gimlet.compiler.placement.bounds.least_latency import Bound, halfway, least_latency, together_bound
 from gimlet.compiler.placement.bounds.period_bound import period_bound
+from gimlet.compiler.placement.bounds.set_bound import set_bound
 from gimlet.compiler.placement.bounds.timed_bound import timed_bound
 from gimlet.compiler.placement.bounds.timed_latency import timed_latency
 from gimlet.compiler.placement.model.problem import Problem
@@ -52,14 +53,16 @@ def _lower_bound(problem: Problem, best_known: float, until: float) -> Bound:
     """The bound of one problem, where ops that share a device may be in parts on several."""
     match problem.rules.objective:
         case "throughput":
+            sets = set_bound(problem, best_known, halfway(until))
             timed = timed_bound(problem, best_known, halfway(until))
-            period = max(timed.seconds, together_bound(problem))
+            period = max(sets, timed.seconds, together_bound(problem))
             if period < best_known * (1 - _CLOSE):
                 period = max(period, period_bound(problem, best_known, until))
             return Bound(min(period, best_known), (LatencyRelaxation(problem, until).bound().place, *timed.places))
         case "energy" | "cost":
+            sets = set_bound(problem, best_known, halfway(until))
             bill = bill_bound(problem, best_known, until)
-            return Bound(min(bill.value, best_known), bill.places)
+            return Bound(min(max(sets, bill.value), best_known), bill.places)
         case "latency":
             limited = min(fleet_latency(problem, best_known, halfway(until)), best_known)
             limited = max(limited, holding_bound(problem, best_known, halfway(until)))
