@@ -101,7 +101,7 @@ def answers(problem: Problem, draw: random.Random, seconds: float) -> Iterator[t
     """Objective, the figure that has a limit, and the answer; None where none was found."""
     free: dict[Objective, Solution] = {}
     for objective in OBJECTIVES:
-        free[objective] = solve(problem.with_rules(Rules(objective)), Limits(seconds=seconds))
+        free[objective] = solve(problem.with_rules(Rules(objective)), Limits(work=float("inf"), seconds=seconds))
         yield objective, "", free[objective]
     for objective in OBJECTIVES:
         for limited in OBJECTIVES:
@@ -111,7 +111,7 @@ def answers(problem: Problem, draw: random.Random, seconds: float) -> Iterator[t
                 continue
             rules = Rules(objective, bounds={limited: least + part * (most - least)})
             try:
-                yield objective, limited, solve(problem.with_rules(rules), Limits(seconds=seconds))
+                yield objective, limited, solve(problem.with_rules(rules), Limits(work=float("inf"), seconds=seconds))
             except InfeasibleError:
                 yield objective, limited, None
 
