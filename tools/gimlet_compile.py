@@ -451,6 +451,7 @@ def print_outcome(
     placement = compilation.placement
     if request.as_json:
         data = _outcome(request, bundle_id, manifest) | {"seconds": compilation.progress.seconds}
+        data["notes"] = [] if placement is None else list(placement.notes)
         if request.explain and placement is not None:
             data["explain"] = placement.explain()
         if checks is not None:
@@ -462,6 +463,9 @@ def print_outcome(
         from gimlet.compiler.tables import console_for_tables
 
         print_explanation(placement.explain(), console_for_tables())
+    elif placement is not None:
+        for note in placement.notes:
+            click.echo(f"note: {note}")
     for item in checks or []:
         errors = ", ".join(f"{name} {error:.2g} of range" for name, error in item["outputs"].items())
         click.echo(f"verified against {item['reference']}{_at(item['sizes'])}: {errors}")

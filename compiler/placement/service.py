@@ -259,13 +259,7 @@ class PlacementService:
             seconds=options.time_limit_s,
             seed=options.seed,
         )
-        pins: dict[int, frozenset[int]] = {}
-        fixed: Placement | None = None
-        if options.placement is not None:
-            file = load_placement(options.placement)
-            pins = file_pins(problem, file, str(options.placement))
-            if not options.pins:
-                fixed = complete_placement(problem.with_rules(Rules(pins=pins)), file)
+        pins, fixed, unkept = _of_file(problem, options)
         pins |= pinned(problem, options.pins)
         if options.loss_budget is None and options.costs is None:
             problem, pins = only_where_named(problem, pins, self._named_only(problem, options))
@@ -292,7 +286,7 @@ class PlacementService:
         else:
             solution = solve(problem, limits) if fixed is None else _forced(problem, fixed)
         _write(graph, problem, solution.placement)
-        notes = tuple(self._notes(graph, problem))
+        notes = (*self._notes(graph, problem), *unkept)
         return PlacementResult(problem, solution, notes, loss)
 
     def _loss_model(self, module: ModuleOp, graph: ModuleGraph, problem: Problem, options: Options) -> LossModel:
@@ -408,6 +402,20 @@ def _named_places(options: Options) -> list[str]:
         file = load_placement(options.placement)
         names += [name for _, name in file.rules] + [name for name, _ in file.assign.values()]
     return names
+
+
+def _of_file(problem: Problem, options: Options) -> tuple[dict[int, frozenset[int]], Placement | None, list[str]]:
+    """What a placement file asks for: pins, or all of the placement; and a note where its segments are not kept."""
+    if options.placement is None:
+        return {}, None, []
+    file = load_placement(options.placement)
+    pins = file_pins(problem, file, str(options.placement))
+    found = complete_placement(problem.with_rules(Rules(pins=pins)), file)
+    if isinstance(found, Placement) and not options.pins:
+        return pins, found, []
+    reason = found if isinstance(found, str) else "pins are given too"
+    given = any(segment is not None for _, segment in file.assign.values())
+    return pins, None, [f"the segments of {options.placement} are not kept: {reason}"] if given else []
 
 
 def _by_key(graph: ModuleGraph) -> dict[str, list[int]]:

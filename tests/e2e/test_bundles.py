@@ -73,6 +73,22 @@ def test_costs_and_a_placement_given_back_decide_the_same(tmp_path: Path, capsys
     assert solve(asked).objective == first["summary"]["value"]
 
 
+def test_segments_of_a_file_that_are_not_kept_are_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = [chain(tmp_path / "chain.onnx"), "--bind", "n=4"]
+    saved = tmp_path / "placement.json"
+    run(capsys, *common, "--dry-run", "--save-placement", saved)
+    data = json.loads(saved.read_text())
+    (first, entry), *_ = data["assign"].items()
+    entry["segment"] = 7
+    saved.write_text(json.dumps(data))
+    note = f"the segments of {saved} are not kept: "
+    compiled = [*common, "--placement", saved, "-o", tmp_path / "m.gimlet", "--force"]
+    assert f"note: {note}" in run(capsys, *compiled)
+    (found,) = json.loads(run(capsys, *compiled, "--json"))["notes"]
+    assert found.startswith(note)
+    assert f"needs {first} of segment 7, a later one" in found
+
+
 def test_ir_goes_on_from_its_phase_to_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(chain(tmp_path / "chain.onnx"))
     whole = gimlet.compile(model, bind=CHAIN_BIND, output=tmp_path / "whole.gimlet")

@@ -227,25 +227,36 @@ def file_pins(problem: Problem, file: PlacementFile, where: str) -> dict[int, fr
     return found
 
 
-def complete_placement(problem: Problem, file: PlacementFile) -> Placement | None:
-    """The placement that a file gives in full, with segments; None where it leaves anything open."""
+def complete_placement(problem: Problem, file: PlacementFile) -> Placement | str:
+    """The placement that a file gives in full, with segments; else why its segments are not kept."""
     places: list[int] = []
     segments: list[int] = []
     for number, node in enumerate(problem.nodes):
-        entry = file.assign.get(node.name)
-        if entry is None or entry[1] is None or len(problem.allowed[number]) != 1:
-            return None
+        _, segment = file.assign.get(node.name, ("", None))
+        if segment is None:
+            return f"it has none for {node.name}"
+        if len(problem.allowed[number]) != 1:
+            names = ", ".join(problem.place_name(place) for place in problem.allowed[number])
+            return f"{node.name} may be on several places: {names}"
         places.append(problem.allowed[number][0])
-        segments.append(entry[1])
-    return Placement(tuple(places), tuple(segments)) if _is_valid(problem, places, segments) else None
+        segments.append(segment)
+    return _contradiction(problem, places, segments) or Placement(tuple(places), tuple(segments))
 
 
-def _is_valid(problem: Problem, places: Sequence[int], segments: Sequence[int]) -> bool:
-    """Whether the segments have one place each and are numbered in an order in which they can run."""
-    place_of: dict[int, int] = {}
-    return all(
-        place_of.setdefault(segment, place) == place for place, segment in zip(places, segments, strict=True)
-    ) and all(segments[p] <= segments[n] for n, sources in enumerate(problem.predecessors) for p in sources)
+def _contradiction(problem: Problem, places: Sequence[int], segments: Sequence[int]) -> str | None:
+    """Why segments cannot run: one has several places, or their numbers are not in an order in which they can."""
+    first: dict[int, int] = {}
+    for number, (place, segment) in enumerate(zip(places, segments, strict=True)):
+        other = first.setdefault(segment, number)
+        if places[other] != place:
+            ends = (f"{problem.nodes[n].name} on {problem.place_name(places[n])}" for n in (other, number))
+            return f"segment {segment} has {' and '.join(ends)}"
+    for number, sources in enumerate(problem.predecessors):
+        for source in sources:
+            if segments[source] > segments[number]:
+                late, early = problem.nodes[source].name, problem.nodes[number].name
+                return f"{early} of segment {segments[number]} needs {late} of segment {segments[source]}, a later one"
+    return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

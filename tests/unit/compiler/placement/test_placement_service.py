@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -326,7 +327,34 @@ def test_a_saved_placement_comes_back(ctx: GimletContext, module: ModuleOp, tmp_
     assert again.status == "forced"
     assert again.objective == first.objective
     pinned = PlacementOptions(placement=tmp_path / "p.json", pins=(("Relu", "cpu"),))
-    assert service(ctx, gpu=gpu).place(module, pinned, BATCH).devices["b"] == "cpu"
+    found = service(ctx, gpu=gpu).place(module, pinned, BATCH)
+    assert found.devices["b"] == "cpu"
+    assert found.notes == (f"the segments of {tmp_path / 'p.json'} are not kept: pins are given too",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"c": {"device": "cpu", "format": None}}, "segment 0 has a on gpu0 (bf16) and c on cpu (fp32)"),
+        ({"b": {"segment": 1}}, "c of segment 0 needs b of segment 1, a later one"),
+        ({"d": {"segment": None}}, "it has none for d"),
+        ({"d": {"format": None}}, "d may be on several places: gpu0 (bf16), gpu0 (fp32)"),
+        ({key: {"segment": None} for key in "abcd"}, None),
+    ],
+)
+def test_segments_of_a_file_are_kept_or_noted(
+    ctx: GimletContext, module: ModuleOp, tmp_path: Path, changes: dict[str, dict[str, Any]], reason: str | None
+):
+    given = {"device": "gpu0", "format": "bf16", "segment": 0}
+    edited = {name: given | changes.get(name, {}) for name in "abcd"}
+    assign = {name: {k: v for k, v in entry.items() if v is not None} for name, entry in edited.items()}
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"schema": 1, "assign": assign}))
+    options = PlacementOptions(placement=path, formats=(("gpu0", "bf16"), ("gpu0", "fp32")))
+    found = service(ctx).place(module, options, BATCH)
+    assert found.status != "forced"
+    assert found.notes == (() if reason is None else (f"the segments of {path} are not kept: {reason}",))
+    assert found.explain()["summary"]["notes"] == list(found.notes)
 
 
 def test_a_placement_by_rules(ctx: GimletContext, module: ModuleOp, tmp_path: Path):
