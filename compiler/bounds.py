@@ -12,12 +12,13 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from xdsl.dialects.builtin import DenseArrayBase, DictionaryAttr, ModuleOp, i64
-from xdsl.ir import Block
+from xdsl.ir import Block, Operation
 
 from gimlet.compiler.example_sizes import example_sizes
 from gimlet.dialects.onnx import OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.ir_types import is_made_up
 from gimlet.passes.entry import describe
+from gimlet.passes.symbolic_shapes import slid_over
 from gimlet.runtime.errors import InputError, UsageError
 from gimlet.runtime.expr import Expr
 from gimlet.targets.api import DimBound
@@ -161,18 +162,19 @@ def check_sizes(block: Block, bounds: Mapping[str, DimBound]) -> None:
     """InputError for a tensor of `block` that would have a dimension below 0, or another rank, within the ranges.
 
     All dimensions are tried at their optima, those of one symbol at its minimum and maximum too. A window that is
-    larger than its input makes such a dimension: nothing could run it. A Squeeze that is given no axes makes such a
-    rank: it drops each dimension that is 1.
+    larger than its input makes such a dimension, or one of 0: nothing could run it, or each would compute something
+    else. A Squeeze that is given no axes makes such a rank: it drops each dimension that is 1.
     """
     _check_ranks(block, bounds)
     values = (result for op in block.ops for result in op.results)
     dims = ((value, axis, dim) for value in values for axis, dim in enumerate(shape_of(value) or ()) if dim is not None)
-    tried: set[Expr] = set()
+    tried: set[tuple[Expr, Expr | None]] = set()
     for value, axis, dim in dims:
-        if dim in tried or not dim.symbols or not dim.symbols <= bounds.keys():
+        over = _slid_over(value.op, axis)
+        if (dim, over) in tried or not dim.symbols or not dim.symbols <= bounds.keys():
             continue
-        tried.add(dim)
-        sizes = next((sizes for sizes in _sizes_to_try(dim, bounds) if dim.evaluate(sizes) < 0), None)
+        tried.add((dim, over))
+        sizes = next((sizes for sizes in _sizes_to_try(dim, bounds) if _is_too_small(dim, over, sizes)), None)
         if sizes is not None:
             at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
             what = f"dimension {axis} of {value_name(value)!r} is {dim}"
@@ -180,6 +182,18 @@ def check_sizes(block: Block, bounds: Mapping[str, DimBound]) -> None:
                 f"{describe(value.op)}: {what}, {dim.evaluate(sizes)} at {at}",
                 hint="bind it to sizes that the model can run",
             )
+
+
+def _slid_over(op: Operation, axis: int) -> Expr | None:
+    """The dimension along which `op` slides a window to make this one. None where it does not."""
+    source = slid_over(op)
+    shape = () if source is None else shape_of(source) or ()
+    return shape[axis] if 2 <= axis < len(shape) else None
+
+
+def _is_too_small(dim: Expr, over: Expr | None, sizes: Mapping[str, int]) -> bool:
+    has_input = over is not None and over.symbols <= sizes.keys() and over.evaluate(sizes) > 0
+    return dim.evaluate(sizes) < (1 if has_input else 0)
 
 
 def _check_ranks(block: Block, bounds: Mapping[str, DimBound]) -> None:

@@ -24,6 +24,8 @@ from gimlet.passes.window_shapes import unpooled, windows
 
 Rule: TypeAlias = Callable[[ShapeInferenceContext, ir.Node], None]
 Elements: TypeAlias = list[int | ir.SymbolicDim]
+WINDOWED = ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv")
+"""Operators that slide a window over all dimensions of their first operand but two."""
 _MOST_ELEMENTS = 64
 # Exporters spell "up to the end" as a number that no dimension reaches.
 _FAR_END = 1 << 28
@@ -38,7 +40,7 @@ def extend_library() -> None:
     for op_type, rule in _RULES.items():
         for version in registry.version_boundaries("", op_type) or (1,):
             registry.register("", op_type, version)(_after(registry.get("", op_type, version), rule))
-    for op_type in ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"):
+    for op_type in WINDOWED:
         for version in registry.version_boundaries("", op_type):
             registry.register("", op_type, version)(windows(registry.get("", op_type, version)))
     for op_type, rule in DATA_RULES.items():

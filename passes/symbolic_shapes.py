@@ -22,14 +22,14 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
-from gimlet.dialects.onnx import AnyType, shape_of, value_name
+from gimlet.dialects.onnx import AnyType, OnnxOp, shape_of, value_name
 from gimlet.dialects.onnx.exporter import export_without_weights, read_opsets
 from gimlet.dialects.onnx.ir_types import type_from_ir
 from gimlet.dialects.onnx.symbolic import SymbolTable
 from gimlet.passes.data_dims import LIMITS, TOP_LEVEL
 from gimlet.passes.dim_ranges import read_ranges
 from gimlet.passes.entry import describe, is_constant
-from gimlet.passes.shape_rules import extend_library
+from gimlet.passes.shape_rules import WINDOWED, extend_library
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import ONE, Expr
 
@@ -77,15 +77,27 @@ def analyse_shapes(module: ModuleOp, function: FuncOp, *, stated: bool = True) -
 
 
 def _check_sizes(op: Operation, values: Mapping[SSAValue, ir.Value]) -> None:
-    """InputError where an operation that certainly runs gives a tensor fewer than no elements along a dimension."""
+    """InputError where an operation that certainly runs gives a tensor fewer than no elements along a dimension.
+
+    None where a window is larger than what it slides over is too few: ONNX Runtime computes one element, or fails.
+    """
+    slid = slid_over(op)
+    source = values[slid].shape if slid is not None and slid in values else None
     for result in op.results:
         shape = values[result].shape if result in values else None
         for axis, dim in enumerate(shape or ()):
-            if isinstance(dim, int) and dim < 0:
+            over = source[axis] if source is not None and 2 <= axis < len(source) else None
+            least = 1 if isinstance(over, int) and over > 0 else 0
+            if isinstance(dim, int) and dim < least:
                 raise InputError(
                     f"{describe(op)}: dimension {axis} of {value_name(result)!r} would be {dim}",
                     hint="its input is too small for it, or --bind makes it so",
                 )
+
+
+def slid_over(op: Operation) -> SSAValue | None:
+    """The value over which an operation slides a window, along all dimensions but two; None for other operations."""
+    return op.operands[0] if isinstance(op, OnnxOp) and op.op_type in WINDOWED else None
 
 
 def _spelled_shape(value: SSAValue, inputs: set[str], table: SymbolTable) -> ir.Shape | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,8 @@ def windowed(path: Path, length: int | str) -> str:
         ("length=100", "onnx.Conv 'windows': dimension 2 of 'y' would be -1"),
         ("length=100:1000:2000", "onnx.Conv 'windows': dimension 2 of 'y' is .*, -1 at length = 100"),
         ("length=100:200:2000", "onnx.Conv 'windows': dimension 2 of 'y' is .*, -1 at length = 100"),
+        ("length=319", "onnx.Conv 'windows': dimension 2 of 'y' would be 0"),
+        ("length=319:400:2000", "onnx.Conv 'windows': dimension 2 of 'y' is .*, 0 at length = 319"),
     ],
 )
 def test_sizes_at_which_nothing_could_run_are_refused(tmp_path: Path, bindings: str, message: str) -> None:
@@ -161,6 +164,25 @@ def test_sizes_at_which_nothing_could_run_are_refused(tmp_path: Path, bindings: 
     compilation = start(open_source(windowed(tmp_path / "m.onnx", "length")), options, Progress(quiet=True))
     with pytest.raises(InputError, match=message):
         compilation.run_to("place")
+
+
+@pytest.mark.parametrize("batch", ["batch=0", "batch=0:2:4", "batch=1,length=320", "batch=1,length=320:400:480"])
+def test_no_images_are_no_window_that_is_too_large(tmp_path: Path, batch: str) -> None:
+    bindings = parse_bindings([batch, *(() if "length" in batch else ["length=400"])])
+    options = CompileOptions(resolve_topology(None), bindings=bindings)
+    start(open_source(windowed(tmp_path / "m.onnx", "length")), options, Progress(quiet=True)).run_to("place")
+
+
+def test_a_window_over_nothing_is_not_refused(tmp_path: Path) -> None:
+    """What depends on data may be empty at its least, and never is in a run."""
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, "length"])
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2], strides=[2])
+    graph = helper.make_graph([node], "g", [info], [helper.make_empty_tensor_value_info("y")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    for least, refused in (("0", False), ("1", True)):
+        options = CompileOptions(resolve_topology(None), bindings=parse_bindings([f"length={least}:4:8"]))
+        with pytest.raises(InputError, match="0 at length = 1") if refused else nullcontext():
+            start(open_source(str(tmp_path / "m.onnx")), options, Progress(quiet=True)).run_to("place")
 
 
 def test_sizes_are_suggested_at_which_windows_fit(tmp_path: Path) -> None:
