@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gimlet.runtime.errors import GimletError, InputError, UsageError
 from gimlet.targets.api import CollectiveFigures, CollectiveProtocol
@@ -24,10 +24,17 @@ CLASSES = ("conv", "depthwise", "vector")
 """Op classes that may have an achieved fraction of their own. Depthwise convolutions and `vector` ops, which no matrix
 unit can run, are measured against `peak.vector`."""
 
+
+def _whole(given: object) -> object:
+    """A number such as 24e9, which TOML has no other type for, as the integer that it is."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Fraction = Annotated[float, Field(gt=0, le=1, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
+Bytes = Annotated[int, BeforeValidator(_whole), Field(gt=0, strict=True)]
 Schema = Annotated[Literal[1], Field(alias="schema")]
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -49,7 +56,7 @@ class Memory(Table):
     """One level of memory, `bandwidth` in bytes per second."""
 
     name: Name
-    capacity_bytes: Annotated[int, Field(gt=0)]
+    capacity_bytes: Bytes
     bandwidth: Positive
 
 
@@ -298,15 +305,22 @@ def _explained(error: ValidationError, path: Path, data: dict[str, Any]) -> Giml
     first = problems[0]
     key = _key(first["loc"], data)
     given = repr(first["input"])
+    limits = first.get("ctx", {})
+    least, length = limits.get("min_length"), limits.get("actual_length")
     messages = {
         "missing": "is missing",
-        "literal_error": f"must be {first.get('ctx', {}).get('expected')}, not {given}",
+        "literal_error": f"must be {limits.get('expected')}, not {given}",
         "extra_forbidden": "is not a key that this file may have",
         "greater_than": f"must be more than 0, not {first['input']}",
         "greater_than_equal": f"must not be negative, but is {first['input']}",
         "finite_number": f"must be a finite number, not {first['input']}",
-        "less_than_equal": f"must be at most {first.get('ctx', {}).get('le')}, not {first['input']}",
-        "too_short": "must not be empty",
+        "less_than_equal": f"must be at most {limits.get('le')}, not {first['input']}",
+        "too_short": "must not be empty" if least == 1 else f"must have at least {least}, not {length}",
+        "too_long": f"must have at most {limits.get('max_length')}, not {length}",
+        "list_type": f"must be a list, not {given}",
+        "dict_type": f"must be a table, not {given}",
+        "model_type": f"must be a table, not {given}",
+        "int_type": f"must be a whole number, not {given}",
         "float_type": f"must be a number, not {given}",
         "int_parsing": f"must be a whole number, not {given}",
         "int_from_float": f"must be a whole number, not {given}",

@@ -41,6 +41,9 @@ from gimlet.targets.tensorrt.rules import FORMATS, LARGE, POINTWISE, PRODUCTS
 from gimlet.targets.tensorrt.tables import table_seconds
 from gimlet.targets.worker import WorkerError
 
+_BUILDERS = ("tensorrt-rtx", builder_trt.MODULE)
+"""What `options.builder` of a device kind may be, first what it is where it is left out."""
+
 TYPED_MODEL_FILE = "typed.onnx"
 """The model that an engine is built from, where that is not the portable one."""
 
@@ -55,6 +58,7 @@ class TensorRTTarget(Target):
         self._probes: dict[str, Probes] = {}
 
     def formats(self, device: Device) -> tuple[str, ...]:
+        builder_of(device)
         capability = compute_capability_of(device)
         return tuple(fmt for fmt in FORMATS if fmt in device.kind.peak and _has_format(capability, fmt))
 
@@ -263,12 +267,25 @@ def compute_capability_of(device: Device) -> str:
     """The compute capability that a device's kind states. InputError where it states none."""
     capability = device.kind.options.get("compute_capability")
     if not isinstance(capability, str) or not re.fullmatch(r"\d+\.\d", capability):
+        stated = "states no compute capability" if capability is None else f"has compute_capability = {capability!r}"
         raise InputError(
-            f"device kind {device.kind.name} states no compute capability",
+            f"device kind {device.kind.name} {stated}",
             where=f"device {device.name}",
-            hint='add options.compute_capability to its file, such as "12.0"',
+            hint='options.compute_capability in its file is a text such as "12.0"',
         )
     return capability
+
+
+def builder_of(device: Device) -> str:
+    """The library that a device's kind prefers. InputError for one that there is not."""
+    builder = device.kind.options.get("builder", _BUILDERS[0])
+    if builder not in _BUILDERS:
+        raise InputError(
+            f"device kind {device.kind.name} has builder = {builder!r}",
+            where=f"device {device.name}",
+            hint=f"options.builder in its file is {' or '.join(_BUILDERS)}",
+        )
+    return str(builder)
 
 
 def label_of(op: Operation) -> str:
@@ -306,7 +323,7 @@ def _prober() -> tuple[str, str]:
 
 def _library_for(capability: str, device: Device) -> tuple[str, str] | None:
     """The library that builds an engine on this machine, and its version; None where none can."""
-    prefers_trt = device.kind.options.get("builder") == builder_trt.MODULE
+    prefers_trt = builder_of(device) == builder_trt.MODULE
     version = builder_rtx.installed_version()
     if version is not None and builder_rtx.builds_for(capability) and not prefers_trt:
         return builder_rtx.MODULE, version

@@ -220,6 +220,10 @@ def test_unknown_operating_points():
         ("schema = 1\n", "", "schema is missing"),
         ("idle_w = 10", "idle_w = true", "power.idle_w must be a number, not True"),
         ("fp32 = 1e12", 'fp32 = "much"', "peak.fp32 must be a number, not 'much'"),
+        ("capacity_bytes = 1000", 'capacity_bytes = "1000"', "capacity_bytes must be a whole number, not '1000'"),
+        ("capacity_bytes = 1000", "capacity_bytes = true", "capacity_bytes must be a whole number, not True"),
+        ("capacity_bytes = 1000", "capacity_bytes = 1.5", "capacity_bytes must be a whole number, not 1.5"),
+        ('["onnxruntime"]', '"onnxruntime"', "targets must be a list, not 'onnxruntime'"),
         ('name = "dram"', 'name = "main memory"', "name must be letters, digits, '_' and '.'"),
         ('["onnxruntime"]', '["onnxruntim"]', "no target is called 'onnxruntim'"),
     ],
@@ -229,6 +233,12 @@ def test_a_wrong_figure_is_named_with_its_file(tmp_path: Path, old: str, new: st
     error = refused(tmp_path, KIND.replace(old, new))
     assert isinstance(error, InputError)
     assert message in error.message
+
+
+def test_a_capacity_may_have_an_exponent(tmp_path: Path):
+    path = written(tmp_path, KIND.replace("capacity_bytes = 1000", "capacity_bytes = 24e9"))
+    (level,) = load_kind(path.name, base=tmp_path).memory
+    assert (level.capacity_bytes, type(level.capacity_bytes)) == (24_000_000_000, int)
 
 
 def test_files_that_are_no_descriptions(tmp_path: Path):

@@ -140,6 +140,19 @@ def test_a_kind_without_compute_capability(make_device):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compute_capability": 8.6}, r"has compute_capability = 8\.6(.|\n)*is a text such as"),
+        ({"compute_capability": "banana"}, "has compute_capability = 'banana'"),
+        ({"compute_capability": "8.6", "builder": "rtx"}, r"has builder = 'rtx'(.|\n)*is tensorrt-rtx or tensorrt"),
+    ],
+)
+def test_options_of_a_kind_that_cannot_be(make_device, options, message):
+    with pytest.raises(InputError, match=message):
+        TensorRTTarget().formats(make_device(**options))
+
+
+@pytest.mark.parametrize(
     ("capability", "formats"),
     [("12.0", ("fp32", "fp16", "bf16")), ("7.5", ("fp16",)), ("9.0", ("fp32", "fp16", "bf16"))],
 )
