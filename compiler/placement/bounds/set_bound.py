@@ -147,7 +147,10 @@ class _Search:
         """The longest period that is out of reach for all fleets."""
         proven = dict.fromkeys(range(len(self.programs)), 0.0)
         high, period_s = self.best_known, _FIRST * self.best_known
-        low = min(proven.values(), default=0.0)
+        if not proven:
+            # No fleet keeps the limits, so there is nothing to be below.
+            return high
+        low = min(proven.values())
         while high - low > _NEAR * self.best_known and self._has_time():
             tables = self._tables(period_s)
             for number in sorted(proven, key=lambda number: proven[number]):
@@ -160,6 +163,6 @@ class _Search:
                 if proven[number] < period_s:
                     high = period_s
                     break
-            low = min(proven.values(), default=0.0)
+            low = min(proven.values())
             period_s = (low + high) / 2
         return low

@@ -129,3 +129,9 @@ def test_it_says_nothing_where_no_period_is_asked():
     assert set_bound(chain(3).with_rules(Rules("cost")), 100.0) == 0.0
     assert set_bound(chain(3).with_rules(Rules("latency", bounds={"throughput": 10.0})), 100.0) == 0.0
     assert set_bound(chain(3).with_rules(Rules("throughput")), float("inf")) == 0.0
+
+
+@pytest.mark.parametrize("objective", ["throughput", "energy"])
+def test_a_limit_that_no_device_keeps_ends_it(objective: Objective):
+    asked = chain(3).with_rules(Rules(objective, bounds={"throughput": 10.0, "cost": 1e-6}))
+    assert set_bound(asked, 100.0) == 100.0
