@@ -50,6 +50,8 @@ class Sizes:
     """Whether the number of rows is the same in every run: then weights may be in several copies."""
     by_columns: bool = False
     """Whether chiplets share the columns of what it reads and makes, not the rows (layout.py)."""
+    made: str = ""
+    """The element type that the result is stored in, where that is not the one of its sums."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from gimlet.targets.sram.lowering import Lowering
 from gimlet.targets.sram.mapping import Sizes, Steps, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.tiling import Slot, problem, sizes_of, steps_of
-from gimlet.targets.sram.trial import quickest
+from gimlet.targets.sram.trial import cycles_of, quickest
 from gimlet.targets.sram.views import Shape, View
 
 
@@ -174,22 +174,43 @@ class MatrixProduct:
         self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None = None, part: Part = WHOLE
     ) -> Tiles:
         """The tiles of the product, or of the part of it that has the weights `rhs`: those given, or the quickest."""
-        sizes = self._sizes(lhs, output, fused, rhs)
-        machine, dealing, homes = self.builder.machine, self.builder.dealing, self.builder.homes
+        by_columns = self.builder.tensors[output.tensor].width > 0
+        sizes = self._sizes(lhs, output, fused, by_columns, rhs)
+        machine, dealing = self.builder.machine, self.builder.dealing
         found = self.slot.tiles(part)
         if found is not None:
             if (wrong := problem(found, sizes, machine, dealing)) is not None:
                 raise RefusedError(f"tiles of {self.slot.of}: {wrong}")
         else:
-            room = homes.room if len(lhs.shape) == 2 or self.separate else 0
-            spare = homes.spare(weight_bytes(sizes) / dealing.cores)
-            mapping, most = quickest(machine, dealing, sizes, room, spare), largest_steps(machine)
+            mapping = quickest(machine, dealing, sizes, *self._room(lhs, sizes))
+            most = largest_steps(machine)
             depth, columns = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
             found = Tiles(sizes_of(sizes), sizes.held, sizes.lhs, depth, columns, mapping, self.slot.product, part)
         self.slot.chosen.append(found)
         return found
 
-    def _sizes(self, lhs: View, output: View, fused: bool, rhs: WeightMatrix | None) -> Sizes:
+    def _room(self, lhs: View, sizes: Sizes) -> tuple[int, int]:
+        """What a core has left for weights, and how much of it may be more copies of these."""
+        homes = self.builder.homes
+        room = homes.room if len(lhs.shape) == 2 or self.separate else 0
+        return room, homes.spare(weight_bytes(sizes) / self.builder.cores)
+
+    def conversion(self, root: Argument, dtype: str) -> float | None:
+        """The cycles that it takes more if the tree `root` behind it is stored as `dtype` and not as its sums.
+
+        None where a kernel of its own converts the result: of parts, and with tiles that are given.
+        """
+        if self.parts or self.slot.given:
+            return None
+        machine, dealing = self.builder.machine, self.builder.dealing
+        lhs, output, _ = self._flattened(root, View.whole("", dtype, self.shape))
+        converted = self._sizes(lhs, output, True, self.builder.width(self.shape) > 0)
+        plain = replace(converted, fused=root is not self, made="")
+        room = self._room(lhs, plain)
+        longer, before = (cycles_of(machine, dealing, each, *room) for each in (converted, plain))
+        return longer - before
+
+    def _sizes(self, lhs: View, output: View, fused: bool, by_columns: bool, rhs: WeightMatrix | None = None) -> Sizes:
         bounds, held = self.builder.bounds, self.rhs.dtype
         columns, groups = rhs.columns if rhs else bounds.best(output.shape[-1]), 1
         if isinstance(self.rhs, WeightMatrix) and self.separate:
@@ -204,7 +225,8 @@ class MatrixProduct:
             weights=isinstance(self.rhs, WeightMatrix),
             fused=fused or output.dtype != self.sums,
             fixed=bounds.fixed(lhs.shape[-2]),
-            by_columns=self.builder.tensors[output.tensor].width > 0,
+            by_columns=by_columns,
+            made="" if output.dtype == self.sums else output.dtype,
         )
 
     def _kernel(

@@ -16,12 +16,12 @@ from gimlet.targets.sram.channels import Windows, are_last, crosses, pays_for_pa
 from gimlet.targets.sram.constants import Array, Constant
 from gimlet.targets.sram.convolution import Convolution, Geometry, geometry_of, padded_view
 from gimlet.targets.sram.depthwise import LONGEST_FILTER, Depthwise, Filters
-from gimlet.targets.sram.expression import Argument, Product
+from gimlet.targets.sram.expression import Argument, Product, products_of
 from gimlet.targets.sram.lowering import Lowering, Rule, shape_of, vector_type
 from gimlet.targets.sram.mapping import Sizes
 from gimlet.targets.sram.patch_rows import quickest
 from gimlet.targets.sram.precision import weight_of
-from gimlet.targets.sram.products import WeightMatrix, broadcast, multiply, product_of
+from gimlet.targets.sram.products import MatrixProduct, WeightMatrix, broadcast, multiply, product_of
 from gimlet.targets.sram.rules_elementwise import present, result
 from gimlet.targets.sram.rules_shape import reshaped
 from gimlet.targets.sram.stages import parts_of
@@ -119,9 +119,21 @@ def _streamed(lowering: Lowering, op: OnnxOp, value: SSAValue, weights: WeightMa
     by_columns = builder.width((*shape[:-1], Expr.const(weights.columns))) > 0
     sizes = Sizes(1, rows, weights.depth, weights.columns, "f32", dtype, True, False, fixed, by_columns)
     readers = max(1, len(lowering.readers.get(value, ())))
-    if converts_tiles(builder.machine, builder.dealing, sizes, builder.homes, readers):
+    behind = _conversion(lowering, value, dtype)
+    if converts_tiles(builder.machine, builder.dealing, sizes, builder.homes, readers, behind):
         return lowering.view(value)
     return lowering.operand(value, dtype)
+
+
+def _conversion(lowering: Lowering, value: SSAValue, dtype: str) -> float | None:
+    """The cycles that the product takes more which makes a value if it converts it. None where no product can."""
+    found = lowering.get(value)
+    if isinstance(found, View | Constant):
+        return None
+    last = next(reversed(products_of(found)), None)
+    if not isinstance(last, MatrixProduct) or last.sums != "f32" or last.shape != shape_of(value):
+        return None
+    return last.conversion(found, dtype)
 
 
 def _turned(lowering: Lowering, value: SSAValue, dtype: str) -> View:

@@ -20,6 +20,7 @@ from gimlet.runtime.sram.machine import Machine
 from gimlet.runtime.sram.program import UNPLACED, Program
 from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
+from gimlet.targets.sram.expression import emit_elementwise
 from gimlet.targets.sram.levels import completed
 from gimlet.targets.sram.mapping import QUANTIZE_PASSES, Mapping, Sizes, best, cycles, largest_steps, weight_bytes
 from gimlet.targets.sram.product_kernel import ProductKernel
@@ -41,11 +42,18 @@ def cycles_of(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare
     return _tried(machine, dealing, sizes, room, spare)[1]
 
 
-def converts_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, homes: Homes, readers: int) -> bool:
-    """Whether tiles of f32 are better converted in every item than once before, which `readers` products share."""
+def converts_tiles(
+    machine: Machine, dealing: Dealing, sizes: Sizes, homes: Homes, readers: int, behind: float | None = None
+) -> bool:
+    """Whether tiles of f32 are better converted in every item than once before, which `readers` products share.
+
+    `behind` is what the conversion adds to what makes the rows, None where a kernel of its own converts them.
+    """
     before = replace(sizes, lhs=sizes.held)
     spare = homes.spare(weight_bytes(sizes) / dealing.cores)
     inside, outside = (_tried(machine, dealing, each, homes.room, spare)[1] for each in (sizes, before))
+    if behind is not None:
+        return inside <= outside + behind
     elements = ceil(sizes.batch * sizes.rows * sizes.depth / dealing.cores)
     loaded, stored = stored_bytes(sizes.lhs, (elements,)), stored_bytes(sizes.held, (elements,))
     port, sram = machine.network_bytes_per_cycle, machine.sram_bytes_per_cycle
@@ -64,14 +72,17 @@ def _tried(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: i
     for index, mapping in enumerate(candidates):
         if expected[index] <= _NEAR * expected[0]:
             time = timed(machine, dealing, sizes, mapping, room)
-            behind = expected[index] - cycles(machine, dealing, alone, mapping)
+            behind = 0.0 if sizes.made else expected[index] - cycles(machine, dealing, alone, mapping)
             found.append((inf if time is None else time + behind, index))
     time, index = min(found)
     return candidates[index], expected[index] if time == inf else time
 
 
 def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, room: int) -> int | None:
-    """The cycles of the kernel of a product alone, nothing behind it. None where its tensors or tiles do not fit."""
+    """The cycles of a product alone, with no more behind it than the conversion of its result.
+
+    None where its tensors or tiles do not fit.
+    """
     bounds = Bounds({}, {}, {})
     by_columns = frozenset({sizes.rows} if sizes.by_columns else ())
     builder = ProgramBuilder(machine, bounds, dealing, Homes(dealing.group, room), by_columns)
@@ -80,7 +91,9 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     lhs, output = (*batch, rows, depth), (*batch, rows, columns)
     given = View.whole(builder.tensor(sizes.lhs, lhs, "input"), sizes.lhs, lhs)
     sums = SUMS[sizes.held]
-    made = View.whole(builder.tensor(sums, output, "output"), sums, output)
+    result = View.whole(builder.tensor(sizes.made or sums, output, "output"), sizes.made or sums, output)
+    apart = bool(sizes.made) and mapping.splits > 1
+    made = builder.temporary(sums, output) if apart else result
     steps = largest_steps(machine)
     if sizes.weights:
         held = _packed(builder, sizes, mapping, builder.tensors[made.tensor].width > 0)
@@ -92,6 +105,8 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     )
     try:
         kernel.emit(made, made, {})
+        if apart:
+            emit_elementwise(builder, made, result)
         return cycles_alone(builder)
     except RefusedError:
         return None
