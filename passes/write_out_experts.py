@@ -1,4 +1,8 @@
-"""Writes mixtures of experts (com.microsoft's MoE) out, for targets that have no such operator."""
+"""Writes mixtures of experts (com.microsoft's MoE) out, for targets that have no such operator.
+
+Where many tokens may come, every expert computes every token. A step of a decoder has few, and reads only the weights
+of the experts that they chose.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from xdsl.passes import ModulePass
 from gimlet.dialects.onnx import InitializerOp, OnnxOp, dims_of, has_parts, tensor_type
 from gimlet.dialects.onnx.ops import OPERATORS
 from gimlet.dialects.onnx.types import element_by_dtype, element_of
+from gimlet.passes.dim_ranges import Range, largest, read_ranges
 from gimlet.passes.entry import entry_function
 from gimlet.passes.large_ops import LargeOps
 from gimlet.passes.restore_parts import restore
@@ -25,6 +30,8 @@ _OLDEST_OPSET = 13
 _EXPERTS = ("com.microsoft", "MoE")
 _GATED = ("swiglu", "geglu")
 _FAR_END = 1 << 40
+_PASSES = 3
+"""Over a weight that is gathered: it is read, written as a copy, and read by the product."""
 Dims = Sequence[Expr | int]
 
 
@@ -70,8 +77,9 @@ class WriteOutExpertsPass(ModulePass):
     }
     ```
 
-    That takes E/k times the operations, and reads all E experts, which many tokens touch anyway. Results differ in
-    rounding. With `keep_parts` the operator stays, and names a function with what is above (`onnx.parts`): a target
+    That takes E/k times the operations, and reads all E experts, which many tokens touch anyway. Where T tokens come at
+    most (their number is known, or has a range in `onnx.dim_bounds`) and 3 T k ≤ E, the weights of the T k chosen
+    experts are gathered, and no other is read. Results differ in rounding. With `keep_parts` the operator stays, and names a function with what is above (`onnx.parts`): a target
     that has the operator takes it whole, as ONNX Runtime does.
 
     It does not act below opset 13, on a sparse mixer, or where a shape that it needs is not known, or is not that of the result.
@@ -85,13 +93,13 @@ class WriteOutExpertsPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         del ctx
-        large = LargeOps(op, keep_parts=True)
+        large, ranges = LargeOps(op, keep_parts=True), read_ranges(op)
         if large.opset < _OLDEST_OPSET:
             return
         for nested in list(entry_function(op).walk()):
             if not isinstance(nested, OnnxOp) or (nested.domain, nested.op_type) != _EXPERTS or has_parts(nested):
                 continue
-            function = _written_out(nested, large.opset)
+            function = _written_out(nested, large.opset, ranges)
             if function is None:
                 continue
             if self.keep_parts:
@@ -100,7 +108,7 @@ class WriteOutExpertsPass(ModulePass):
                 restore(nested, function)
 
 
-def _written_out(op: OnnxOp, opset: int) -> FuncOp | None:
+def _written_out(op: OnnxOp, opset: int, ranges: Mapping[str, Range]) -> FuncOp | None:
     """A function of what `op` takes that computes what `op` does; None where it cannot be written."""
     given = [value for value in op.inputs if value is not None]
     known = all(dims_of(value) is not None and element_of(value.type) is not None for value in given)
@@ -111,7 +119,7 @@ def _written_out(op: OnnxOp, opset: int) -> FuncOp | None:
     values = dict(zip(given, block.args, strict=True))
     inputs = [None if value is None else values[value] for value in op.inputs]
     inputs += [None] * (8 - len(inputs))
-    result = _Experts(op, block, opset).run(inputs)
+    result = _Experts(op, block, opset).run(inputs, ranges)
     if result.type != op.results[0].type:
         return None
     block.add_op(ReturnOp(result))
@@ -119,18 +127,19 @@ def _written_out(op: OnnxOp, opset: int) -> FuncOp | None:
 
 
 class _Experts:
-    """Adds the operations of one mixture to a block. Shapes: T tokens, H hidden, E experts, I inside of an expert."""
+    """Adds the operations of one mixture to a block. Shapes: T tokens, E experts, k chosen by each token."""
 
     def __init__(self, op: OnnxOp, block: Block, opset: int) -> None:
         self.op = op
         self.block = block
         self.opset = opset
+        self.count = int(op.attr("k", 1))
         element = element_of(op.results[0].type)
         if element is None:
             raise TypeError("the result of a MoE is a tensor")
         self.element = element
 
-    def run(self, inputs: Sequence[SSAValue | None]) -> SSAValue:
+    def run(self, inputs: Sequence[SSAValue | None], ranges: Mapping[str, Range]) -> SSAValue:
         hidden, router, first, first_bias, second, second_bias, third, third_bias = inputs
         if hidden is None or router is None or first is None or second is None:
             raise TypeError("a MoE has tokens, a router and two weights")
@@ -139,25 +148,32 @@ class _Experts:
         rows = hidden
         if len(dims) > 2:
             rows = self.add("Reshape", [hidden, self.integers([-1, width.as_int()])], [tokens, width])
-        gates = self.gates(router, tokens, experts)
-        all_rows = self.unsqueezed(rows, 0)
-        inner = self.product(all_rows, first, first_bias, tokens)
-        beside = None if third is None else self.product(all_rows, third, third_bias, tokens)
-        outputs = self.product(self.activated(inner, beside), second, second_bias, tokens)
-        chosen = self.add("Mul", [outputs, self.unsqueezed(self.transposed(gates, [1, 0]), 2)], _dims(outputs))
-        total = self.add("ReduceSum", [chosen, self.integers([0])], [tokens, width], {"keepdims": 0})
+        most = largest(tokens, ranges)
+        few = most is not None and _PASSES * most * self.count <= experts.as_int()
+        chances, weights, places = self.routed(router, tokens, experts)
+        picked = places if few else None
+        rows = self.unsqueezed(self.unsqueezed(rows, 1), 1) if few else self.unsqueezed(rows, 0)
+        inner = self.product(rows, first, first_bias, picked)
+        beside = None if third is None else self.product(rows, third, third_bias, picked)
+        outputs = self.product(self.activated(inner, beside), second, second_bias, picked)
+        if few:
+            gates = self.unsqueezed(self.unsqueezed(weights, 2), 2)
+        else:
+            gates = self.unsqueezed(self.transposed(self.gates(chances, weights, places), [1, 0]), 2)
+        gated = self.add("Mul", [outputs, gates], _dims(outputs))
+        over = [1, 2] if few else [0]
+        total = self.add("ReduceSum", [gated, self.integers(over)], [tokens, width], {"keepdims": 0})
         if len(dims) == 2:
             return total
         shape = self.add("Shape", [hidden], [len(dims)], element="int64")
         return self.add("Reshape", [total, shape], dims)
 
-    def gates(self, router: SSAValue, tokens: Expr, experts: Expr) -> SSAValue:
-        """[T, E]: the weight of each expert for each token, 0 for those that were not chosen."""
+    def routed(self, router: SSAValue, tokens: Expr, experts: Expr) -> tuple[SSAValue, SSAValue, SSAValue]:
+        """[T, E]: the chances of all experts; and [T, k]: the weights of those that are chosen, and which they are."""
         chances = self.add("Softmax", [router], [tokens, experts], {"axis": -1})
-        count = int(self.op.attr("k", 1))
         top = OPERATORS["", "TopK"].make(
-            [chances, self.integers([count])],
-            [self.type([tokens, count]), tensor_type(_element("int64"), [tokens, count])],
+            [chances, self.integers([self.count])],
+            [self.type([tokens, self.count]), tensor_type(_element("int64"), [tokens, self.count])],
             {"axis": -1},
             opset=self.opset,
         )
@@ -165,15 +181,31 @@ class _Experts:
         weights, places = top.results
         if self.op.attr("normalize_routing_weights", 0):
             total = self.add("ReduceSum", [weights, self.integers([-1])], [tokens, 1], {"keepdims": 1})
-            weights = self.add("Div", [weights, total], [tokens, count])
-        nothing = self.add("Sub", [chances, chances], [tokens, experts])
-        return self.add("ScatterElements", [nothing, places, weights], [tokens, experts], {"axis": 1})
+            weights = self.add("Div", [weights, total], [tokens, self.count])
+        return chances, weights, places
 
-    def product(self, rows: SSAValue, weight: SSAValue, bias: SSAValue | None, tokens: Expr) -> SSAValue:
-        """[E, T, outputs] of [1 or E, T, inputs] and [E, outputs, inputs]."""
-        experts, outputs, _ = _dims(weight)
-        result = self.add("MatMul", [rows, self.transposed(weight, [0, 2, 1])], [experts, tokens, outputs])
-        return result if bias is None else self.add("Add", [result, self.unsqueezed(bias, 1)], _dims(result))
+    def gates(self, chances: SSAValue, weights: SSAValue, places: SSAValue) -> SSAValue:
+        """[T, E]: the weight of each expert for each token, 0 for those that were not chosen."""
+        nothing = self.add("Sub", [chances, chances], _dims(chances))
+        return self.add("ScatterElements", [nothing, places, weights], _dims(chances), {"axis": 1})
+
+    def product(self, rows: SSAValue, weight: SSAValue, bias: SSAValue | None, places: SSAValue | None) -> SSAValue:
+        """[E, T, outputs] of [1 or E, T, inputs] and [E, outputs, inputs].
+
+        With `places` [T, k] of the chosen experts it is [T, k, 1, outputs] of [T, 1 or k, 1, inputs].
+        """
+        matrices = self.picked(self.transposed(weight, [0, 2, 1]), places)
+        *outer, _, outputs = _dims(matrices)
+        result = self.add("MatMul", [rows, matrices], [*outer, _dims(rows)[-2], outputs])
+        if bias is None:
+            return result
+        return self.add("Add", [result, self.unsqueezed(self.picked(bias, places), len(outer))], _dims(result))
+
+    def picked(self, of_experts: SSAValue, places: SSAValue | None) -> SSAValue:
+        """What the chosen experts have of [E, ...]: [T, k, ...]; of all of them without `places`."""
+        if places is None:
+            return of_experts
+        return self.add("Gather", [of_experts, places], [*_dims(places), *_dims(of_experts)[1:]], {"axis": 0})
 
     def activated(self, inner: SSAValue, beside: SSAValue | None) -> SSAValue:
         kind = str(self.op.attr("activation_type", "relu"))

@@ -17,7 +17,17 @@ from xdsl.ir import Operation
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.transforms.common_subexpression_elimination import cse
 
-from gimlet.dialects.onnx import OPSETS, OnnxOp, assign_names, functions_of, has_parts, is_own, large_ops, parts_of
+from gimlet.dialects.onnx import (
+    OPSETS,
+    InitializerOp,
+    OnnxOp,
+    assign_names,
+    functions_of,
+    has_parts,
+    is_own,
+    large_ops,
+    parts_of,
+)
 from gimlet.dialects.onnx.attributes import int_attr
 from gimlet.dialects.onnx.parts import module_of
 from gimlet.dialects.placement import SegmentOp
@@ -78,7 +88,11 @@ def op_costs(
 
 
 def _cost_in_parts(target: Target, op: Operation, device: Device, fmt: str, sizes: Mapping[str, int]) -> Cost:
-    cost = target.estimate(_parts(op), device, fmt, sizes)
+    function = parts_of(op)
+    if function is not None:
+        function = _with_constants(function, op)
+        _fold(function)
+    cost = target.estimate(_inside(function), device, fmt, sizes)
     return replace(cost, seconds=max(cost.seconds - target.segment_overhead_s(device), 0.0))
 
 
@@ -117,8 +131,27 @@ def _parts(op: Operation) -> list[Operation]:
     function = parts_of(op)
     if function is not None and is_own(op):
         function = _with_constants(function, op)
+    return _inside(function)
+
+
+def _inside(function: FuncOp | None) -> list[Operation]:
+    """The operations of parts, without constants."""
     ops = () if function is None else function.body.block.ops
     return [op for op in ops if isinstance(op, OnnxOp) and not is_constant(op)]
+
+
+def _fold(function: FuncOp) -> None:
+    """What follows from stored weights alone becomes a weight, as frameworks compute it once, when they load a model.
+
+    Its value is not known here: only its type is asked for.
+    """
+    for op in list(function.body.block.ops):
+        owners = [operand.owner for operand in op.operands]
+        stored = any(isinstance(owner, InitializerOp) and owner.key is not None for owner in owners)
+        constant = all(isinstance(owner, Operation) and is_constant(owner) for owner in owners)
+        if stored and constant and isinstance(op, OnnxOp) and not op.regions:
+            folded = [InitializerOp.from_key(f"{op.op_type} of weights", result.type) for result in op.results]
+            Rewriter.replace_op(op, folded, [each.results[0] for each in folded])
 
 
 def _with_constants(function: FuncOp, op: Operation) -> FuncOp:

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.onnx_suite.stages import exported, imported, run_onnxruntime
 
 from gimlet.compiler.pipeline import run_passes
+from gimlet.passes.dim_ranges import write_ranges
 from gimlet.passes.write_out_experts import WriteOutExpertsPass
 
 TOKENS, HIDDEN, EXPERTS, INNER = 5, 8, 4, 6
@@ -22,12 +23,20 @@ def values(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape) * 100 + shape[0]).standard_normal(shape).astype(np.float32)
 
 
-def mixture(*, fused: bool = False, bias: bool = True, dims: Any = ("n", HIDDEN), **attributes: Any) -> onnx.ModelProto:
+def mixture(
+    *,
+    fused: bool = False,
+    bias: bool = True,
+    dims: Any = ("n", HIDDEN),
+    tokens: Any = "n",
+    experts: int = EXPERTS,
+    **attributes: Any,
+) -> onnx.ModelProto:
     """A model of one MoE. `fused` is whether the first weight has the gates beside what they gate."""
     width = 2 * INNER if fused else INNER
-    weights = {"w1": values(EXPERTS, width, HIDDEN), "w2": values(EXPERTS, HIDDEN, INNER)}
+    weights = {"w1": values(experts, width, HIDDEN), "w2": values(experts, HIDDEN, INNER)}
     if bias:
-        weights |= {"b1": values(EXPERTS, width), "b2": values(EXPERTS, HIDDEN)}
+        weights |= {"b1": values(experts, width), "b2": values(experts, HIDDEN)}
     names = ["x", "router", "w1", "b1" if bias else "", "w2", "b2" if bias else ""]
     node = helper.make_node("MoE", names, ["y"], "moe", domain="com.microsoft", **attributes)
     graph = helper.make_graph(
@@ -35,7 +44,7 @@ def mixture(*, fused: bool = False, bias: bool = True, dims: Any = ("n", HIDDEN)
         "g",
         [
             helper.make_tensor_value_info("x", TensorProto.FLOAT, dims),
-            helper.make_tensor_value_info("router", TensorProto.FLOAT, ["n", EXPERTS]),
+            helper.make_tensor_value_info("router", TensorProto.FLOAT, [tokens, experts]),
         ],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, dims)],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
@@ -44,8 +53,10 @@ def mixture(*, fused: bool = False, bias: bool = True, dims: Any = ("n", HIDDEN)
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
+def written_out(model: onnx.ModelProto, **most: int) -> onnx.ModelProto:
+    """The model written out, where named dimensions have 1 to `most`."""
     module, ctx = imported(model)
+    write_ranges(module, {name: (1, 1, size) for name, size in most.items()})
     run_passes(module, ctx, ["infer-shapes", WriteOutExpertsPass()])
     return exported(module, ctx)
 
@@ -53,7 +64,7 @@ def written_out(model: onnx.ModelProto) -> onnx.ModelProto:
 FEEDS = {"x": 3 * values(TOKENS, HIDDEN), "router": values(TOKENS, EXPERTS)}
 
 
-@pytest.mark.parametrize(
+OPTIONS = pytest.mark.parametrize(
     "options",
     [
         {"activation_type": "relu", "k": 1},
@@ -75,6 +86,9 @@ FEEDS = {"x": 3 * values(TOKENS, HIDDEN), "router": values(TOKENS, EXPERTS)}
     ],
     ids=lambda options: f"{options['activation_type']}-{len(options)}",
 )
+
+
+@OPTIONS
 def test_written_out_it_computes_the_same(options: dict[str, Any]):
     model = mixture(**options)
     again = written_out(model)
@@ -82,6 +96,42 @@ def test_written_out_it_computes_the_same(options: dict[str, Any]):
     expected = run_onnxruntime(model, FEEDS)["y"]
     found = run_onnxruntime(again, FEEDS)["y"]
     assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+MANY = 24
+
+
+@OPTIONS
+def test_few_tokens_gather_the_experts_that_they_chose(options: dict[str, Any]):
+    model = mixture(experts=MANY, **options)
+    again = written_out(model, n=2)
+    gathered = [node for node in again.graph.node if node.op_type == "Gather"]
+    assert len(gathered) == (4 if options.get("bias", True) else 2)
+    assert "ScatterElements" not in {node.op_type for node in again.graph.node}
+    for tokens in (1, 2):
+        feeds = {"x": 3 * values(tokens, HIDDEN), "router": values(tokens, MANY)}
+        expected, found = run_onnxruntime(model, feeds)["y"], run_onnxruntime(again, feeds)["y"]
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most", "gathers"),
+    [(4, {}, True), (5, {}, False), ("n", {"n": 4}, True), ("n", {"n": 5}, False), ("n", {}, False)],
+)
+def test_as_many_tokens_gather_as_reads_less(tokens: int | str, most: dict[str, int], *, gathers: bool):
+    model = mixture(experts=MANY, tokens=tokens, dims=(tokens, HIDDEN), activation_type="relu", k=2)
+    found = {node.op_type for node in written_out(model, **most).graph.node}
+    assert ("Gather" in found) is gathers
+    assert ("ScatterElements" in found) is not gathers
+
+
+def test_few_tokens_of_a_batch_of_sequences_keep_their_shape():
+    model = mixture(dims=("b", "s", HIDDEN), tokens=2, experts=MANY, activation_type="relu", k=2)
+    feeds = {"x": values(2, 1, HIDDEN), "router": values(2, MANY)}
+    expected, found = run_onnxruntime(model, feeds)["y"], run_onnxruntime(written_out(model), feeds)["y"]
+    assert found.shape == expected.shape == (2, 1, HIDDEN)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_of_sequences_keeps_its_shape():

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 import pytest
+from tests.onnx_suite.stages import imported
 from tests.unit.passes.fusion_cases import Writer, run
+from tests.unit.passes.test_write_out_experts import EXPERTS, HIDDEN, INNER, mixture
 from xdsl.ir import Operation
 
 import gimlet
@@ -18,6 +20,7 @@ from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp, ops, parts_of
 from gimlet.passes.entry import entry_function, is_constant, return_of
+from gimlet.passes.write_out_experts import WriteOutExpertsPass
 from gimlet.passes.write_out_operators import WriteOutOperatorsPass
 from gimlet.targets import registry
 from gimlet.targets.api import Artifact, Cost, Device, HardwareKind, Reason, SegmentContext, Target
@@ -152,6 +155,24 @@ def test_costs_are_those_of_the_form_that_runs(segment: SegmentContext):
     assert function is not None
     assert op_costs(Named(["Attention"]), [attention], DEVICE, "fp32", {})[0].seconds == SECONDS
     assert op_costs(Named([]), [attention], DEVICE, "fp32", {})[0].seconds == SECONDS * 5
+
+
+def test_weights_that_parts_lay_out_anew_are_weights_of_what_reads_them():
+    """A mixture's parts turn the weights of its experts, which a framework does once, when it loads the model."""
+    module, ctx = imported(mixture(activation_type="relu", k=2, bias=False))
+    run_passes(module, ctx, ["infer-shapes", WriteOutExpertsPass(keep_parts=True)])
+    mixed = next(op for op in module.walk() if isinstance(op, OnnxOp) and op.op_type == "MoE")
+    devices = load_topology(Path("examples/topologies/rack.toml")).devices
+    gpu = next(device for device in devices if "tensorrt" in device.kind.targets)
+    cost = op_costs(registry.load("tensorrt"), [mixed], gpu, "fp32", {"n": 1})[0]
+    stored = 2 * EXPERTS * HIDDEN * INNER * 4
+    constants = 100
+    assert stored <= cost.weight_bytes <= stored + constants
+    assert cost.activation_bytes < stored
+    function = parts_of(mixed)
+    assert function is not None
+    left = {op.op_type for op in function.walk() if isinstance(op, OnnxOp)}
+    assert "Transpose" in left, "the parts themselves stay as they are"
 
 
 BOTH = {"Attention", "Swish"}
