@@ -81,7 +81,7 @@ class Expr:
     @staticmethod
     def const(value: int) -> Expr:
         """The constant `value`."""
-        return Expr({(): value})
+        return _constant(value)
 
     @staticmethod
     def symbol(name: str) -> Expr:
@@ -222,6 +222,11 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Expr]) -> Expr:
     if isinstance(atom, Call):
         return _BUILDERS[atom.function](atom.left.substitute(values), atom.right.substitute(values))
     return values.get(atom) or Expr.symbol(atom)
+
+
+@lru_cache(maxsize=65536, typed=True)
+def _constant(value: int) -> Expr:
+    return Expr({(): value})
 
 
 @lru_cache(maxsize=65536)

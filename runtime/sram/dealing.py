@@ -15,6 +15,11 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+def within(values: Array, low: int, high: int) -> Array:
+    """What np.clip gives, at a fifth of its price where there are few numbers, as here."""
+    return np.minimum(np.maximum(values, low), high)
+
+
 @dataclass(frozen=True)
 class Dealing:
     """`cores` in `parts` groups, every group as large as the others, the first of them core `begin`."""
@@ -38,7 +43,7 @@ class Dealing:
 
     def groups(self, index: Array | int, count: int) -> Array:
         """The group that each of `count` things is on. What is outside is taken for the nearest."""
-        return np.clip(np.asarray(index) // self.run(count), 0, self.parts - 1)
+        return within(np.asarray(index) // self.run(count), 0, self.parts - 1)
 
     def cores_of(self, index: Array | int, count: int, first: int = 0) -> Array:
         """The core that each of `count` things is on, a run beginning `first` cores further in its group."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from gimlet.runtime.expr import Expr
 from gimlet.runtime.sram.memory import overlaps
@@ -47,17 +48,7 @@ def box(transfer: Transfer, kernel: Kernel) -> Box | None:
     access = transfer.access
     if isinstance(transfer, Gather | Scatter):
         return None
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for each in ranges(kernel):
-        if not each.extent.symbols <= last.keys():
-            continue
-        most = each.extent.evaluate(last)
-        count = -(-most // each.step)
-        register = f"{REGISTER_PREFIX}{each.name}"
-        first |= {register: 0, f"{register}.index": 0, f"{register}.size": min(each.step, most)}
-        last |= {register: (count - 1) * each.step, f"{register}.index": count - 1}
-        last[f"{register}.size"] = min(each.step, most)
+    first, last = _ends(tuple(ranges(kernel)))
     axes = [axis for group in access.axes for axis in group if axis.dim >= 0]
     known = {symbol for value in (*access.start, *(axis.size for axis in axes)) for symbol in value.symbols}
     if not known <= first.keys() or any(axis.step < 0 for axis in axes):
@@ -69,6 +60,23 @@ def box(transfer: Transfer, kernel: Kernel) -> Box | None:
     for axis in axes:
         high[axis.dim] += axis.step * (axis.size.evaluate(last) - 1)
     return Box(access.shape, tuple(low), tuple(high))
+
+
+@lru_cache(maxsize=1024)
+def _ends(ranges: tuple[Range, ...]) -> tuple[dict[str, int], dict[str, int]]:
+    """The registers in the first and in the last step of all ranges, but for those whose extents are not known."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for each in ranges:
+        if not each.extent.symbols <= last.keys():
+            continue
+        most = each.extent.evaluate(last)
+        count = -(-most // each.step)
+        register = f"{REGISTER_PREFIX}{each.name}"
+        first |= {register: 0, f"{register}.index": 0, f"{register}.size": min(each.step, most)}
+        last |= {register: (count - 1) * each.step, f"{register}.index": count - 1}
+        last[f"{register}.size"] = min(each.step, most)
+    return first, last
 
 
 def ranges(kernel: Kernel) -> Iterator[Range]:

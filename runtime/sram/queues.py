@@ -38,7 +38,7 @@ from gimlet.runtime.sram.program import (
     read_tiles,
     written_tile,
 )
-from gimlet.runtime.sram.traffic import Route, Traffic, moved, route
+from gimlet.runtime.sram.traffic import Routes, Traffic, moved
 from gimlet.runtime.sram.verify import tile_bytes
 
 UNITS: tuple[str, ...] = ("dma_in", "dma_out", "array", "matrix", "vector")
@@ -115,7 +115,7 @@ class Core:
         self.versions: dict[str, list[tuple[float, str]]] = {}
         self.serials: dict[str, int] = {}
         self.traffic = Traffic()
-        self.routes: dict[int, Route] = {}
+        self.routes = Routes(kernel, self.program)
         self.free = {tile.name: self.free_at(tile.address, tile_bytes(tile)) for tile in kernel.kernel.tiles}
         self.first: float | None = None
         self.landed = 0.0
@@ -260,9 +260,7 @@ class Core:
             return
         size = moved_bytes(self.kernel.tiles[name].dtype, shape)
         adds = isinstance(instruction, Store | Scatter) and instruction.adds
-        if id(access) not in self.routes:
-            self.routes[id(access)] = route(instruction, access, self.kernel, self.program)
-        way, machine = self.routes[id(access)], self.machine
+        way, machine = self.routes.of(instruction, access), self.machine
         cores = self.program.dealing_on(self.kernel.kernel.chiplet).cores
         traffic, active = moved(size, way, adds), min(self.kernel.items, cores)
         links, cards = (1, 1) if way.one_link else (self.chiplets, machine.cards)

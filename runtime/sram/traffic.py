@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import cast
 
@@ -24,7 +25,7 @@ from gimlet.runtime.sram.binding import (
     Size,
     evaluate,
 )
-from gimlet.runtime.sram.dealing import Array, Dealing
+from gimlet.runtime.sram.dealing import Array, Dealing, within
 from gimlet.runtime.sram.program import (
     EVERYWHERE,
     REGISTER_PREFIX,
@@ -35,6 +36,9 @@ from gimlet.runtime.sram.program import (
     Tensor,
     Transfer,
 )
+
+Registers = tuple[dict[str, Array], dict[str, Array]]
+"""Steps of all ranges by their name, and size registers by theirs."""
 
 
 @dataclass(frozen=True)
@@ -72,25 +76,67 @@ class Route:
     one_link: bool = False
 
 
-def route(transfer: Transfer, access: BoundAccess, kernel: BoundKernel, program: Program) -> Route:
-    """How the elements of an access travel."""
-    machine, tensor = program.machine, program.tensor(access.tensor)
-    space, ends = tensor.space, {tensor.chiplet, kernel.kernel.chiplet}
-    readers = 1 if isinstance(transfer, Store | Scatter) else _readers(access, kernel)
-    if space == "lpddr":
-        return Route(space, readers, 0.0, 0.0, float(machine.lpddr_latency_cycles))
-    latency, links = float(machine.network_latency_cycles), [0.0, 0.0]
-    beyond = (machine.die_latency_cycles, machine.card_latency_cycles)
-    for level, cores in enumerate((machine.cores_per_chiplet, machine.cores_per_card)):
-        places = -(-program.cores // cores)
-        if places == 1:
-            continue
-        computed = isinstance(transfer, Gather | Scatter)
-        known = not computed or EVERYWHERE not in ends
-        away = _away(access, kernel, program, places) if known else np.full(kernel.items, (places - 1) / places)
-        links[level] = _crossing(away, access, kernel, program, cores) if readers > 1 else float(np.mean(away))
-        latency += beyond[level] if away.any() else 0
-    return Route(space, readers, links[0], links[1], latency, ends != {EVERYWHERE})
+class Routes:
+    """How what one kernel transfers travels. Each access is looked at once, what they have in common too."""
+
+    def __init__(self, kernel: BoundKernel, program: Program) -> None:
+        self.kernel = kernel
+        self.program = program
+        self._found: dict[int, Route] = {}
+
+    def of(self, transfer: Transfer, access: BoundAccess) -> Route:
+        """How the elements of an access of the kernel travel."""
+        if id(access) not in self._found:
+            self._found[id(access)] = self._route(transfer, access)
+        return self._found[id(access)]
+
+    def _route(self, transfer: Transfer, access: BoundAccess) -> Route:
+        kernel, program = self.kernel, self.program
+        machine, tensor = program.machine, program.tensor(access.tensor)
+        space, ends = tensor.space, {tensor.chiplet, kernel.kernel.chiplet}
+        readers = 1 if isinstance(transfer, Store | Scatter) else _readers(access, kernel)
+        if space == "lpddr":
+            return Route(space, readers, 0.0, 0.0, float(machine.lpddr_latency_cycles))
+        latency, links = float(machine.network_latency_cycles), [0.0, 0.0]
+        beyond = (machine.die_latency_cycles, machine.card_latency_cycles)
+        for level, cores in enumerate((machine.cores_per_chiplet, machine.cores_per_card)):
+            places = -(-program.cores // cores)
+            if places == 1:
+                continue
+            computed = isinstance(transfer, Gather | Scatter)
+            known = not computed or EVERYWHERE not in ends
+            away = self._away(access, places) if known else np.full(kernel.items, (places - 1) / places)
+            links[level] = _crossing(away, access, kernel, program, cores) if readers > 1 else float(np.mean(away))
+            latency += beyond[level] if away.any() else 0
+        return Route(space, readers, links[0], links[1], latency, ends != {EVERYWHERE})
+
+    def _away(self, access: BoundAccess, places: int) -> Array:
+        """The part of each item's elements that is in another place (chiplet, card) than the item."""
+        dealing, tensor = self.program.dealing, self.program.tensor(access.tensor)
+        if dealing.parts % places:
+            return np.full(self.kernel.items, (places - 1) / places)
+        groups = dealing.parts // places
+        here = self._here // groups
+        if tensor.chiplet != EVERYWHERE:
+            return np.asarray(here != tensor.chiplet // groups, np.float64)
+        low, high = _reach(access, self.kernel, self._ends)
+        low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), prod(access.shape), tensor, dealing)
+        first = dealing.groups(low, elements) // groups
+        last = dealing.groups(high, elements) // groups
+        inside = (first <= here) & (here <= last)
+        # What spreads over several places is taken to be spread evenly.
+        return np.asarray(1.0 - inside / (last - first + 1))
+
+    @cached_property
+    def _here(self) -> Array:
+        """The group of cores that each item is on."""
+        items, on = self.kernel.items, self.kernel.kernel.chiplet
+        return np.full(items, on) if on != EVERYWHERE else self.program.dealing.groups(np.arange(items), items)
+
+    @cached_property
+    def _ends(self) -> tuple[Registers, Registers]:
+        """Registers in the first and in the last step of all loops."""
+        return _registers(self.kernel, at_end=False), _registers(self.kernel, at_end=True)
 
 
 def moved(size: float, route: Route, adds: bool) -> Traffic:
@@ -123,25 +169,6 @@ def _crossing(away: Array, access: BoundAccess, kernel: BoundKernel, program: Pr
     return float(away[first].sum() / kernel.items)
 
 
-def _away(access: BoundAccess, kernel: BoundKernel, program: Program, places: int) -> Array:
-    """The part of each item's elements that is in another place (chiplet, card) than the item."""
-    dealing, tensor = program.dealing, program.tensor(access.tensor)
-    if dealing.parts % places:
-        return np.full(kernel.items, (places - 1) / places)
-    groups, on = dealing.parts // places, kernel.kernel.chiplet
-    here = np.full(kernel.items, on) if on != EVERYWHERE else dealing.groups(np.arange(kernel.items), kernel.items)
-    here = here // groups
-    if tensor.chiplet != EVERYWHERE:
-        return np.asarray(here != tensor.chiplet // groups, np.float64)
-    low, high = _reach(access, kernel)
-    low, high, elements = _dealt(low.reshape(-1), high.reshape(-1), prod(access.shape), tensor, dealing)
-    first = dealing.groups(low, elements) // groups
-    last = dealing.groups(high, elements) // groups
-    inside = (first <= here) & (here <= last)
-    # What spreads over several places is taken to be spread evenly.
-    return np.asarray(1.0 - inside / (last - first + 1))
-
-
 def _dealt(low: Array, high: Array, elements: int, tensor: Tensor, dealing: Dealing) -> tuple[Array, Array, int]:
     """The first and last of what is dealt, rows, columns or elements, and how many there are."""
     width = tensor.width
@@ -152,18 +179,17 @@ def _dealt(low: Array, high: Array, elements: int, tensor: Tensor, dealing: Deal
     return np.where(wraps, 0, low % width), np.where(wraps, width - 1, high % width), width
 
 
-def _reach(access: BoundAccess, kernel: BoundKernel) -> tuple[Array, Array]:
+def _reach(access: BoundAccess, kernel: BoundKernel, ends: Sequence[Registers]) -> tuple[Array, Array]:
     """The first and last element that each item may use, in all steps of its loops; a dimension for each range.
 
     It is in the first or in the last step of all loops: no access goes forth along one loop and back along another.
     """
     first = last = np.zeros([1] * len(kernel.grid), np.int64)
-    ends = [_registers(kernel, at_end) for at_end in (False, True)]
     for dim, (size, stride) in enumerate(zip(access.shape, access.strides, strict=True)):
         axes = [axis for group in access.axes for axis in group if axis.dim == dim]
         lows, highs = zip(*(_span(access, dim, axes, *registers) for registers in ends), strict=True)
         # The last tile of a row that is not full ends with it.
-        low, high = (np.clip(each, 0, max(0, size - 1)) for each in (np.minimum(*lows), np.maximum(*highs)))
+        low, high = (within(each, 0, max(0, size - 1)) for each in (np.minimum(*lows), np.maximum(*highs)))
         first, last = first + low * stride, last + high * stride
     counts = [kernel.counts[each.name] for each in kernel.grid]
     return np.broadcast_to(first, counts), np.broadcast_to(last, counts)
@@ -181,7 +207,7 @@ def _span(
     return low, high
 
 
-def _registers(kernel: BoundKernel, at_end: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+def _registers(kernel: BoundKernel, at_end: bool) -> Registers:
     """Steps of all ranges by their name and their size registers: every step of the grid, the first or last of loops.
 
     Arrays have a dimension for each range of the grid.
@@ -197,7 +223,7 @@ def _registers(kernel: BoundKernel, at_end: bool) -> tuple[dict[str, Array], dic
         else:
             step = np.maximum(0, -(-extent // each.step) - 1) * at_end
         steps[each.name] = step
-        sizes[f"{REGISTER_PREFIX}{each.name}.size"] = np.clip(extent - step * each.step, 1, each.step)
+        sizes[f"{REGISTER_PREFIX}{each.name}.size"] = within(extent - step * each.step, 1, each.step)
     return steps, sizes
 
 
