@@ -2,6 +2,7 @@
 
 Number formats that the reference runtime has no CPU kernel for (bfloat16, the 8-bit floats) are computed in float32
 with a round trip at each op's edge (`gimlet.targets.widen`). Types at the edge of the segment stay what they are.
+Weights of 8 bits get the sign that makes a CPU's sums of products exact (`gimlet.targets.unsigned_weights`).
 
 Weights are external data, in the file that the whole bundle shares. Their locations are relative to the bundle's
 folder, and whoever reads the model names that folder (the libraries refuse `../`).
@@ -24,6 +25,7 @@ from gimlet.dialects.onnx.proto import to_proto
 from gimlet.dialects.onnx.types import element_by_dtype
 from gimlet.dialects.onnx.weights import Weight
 from gimlet.targets.api import Reason, SegmentContext, WeightReference, WeightsWriter
+from gimlet.targets.unsigned_weights import UnsignedWeights
 from gimlet.targets.widen import widen_missing_formats
 
 MODEL_FILE = "model.onnx"
@@ -40,7 +42,7 @@ class SegmentModel:
 
     segment: str
     model: ir.Model
-    weights: Mapping[str, Weight]
+    weights: dict[str, Weight]
 
     @property
     def weight_bytes(self) -> int:
@@ -137,6 +139,7 @@ def write_portable(segment: SegmentContext, folder: Path, file: str = MODEL_FILE
     reasons = widen_missing_formats(found.model)
     if reasons:
         return reasons[0]
+    UnsignedWeights(found.model, found.weights).rewrite()
     write_model(found, segment.weights or FolderWeights(folder), folder / file)
     own_weights = segment.weights is None and bool(found.weights)
     return (file, WEIGHTS_FILE) if own_weights else (file,)

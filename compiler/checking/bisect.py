@@ -17,7 +17,7 @@ from xdsl.ir import SSAValue
 
 from gimlet.compiler.bounds import read_bounds
 from gimlet.compiler.checking.numerics import Deviation, coarsest, deviation
-from gimlet.compiler.checking.reference import OnnxReference, Reference
+from gimlet.compiler.checking.reference import Reference, onnx_reference
 from gimlet.compiler.checking.segment_runs import Array, Arrays, run_once, segment_runner
 from gimlet.compiler.lowering import PORTABLE_EXECUTOR, opsets_of, own_format, real_ops, segments_of, target_of
 from gimlet.compiler.manifest_ir import segment_specs
@@ -141,8 +141,8 @@ def _reference_values(context: SegmentContext, folder: Path, inputs: Arrays) -> 
     files = write_portable(portable_form(replace(context, weights=FolderWeights(folder))), folder)
     if isinstance(files, Reason):
         raise InputError(files.message, where=files.op)
-    reference = OnnxReference(folder / MODEL_FILE)
-    return reference.values(inputs, [item.data for item in context.op.res_names])
+    names = [item.data for item in context.op.res_names]
+    return dict(zip(names, onnx_reference(folder / MODEL_FILE).run(inputs), strict=True))
 
 
 def _target_values(context: SegmentContext, topology: Topology, folder: Path, inputs: Arrays) -> Mapping[str, Array]:

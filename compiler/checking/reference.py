@@ -226,7 +226,7 @@ def reference_of(source: Source) -> Reference:
 
         return TorchReference(Source(read_pt2(source.model), source.name, source.origin))
     if isinstance(source.model, Path) and not source.is_ir:
-        return _onnx_reference(source.model)
+        return onnx_reference(source.model)
     raise no_reference(source)
 
 
@@ -236,7 +236,7 @@ def no_reference(source: Source) -> UsageError:
     return UsageError(f"{source.origin} has no reference to compare with", hint=hint)
 
 
-def _onnx_reference(path: Path) -> Reference:
+def onnx_reference(path: Path) -> Reference:
     """The evaluator if it knows every operator, else a session. InputError for a file that is no whole ONNX model."""
     from onnx.checker import ValidationError
 

@@ -6,7 +6,8 @@ maximum over all spatial dimensions; the evaluator takes it over two dimensions,
 GatherElements fails there along more than 64 elements, as BERT's positions have, and where indices are fewer than the
 data in another dimension. LRN normalises all channels; the evaluator as many as the batch has images. A Loop without a
 condition runs `M` times, and what it collects has a new first dimension; in the evaluator it does not run at all, and
-what is no vector is put together along the first one that is there.
+what is no vector is put together along the first one that is there. Operators on integers of 8 bits are in
+`reference_integers`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gimlet.compiler.checking.reference_integers import integer_operators
 
 if TYPE_CHECKING:
     from onnx.reference.op_run import OpRun
@@ -31,9 +34,10 @@ def corrections(path: Path) -> list[type[OpRun]]:
 
     model = onnx.load(str(path), load_external_data=False)
     opset = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
+    found = [*_of_all_opsets(), *integer_operators(opset)]
     if _BATCH_NORMALIZATION_GIVEN <= opset < _BATCH_NORMALIZATION_MODES:
-        return [*_of_all_opsets(), _batch_normalization()]
-    return _of_all_opsets()
+        found.append(_batch_normalization())
+    return found
 
 
 def _of_all_opsets() -> list[type[OpRun]]:

@@ -84,3 +84,30 @@ def test_inputs_are_made_up_in_the_sizes_of_those_that_are_given(
     assert code == 0, text
     code, text = run(gimlet_compare.main, capsys, bundle, "--ref", model, "--input", f"c={tmp_path / 'a.npy'}")
     assert (code, "--input c: there is no such input" in text) == (2, True), text
+
+
+def test_the_values_of_a_quantized_model_of_an_early_opset_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths: list[Path] = []
+    for name, factor in (("right", 1), ("wrong", 2)):
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="/quantize"),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="/back"),
+            helper.make_node("Mul", ["d", "f"], ["y"], name="/mul"),
+        ]
+        constants = {"s": np.float32(0.1), "z": np.uint8(128), "f": np.full(4, factor, np.float32)}
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [4])],
+            [onnx.numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
+        )
+        paths.append(tmp_path / f"{name}.onnx")
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), paths[-1])
+    bundle = gimlet.compile(str(paths[1]), output=tmp_path / "m.gimlet").path
+    code, text = run(gimlet_compare.main, capsys, bundle, "--ref", paths[0], "--bisect")
+    assert (code, "first op that parts: onnx.Mul '/mul'" in text) == (4, True)
+    code, _ = run(gimlet_compare.main, capsys, bundle, "--ref", paths[1])
+    assert code == 0

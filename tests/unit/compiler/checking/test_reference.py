@@ -147,3 +147,61 @@ def test_outputs_and_what_is_inside_are_of_one_evaluation(tmp_path: Path, monkey
     x = np.array([-1, 2], np.float32)
     (y,), known = reference.run_and_see({"x": x}, ["x", "y", "z"])
     assert (y.tolist(), sorted(known), len(calls)) == ([0, 2], ["x", "y"], 1)
+
+
+INTEGERS = np.random.default_rng(1)
+
+
+def integers(dtype: type, *shape: int) -> np.ndarray:
+    return INTEGERS.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def scales(*shape: int) -> np.ndarray:
+    return INTEGERS.uniform(0.01, 0.02, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "others", "attributes"),
+    [
+        ("DequantizeLinear", (np.int8, 3, 4, 5), [scales(4), integers(np.int8, 4)], {"axis": 1}),
+        ("DequantizeLinear", (np.uint8, 3, 4), [scales(4)], {"axis": -1}),
+        ("DequantizeLinear", (np.int32, 3, 4), [scales()], {}),
+        ("MatMulInteger", (np.uint8, 3, 7), [integers(np.uint8, 7, 5), np.uint8(9), np.uint8(7)], {}),
+        (
+            "ConvInteger",
+            (np.uint8, 2, 4, 6, 5),
+            [integers(np.uint8, 6, 2, 3, 3), np.uint8(9), np.uint8(7)],
+            {"group": 2, "pads": [1, 1, 1, 1]},
+        ),
+        (
+            "QLinearMatMul",
+            (np.uint8, 3, 7),
+            [scales(), np.uint8(9), integers(np.uint8, 7, 5), scales(), np.uint8(7), np.float32(0.4), np.uint8(3)],
+            {},
+        ),
+        (
+            "QLinearConv",
+            (np.uint8, 1, 4, 6, 5),
+            [
+                *(scales(), np.uint8(9), integers(np.int8, 6, 4, 3, 3) >> 1, scales(6), np.zeros(6, np.int8)),
+                *(np.float32(0.5), np.uint8(100), integers(np.int8, 6).astype(np.int32)),
+            ],
+            {"strides": [2, 1], "auto_pad": "SAME_UPPER"},
+        ),
+    ],
+)
+def test_integers_of_8_bits_are_evaluated_as_a_session_does(
+    tmp_path: Path, op: str, x: tuple[type, int], others: list[np.ndarray], attributes: dict[str, object]
+) -> None:
+    names = [f"w{index}" for index in range(len(others))]
+    dtype, *shape = x
+    node = helper.make_node(op, ["x", *names], ["y"], **attributes)
+    weights = {name: np.asarray(value) for name, value in zip(names, others, strict=True)}
+    path = saved(tmp_path / "m.onnx", node, shape, weights)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    onnx.save(model, path)
+    given = {"x": integers(dtype, *shape)}
+    reference = reference_of(Source(path, "m", str(path)))
+    np.testing.assert_array_equal(reference.run(given)[0], SessionReference(path).run(given)[0])
+    assert reference.name == "onnx reference evaluator"
