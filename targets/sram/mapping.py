@@ -52,6 +52,14 @@ class Sizes:
     """Whether chiplets share the columns of what it reads and makes, not the rows (layout.py)."""
     made: str = ""
     """The element type that the result is stored in, where that is not the one of its sums."""
+    separate: bool = False
+    """Whether `columns` are those of several groups, each of which has rows of its own."""
+
+    @property
+    def deals_columns(self) -> bool:
+        """Whether each chiplet may make any of the columns that it has of what weights make."""
+        few = self.batch == 1 and (self.by_columns or self.rows == 1)
+        return few and self.weights and not self.separate and self.made != "mxint8"
 
 
 @dataclass(frozen=True)
@@ -100,15 +108,15 @@ def weight_bytes(sizes: Sizes) -> int:
 
 def _candidates(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> Iterator[Mapping]:
     most = largest_steps(machine)
-    depth_tiles, column_tiles = ceil(sizes.depth / most.depth), ceil(sizes.columns / most.columns)
+    depth_tiles, wide = ceil(sizes.depth / most.depth), column_tiles(dealing, sizes, most.columns)
     tile = stored_bytes(sizes.held, (min(most.columns, sizes.columns), min(most.depth, sizes.depth)))
     for tiles in _groups(depth_tiles):
         splits = ceil(depth_tiles / tiles)
         if splits > 1 and machine.dataflow != "rhs":
             continue
-        for replicas in replicas_of(machine, dealing, sizes, column_tiles * splits):
+        for replicas in replicas_of(machine, dealing, sizes, wide * splits):
             rows = -(-sizes.rows // max(1, replicas))
-            block = ceil(column_tiles * splits * replicas / dealing.cores) * tiles * tile
+            block = ceil(wide * splits * replicas / dealing.cores) * tiles * tile
             more = (replicas - 1) * weight_bytes(sizes) / dealing.cores
             if replicas and (not sizes.weights or block > room or more > spare):
                 continue
@@ -176,6 +184,37 @@ def rows_of_chiplet(dealing: Dealing, rows: int, copies: int) -> int:
     return each if -(-each // chunk) == pieces else 0
 
 
+def columns_of_chiplet(dealing: Dealing, sizes: Sizes, width: int) -> int:
+    """The columns that each chiplet cuts into tiles of `width` for itself; 0 where all are cut alike.
+
+    Then a chiplet makes the columns that it has, and no result crosses. 1,237 columns are 155 for seven of eight
+    chiplets: tiles of 52, 52 and 51, and not 20 of 64 for all, every other one of which would be on two chiplets.
+    """
+    run = dealing.run(sizes.columns)
+    return run if run % width and _ends_with_chiplets(dealing, sizes, width) else 0
+
+
+def width_for_chiplets(dealing: Dealing, sizes: Sizes, most: int) -> int:
+    """The width of tiles that end where the columns of a chiplet do; 0 where those are no narrower than `most`."""
+    run = dealing.run(sizes.columns)
+    width = ceil(run / ceil(run / most))
+    return width if width < most and _ends_with_chiplets(dealing, sizes, width) else 0
+
+
+def _ends_with_chiplets(dealing: Dealing, sizes: Sizes, width: int) -> bool:
+    """Whether every chiplet has as many tiles, those of one equal but for the last."""
+    run = dealing.run(sizes.columns)
+    tiles, last = ceil(run / width), sizes.columns - (dealing.parts - 1) * run
+    dealt = sizes.deals_columns and dealing.parts > 1 and last > 0
+    return dealt and ceil(run / tiles) == width and ceil(last / width) == tiles
+
+
+def column_tiles(dealing: Dealing, sizes: Sizes, width: int) -> int:
+    """How many tiles of columns a product has."""
+    kept = columns_of_chiplet(dealing, sizes, width)
+    return dealing.parts * ceil(kept / width) if kept else ceil(sizes.columns / width)
+
+
 def has_accumulators(dealing: Dealing, sizes: Sizes, mapping: Mapping) -> bool:
     """Whether every block of rows that an item works on at once has rows for all accumulators, the last the rest."""
     if mapping.accumulators == 1:
@@ -208,12 +247,17 @@ def _variants(machine: Machine, dealing: Dealing, sizes: Sizes, plain: Mapping) 
         if has_accumulators(dealing, sizes, several):
             yield several
     columns = largest_steps(machine).columns
-    if not plain.resident or machine.array_tiles > 1 or machine.dataflow != "rhs" or sizes.columns % columns:
+    if not plain.resident or machine.array_tiles > 1 or not has_whole_tiles(machine, dealing, sizes, columns):
         return
     hold = stored_bytes(sizes.held, (columns, min(machine.matrix_rows, sizes.depth))) / machine.sram_bytes_per_cycle
     share = round(columns * plain.rows * machine.row_cycles[sizes.held] / hold)
     if sizes.fixed and sizes.rows == 1 and 0 < share < columns // 2:
         yield replace(plain, vector_columns=share)
+
+
+def has_whole_tiles(machine: Machine, dealing: Dealing, sizes: Sizes, width: int) -> bool:
+    """Whether all tiles of columns are of the same width."""
+    return machine.dataflow == "rhs" and not (sizes.columns % width or columns_of_chiplet(dealing, sizes, width))
 
 
 def _copies(machine: Machine, sizes: Sizes, rows: int, most: Steps) -> int:
@@ -301,18 +345,19 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     most = largest_steps(machine)
     depth, width = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
     port, bandwidth = machine.network_bytes_per_cycle, machine.sram_bytes_per_cycle
-    column_tiles = ceil(sizes.columns / most.columns)
+    wide = column_tiles(dealing, sizes, most.columns)
     step = mapping.rows * mapping.accumulators
     chunks = mapping.replicas if mapping.resident else ceil(sizes.rows / step)
     blocks = ceil(mapping.chunk(sizes.rows) / step) if mapping.resident else 1
-    items = sizes.batch * chunks * column_tiles * mapping.splits
+    items = sizes.batch * chunks * wide * mapping.splits
     rounds = ceil(items / dealing.cores)
     way = _Way(machine, dealing, min(items, dealing.cores))
     # Of a few rows the columns are dealt, as the items of column tiles are.
     few = sizes.by_columns or (sizes.rows <= dealing.parts and chunks == 1)
     kept = 0 if sizes.by_columns else rows_of_chiplet(dealing, sizes.rows, chunks)
     by_rows = _Runs(sizes.rows, kept or -(-sizes.rows // chunks))
-    into, outof = (_Runs(0, 0), _Runs(sizes.columns, most.columns)) if few else (by_rows, by_rows)
+    of_chiplet = columns_of_chiplet(dealing, sizes, most.columns) or most.columns
+    into, outof = (_Runs(0, 0), _Runs(sizes.columns, of_chiplet)) if few else (by_rows, by_rows)
     if sizes.batch > 1:
         into = outof = _Runs(sizes.batch, 1 if sizes.batch >= dealing.parts else 0)
 
@@ -320,7 +365,7 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     whole = stored_bytes(sizes.held, (width, depth))
     held = whole * (width - mapping.vector_columns) / width
     out = 4 * mapping.rows * width
-    arriving = way.cycles(lhs, into, column_tiles, mapping.splits * (chunks if sizes.by_columns else 1))
+    arriving = way.cycles(lhs, into, wide, mapping.splits * (chunks if sizes.by_columns else 1))
     leaving = way.cycles(out, outof)
     loaded = (
         0.0
@@ -329,7 +374,7 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
             whole,
             _Runs(0, 0) if sizes.weights else into,
             (sizes.batch if sizes.weights else 1) * chunks,
-            mapping.splits * (1 if sizes.by_columns else column_tiles),
+            mapping.splits * (1 if sizes.by_columns else wide),
         )
     )
 
@@ -345,7 +390,7 @@ def cycles(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping) -
     converting = max((lhs + streamed) / bandwidth, passes * elements / machine.vector_lanes) if converts else 0.0
     dots = mapping.rows * depth * mapping.vector_columns * _DOT_PASSES / machine.vector_lanes
     vector = once * mapping.tiles * (converting + max(dots, (whole - held) / bandwidth))
-    copied = lhs * (1 + 1 / column_tiles) + (lhs + streamed if converts else 0) + streamed
+    copied = lhs * (1 + 1 / wide) + (lhs + streamed if converts else 0) + streamed
     sram = once * (mapping.tiles * copied + out * (3 if mapping.splits > 1 else 2))
     holds = rounds if mapping.stays_held else rounds * blocks * mapping.tiles
     sram += holds * whole * (1 if mapping.resident else 2 + 1 / chunks)

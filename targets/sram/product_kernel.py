@@ -37,12 +37,22 @@ class _Part:
 
 
 @dataclass(frozen=True)
+class _Columns:
+    """A tile of columns: its first one, its number, and how many it has."""
+
+    start: Expr
+    index: Expr
+    size: Expr
+
+
+@dataclass(frozen=True)
 class ProductKernel:
     """`output = lhs · rhs`, batch dimensions alike, in the element type of `rhs`.
 
     `packed` weights are [column tiles, depth tiles, columns, depth]; `begins` says that the depth is never empty,
     `adds` that others add to the same elements. With `tiled`, `lhs` and `output` are one row each, [1, tiles, step].
     With `separate` each of a batch [batch, rows, columns] has weights of its own, column tiles behind those before.
+    Tiles are cut from each `kept` columns, those of a chiplet, if that is not 0.
     """
 
     builder: ProgramBuilder
@@ -56,6 +66,7 @@ class ProductKernel:
     adds: bool = False
     tiled: bool = False
     separate: bool = False
+    kept: int = 0
 
     def emit(self, product: Argument, root: Argument, views: dict[View, View]) -> None:
         """Appends the kernel, with the tree `root` behind the product, of which that is a leaf."""
@@ -71,11 +82,11 @@ class ProductKernel:
             # Of what is dealt by columns the items of a tile of columns are next to each other.
             by_columns = builder.tensors[self.output.tensor].width > 0
             outer = [] if self.separate and not by_columns else [kernel.range(size, 1).start for size in batch]
-            n = kernel.range(columns, width) if by_columns else None
+            n = self._columns(kernel, columns, width) if by_columns else None
             first, part = self._part(kernel, rows, by_columns)
             m = None if mapping.resident else kernel.range(rows, at_once)
             outer = outer or [kernel.range(size, 1).start for size in batch]
-            n = n or kernel.range(columns, width)
+            n = n or self._columns(kernel, columns, width)
             # One group takes all of a depth that may be larger than the one that code is tuned for.
             group = kernel.range(depth, mapping.tiles * deep) if mapping.splits > 1 else None
             item = _Item(self, kernel, tuple(outer), first, n, group, width, deep)
@@ -94,6 +105,16 @@ class ProductKernel:
             for each in parts:
                 result = evaluate(kernel, root, each.place, {id(product): each.tile}, views)
                 kernel.store(self.output, each.place.begin, each.place.tile, result, adds=self.adds)
+
+    def _columns(self, kernel: KernelBuilder, columns: Expr, width: int) -> _Columns:
+        """The range over tiles of columns, where each chiplet cuts its own that inside the one over those."""
+        if not self.kept:
+            tiles = kernel.range(columns, width)
+            return _Columns(tiles.start, tiles.index, tiles.size)
+        chiplet = kernel.range(columns, self.kept)
+        tiles = kernel.range(chiplet.size, width)
+        index = chiplet.index * -(-self.kept // width) + tiles.index
+        return _Columns(chiplet.start + tiles.start, index, tiles.size)
 
     def _part(self, kernel: KernelBuilder, rows: Expr, by_columns: bool) -> tuple[Expr, Range | None]:
         """The first row of the part of the rows that a copy of the weights makes, and its range; None for all."""
@@ -115,7 +136,7 @@ class _Item:
     kernel: KernelBuilder
     outer: tuple[Expr, ...]
     first: Expr
-    n: Range
+    n: _Columns
     group: Range | None
     width: int
     deep: int

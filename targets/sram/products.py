@@ -24,10 +24,16 @@ from gimlet.targets.sram.expression import (
     views_of,
 )
 from gimlet.targets.sram.lowering import Lowering
-from gimlet.targets.sram.mapping import Sizes, Steps, largest_steps, weight_bytes
+from gimlet.targets.sram.mapping import (
+    Sizes,
+    Steps,
+    columns_of_chiplet,
+    largest_steps,
+    weight_bytes,
+)
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.tiling import Slot, problem, sizes_of, steps_of
-from gimlet.targets.sram.trial import cycles_of, quickest
+from gimlet.targets.sram.trial import array_for, cycles_of, quickest
 from gimlet.targets.sram.views import Shape, View
 
 
@@ -84,25 +90,29 @@ class WeightMatrix:
     def _shape(self) -> tuple[int, int]:
         return self.constant.shape[0], self.constant.shape[1]
 
-    def packed(self, steps: Steps, mapping: Mapping, by_columns: bool) -> View:
+    def packed(self, steps: Steps, mapping: Mapping, by_columns: bool, kept: int = 0) -> View:
         """The matrix in tiles: [column tiles, depth tiles, columns, depth], with as many depth tiles as groups hold.
 
         A tile lies in one piece, its depth last: that is the order in which MXINT8 shares exponents. All tiles of a
         group lie together, so that they can be a block of one core. Where chiplets share columns (`by_columns`), all
-        copies of a tile of columns lie behind each other.
+        copies of a tile of columns lie behind each other. Tiles are cut from each `kept` columns, if that is not 0.
         """
         rows, width = min(steps.depth, self.depth), min(steps.columns, self.columns)
-        tiles, groups = -(-self.columns // width), self.groups
-        grid = (groups * tiles, mapping.splits * mapping.tiles)
         transposed, columns, depth = self.transposed, self.columns, self.depth
+        run = kept or columns
+        runs, wide = -(-columns // run), -(-run // width)
+        tiles, groups = runs * wide, self.groups
+        grid = (groups * tiles, mapping.splits * mapping.tiles)
 
         def pack(matrix: Array) -> Array:
-            by_column = matrix if transposed else matrix.T
-            padded = np.zeros((groups, tiles * width, grid[1] * rows), np.float32)
-            padded[:, :columns, :depth] = by_column.astype(np.float32).reshape(groups, columns, depth)
+            by_column = (matrix if transposed else matrix.T).astype(np.float32).reshape(groups, columns, depth)
+            padded = np.zeros((groups, runs, wide * width, grid[1] * rows), np.float32)
+            for number in range(runs):
+                own = by_column[:, number * run : (number + 1) * run]
+                padded[:, number, : own.shape[1], :depth] = own
             return padded.reshape(grid[0], width, grid[1], rows).transpose(0, 2, 1, 3)
 
-        what = f"matrix{'^T' if transposed else ''}/{groups}/{grid[1]}"
+        what = f"matrix{'^T' if transposed else ''}/{groups}/{grid[1]}/{kept}"
         packed = self.constant.derived(what, (*grid, width, rows), pack)
         if mapping.resident:
             together = mapping.splits if by_columns and mapping.replicas > 1 else 0
@@ -182,8 +192,9 @@ class MatrixProduct:
             if (wrong := problem(found, sizes, machine, dealing)) is not None:
                 raise RefusedError(f"tiles of {self.slot.of}: {wrong}")
         else:
-            mapping = quickest(machine, dealing, sizes, *self._room(lhs, sizes))
-            most = largest_steps(machine)
+            room = self._room(lhs, sizes)
+            array = array_for(machine, dealing, sizes, *room) if part == WHOLE else machine
+            mapping, most = quickest(array, dealing, sizes, *room), largest_steps(array)
             depth, columns = min(most.depth, sizes.depth), min(most.columns, sizes.columns)
             found = Tiles(sizes_of(sizes), sizes.held, sizes.lhs, depth, columns, mapping, self.slot.product, part)
         self.slot.chosen.append(found)
@@ -227,6 +238,7 @@ class MatrixProduct:
             fixed=bounds.fixed(lhs.shape[-2]),
             by_columns=by_columns,
             made="" if output.dtype == self.sums else output.dtype,
+            separate=self.separate,
         )
 
     def _kernel(
@@ -243,10 +255,12 @@ class MatrixProduct:
         steps, mapping = steps_of(tiles, self.builder.machine), tiles.mapping
         weights = isinstance(rhs, WeightMatrix)
         by_columns = self.builder.tensors[output.tensor].width > 0
-        held = rhs.packed(steps, mapping, by_columns) if isinstance(rhs, WeightMatrix) else rhs
+        sizes = self._sizes(lhs, output, False, by_columns)
+        kept = 0 if tiled else columns_of_chiplet(self.builder.dealing, sizes, tiles.columns)
+        held = rhs.packed(steps, mapping, by_columns, kept) if isinstance(rhs, WeightMatrix) else rhs
         begins = self.builder.bounds.never_empty(lhs.shape[-1])
         kernel = ProductKernel(
-            self.builder, lhs, held, output, weights, mapping, steps, begins, adds, tiled, self.separate
+            self.builder, lhs, held, output, weights, mapping, steps, begins, adds, tiled, self.separate, kept
         )
         kernel.emit(self, root, views)
 

@@ -14,7 +14,15 @@ from gimlet.passes.refusal import RefusedError
 from gimlet.runtime.sram.dealing import Dealing
 from gimlet.runtime.sram.formats import MX_BLOCK
 from gimlet.runtime.sram.machine import Machine
-from gimlet.targets.sram.mapping import Sizes, Steps, has_accumulators, has_copies, largest_steps
+from gimlet.targets.sram.mapping import (
+    Sizes,
+    Steps,
+    column_tiles,
+    has_accumulators,
+    has_copies,
+    has_whole_tiles,
+    largest_steps,
+)
 
 _QUARTERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -150,7 +158,7 @@ def problem(tiles: Tiles, sizes: Sizes, machine: Machine, dealing: Dealing) -> s
         return f"tiles of a part of a product are {list(largest[1:])}, not {list(tile[1:])}"
     if not mapping.copies:
         return "a loaded tile has no buffer"
-    blocks = ceil(sizes.columns / tiles.columns) * mapping.splits
+    blocks = column_tiles(dealing, sizes, tiles.columns) * mapping.splits
     if mapping.resident and not sizes.weights:
         return "only weights are resident, its second operand is computed"
     if mapping.resident and not has_copies(machine, dealing, sizes, blocks, mapping.replicas):
@@ -168,8 +176,9 @@ def _problem_of_units(tiles: Tiles, sizes: Sizes, machine: Machine, dealing: Dea
         return f"{mapping.accumulators} accumulators of {mapping.rows} rows do not share {rows} rows"
     if not mapping.vector_columns:
         return None
-    shares = mapping.resident and machine.array_tiles == 1 and machine.dataflow == "rhs" and sizes.rows == 1
-    if not shares or not sizes.fixed or sizes.columns % tiles.columns or mapping.vector_columns >= tiles.columns:
+    shares = mapping.resident and machine.array_tiles == 1 and sizes.rows == 1 and sizes.fixed
+    whole = has_whole_tiles(machine, dealing, sizes, tiles.columns)
+    if not shares or not whole or mapping.vector_columns >= tiles.columns:
         return "the vector unit has columns of whole tiles of resident weights, for one row, and not all"
     return None
 

@@ -22,7 +22,18 @@ from gimlet.targets.sram.builder import Bounds, ProgramBuilder, RefusedError
 from gimlet.targets.sram.constants import Array, Constant, Weights
 from gimlet.targets.sram.expression import emit_elementwise
 from gimlet.targets.sram.levels import completed
-from gimlet.targets.sram.mapping import QUANTIZE_PASSES, Mapping, Sizes, best, cycles, largest_steps, weight_bytes
+from gimlet.targets.sram.mapping import (
+    QUANTIZE_PASSES,
+    Mapping,
+    Sizes,
+    best,
+    choose,
+    columns_of_chiplet,
+    cycles,
+    largest_steps,
+    weight_bytes,
+    width_for_chiplets,
+)
 from gimlet.targets.sram.product_kernel import ProductKernel
 from gimlet.targets.sram.views import View
 
@@ -39,7 +50,17 @@ def quickest(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare:
 
 def cycles_of(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> float:
     """The cycles of a product alone with its quickest mapping."""
-    return _tried(machine, dealing, sizes, room, spare)[1]
+    array = array_for(machine, dealing, sizes, room, spare)
+    return _tried(array, dealing, sizes, room, spare)[1]
+
+
+def array_for(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int) -> Machine:
+    """The machine with arrays as wide as tiles should be: all of it, or to end where the columns of a chiplet do."""
+    width = width_for_chiplets(dealing, sizes, largest_steps(machine).columns)
+    if not width or machine.dataflow != "rhs":
+        return machine
+    arrays = (machine, replace(machine, matrix_columns=width))
+    return min(arrays, key=lambda each: cycles(each, dealing, sizes, choose(each, dealing, sizes, room, spare)))
 
 
 def converts_tiles(
@@ -51,7 +72,7 @@ def converts_tiles(
     """
     before = replace(sizes, lhs=sizes.held)
     spare = homes.spare(weight_bytes(sizes) / dealing.cores)
-    inside, outside = (_tried(machine, dealing, each, homes.room, spare)[1] for each in (sizes, before))
+    inside, outside = (cycles_of(machine, dealing, each, homes.room, spare) for each in (sizes, before))
     if behind is not None:
         return inside <= outside + behind
     elements = ceil(sizes.batch * sizes.rows * sizes.depth / dealing.cores)
@@ -94,14 +115,15 @@ def timed(machine: Machine, dealing: Dealing, sizes: Sizes, mapping: Mapping, ro
     result = View.whole(builder.tensor(sizes.made or sums, output, "output"), sizes.made or sums, output)
     apart = bool(sizes.made) and mapping.splits > 1
     made = builder.temporary(sums, output) if apart else result
-    steps = largest_steps(machine)
+    steps, kept = largest_steps(machine), 0
     if sizes.weights:
-        held = _packed(builder, sizes, mapping, builder.tensors[made.tensor].width > 0)
+        kept = columns_of_chiplet(dealing, sizes, steps.columns)
+        held = _packed(builder, sizes, mapping, builder.tensors[made.tensor].width > 0, kept)
     else:
         other = (*batch, depth, columns)
         held = View.whole(builder.tensor(sizes.held, other, "input"), sizes.held, other)
     kernel = ProductKernel(
-        builder, given, held, made, sizes.weights, mapping, steps, begins=True, adds=mapping.splits > 1
+        builder, given, held, made, sizes.weights, mapping, steps, begins=True, adds=mapping.splits > 1, kept=kept
     )
     try:
         kernel.emit(made, made, {})
@@ -132,11 +154,12 @@ def cycles_alone(builder: ProgramBuilder) -> int:
     return time_program(bind(completed(program), {})).cycles
 
 
-def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping, by_columns: bool) -> View:
+def _packed(builder: ProgramBuilder, sizes: Sizes, mapping: Mapping, by_columns: bool, kept: int) -> View:
     """Weights as the product packs them, without values."""
     steps = largest_steps(builder.machine)
     width, deep = min(steps.columns, sizes.columns), min(steps.depth, sizes.depth)
-    shape = (ceil(sizes.columns / width), mapping.splits * mapping.tiles, width, deep)
+    run = kept or sizes.columns
+    shape = (ceil(sizes.columns / run) * ceil(run / width), mapping.splits * mapping.tiles, width, deep)
 
     def read() -> Array:
         raise RefusedError("a trial has no values")
