@@ -87,6 +87,7 @@ def choose(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: i
     return best(machine, dealing, sizes, room, spare)[0]
 
 
+@lru_cache(maxsize=4096)
 def best(
     machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare: int, count: int = 1
 ) -> tuple[Mapping, ...]:

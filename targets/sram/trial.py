@@ -27,7 +27,6 @@ from gimlet.targets.sram.mapping import (
     Mapping,
     Sizes,
     best,
-    choose,
     columns_of_chiplet,
     cycles,
     largest_steps,
@@ -59,8 +58,11 @@ def array_for(machine: Machine, dealing: Dealing, sizes: Sizes, room: int, spare
     width = width_for_chiplets(dealing, sizes, largest_steps(machine).columns)
     if not width or machine.dataflow != "rhs":
         return machine
-    arrays = (machine, replace(machine, matrix_columns=width))
-    return min(arrays, key=lambda each: cycles(each, dealing, sizes, choose(each, dealing, sizes, room, spare)))
+    found: list[tuple[float, Machine]] = []
+    for each in (machine, replace(machine, matrix_columns=width)):
+        looks_best = best(each, dealing, sizes, room, spare, _CANDIDATES)[0]
+        found.append((cycles(each, dealing, sizes, looks_best), each))
+    return min(found, key=lambda each: each[0])[1]
 
 
 def converts_tiles(
