@@ -23,6 +23,7 @@ from gimlet.runtime.sram.binding import (
     BoundRange,
     BoundStatement,
     Size,
+    Step,
     evaluate,
 )
 from gimlet.runtime.sram.dealing import Array, Dealing, within
@@ -30,7 +31,11 @@ from gimlet.runtime.sram.program import (
     EVERYWHERE,
     REGISTER_PREFIX,
     Gather,
+    Iota,
+    Load,
+    Map,
     Program,
+    Reduce,
     Scatter,
     Store,
     Tensor,
@@ -94,7 +99,8 @@ class Routes:
         kernel, program = self.kernel, self.program
         machine, tensor = program.machine, program.tensor(access.tensor)
         space, ends = tensor.space, {tensor.chiplet, kernel.kernel.chiplet}
-        readers = 1 if isinstance(transfer, Store | Scatter) else _readers(access, kernel)
+        ranges = _ranges(transfer, access, kernel)
+        readers = 1 if isinstance(transfer, Store | Scatter) else _readers(ranges, kernel)
         if space == "lpddr":
             return Route(space, readers, 0.0, 0.0, float(machine.lpddr_latency_cycles))
         latency, links = float(machine.network_latency_cycles), [0.0, 0.0]
@@ -106,7 +112,7 @@ class Routes:
             computed = isinstance(transfer, Gather | Scatter)
             known = not computed or EVERYWHERE not in ends
             away = self._away(access, places) if known else np.full(kernel.items, (places - 1) / places)
-            links[level] = _crossing(away, access, kernel, program, cores) if readers > 1 else float(np.mean(away))
+            links[level] = _crossing(away, ranges, kernel, program, cores) if readers > 1 else float(np.mean(away))
             latency += beyond[level] if away.any() else 0
         return Route(space, readers, links[0], links[1], latency, ends != {EVERYWHERE})
 
@@ -147,21 +153,46 @@ def moved(size: float, route: Route, adds: bool) -> Traffic:
     return Traffic(sram=sram, die=size * route.die, card=size * route.card)
 
 
-def _readers(access: BoundAccess, kernel: BoundKernel) -> int:
-    """How many items read the same elements."""
-    return prod(kernel.counts[each.name] for each in kernel.grid if each.name not in access.moves)
+def _ranges(transfer: Transfer, access: BoundAccess, kernel: BoundKernel) -> frozenset[str]:
+    """The ranges that decide which elements an item moves; of a gather those of its positions too."""
+    if not isinstance(transfer, Gather):
+        return frozenset(access.moves)
+    found, seen, waiting = {*access.moves}, set[str](), [transfer.indices]
+    while waiting:
+        tile = waiting.pop()
+        if tile in seen:
+            continue
+        seen.add(tile)
+        for step in _steps(kernel.body):
+            match step.instruction:
+                case Load(tile=made) | Gather(tile=made) | Iota(tile=made) if made == tile:
+                    found.update((step.access.moves if step.access else step.moves) or ())
+                    waiting += [step.instruction.indices] if isinstance(step.instruction, Gather) else []
+                case Map(tile=made, operands=operands) if made == tile:
+                    waiting += [operand for operand in operands if isinstance(operand, str)]
+                case Reduce(tile=made, source=source) if made == tile:
+                    waiting.append(source)
+                case _:
+                    pass
+    return frozenset(found)
 
 
-def _crossing(away: Array, access: BoundAccess, kernel: BoundKernel, program: Program, size: int) -> float:
+def _readers(ranges: frozenset[str], kernel: BoundKernel) -> int:
+    """How many items read the same elements, where these ranges decide which."""
+    return prod(kernel.counts[each.name] for each in kernel.grid if each.name not in ranges)
+
+
+def _crossing(away: Array, ranges: frozenset[str], kernel: BoundKernel, program: Program, size: int) -> float:
     """The bytes that cross for each byte that an item loads, where what items read alike crosses once to each place.
 
-    `away` is the part of each item's elements that is in another place of `size` cores (chiplet, card).
+    `away` is the part of each item's elements that is in another place of `size` cores (chiplet, card), `ranges` decide
+    which elements those are.
     """
     if not away.any():
         return 0.0
     what = np.zeros(1, np.int64)
     for each in kernel.grid:
-        moves = np.arange(kernel.counts[each.name]) * (each.name in access.moves)
+        moves = np.arange(kernel.counts[each.name]) * (each.name in ranges)
         what = (what[:, None] * kernel.counts[each.name] + moves).reshape(-1)
     dealing = program.dealing_on(kernel.kernel.chiplet)
     here = dealing.cores_of(np.arange(kernel.items), kernel.items, kernel.kernel.first) // size
@@ -225,6 +256,15 @@ def _registers(kernel: BoundKernel, at_end: bool) -> Registers:
         steps[each.name] = step
         sizes[f"{REGISTER_PREFIX}{each.name}.size"] = within(extent - step * each.step, 1, each.step)
     return steps, sizes
+
+
+def _steps(body: Sequence[BoundStatement]) -> Iterator[Step]:
+    """All instructions, those in loops too."""
+    for statement in body:
+        if isinstance(statement, BoundLoop):
+            yield from _steps(statement.body)
+        else:
+            yield statement
 
 
 def _loops(body: Sequence[BoundStatement]) -> Iterator[BoundRange]:

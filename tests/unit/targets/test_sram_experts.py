@@ -137,3 +137,17 @@ def test_what_is_refused(attributes, reason, tmp_path):
     )
     assert isinstance(found, Reason)
     assert reason in found.message
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_experts_that_are_fetched_from_lpddr_take_their_bytes(tokens):
+    """Items fetch by computed positions: what one reads is no other's, though all read one tensor."""
+    small = device(chiplets=1, cores=16, sram_bytes_per_core=2**18, lpddr_bytes_per_s=2e10)
+    many, chosen = 10 * EXPERTS, 2
+    weights = {name: np.tile(each, (10, 1, 1)) for name, each in weights_of(True, False, False).items()}
+    built = model(weights, [tokens], {"k": chosen, **GATED})
+    built.graph.input[1].type.tensor_type.shape.dim[1].dim_value = many
+    facts = Runner(segment_of(built), "fp32", small).artifact.facts
+    fetched = facts["lpddr_bytes"] * tokens * chosen / many
+    assert fetched > 100_000
+    assert facts["seconds"] >= 0.99 * fetched / small.kind.options["lpddr_bytes_per_s"]
