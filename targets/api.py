@@ -270,6 +270,9 @@ class Target(ABC):
     name: ClassVar[str]
     executor: ClassVar[str]
 
+    option_names: ClassVar[frozenset[str] | None] = None
+    """The keys of a kind's `[options]` that it reads. Others are refused; None leaves them open."""
+
     told_apart_by_measuring: ClassVar[bool] = False
     """Whether its model of costs cannot tell it from the other targets of its device. It then takes part where costs
     are measured, or where a pin or a placement names it."""

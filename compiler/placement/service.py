@@ -26,6 +26,7 @@ from xdsl.traits import IsTerminator
 from gimlet.compiler.bounds import read_bounds
 from gimlet.compiler.costs.choose import make_providers
 from gimlet.compiler.costs.provider import MEASURED, parse_providers
+from gimlet.compiler.hardware.option_names import check_option_names
 from gimlet.compiler.losses.model import LossModel, LossSite
 from gimlet.compiler.options import default_cache
 from gimlet.compiler.placement.bounds.lower_bound import lower_bound
@@ -237,7 +238,10 @@ class PlacementService:
         """The targets of each device."""
         if self._targets is not None:
             return self._targets
-        return {device.name: [registry.load(name) for name in device.kind.targets] for device in self.topology.devices}
+        found = {device.name: [registry.load(name) for name in device.kind.targets] for device in self.topology.devices}
+        for device in self.topology.devices:
+            check_option_names(device.kind, found[device.name])
+        return found
 
     def place(
         self,

@@ -57,6 +57,7 @@ class OnnxRuntimeTarget(Target):
 
     name: ClassVar[str] = "onnxruntime"
     executor: ClassVar[str] = "onnxruntime"
+    option_names: ClassVar[frozenset[str] | None] = frozenset({"cores", "execution_provider"})
 
     def __init__(self) -> None:
         self._known: dict[Hashable, str | None] = {}

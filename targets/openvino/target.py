@@ -36,6 +36,7 @@ class OpenVinoTarget(Target):
 
     name: ClassVar[str] = "openvino"
     executor: ClassVar[str] = "openvino"
+    option_names: ClassVar[frozenset[str] | None] = frozenset()
     told_apart_by_measuring: ClassVar[bool] = True
 
     def __init__(self) -> None:

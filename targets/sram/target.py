@@ -78,6 +78,7 @@ class SramTarget(Target):
 
     name: ClassVar[str] = "sram"
     executor: ClassVar[str] = "sram"
+    option_names: ClassVar[frozenset[str] | None] = frozenset({*Machine().figures(), "host_link", "mx_error_budget"})
     costs_when_built: ClassVar[bool] = True
 
     def __init__(self) -> None:

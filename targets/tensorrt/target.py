@@ -53,6 +53,7 @@ class TensorRTTarget(Target):
 
     name: ClassVar[str] = "tensorrt"
     executor: ClassVar[str] = "tensorrt"
+    option_names: ClassVar[frozenset[str] | None] = frozenset({"builder", "compute_capability", "kernels", "tables"})
 
     def __init__(self) -> None:
         self._probes: dict[str, Probes] = {}
