@@ -8,6 +8,7 @@ left when it has no more to do (results are on their way, or a kernel without pr
 `--random N` times N chains of random shapes, one of three of them a row through more weights than a chiplet of a small
 machine has room for, and prints how many are below a bound and the nearest; a program below one ends it with 1.
 `--convolutions` does all that for convolutions of one image or one sound: where a backbone ends, and where it begins.
+`--path` prints what the cycles of the longest path go to instead, of what is furthest above the first bound.
 `--two-tiles` times a machine whose array takes the next tile while it uses one, which no source says of the part.
 """
 
@@ -22,16 +23,19 @@ from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
+from xdsl.ir import SSAValue
 
 from gimlet.compiler.hardware import load_kind
 from gimlet.dialects.context import GimletContext
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.importer import import_model
+from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import Timing
 from gimlet.runtime.sram.machine import Machine
+from gimlet.runtime.sram.path import longest_path, path_summary
 from gimlet.targets.sram.bound import Bound, bound_of, tight_bound_of
 from gimlet.targets.sram.builder import RefusedError
-from gimlet.targets.sram.codegen import generate
+from gimlet.targets.sram.codegen import Generated, generate
 from gimlet.targets.sram.target import machine_of, work_of_ops
 
 DECODE = (
@@ -52,6 +56,7 @@ ODD = (
     (700, (1300, 900)),
     (1500, (384, 1536)),
 )
+PATHS = ((1, (4096,) * 5), (512, (512, 512)), (1024, (1024, 1024)), (16, (4096, 14336)))
 CONVOLUTIONS = (
     ((512, 7, 7), (512, 3, 3), 1, 1),
     ((2048, 7, 7), (512, 1, 1), 1, 0),
@@ -115,13 +120,33 @@ def timed(rows: int, widths: Sequence[int], machine: Machine, fmt: str) -> tuple
 
 
 def timed_model(model: ir.Model, machine: Machine, fmt: str) -> tuple[Timing, Bound, float]:
+    generated, ops, results = generated_for(model, machine, fmt)
+    bound = bound_of(ops, results, machine, fmt, {})
+    return generated.timing, bound, tight_bound_of(ops, results, machine, fmt, {})
+
+
+def generated_for(model: ir.Model, machine: Machine, fmt: str) -> tuple[Generated, list[OnnxOp], list[SSAValue]]:
+    """The program, the ops that it is of, and their results."""
     module = import_model(model, GimletContext())
     ops = [op for op in module.walk() if isinstance(op, OnnxOp) and op.op_type in ("Conv", "MatMul")]
     work = replace(work_of_ops(ops, {}, mx_budget=1.0), keeps_views=False)
-    timing = generate(work, machine, fmt).timing
-    results = [value for _, value in work.outputs]
-    bound = bound_of(ops, results, machine, fmt, {})
-    return timing, bound, tight_bound_of(ops, results, machine, fmt, {})
+    return generate(work, machine, fmt), ops, [value for _, value in work.outputs]
+
+
+def against_paths(machine: Machine) -> None:
+    """Prints what the cycles of the longest path of a program go to."""
+    for rows, widths in PATHS:
+        for fmt in FORMATS:
+            generated = generated_for(chain(rows, widths), machine, fmt)[0]
+            path = longest_path(bind(generated.program, {}))
+            print(f"{label_of(rows, widths):34}{fmt:8}{generated.timing.cycles:8}  {path_summary(path)}", flush=True)
+
+
+def label_of(rows: int, widths: Sequence[int]) -> str:
+    times = len(widths) - 1
+    if len(set(widths)) == 1 and times > 1:
+        return f"{rows} x {widths[0]}, {times} times"
+    return f"{rows} x {' x '.join(map(str, widths))}"
 
 
 def rest(timing: Timing) -> str:
@@ -219,22 +244,21 @@ def main() -> None:
     parser.add_argument("--kind", default="d-matrix/corsair", help="another part that has this machine")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="N random shapes instead")
     parser.add_argument("--convolutions", action="store_true", help="convolutions instead")
+    parser.add_argument("--path", action="store_true", help="what the longest path goes to instead")
     given = parser.parse_args()
     machine = machine_of(load_kind(given.kind))
     if given.two_tiles:
         machine = replace(machine, array_tiles=2)
     if given.random:
         sys.exit((against_random_convolutions if given.convolutions else against_random)(given.random, machine))
-    if given.convolutions:
-        against_convolutions(machine)
+    if given.convolutions or given.path:
+        (against_paths if given.path else against_convolutions)(machine)
         return
     columns = f"{'cycles':>8}{'bound':>9}{'ratio':>7}{'tight':>9}{'ratio':>7}{'SRAM':>6}"
     print(f"{'':34}{'format':8}{columns}  the busiest matrix unit")
     shapes = [(1, widths) for widths in DECODE] + [(size, (size, size)) for size in PRODUCTS] + list(ODD)
     for rows, widths in shapes:
-        times = len(widths) - 1
-        label = f"{rows} x {widths[0]}, {times} times" if len(set(widths)) == 1 and times > 1 else ""
-        label = label or f"{rows} x {' x '.join(map(str, widths))}"
+        label = label_of(rows, widths)
         for fmt in FORMATS:
             try:
                 timing, bound, tight = timed(rows, widths, machine, fmt)

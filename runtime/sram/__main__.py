@@ -1,7 +1,8 @@
 """Where a program's cycles go: python -m gimlet.runtime.sram program.sram [--size DIM=N] [--trace T.json]
 
-Prints the share in which each unit is busy, what it waits for, and the longest kernels, with every dimension at its
-optimum unless `--size` says otherwise. `--trace` writes a trace that Perfetto (ui.perfetto.dev) opens.
+Prints the share in which each unit is busy, what it waits for, the longest kernels, and what the cycles of the longest
+path go to, with every dimension at its optimum unless `--size` says otherwise. `--trace` writes a trace that Perfetto
+(ui.perfetto.dev) opens.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gimlet.runtime.errors import GimletError, InputError, UsageError
 from gimlet.runtime.sram.binding import bind
 from gimlet.runtime.sram.cycles import time_program
 from gimlet.runtime.sram.encoding import loads
+from gimlet.runtime.sram.path import longest_path, path_summary
 from gimlet.runtime.sram.trace import summary, trace
 
 
@@ -40,7 +42,7 @@ def main(args: list[str] | None = None) -> int:
     except UnicodeDecodeError as error:
         sys.stderr.write(f"error: {given.program}: {error}\n")
         return InputError.exit_code
-    sys.stdout.write(summary(time_program(bound)) + "\n")
+    sys.stdout.write(f"{summary(time_program(bound))}\n{path_summary(longest_path(bound))}\n")
     return 0
 
 
