@@ -109,7 +109,7 @@ class _Walk:
         if reason == "issue":
             return self.issued(place, event)
         if reason == "memory of another kernel":
-            return self.earlier(place, event.start, tuple(_UNITS), self.latencies | none)
+            return self.earlier(place, event.start, tuple(_UNITS), {**self.latencies, **none})
         unit = event.unit if not reason else "matrix" if reason == "product before" else reason.rpartition(" ")[2]
         waits = self.latencies if reason == "operand from dma_in" else none
         found = self.ended(place, event.start, (unit,), waits)
