@@ -48,11 +48,13 @@ def known_machine(
     return KERNEL + ELEMENT_FLOPS[name] * shape[0] / VECTOR
 
 
-@pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> Calibration:
-    monkeypatch.setattr(module, "_timed", known_machine)
-    monkeypatch.setattr(module, "_last_cache", lambda: CACHE)
-    return calibrate(Progress(quiet=True), {"power.load_w": 50.0})
+@pytest.fixture(scope="module")
+def found() -> Calibration:
+    """Its arrays are as large as on a real machine, and take seconds to fill."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_timed", known_machine)
+        patch.setattr(module, "_last_cache", lambda: CACHE)
+        return calibrate(Progress(quiet=True), {"power.load_w": 50.0})
 
 
 def test_it_finds_the_figures_of_the_machine(found: Calibration):
