@@ -214,7 +214,9 @@ def test_bundles_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert "is not a bundle" in text
 
 
-def test_a_kill_in_the_middle_leaves_nothing_that_looks_like_a_bundle(model: Path) -> None:
+def test_a_kill_in_the_middle_leaves_nothing_that_looks_like_a_bundle(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The compile is stopped, hard, while its hidden folder exists; the next one succeeds and cleans up."""
     script = (
         "import os, signal, sys, gimlet.compiler.compile as c\n"
@@ -228,10 +230,8 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_like_a_bundle(model: Pat
     assert not (folder / "out.gimlet").exists()
     assert [path.name for path in folder.iterdir() if path.name.endswith(".gimlet")] == []
     assert any(path.name.startswith(".out.gimlet.tmp-") for path in folder.iterdir())
-    finished = subprocess.run(
-        [sys.executable, "-m", "gimlet.tools.gimlet_compile", *args], capture_output=True, timeout=120, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
+    code, text = run(gimlet_compile.main, capsys, *compile_args(model))
+    assert code == 0, text
     assert sorted(path.name for path in folder.iterdir() if "gimlet" in path.name) == ["out.gimlet"]
 
 
