@@ -36,6 +36,8 @@ from gimlet.runtime.manifest import FileEntry, Manifest
 from gimlet.runtime.manifest_check import check_path
 from gimlet.runtime.manifest_json import MANIFEST, write_engines, write_manifest
 
+_OF_FILES = frozenset({".html", ".json", ".mlir", ".onnx", ".pt2", ".toml"})
+"""Endings of what else a compile reads or writes: an output called so is meant otherwise."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -179,6 +181,9 @@ class BundleWriter:
 def check_target(target: Path, *, force: bool) -> None:
     """UsageError where a bundle cannot be written to `target`; call it before any long work."""
     where = str(target)
+    if target.suffix in _OF_FILES:
+        hint = f"write {target.stem}.gimlet" + ("; IR is written with --to PHASE" if target.suffix == ".mlir" else "")
+        raise UsageError(f"a bundle is a folder, and {target.suffix} a file's name", where=where, hint=hint)
     if not target.parent.is_dir():
         raise UsageError(f"there is no folder {target.parent}", where=where, hint="make it first")
     if not os.access(target.parent, os.W_OK):

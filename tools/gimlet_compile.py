@@ -300,9 +300,13 @@ def _fraction(text: str) -> float:
 
 def _budget(text: str) -> float:
     try:
-        return _fraction(text)
+        budget = _fraction(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no budget for losses", where="--loss-budget", hint="write 0.01 or 1%") from None
+        budget = -1.0
+    if not 0 <= budget < 1:
+        hint = "write 0.01 or 1%; outputs that are off by all of themselves are no outputs"
+        raise UsageError(f"{text!r} is no budget for losses", where="--loss-budget", hint=hint)
+    return budget
 
 
 def _share(text: str) -> float:

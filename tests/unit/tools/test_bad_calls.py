@@ -130,12 +130,24 @@ def test_what_placement_cannot_read_is_refused_first(
         (["--cost-provider", "gpu7=measured"], "there is no device 'gpu7'"),
         (["--placement", "folder"], "folder is a folder, not a file"),
         (["--loss-budget", "1%", "--loss-input", "x"], "--loss-input: cannot read 'x'"),
+        (["--loss-budget", "2"], "'2' is no budget for losses"),
+        (["--loss-budget", "-1%"], "'-1%' is no budget for losses"),
+        (["--loss-budget", "nan"], "'nan' is no budget for losses"),
     ],
 )
 def test_options_that_mean_nothing(args: list[str], said: str, capsys: pytest.CaptureFixture[str]):
     code, text = refused(gimlet_compile.main, capsys, "m.onnx", "--dry-run", *args)
     assert code == 2
     assert said in text
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("output", "said"), [("out.onnx", "write out.gimlet"), ("out.mlir", "IR is written with --to PHASE")]
+)
+def test_a_bundle_is_not_called_like_a_file(output: str, said: str, capsys: pytest.CaptureFixture[str]):
+    code, text = refused(gimlet_compile.main, capsys, "m.onnx", "-o", output)
+    assert (code, said in text, Path(output).exists(), "import m.onnx" in text) == (2, True, False, False), text
 
 
 @pytest.mark.usefixtures("here")
