@@ -98,11 +98,10 @@ def results_of(op: OnnxOp, sizes: Sizes) -> float:
     return float(count(op.results[0], sizes))
 
 
-def weights_of(op: OnnxOp, sizes: Sizes, resident_bytes: float | None) -> Features:
-    """Bytes of the weights that an op reads, of `resident_bytes` that are read in turn with them."""
+def weights_of(op: OnnxOp, own: float, sizes: Sizes, resident_bytes: float | None) -> Features:
+    """The `own` bytes of the weights that an op reads, of `resident_bytes` that are read in turn with them."""
     if op.op_type in ("Gather", "GatherND", "GatherElements", "MoE"):
         return {}
-    own = sum(size_of(value, sizes) for value in op.inputs if value is not None and is_known(value))
     held = own if resident_bytes is None else resident_bytes
     found = {
         "weights": own,

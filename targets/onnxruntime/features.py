@@ -39,7 +39,7 @@ from gimlet.targets.onnxruntime.amounts import (
     size_of,
     weights_of,
 )
-from gimlet.targets.onnxruntime.halves import casts
+from gimlet.targets.onnxruntime.halves import casts, held_bytes
 from gimlet.targets.onnxruntime.layout import (
     BLOCK,
     POOLS,
@@ -93,7 +93,8 @@ def features(op: OnnxOp, sizes: Sizes, resident_bytes: float | None = None, *, c
         return {"call": 1.0, **{name: amount for name, amount in integer_product(op, sizes).items() if amount}}
     found = Counter({"call": 1.0})
     found.update(_KERNELS.get(op.op_type, _elementwise)(op, sizes))
-    found.update(weights_of(op, sizes, resident_bytes))
+    own = sum(held_bytes(value) for value in op.inputs if value is not None and is_known(value))
+    found.update(weights_of(op, own, sizes, resident_bytes))
     found.update(_reorders(op, sizes))
     found.update(casts(op, sizes))
     return {name: float(amount) for name, amount in found.items() if amount}

@@ -2,14 +2,18 @@
 
 Ops in float16 without a kernel hand each other what they computed in float32: ONNX Runtime casts what they read of
 others, once for all of them, and what others read of them. In bfloat16 `gimlet.targets.widen` rounds what each gives.
+Weights are cast when the model is loaded, so that they take twice their bytes in memory and in every pass over them.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from xdsl.ir import SSAValue
 
 from gimlet.dialects.onnx import OnnxOp
 from gimlet.dialects.onnx.types import element_of, onnx_type
+from gimlet.dialects.onnx.work import Work, work_of
 from gimlet.targets.onnxruntime.amounts import Features, moves
 from gimlet.targets.onnxruntime.kernels import has_kernel, value_types
 from gimlet.targets.onnxruntime.layout import Sizes, consumers, count, is_known, producer
@@ -18,7 +22,7 @@ _HALVES = ("float16", "bfloat16")
 
 
 def casts(op: OnnxOp, sizes: Sizes) -> Features:
-    """The casts of an op that is computed in float32, and the other half of its values; weights are cast at load."""
+    """The casts of an op that is computed in float32, and the other half of its values."""
     if not is_widened(op):
         return {}
     inputs = list(dict.fromkeys(v for v in op.inputs if v is not None and _is_half(v) and not is_known(v)))
@@ -29,6 +33,30 @@ def casts(op: OnnxOp, sizes: Sizes) -> Features:
     wider = 2.0 * sum(count(value, sizes) for value in (*inputs, *results))
     calls = sum(share for _, share in shares)
     return {"call": calls, "cast.values": values, **moves("elementwise", 6.0 * values + wider)}
+
+
+def widened_work(op: OnnxOp) -> Work:
+    """The work of an op, with the other half of its weights where it is computed in float32."""
+    work = work_of(op)
+    if work.values is None or not is_widened(op):
+        return work
+    values, read = work.values, work.weight_bytes if work.weight_read is None else work.weight_read
+    more = 2 * values.weight_read
+    return replace(
+        work,
+        bytes_read=work.bytes_read + more,
+        weight_bytes=work.weight_bytes + 2 * values.weights,
+        weight_read=read + more,
+    )
+
+
+def held_bytes(value: SSAValue) -> float:
+    """Bytes that a weight takes when the model is loaded."""
+    element = element_of(value.type)
+    if element is None:
+        return 0.0
+    wide = _is_half(value) and any(user is not None and is_widened(user) for user in consumers(value))
+    return count(value, {}) * (32 if wide else element.bits) / 8
 
 
 def is_widened(op: OnnxOp) -> bool:

@@ -33,9 +33,10 @@ from gimlet.dialects.onnx.proto import from_proto, to_proto
 from gimlet.dialects.onnx.work import is_weight, work_of
 from gimlet.runtime.errors import InputError
 from gimlet.runtime.expr import Expr
-from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target, bytes_of
+from gimlet.targets.api import Artifact, Cost, Device, Reason, SegmentContext, Target
 from gimlet.targets.one_op import is_constant, one_op_model, signature_of, untyped_refusal
 from gimlet.targets.onnxruntime.features import features, has_kernel_model
+from gimlet.targets.onnxruntime.halves import held_bytes, widened_work
 from gimlet.targets.onnxruntime.host_model import describes_processor, host_seconds
 from gimlet.targets.onnxruntime.kernels import EXPERTS, LARGE, PROVIDER, has_kernel, value_types
 from gimlet.targets.onnxruntime.layout import any_size, fused_into
@@ -123,11 +124,12 @@ class OnnxRuntimeTarget(Target):
 
         An op is taken among the neighbours that it has in the IR: what a later op's kernel computes costs nothing.
         """
-        flat = roofline(work_of(op), device, fmt, sizes)
+        work = widened_work(op) if isinstance(op, OnnxOp) and provider_of(device) is None else work_of(op)
+        flat = roofline(work, device, fmt, sizes)
         if not self._models(device) or not isinstance(op, OnnxOp) or is_constant(op) or not has_kernel_model(op):
             return flat
-        work = features(op, sizes, self._resident_bytes(op), cut=True)
-        seconds = host_seconds(work, device.kind)
+        kernels = features(op, sizes, self._resident_bytes(op), cut=True)
+        seconds = host_seconds(kernels, device.kind)
         return replace(flat, seconds=seconds, joules=energy_joules(device.kind, seconds, 0.0))
 
     def _models(self, device: Device) -> bool:
@@ -139,8 +141,8 @@ class OnnxRuntimeTarget(Target):
         if block is None:
             return None
         if block not in self._weights:
-            sizes = (bytes_of(value.type, {}) for each in block.ops for value in each.results if is_weight(value))
-            self._weights[block] = float(sum(sizes))
+            weights = (value for each in block.ops for value in each.results if is_weight(value))
+            self._weights[block] = sum(map(held_bytes, weights))
         return self._weights[block]
 
     def emit(self, segment: SegmentContext, device: Device, fmt: str, folder: Path) -> Artifact | Reason:

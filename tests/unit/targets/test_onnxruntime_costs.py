@@ -321,6 +321,27 @@ def test_what_is_computed_in_float32_is_cast_where_it_comes_from_elsewhere(dtype
     assert [features(op, {}).get("cast.values", 0.0) for op in ops.values()] == [600 * part for part in expected]
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "times"),
+    [
+        ("MatMul", TensorProto.FLOAT, 1),
+        ("MatMul", TensorProto.BFLOAT16, 2),
+        # Rows of a table are copied as they are.
+        ("Gather", TensorProto.BFLOAT16, 1),
+    ],
+)
+def test_weights_of_what_is_computed_in_float32_are_kept_in_it(kind: str, dtype: int, times: int):
+    rows, columns = 640, 512
+    nodes: list[Node] = [("MatMul", ("x", "w"), "y", {})]
+    if kind == "Gather":
+        nodes = [("Cast", ("x",), "i", {"to": TensorProto.INT64}), ("Gather", ("w", "i"), "y", {})]
+    op = ops_of(nodes, [1, rows], weight("w", rows, columns), dtype=dtype)["y"]
+    stored = rows * columns * (4 if dtype == TensorProto.FLOAT else 2)
+    cost = OnnxRuntimeTarget().op_cost(op, HOST, "fp32", {})
+    assert cost.weight_bytes == pytest.approx(times * stored, rel=0.01)
+    assert features(op, {}).get("weights", 0) == (times * stored if kind == "MatMul" else 0)
+
+
 def test_in_bfloat16_each_result_is_rounded():
     ops = ops_of(HALVES[:2], [30, 20], weight("w", 30, 20), dtype=TensorProto.BFLOAT16)
     assert [features(op, {})["cast.values"] for op in ops.values()] == [1200, 1200]
