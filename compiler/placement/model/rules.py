@@ -271,6 +271,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error
     except json.JSONDecodeError as error:
         raise InputError(f"is not JSON: {error}", where=str(path)) from error
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"is no JSON that can be read: {error}", where=str(path)) from error
     return _object(data, str(path))
 
 

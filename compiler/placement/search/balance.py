@@ -388,8 +388,8 @@ class Balance:
     def _gain(self, changed: Loads) -> float:
         """How much less the sum of powers is with the changed loads, in parts of the largest load's power."""
         largest = max(self.load.values())
-        before = sum((max(self.load.get(key, 0.0), 0.0) / largest) ** POWER for key in changed)
-        return before - sum((max(amount, 0.0) / largest) ** POWER for amount in changed.values())
+        before = sum(_power(self.load.get(key, 0.0) / largest) for key in changed)
+        return before - sum(_power(amount / largest) for amount in changed.values())
 
     def _move(self, nodes: tuple[int, ...], goal: int) -> None:
         self.count[self.segment[nodes[0]]] -= len(nodes)
@@ -455,6 +455,11 @@ class Balance:
         for device in reached - {source}:
             for link, seconds_per_byte in problem.routes[source, device].links:
                 into[link] = into.get(link, 0.0) + sign * seconds_per_byte * value.size_bytes
+
+
+def _power(ratio: float) -> float:
+    """A term of the sum; no more than what a billion gives, which a float holds."""
+    return min(max(ratio, 0.0), 1e9) ** POWER
 
 
 def _kernels(problem: Problem) -> list[tuple[int, ...]]:

@@ -130,3 +130,26 @@ def test_what_only_one_format_has(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, _, error = command(capsys, TABLE3, "--contiguous")
     assert code == 2
     assert "--contiguous: is for problems in the public format" in error
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1, "devices": ' + "[" * 100_000, '{"schema": ' + "9" * 5_000 + "}"])
+def test_a_file_that_python_cannot_read_as_json(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "p.json"
+    path.write_text(content)
+    code, _, error = command(capsys, path)
+    assert code == 1
+    assert "p.json: is no JSON that can be read" in error
+
+
+def test_figures_that_are_hundreds_of_digits_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    routes = [{"from": a, "to": b} for a, b in [("gpu", "cpu"), ("cpu", "gpu")]]
+    nodes = [
+        {"name": "a", "options": {"gpu": {"seconds": 1e300}, "cpu": {"seconds": 1e-3}}},
+        {"name": "b", "options": {"gpu": {"seconds": 1e-3}, "cpu": {"seconds": 1e-3}}},
+    ]
+    devices = [{"name": "gpu"}, {"name": "cpu"}]
+    problem = {"schema": 1, "devices": devices, "routes": routes, "nodes": nodes}
+    (tmp_path / "p.json").write_text(json.dumps(problem))
+    code, printed, _ = command(capsys, tmp_path / "p.json", "--json")
+    assert code == 0
+    assert json.loads(printed)["assignment"] == {"a": "cpu", "b": "gpu"}
