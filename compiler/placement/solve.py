@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gimlet.compiler.placement.bounds.latency_bound import latency_bound
+from gimlet.compiler.placement.bounds.fleets import Floors
+from gimlet.compiler.placement.bounds.least_latency import Bound
 from gimlet.compiler.placement.bounds.lower_bound import lower_bound
 from gimlet.compiler.placement.exact.cpsat import Answer, Limits, solve_slots
+from gimlet.compiler.placement.exact.paths import has_paths, solve_paths
 from gimlet.compiler.placement.exact.turns import solve_turns, turn_orders
 from gimlet.compiler.placement.model.problem import (
     OBJECTIVES,
@@ -70,6 +73,12 @@ _IN_TURNS = 0.88
 """The part after which orders of devices with one launch each are left."""
 _FLEETS = 0.5
 """The part of what is left then that fleets are searched for, where devices are paid for by the second."""
+_SKETCHED = 0.08
+"""The part of the time for a first look at fleets."""
+_QUICKLY, _ON_PATH, _AGAIN = 0.05, 0.6, 0.75
+"""Where a path says something: when bounds are left at first, when the path's models are, and when bounds are again."""
+_PATH_WORK = 0.5
+"""The part of CP-SAT's work for these models."""
 _FEW = 6
 """So many groups get a round each, which no order of segments is too long for."""
 
@@ -115,6 +124,7 @@ class _Solve:
         self.objective: Objective = problem.rules.objective
         self.began = time.perf_counter()
         self.steps: dict[str, float] = {}
+        self.floors = Floors()
 
     def run(self) -> Solution:
         problem = self.problem
@@ -136,11 +146,13 @@ class _Solve:
             best = min([best, *evened], key=self._rank)
         best, turned = self._in_turns(best)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
-        bound = lower_bound(problem, known, self._until_bounded())
+        by_path = has_paths(problem) and not turned
+        bound = lower_bound(problem, known, self._until(_QUICKLY) if by_path else self._until_bounded())
         bound = replace(bound, value=max(bound.value, turned))
-        seen = dict.fromkeys((*bound.suggestions, *(dealt(problem, place) for place in bound.suggestions)))
-        best = min(best, best_of(problem, [*seen, *within_loss(problem, list(seen))]), key=self._rank)
+        best = self._suggested(best, bound)
         self._note("quick", best)
+        if by_path and not self._closed(best, bound.value):
+            best, bound = self._along_path(best, bound)
         if self._closed(best, bound.value):
             return self._solution(best, bound.value, len(problem.nodes), None)
         if problem.rules.min_share and len(problem.nodes) > 3 * self.group_limit:
@@ -169,7 +181,7 @@ class _Solve:
         """A better placement, where devices are paid for by the second."""
         left = self._seconds_left()
         seconds = None if left is None else _FLEETS * left
-        best = fleet_search(self.problem, best, self.limits.seed, seconds)
+        best = fleet_search(self.problem, best, self.limits.seed, seconds, self.floors)
         self._note("fleets", best)
         return best
 
@@ -185,6 +197,29 @@ class _Solve:
         )
         self._note("turns", best)
         return best, bound
+
+    def _suggested(self, best: Found, bound: Bound) -> Found:
+        """The best of what a bound suggests."""
+        seen = dict.fromkeys((*bound.suggestions, *(dealt(self.problem, place) for place in bound.suggestions)))
+        return min(best, best_of(self.problem, [*seen, *within_loss(self.problem, list(seen))]), key=self._rank)
+
+    def _along_path(self, best: Found, bound: Bound) -> tuple[Found, Bound]:
+        """A better placement and a bound, from a model of the heaviest path, and then from all bounds again."""
+        work = _PATH_WORK * self.limits.work
+        if self.limits.seconds is not None:
+            best = fleet_search(self.problem, best, self.limits.seed, _SKETCHED * self.limits.seconds)
+            self._note("sketched", best)
+        best, least, self.floors = solve_paths(
+            self.problem, best, bound.value, self._until(_ON_PATH), work, self.limits.seed
+        )
+        self._note("path", best)
+        bound = replace(bound, value=max(bound.value, least))
+        if self._closed(best, bound.value) or self.limits.seconds is None:
+            return best, bound
+        known = float("inf") if best.excess else best.schedule.figure(self.objective)
+        again = lower_bound(self.problem, known, self._until(_AGAIN), self.floors)
+        best = self._suggested(best, again)
+        return best, replace(again, value=max(bound.value, again.value))
 
     def _balanced(self, found: Found, part: float = _EVENED) -> Found:
         """Evened out, for at most a part of a time limit."""

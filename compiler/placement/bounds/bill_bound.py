@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bills import billed, keep_bounds, least_bill, rate_of, taken_by
-from gimlet.compiler.placement.bounds.fleets import Fleet, fleets
+from gimlet.compiler.placement.bounds.fleets import Fleet, Floors, fleets
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.price_bound import price_bound
 from gimlet.compiler.placement.model.problem import Problem
@@ -47,9 +47,14 @@ class Bill:
     places: tuple[tuple[int, ...], ...]
 
 
-def bill_bound(problem: Problem, best_known: float = float("inf"), until: float = float("inf")) -> Bill:
-    """The bound on the objective of `problem`, energy or cost. After `until` (of `time.perf_counter`) it ends."""
-    searches = [_Search(fleet) for fleet in _fleets(problem, until)]
+def bill_bound(
+    problem: Problem, best_known: float = float("inf"), until: float = float("inf"), floors: Floors | None = None
+) -> Bill:
+    """The bound on the objective of `problem`, energy or cost. After `until` (of `time.perf_counter`) it ends.
+
+    `floors` are what is known of its fleets.
+    """
+    searches = [_Search(fleet, floors.of(fleet) if floors else 0.0) for fleet in _fleets(problem, until)]
     while True:
         weakest = min(searches, key=lambda search: search.value)
         if weakest.value >= best_known * (1 - 1e-9) or perf_counter() > until or not weakest.improve(until):
@@ -61,10 +66,10 @@ def bill_bound(problem: Problem, best_known: float = float("inf"), until: float 
 class _Search:
     """One fleet: its bound so far, and the prices of fast memory that were not tried yet."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, known: float) -> None:
         self.fleet = fleet
         self.rate = rate_of(fleet.problem, fleet.certain, fleet.problem.rules.objective)
-        self.value = least_bill(fleet, fleet.problem.rules.objective)
+        self.value = max(known, least_bill(fleet, fleet.problem.rules.objective))
         self.places = [fleet.usable.latency.place]
         self.found: dict[float, float] = {}
         """The bound by the part of the dearest byte's price."""

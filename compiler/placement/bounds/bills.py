@@ -64,6 +64,12 @@ def taken_by(program: PeriodProgram, figure: Objective) -> list[tuple[float, Any
     return taken
 
 
+def draws_less_idle(problem: Problem) -> bool:
+    """Whether no device draws more when idle than under load, which streaming and casts would save."""
+    loads = ((load_w(problem, device), per_second(problem, device, "energy")) for device in set(problem.device_of))
+    return all(load >= idle for load, idle in loads) or not (problem.streaming or problem.has_edges)
+
+
 def rate_of(problem: Problem, devices: Iterable[int], figure: Objective) -> float:
     """What devices in use take a second."""
     return sum(per_second(problem, device, figure) for device in devices)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bills import BILLS, TOLERANCE, billed, is_affordable, keep_bounds, rate_of
-from gimlet.compiler.placement.bounds.fleets import Fleet, fleets
+from gimlet.compiler.placement.bounds.fleets import Fleet, Floors, fleets
 from gimlet.compiler.placement.bounds.period_program import PeriodProgram
 from gimlet.compiler.placement.bounds.price_bound import charged_bound
 from gimlet.compiler.placement.model.problem import Objective, Problem
@@ -24,11 +24,16 @@ _WIDER = 4.0
 """What a multiplier that leaves a bill above its limit is made larger by."""
 
 
-def fleet_latency(problem: Problem, best_known: float, until: float = float("inf")) -> float:
-    """Seconds; none where energy and cost have no limit. It ends after `until` (of `time.perf_counter`)."""
+def fleet_latency(
+    problem: Problem, best_known: float, until: float = float("inf"), floors: Floors | None = None
+) -> float:
+    """Seconds; none where energy and cost have no limit. It ends after `until` (of `time.perf_counter`).
+
+    `floors` are what is known of its fleets.
+    """
     if problem.rules.bounds.keys().isdisjoint(BILLS):
         return 0.0
-    searches = [_Search(fleet) for fleet in fleets(problem, until)]
+    searches = [_Search(fleet, floors.of(fleet) if floors else 0.0) for fleet in fleets(problem, until)]
     while True:
         weakest = min(searches, key=lambda search: search.value)
         if weakest.value >= best_known * (1 - 1e-9) or perf_counter() > until or not weakest.improve(until):
@@ -38,13 +43,13 @@ def fleet_latency(problem: Problem, best_known: float, until: float = float("inf
 class _Search:
     """One fleet: the bound on its latency so far, and ways to improve it."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, known_s: float) -> None:
         self.fleet = fleet
         self.bounds = fleet.problem.rules.bounds
         self.rates: dict[Objective, float] = {
             figure: rate_of(fleet.problem, fleet.certain, figure) for figure in BILLS if figure in self.bounds
         }
-        self.value = fleet.usable.latency.seconds if is_affordable(fleet) else float("inf")
+        self.value = max(known_s, fleet.usable.latency.seconds) if is_affordable(fleet) else float("inf")
         """Seconds, infinite where the limits rule the fleet out."""
         self.ways = self._ways()
         self.until = float("inf")

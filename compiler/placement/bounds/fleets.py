@@ -96,6 +96,21 @@ class Fleet:
         return frozenset[int]().union(*self.classes)
 
 
+class Floors:
+    """What is known that no placement of a fleet is below, in units of the objective."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[frozenset[int], frozenset[int]], float] = {}
+
+    def of(self, fleet: Fleet) -> float:
+        """What is known of a fleet, 0 where that is nothing."""
+        return self.known.get((fleet.certain, fleet.open), 0.0)
+
+    def note(self, fleet: Fleet, value: float) -> None:
+        """Notes what no placement of a fleet is below."""
+        self.known[fleet.certain, fleet.open] = max(self.of(fleet), value)
+
+
 def every_fleet(problem: Problem, until: float = float("inf")) -> Fleet:
     """One fleet for all placements: all devices may be in use, and the host is."""
     hosts, others = _classes(problem)

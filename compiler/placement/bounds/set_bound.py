@@ -18,13 +18,12 @@ from time import perf_counter
 
 import numpy as np
 
-from gimlet.compiler.placement.bounds.bills import BILLS, TOLERANCE, billed, is_affordable, per_second, rate_of
-from gimlet.compiler.placement.bounds.fleets import Fleet, every_fleet, fleets
+from gimlet.compiler.placement.bounds.bills import BILLS, TOLERANCE, billed, draws_less_idle, is_affordable, least_bill, rate_of
+from gimlet.compiler.placement.bounds.fleets import Fleet, Floors, every_fleet, fleets
 from gimlet.compiler.placement.bounds.priced_sets import BILL, LATENCY, PricedSets, Table
 from gimlet.compiler.placement.bounds.set_program import Bill, Limit, SetProgram
 from gimlet.compiler.placement.bounds.spine import heaviest_path
 from gimlet.compiler.placement.model.problem import Objective, Problem
-from gimlet.compiler.placement.model.schedule import load_w
 
 _MOST_NODES = 150
 _CELLS = 500
@@ -32,16 +31,20 @@ _WORK = 20_000
 """So many nodes are looked at where no time limit ends the search."""
 _FLEET_S = 0.1
 """What a fleet takes: where there is less time for each nothing is begun, since the least of all fleets counts."""
+_ROUNDS = 16
+"""So many sets of each class are sought for the weakest fleet before it is another's turn."""
 _FIRST = 0.9999
 """The period that is tried first, as a part of the best known."""
 _NEAR = 1e-3
 """Between periods so close, as a part, no other is tried."""
 
 
-def set_bound(problem: Problem, best_known: float, until: float = float("inf")) -> float:
+def set_bound(
+    problem: Problem, best_known: float, until: float = float("inf"), floors: Floors | None = None
+) -> float:
     """The bound, at most `best_known`, which is the objective of a placement; 0 where there is nothing to say.
 
-    After `until` (of `time.perf_counter`) it is no longer improved.
+    `floors` are what is known of its fleets. After `until` (of `time.perf_counter`) it is no longer improved.
     """
     rules = problem.rules
     asked = (rules.objective, *rules.bounds)
@@ -49,32 +52,37 @@ def set_bound(problem: Problem, best_known: float, until: float = float("inf")) 
     fits = 0 < len(problem.nodes) <= _MOST_NODES and not any(spec.members for spec in problem.devices)
     if not fits or "throughput" not in asked or rules.objective == "latency" or not 0 < best_known < float("inf"):
         return 0.0
-    if "energy" in figures and not _draws_less_idle(problem):
+    if "energy" in figures and not draws_less_idle(problem):
         return 0.0
-    search = _Search(problem, figures, best_known, until)
+    search = _Search(problem, figures, best_known, until, floors or Floors())
     if len(search.programs) > max((until - perf_counter()) / _FLEET_S, 1):
         return 0.0
     found = search.least_period() if rules.objective == "throughput" else search.least_bill(rules.objective)
     return min(max(found, 0.0), best_known)
 
 
-def _draws_less_idle(problem: Problem) -> bool:
-    """Whether no device draws more when idle than under load, which streaming and casts would save."""
-    loads = ((load_w(problem, device), per_second(problem, device, "energy")) for device in set(problem.device_of))
-    return all(load >= idle for load, idle in loads) or not (problem.streaming or problem.has_edges)
-
-
 class _Search:
     """The programs of all fleets. Devices of a class have the same tables in each."""
 
-    def __init__(self, problem: Problem, figures: Sequence[Objective], best_known: float, until: float) -> None:
+    def __init__(
+        self, problem: Problem, figures: Sequence[Objective], best_known: float, until: float, floors: Floors
+    ) -> None:
         self.problem, self.figures, self.best_known, self.until = problem, figures, best_known, until
         self.path = heaviest_path(problem)
         self.bills = [billed(problem, figure) for figure in figures]
         self.calls = _WORK // len(problem.nodes) if until == float("inf") else _WORK * 1000
         self.sets: dict[int, PricedSets] = {}
         every = [every_fleet(problem, until)] if not figures else fleets(problem, until)
-        self.programs = [program for fleet in every for program in self._programs(fleet)]
+        self.programs: list[SetProgram] = []
+        self.proven: list[float] = []
+        """What no placement of each program's fleet is below."""
+        for fleet in every:
+            known = floors.of(fleet)
+            if problem.rules.objective in BILLS:
+                known = max(known, least_bill(fleet, problem.rules.objective))
+            for program in self._programs(fleet) if known < best_known else ():
+                self.programs.append(program)
+                self.proven.append(known)
 
     def _programs(self, fleet: Fleet) -> Iterator[SetProgram]:
         """The fleet's program; none where limits rule it out."""
@@ -126,26 +134,33 @@ class _Search:
         return {device: Table(sets, period_s, _CELLS) for device, sets in self.sets.items()}
 
     def _has_time(self) -> bool:
-        return perf_counter() < self.until and sum(program.calls for program in self.programs) < self.calls
+        return perf_counter() < self.until and self._called() < self.calls
+
+    def _called(self) -> int:
+        return sum(program.calls for program in self.programs)
 
     def least_bill(self, figure: Objective) -> float:
         """The least bill of any fleet within the limit on the period."""
         _, constant = self.bills[self.figures.index(figure)]
         period_s = self.problem.rules.bounds["throughput"] * (1 + TOLERANCE)
         tables = self._tables(period_s)
-        found = self.best_known
-        for program in self.programs:
-            if not self._has_time() or found <= 0:
-                return 0.0
+        ended = set[int]()
+        while self.programs and self._has_time():
+            weakest = min(range(len(self.programs)), key=lambda number: self.proven[number])
+            program = self.programs[weakest]
+            if weakest in ended or self.proven[weakest] >= self.best_known:
+                break
             own = [tables[sets.device] for sets in program.sets]
-            enough = found - constant
-            left = self.calls - sum(other.calls for other in self.programs if other is not program)
-            found = min(found, program.least(own, period_s, enough, self.until, left) + constant)
-        return found
+            most = min(program.calls + _ROUNDS * len(own), program.calls + self.calls - self._called())
+            value = program.least(own, period_s, self.best_known - constant, self.until, most) + constant
+            self.proven[weakest] = max(self.proven[weakest], value)
+            if program.calls < most:
+                ended.add(weakest)
+        return min([self.best_known, *self.proven])
 
     def least_period(self) -> float:
         """The longest period that is out of reach for all fleets."""
-        proven = dict.fromkeys(range(len(self.programs)), 0.0)
+        proven = dict(enumerate(self.proven))
         high, period_s = self.best_known, _FIRST * self.best_known
         if not proven:
             # No fleet keeps the limits, so there is nothing to be below.

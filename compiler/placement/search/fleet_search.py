@@ -12,7 +12,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from gimlet.compiler.placement.bounds.bills import BILLS, is_affordable, least_bill
-from gimlet.compiler.placement.bounds.fleets import Fleet, fleets
+from gimlet.compiler.placement.bounds.fleets import Fleet, Floors, fleets
 from gimlet.compiler.placement.model.problem import Problem
 from gimlet.compiler.placement.model.segments import Found, carve, judge
 from gimlet.compiler.placement.search.heuristics import best_of, fastest_places, single_places
@@ -25,22 +25,27 @@ _STEPS = 500
 """Fleets, and moves of each annealing, where there is no time limit."""
 _MOST_STEPS = 100_000_000
 _ROUNDS = 3
+_CLOSE = 1e-4
 _LEFT = 4
 """One in so many fleets, the best, is searched further in the next round."""
 
 
-def fleet_search(problem: Problem, best: Found, seed: int, seconds: float | None) -> Found:
+def fleet_search(
+    problem: Problem, best: Found, seed: int, seconds: float | None, floors: Floors | None = None
+) -> Found:
     """The best placement of any fleet, or `best`; that where nothing is paid by the second.
 
     A fleet's placement is made quick first, whatever it costs, and then annealed for what is asked: all fleets for a
-    third of the `seconds`, then ever fewer of them. Without a time the fleets that are least by their bounds take a
+    third of the `seconds`, then ever fewer of them. Fleets whose `floors` leave no room below `best` are left out. Without a time the fleets that are least by their bounds take a
     number of moves each.
     """
     rules = problem.rules
     if rules.objective not in BILLS and rules.bounds.keys().isdisjoint(BILLS):
         return best
     until = float("inf") if seconds is None else perf_counter() + seconds
-    usable = sorted((fleet for fleet in fleets(problem, until) if is_affordable(fleet)), key=_least)
+    known = float("inf") if best.excess else best.schedule.figure(rules.objective)
+    open_fleets = [fleet for fleet in fleets(problem, until) if not floors or floors.of(fleet) < known * (1 - _CLOSE)]
+    usable = sorted((fleet for fleet in open_fleets if is_affordable(fleet)), key=_least)
     runs = [_Run(problem, fleet, seed) for fleet in (usable[:_FEW] if seconds is None else usable)]
     steps = _STEPS if seconds is None else _MOST_STEPS
     for turn in range(_ROUNDS if seconds is not None else 1):
