@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gimlet.compiler.placement.bounds.latency_bound import latency_bound
 from gimlet.compiler.placement.bounds.fleets import Floors
+from gimlet.compiler.placement.bounds.latency_bound import latency_bound
 from gimlet.compiler.placement.bounds.least_latency import Bound
 from gimlet.compiler.placement.bounds.lower_bound import lower_bound
 from gimlet.compiler.placement.exact.cpsat import Answer, Limits, solve_slots

@@ -18,7 +18,15 @@ from time import perf_counter
 
 import numpy as np
 
-from gimlet.compiler.placement.bounds.bills import BILLS, TOLERANCE, billed, draws_less_idle, is_affordable, least_bill, rate_of
+from gimlet.compiler.placement.bounds.bills import (
+    BILLS,
+    TOLERANCE,
+    billed,
+    draws_less_idle,
+    is_affordable,
+    least_bill,
+    rate_of,
+)
 from gimlet.compiler.placement.bounds.fleets import Fleet, Floors, every_fleet, fleets
 from gimlet.compiler.placement.bounds.priced_sets import BILL, LATENCY, PricedSets, Table
 from gimlet.compiler.placement.bounds.set_program import Bill, Limit, SetProgram
@@ -39,9 +47,7 @@ _NEAR = 1e-3
 """Between periods so close, as a part, no other is tried."""
 
 
-def set_bound(
-    problem: Problem, best_known: float, until: float = float("inf"), floors: Floors | None = None
-) -> float:
+def set_bound(problem: Problem, best_known: float, until: float = float("inf"), floors: Floors | None = None) -> float:
     """The bound, at most `best_known`, which is the objective of a placement; 0 where there is nothing to say.
 
     `floors` are what is known of its fleets. After `until` (of `time.perf_counter`) it is no longer improved.

@@ -116,7 +116,7 @@ class PathModel:
         return self.model.new_bool_var("")
 
     def _waited_for(self) -> Iterator[tuple[int, int, list[int]]]:
-        """Values of the path's nodes that others than the next one read: value, and positions of producer and readers."""
+        """Values of the path's nodes that others than the next one read, and the positions of producer and readers."""
         position = {node: index for index, node in enumerate(self.path)}
         for number, value in enumerate(self.problem.values):
             if value.producer in position and value.size_bytes:
@@ -266,7 +266,9 @@ class PathModel:
                 cut = sum(self.cut[between] for between in range(made + 1, index))
                 for place in self.at[self.path[index]]:
                     device = problem.device_of[place]
-                    same = [here for at, here in self.at[before].items() if at != place and problem.device_of[at] == device]
+                    same = [
+                        here for at, here in self.at[before].items() if at != place and problem.device_of[at] == device
+                    ]
                     for reader in (self.path[later] for later in read if later >= index):
                         there = self._on(reader, device)
                         if there:
@@ -330,5 +332,3 @@ class PathModel:
             terms += [int(node.options[place].usd / unit) * variable for place, variable in here.items()]
         self.units[figure] = unit
         self.figures[figure] = sum(terms) + int(constant // unit)
-
-

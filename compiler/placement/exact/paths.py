@@ -1,9 +1,9 @@
 """Good placements and a bound, from what a path through the graph takes on each fleet (`path_model.py`).
 
-What devices take by the second hangs on which of them are in use, so where energy or cost is asked for or limited every
-fleet (`bounds/fleets.py`) has a model of its own; else there is one. The fleet that is least so far is solved next: most
-are ruled out in a short time, and those that leave room below the best placement get a part of what time is left. Each
-placement that a model finds on its way is judged by its schedule.
+What devices take by the second depends on which of them are in use, so where energy or cost is asked for or limited
+every fleet (`bounds/fleets.py`) has a model of its own; else there is one. The fleet that is least so far is solved
+next: most are ruled out in a short time, and those that leave room below the best placement get a part of what time is
+left. Each placement that a model finds on its way is judged by its schedule.
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ class _Search:
         self.objective: Objective = problem.rules.objective
         self.path = heaviest_path(problem)
         billed = self.objective in BILLS
-        self.runs = [
-            _Run(fleet, max(least_bill(fleet, self.objective), 0.0) if billed else 0.0) for fleet in usable
-        ]
+        self.runs = [_Run(fleet, max(least_bill(fleet, self.objective), 0.0) if billed else 0.0) for fleet in usable]
 
     @property
     def known(self) -> float:
@@ -179,5 +177,3 @@ class _Judged(cp_model.CpSolverSolutionCallback):
     def on_solution_callback(self) -> None:
         """Called by the solver for every better solution of its model."""
         self.search.judge(self.fleet_run, *self.path_model.read(self.boolean_value))
-
-

@@ -36,8 +36,8 @@ def fleet_search(
     """The best placement of any fleet, or `best`; that where nothing is paid by the second.
 
     A fleet's placement is made quick first, whatever it costs, and then annealed for what is asked: all fleets for a
-    third of the `seconds`, then ever fewer of them. Fleets whose `floors` leave no room below `best` are left out. Without a time the fleets that are least by their bounds take a
-    number of moves each.
+    third of the `seconds`, then ever fewer of them. Fleets whose `floors` leave no room below `best` are left out.
+    Without a time the fleets that are least by their bounds take a number of moves each.
     """
     rules = problem.rules
     if rules.objective not in BILLS and rules.bounds.keys().isdisjoint(BILLS):
