@@ -147,7 +147,9 @@ class _Solve:
         best, turned = self._in_turns(best)
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         by_path = has_paths(problem) and not turned
-        bound = lower_bound(problem, known, self._until(_QUICKLY) if by_path else self._until_bounded())
+        pipeline = self.objective == "throughput"
+        quickly = by_path and not pipeline
+        bound = lower_bound(problem, known, self._until(_QUICKLY) if quickly else self._until_bounded())
         bound = replace(bound, value=max(bound.value, turned))
         best = self._suggested(best, bound)
         self._note("quick", best)
@@ -164,7 +166,6 @@ class _Solve:
             # Limits that groups cannot keep may be kept by smaller ones.
             coarse = self._coarsened(3 * self.group_limit)
             best, answer = self._solve_groups(coarse, best, bound.suggestions)
-        pipeline = self.objective == "throughput"
         best = min(best, refine(problem, best, self._until(_SEARCHED if pipeline else 1.0)), key=self._rank)
         whole = answer.complete and len(coarse.groups) == len(problem.nodes)
         proven = max(bound.value, answer.bound) if whole else bound.value
@@ -204,7 +205,10 @@ class _Solve:
         return min(best, best_of(self.problem, [*seen, *within_loss(self.problem, list(seen))]), key=self._rank)
 
     def _along_path(self, best: Found, bound: Bound) -> tuple[Found, Bound]:
-        """A better placement and a bound, from a model of the heaviest path, and then from all bounds again."""
+        """A better placement and a bound, from a model of the heaviest path, and then from all bounds again.
+
+        A period's bounds have had their time before: most of what holds for it is in no path.
+        """
         work = _PATH_WORK * self.limits.work
         if self.limits.seconds is not None:
             best = fleet_search(self.problem, best, self.limits.seed, _SKETCHED * self.limits.seconds)
@@ -214,7 +218,7 @@ class _Solve:
         )
         self._note("path", best)
         bound = replace(bound, value=max(bound.value, least))
-        if self._closed(best, bound.value) or self.limits.seconds is None:
+        if self._closed(best, bound.value) or self.limits.seconds is None or self.objective == "throughput":
             return best, bound
         known = float("inf") if best.excess else best.schedule.figure(self.objective)
         again = lower_bound(self.problem, known, self._until(_AGAIN), self.floors)
