@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt requirements/models.txt | $(BIN)/python
 demo: $(STAMP) ## compile PP-OCRv4 recognition for a rack of three vendors, read a line of text with it
 	$(BIN)/python examples/ocr_demo.py
 
-test: $(STAMP) ## what every change must pass: 7 to 10 minutes on two cores
+test: $(STAMP) ## what every change must pass: some nine minutes on two cores
 	$(PYTEST) -m 'not full and not gpu'
 	$(LIT)
 

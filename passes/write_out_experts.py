@@ -57,19 +57,19 @@ class WriteOutExpertsPass(ModulePass):
         %moe$.Softmax.0_output = onnx.Softmax(%router) {axis = -1} : (tensor<?x4xf32, #onnx.dims<"n", "">>) -> tensor<?x4xf32, #onnx.dims<"n", "">> loc("moe/Softmax.0")
         %moe$.initializer.1_output = onnx.initializer {value = dense<2> : tensor<1xi64>} : tensor<1xi64>
         %moe$.TopK.2_output, %moe$.TopK.2_output_1 = onnx.TopK v11(%moe$.Softmax.0_output, %moe$.initializer.1_output) {axis = -1} : (tensor<?x4xf32, #onnx.dims<"n", "">>, tensor<1xi64>) -> (tensor<?x2xf32, #onnx.dims<"n", "">>, tensor<?x2xi64, #onnx.dims<"n", "">>) loc("moe/TopK.2")
-        %moe$.Sub.3_output = onnx.Sub(%moe$.Softmax.0_output, %moe$.Softmax.0_output) : (tensor<?x4xf32, #onnx.dims<"n", "">>, tensor<?x4xf32, #onnx.dims<"n", "">>) -> tensor<?x4xf32, #onnx.dims<"n", "">> loc("moe/Sub.3")
-        %moe$.ScatterElements.4_output = onnx.ScatterElements v16(%moe$.Sub.3_output, %moe$.TopK.2_output_1, %moe$.TopK.2_output) {axis = 1} : (tensor<?x4xf32, #onnx.dims<"n", "">>, tensor<?x2xi64, #onnx.dims<"n", "">>, tensor<?x2xf32, #onnx.dims<"n", "">>) -> tensor<?x4xf32, #onnx.dims<"n", "">> loc("moe/ScatterElements.4")
-        %moe$.initializer.5_output = onnx.initializer {value = dense<0> : tensor<1xi64>} : tensor<1xi64>
-        %moe$.Unsqueeze.6_output = onnx.Unsqueeze v13(%x, %moe$.initializer.5_output) : (tensor<?x8xf32, #onnx.dims<"n", "">>, tensor<1xi64>) -> tensor<1x?x8xf32, #onnx.dims<"", "n", "">> loc("moe/Unsqueeze.6")
-        %moe$.Transpose.7_output = onnx.Transpose v13(%up) {perm = [0, 2, 1]} : (tensor<4x16x8xf32>) -> tensor<4x8x16xf32> loc("moe/Transpose.7")
-        %moe$.MatMul.8_output = onnx.MatMul(%moe$.Unsqueeze.6_output, %moe$.Transpose.7_output) : (tensor<1x?x8xf32, #onnx.dims<"", "n", "">>, tensor<4x8x16xf32>) -> tensor<4x?x16xf32, #onnx.dims<"", "n", "">> loc("moe/MatMul.8")
-        %moe$.Relu.9_output = onnx.Relu(%moe$.MatMul.8_output) : (tensor<4x?x16xf32, #onnx.dims<"", "n", "">>) -> tensor<4x?x16xf32, #onnx.dims<"", "n", "">> loc("moe/Relu.9")
-        %moe$.Transpose.10_output = onnx.Transpose v13(%down) {perm = [0, 2, 1]} : (tensor<4x8x16xf32>) -> tensor<4x16x8xf32> loc("moe/Transpose.10")
-        %moe$.MatMul.11_output = onnx.MatMul(%moe$.Relu.9_output, %moe$.Transpose.10_output) : (tensor<4x?x16xf32, #onnx.dims<"", "n", "">>, tensor<4x16x8xf32>) -> tensor<4x?x8xf32, #onnx.dims<"", "n", "">> loc("moe/MatMul.11")
-        %moe$.Transpose.12_output = onnx.Transpose v13(%moe$.ScatterElements.4_output) {perm = [1, 0]} : (tensor<?x4xf32, #onnx.dims<"n", "">>) -> tensor<4x?xf32, #onnx.dims<"", "n">> loc("moe/Transpose.12")
+        %moe$.initializer.3_output = onnx.initializer {value = dense<0> : tensor<1xi64>} : tensor<1xi64>
+        %moe$.Unsqueeze.4_output = onnx.Unsqueeze v13(%x, %moe$.initializer.3_output) : (tensor<?x8xf32, #onnx.dims<"n", "">>, tensor<1xi64>) -> tensor<1x?x8xf32, #onnx.dims<"", "n", "">> loc("moe/Unsqueeze.4")
+        %moe$.Transpose.5_output = onnx.Transpose v13(%up) {perm = [0, 2, 1]} : (tensor<4x16x8xf32>) -> tensor<4x8x16xf32> loc("moe/Transpose.5")
+        %moe$.MatMul.6_output = onnx.MatMul(%moe$.Unsqueeze.4_output, %moe$.Transpose.5_output) : (tensor<1x?x8xf32, #onnx.dims<"", "n", "">>, tensor<4x8x16xf32>) -> tensor<4x?x16xf32, #onnx.dims<"", "n", "">> loc("moe/MatMul.6")
+        %moe$.Relu.7_output = onnx.Relu(%moe$.MatMul.6_output) : (tensor<4x?x16xf32, #onnx.dims<"", "n", "">>) -> tensor<4x?x16xf32, #onnx.dims<"", "n", "">> loc("moe/Relu.7")
+        %moe$.Transpose.8_output = onnx.Transpose v13(%down) {perm = [0, 2, 1]} : (tensor<4x8x16xf32>) -> tensor<4x16x8xf32> loc("moe/Transpose.8")
+        %moe$.MatMul.9_output = onnx.MatMul(%moe$.Relu.7_output, %moe$.Transpose.8_output) : (tensor<4x?x16xf32, #onnx.dims<"", "n", "">>, tensor<4x16x8xf32>) -> tensor<4x?x8xf32, #onnx.dims<"", "n", "">> loc("moe/MatMul.9")
+        %moe$.Sub.10_output = onnx.Sub(%moe$.Softmax.0_output, %moe$.Softmax.0_output) : (tensor<?x4xf32, #onnx.dims<"n", "">>, tensor<?x4xf32, #onnx.dims<"n", "">>) -> tensor<?x4xf32, #onnx.dims<"n", "">> loc("moe/Sub.10")
+        %moe$.ScatterElements.11_output = onnx.ScatterElements v16(%moe$.Sub.10_output, %moe$.TopK.2_output_1, %moe$.TopK.2_output) {axis = 1} : (tensor<?x4xf32, #onnx.dims<"n", "">>, tensor<?x2xi64, #onnx.dims<"n", "">>, tensor<?x2xf32, #onnx.dims<"n", "">>) -> tensor<?x4xf32, #onnx.dims<"n", "">> loc("moe/ScatterElements.11")
+        %moe$.Transpose.12_output = onnx.Transpose v13(%moe$.ScatterElements.11_output) {perm = [1, 0]} : (tensor<?x4xf32, #onnx.dims<"n", "">>) -> tensor<4x?xf32, #onnx.dims<"", "n">> loc("moe/Transpose.12")
         %moe$.initializer.13_output = onnx.initializer {value = dense<2> : tensor<1xi64>} : tensor<1xi64>
         %moe$.Unsqueeze.14_output = onnx.Unsqueeze v13(%moe$.Transpose.12_output, %moe$.initializer.13_output) : (tensor<4x?xf32, #onnx.dims<"", "n">>, tensor<1xi64>) -> tensor<4x?x1xf32, #onnx.dims<"", "n", "">> loc("moe/Unsqueeze.14")
-        %moe$.Mul.15_output = onnx.Mul(%moe$.MatMul.11_output, %moe$.Unsqueeze.14_output) : (tensor<4x?x8xf32, #onnx.dims<"", "n", "">>, tensor<4x?x1xf32, #onnx.dims<"", "n", "">>) -> tensor<4x?x8xf32, #onnx.dims<"", "n", "">> loc("moe/Mul.15")
+        %moe$.Mul.15_output = onnx.Mul(%moe$.MatMul.9_output, %moe$.Unsqueeze.14_output) : (tensor<4x?x8xf32, #onnx.dims<"", "n", "">>, tensor<4x?x1xf32, #onnx.dims<"", "n", "">>) -> tensor<4x?x8xf32, #onnx.dims<"", "n", "">> loc("moe/Mul.15")
         %moe$.initializer.16_output = onnx.initializer {value = dense<0> : tensor<1xi64>} : tensor<1xi64>
         %y = onnx.ReduceSum(%moe$.Mul.15_output, %moe$.initializer.16_output) {keepdims = 0} : (tensor<4x?x8xf32, #onnx.dims<"", "n", "">>, tensor<1xi64>) -> tensor<?x8xf32, #onnx.dims<"n", "">> loc("moe/ReduceSum.17")
         func.return %y : tensor<?x8xf32, #onnx.dims<"n", "">>
