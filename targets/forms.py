@@ -158,8 +158,6 @@ def _with_constants(function: FuncOp, op: Operation) -> FuncOp:
     """A copy of the parts of `op` in a module of its own, in which those of its operands that are constants are."""
     owners = [operand.owner for operand in op.operands]
     known = {index: owner for index, owner in enumerate(owners) if isinstance(owner, Operation) and is_constant(owner)}
-    if not known:
-        return function
     module, copy = module_of(op), function.clone()
     ModuleOp([copy], attributes={} if module is None else dict(module.attributes))
     block = copy.body.block

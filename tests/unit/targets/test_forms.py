@@ -10,6 +10,7 @@ import pytest
 from tests.onnx_suite.stages import imported
 from tests.unit.passes.fusion_cases import Writer, run
 from tests.unit.passes.test_write_out_experts import EXPERTS, HIDDEN, INNER, mixture
+from xdsl.dialects.builtin import f32
 from xdsl.ir import Operation
 
 import gimlet
@@ -18,7 +19,7 @@ from gimlet.compiler.frontends import load
 from gimlet.compiler.hardware import load_topology
 from gimlet.compiler.pipeline import FUSE, NORMALIZE, run_passes
 from gimlet.dialects.context import GimletContext
-from gimlet.dialects.onnx import OnnxOp, ops, parts_of
+from gimlet.dialects.onnx import InitializerOp, OnnxOp, ops, parts_of, tensor_type
 from gimlet.passes.entry import entry_function, is_constant, return_of
 from gimlet.passes.write_out_experts import WriteOutExpertsPass
 from gimlet.passes.write_out_operators import WriteOutOperatorsPass
@@ -173,6 +174,21 @@ def test_weights_that_parts_lay_out_anew_are_weights_of_what_reads_them():
     assert function is not None
     left = {op.op_type for op in function.walk() if isinstance(op, OnnxOp)}
     assert "Transpose" in left, "the parts themselves stay as they are"
+
+
+def test_pricing_leaves_parts_that_have_weights_of_their_own_as_they_are(segment: SegmentContext):
+    attention = large(segment, "Attention")
+    function = parts_of(attention)
+    assert function is not None
+    weight = InitializerOp.from_key("w", tensor_type(f32, [2, 3]))
+    turned = ops.Transpose.make([weight.results[0]], [tensor_type(f32, [3, 2])], {"perm": [1, 0]}, opset=17)
+    first = function.body.block.first_op
+    assert first is not None
+    function.body.block.insert_ops_before([weight, turned], first)
+    before = str(function)
+    # The turned weight is one more weight, and no operation.
+    assert op_costs(Named([]), [attention], DEVICE, "fp32", {})[0].seconds == SECONDS * 5
+    assert str(function) == before
 
 
 BOTH = {"Attention", "Swish"}

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,7 +21,7 @@ from gimlet.compiler.placement.model.problem import (
     Value,
     Weight,
 )
-from gimlet.compiler.placement.model.segments import judge
+from gimlet.compiler.placement.model.segments import Found, judge
 
 
 def _random_problem(
@@ -102,6 +102,21 @@ def _with_levels(problem: Problem, seed: int) -> Problem:
     return replace(problem, devices=devices, weights=weights)
 
 
+def _limited(
+    kept: Sequence[Found], figures: Iterable[Objective], part: int
+) -> tuple[list[Found], dict[Objective, float]]:
+    """What is left of placements under limits on figures, one after the other, and the limits.
+
+    Each lies at the `part`-th part of what is left, from the least on; 0 is the least itself.
+    """
+    left, bounds = list(kept), dict[Objective, float]()
+    for figure in figures:
+        amounts = sorted(found.schedule.figure(figure) for found in left)
+        bounds[figure] = amounts[len(amounts) // part if part else 0] * (1 + 1e-9) or 1e-9
+        left = [found for found in left if found.schedule.figure(figure) <= bounds[figure]]
+    return left, bounds
+
+
 def _best_by_trying(problem: Problem) -> float | None:
     count = len(problem.nodes)
     best: float | None = None
@@ -128,6 +143,12 @@ def random_problem() -> Callable[..., Problem]:
 def with_levels() -> Callable[[Problem, int], Problem]:
     """A function that gives a problem with memory two levels of it."""
     return _with_levels
+
+
+@pytest.fixture(scope="session")
+def limited_to() -> Callable[..., tuple[list[Found], dict[Objective, float]]]:
+    """A function that limits figures by what placements have of them."""
+    return _limited
 
 
 @pytest.fixture(scope="session")

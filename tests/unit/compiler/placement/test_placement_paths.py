@@ -29,6 +29,7 @@ from gimlet.compiler.placement.search.fleet_search import fleet_search
 from gimlet.compiler.placement.search.heuristics import fastest_places
 
 Make = Callable[..., Problem]
+Limit = Callable[..., tuple[list[Found], dict[Objective, float]]]
 
 
 def every(problem: Problem) -> Iterator[Found]:
@@ -55,6 +56,7 @@ def every(problem: Problem) -> Iterator[Found]:
 def test_no_placement_is_below_the_bound(
     random_problem: Make,
     with_levels: Callable[[Problem, int], Problem],
+    limited_to: Limit,
     seed: int,
     objective: Objective,
     limited: set[Objective],
@@ -65,13 +67,10 @@ def test_no_placement_is_below_the_bound(
     problem = random_problem(seed, 4, 2, objective, memory=True)
     problem = with_levels(problem, seed) if levels else problem
     found = list(every(problem))
-    kept, bounds = [one for one in found if not one.excess], dict[Objective, float]()
+    kept = [one for one in found if not one.excess]
     if not kept:
         return
-    for figure in sorted(limited - {objective}):
-        amounts = sorted(one.schedule.figure(figure) for one in kept)
-        bounds[figure] = amounts[len(amounts) // part if part else 0] * (1 + 1e-9) or 1e-9
-        kept = [one for one in kept if one.schedule.figure(figure) <= bounds[figure]]
+    kept, bounds = limited_to(kept, sorted(limited - {objective}), part)
     least = min(one.schedule.figure(objective) for one in kept)
     asked = problem.with_rules(replace(problem.rules, bounds=bounds))
     if not has_paths(asked):

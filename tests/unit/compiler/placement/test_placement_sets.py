@@ -25,6 +25,7 @@ from gimlet.compiler.placement.model.problem import (
 from gimlet.compiler.placement.model.segments import Found, carve
 
 Make = Callable[..., Problem]
+Limit = Callable[..., tuple[list[Found], dict[Objective, float]]]
 
 
 def carved(problem: Problem) -> list[Found]:
@@ -45,6 +46,7 @@ def carved(problem: Problem) -> list[Found]:
 def test_no_placement_is_below_the_bound(
     random_problem: Make,
     with_levels: Callable[[Problem, int], Problem],
+    limited_to: Limit,
     seed: int,
     objective: Objective,
     limited: set[Objective],
@@ -54,15 +56,11 @@ def test_no_placement_is_below_the_bound(
 ):
     problem = random_problem(seed, 4, 2, objective, memory=True)
     problem = with_levels(problem, seed) if levels else problem
-    kept, bounds = carved(problem), dict[Objective, float]()
+    kept = carved(problem)
     if not kept:
         return
-    for figure in OBJECTIVES:
-        if figure == objective or figure not in {"throughput", *limited}:
-            continue
-        amounts = sorted(found.schedule.figure(figure) for found in kept)
-        bounds[figure] = amounts[len(amounts) // part if part else 0] * (1 + 1e-9) or 1e-9
-        kept = [found for found in kept if found.schedule.figure(figure) <= bounds[figure]]
+    figures = [figure for figure in OBJECTIVES if figure != objective and figure in {"throughput", *limited}]
+    kept, bounds = limited_to(kept, figures, part)
     least = min(found.schedule.figure(objective) for found in kept)
     asked = problem.with_rules(replace(problem.rules, bounds=bounds))
     assert set_bound(asked, known * least) <= least * (1 + 1e-9)
